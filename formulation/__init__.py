@@ -1,0 +1,41 @@
+"""What is wanted: architectures, search spaces, quantities, the entropy objective and the design problem."""
+
+from formulation.architecture import Architecture, Block
+from formulation.entropy import EffectiveEntropy, LayerSum
+from formulation.problem import Budget, DesignProblem, Evaluation, Usage
+from formulation.published import PUBLISHED
+from formulation.quantity import Combine, Composite, Measured, NotSeparable, Quantity, Separable
+from formulation.space import Menu, SearchSpace, deep_space, fine_space, paper_space
+from formulation.spectral import EntropyTable, Estimate, closed_form_entropy, monte_carlo_entropy, spectral_entropy
+from formulation.table import Table, evaluator, tabulate
+
+__all__ = [
+    "PUBLISHED",
+    "Architecture",
+    "Block",
+    "Budget",
+    "Combine",
+    "Composite",
+    "DesignProblem",
+    "EffectiveEntropy",
+    "EntropyTable",
+    "Estimate",
+    "Evaluation",
+    "LayerSum",
+    "Measured",
+    "Menu",
+    "NotSeparable",
+    "Quantity",
+    "SearchSpace",
+    "Separable",
+    "Table",
+    "Usage",
+    "closed_form_entropy",
+    "deep_space",
+    "evaluator",
+    "fine_space",
+    "monte_carlo_entropy",
+    "paper_space",
+    "spectral_entropy",
+    "tabulate",
+]

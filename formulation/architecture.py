@@ -1,0 +1,201 @@
+"""A designed language model as data: blocks of identical layers between a token embedding and its tied output head.
+
+Only what a design *is* lives here. What it is worth is `formulation.entropy`, what it costs is `hardware_models`, and the
+PyTorch network built from it reads this file alone.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+HEAD_SIZE = 64
+"""Width of one attention head; a block of width E has E/64 heads (MeRino, section 3)."""
+
+_FORMAT = "merino-architecture"
+_VERSION = 1
+
+
+class Setting(Protocol):
+    """What surrounds the blocks: the four facts that an `Architecture` and a `SearchSpace` both carry."""
+
+    @property
+    def shared(self) -> bool: ...
+    @property
+    def embedding_width(self) -> int: ...
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def positions(self) -> int: ...
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """`value` as an int; ValueError where it is not a whole number of at least 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
+    return number
+
+
+def check_width(name: str, value: Any) -> int:
+    """`value` as a width that whole attention heads fill; ValueError naming the nearest widths that do."""
+    width = positive_integer(name, value)
+    if width % HEAD_SIZE:
+        below = width // HEAD_SIZE * HEAD_SIZE
+        nearest = f"{below} or {below + HEAD_SIZE}" if below else f"{HEAD_SIZE}"
+        raise ValueError(f"{name} is {width}, which {HEAD_SIZE} (the attention head size) does not divide; use {nearest}")
+    return width
+
+
+def check_setting(setting: Setting) -> None:
+    """ValueError where one of the four facts around the blocks makes no sense."""
+    if not isinstance(setting.shared, bool):
+        raise ValueError(f"shared is {setting.shared!r}; expected True or False")
+    for name in ("embedding_width", "vocabulary", "positions"):
+        object.__setattr__(setting, name, positive_integer(name, getattr(setting, name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`depth` transformer layers of one shape: attention of `width`, feed-forward network of `ffn_width`.
+
+    The paper's E_i, F_i = r_i·E_i and L_i. Raises ValueError where 64 does not divide the width.
+    """
+
+    width: int
+    ffn_width: int
+    depth: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", check_width("block width", self.width))
+        object.__setattr__(self, "ffn_width", positive_integer("block ffn_width", self.ffn_width))
+        object.__setattr__(self, "depth", positive_integer("block depth", self.depth))
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads, width / 64."""
+        return self.width // HEAD_SIZE
+
+    @property
+    def ffn_ratio(self) -> float:
+        """r = F / E."""
+        return self.ffn_width / self.width
+
+    def __str__(self) -> str:
+        return f"{self.width}/{self.ffn_width}x{self.depth}"
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A block-wise decoder-only transformer.
+
+    Tokens enter `embedding_width` wide, pass the blocks in order and leave through the tied output head. A bias-free linear
+    map joins neighbours of unequal width: embedding to first block, block to block, last block to head.
+
+    blocks           the blocks, input first
+    shared           True: the layers inside a block are one set of weights (ALBERT-style); False: each has its own
+    embedding_width  width of the token embedding and of the output head
+    vocabulary       number of tokens (GPT-2's 50,257 unless told)
+    positions        number of learned positions
+    """
+
+    blocks: tuple[Block, ...]
+    shared: bool = True
+    embedding_width: int = 768
+    vocabulary: int = 50257
+    positions: int = 2048
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        if not self.blocks:
+            raise ValueError("an architecture needs at least one block; got none")
+        for block in self.blocks:
+            if not isinstance(block, Block):
+                raise ValueError(f"blocks holds {block!r}; expected Block(width, ffn_width, depth)")
+        check_setting(self)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """E_1 … E_N."""
+        return tuple(block.width for block in self.blocks)
+
+    @property
+    def ffn_widths(self) -> tuple[int, ...]:
+        """F_1 … F_N."""
+        return tuple(block.ffn_width for block in self.blocks)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """L_1 … L_N."""
+        return tuple(block.depth for block in self.blocks)
+
+    @property
+    def joints(self) -> Iterator[tuple[int, int]]:
+        """(left, right) of every pair of unequal neighbours, embedding and head included: where a linear map joins them."""
+        chain = (self.embedding_width, *self.widths, self.embedding_width)
+        return ((left, right) for left, right in pairwise(chain) if left != right)
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.blocks)) + ("" if self.shared else " unshared")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object: format, version, blocks (width, ffn_width, depth), shared and the three sizes around them."""
+        return {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "blocks": [{"width": b.width, "ffn_width": b.ffn_width, "depth": b.depth} for b in self.blocks],
+            "shared": self.shared,
+            "embedding_width": self.embedding_width,
+            "vocabulary": self.vocabulary,
+            "positions": self.positions,
+        }
+
+    def to_json(self) -> str:
+        """The object of `to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_dict(cls, record: Any) -> Architecture:
+        """The architecture that `to_dict` wrote; ValueError naming what is wrong with any other object."""
+        if not isinstance(record, dict) or record.get("format") != _FORMAT:
+            raise ValueError(f'this is no architecture: expected a JSON object with "format": "{_FORMAT}"')
+        if record.get("version") != _VERSION:
+            raise ValueError(f"architecture version is {record.get('version')!r}; this release reads version {_VERSION}")
+        fields = {name: value for name, value in record.items() if name not in ("format", "version")}
+        blocks = fields.pop("blocks", None)
+        if not isinstance(blocks, list):
+            raise ValueError(f"architecture blocks are {blocks!r}; expected a list of objects with width, ffn_width, depth")
+        return cls(tuple(_strict(Block, "block", block) for block in blocks), **_known(cls, "architecture", fields))
+
+    @classmethod
+    def from_json(cls, text: str) -> Architecture:
+        """The architecture in JSON text; ValueError where the text is no JSON or no architecture."""
+        try:
+            record = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"this is no JSON ({error}); expected what Architecture.to_json writes") from None
+        return cls.from_dict(record)
+
+
+def _known(cls: type, what: str, record: Any) -> dict[str, Any]:
+    """`record` where it is a JSON object whose keys are all fields of `cls`."""
+    fields = cls.__dataclass_fields__  # type: ignore[attr-defined]
+    if not isinstance(record, dict) or (unknown := set(record) - set(fields)):
+        got = f"unknown keys {sorted(unknown)}" if isinstance(record, dict) else repr(record)
+        raise ValueError(f"{what} has {got}; expected an object with {', '.join(fields)}")
+    return record
+
+
+def _strict(cls: type, what: str, record: Any) -> Any:
+    """An instance of the dataclass `cls` from a JSON object that has exactly its fields."""
+    record = _known(cls, what, record)
+    if missing := set(cls.__dataclass_fields__) - set(record):  # type: ignore[attr-defined]
+        raise ValueError(f"{what} lacks {', '.join(sorted(missing))}")
+    return cls(**record)

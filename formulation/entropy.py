@@ -1,0 +1,210 @@
+"""The paper's objective: the effective entropy of a block-wise transformer, a composite of five separable parts.
+
+The entropy of one weight matrix comes from `formulation.spectral`, by closed form or from a look-up table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from formulation.architecture import Architecture, Block, Setting
+from formulation.quantity import Composite, Separable
+from formulation.spectral import EntropyTable, check_rho, closed_form_entropy
+
+if TYPE_CHECKING:
+    from formulation.space import SearchSpace
+
+_closed_form = lru_cache(maxsize=65536)(closed_form_entropy)
+
+
+@dataclass(frozen=True)
+class LayerSum(Separable):
+    """Σ_i L_i · per_layer(E_i, F_i): what every layer of a block contributes alike.
+
+    name, unit  as in `Quantity`
+    per_layer   the term of one layer from its width and FFN width, in `unit`
+    """
+
+    name: str
+    unit: str
+    per_layer: Callable[[int, int], float]
+
+    def block(self, block: Block, setting: Setting) -> float:
+        return block.depth * self.per_layer(block.width, block.ffn_width)
+
+
+def _one(width: int, ffn_width: int) -> float:
+    return 1.0
+
+
+def _log_width(width: int, ffn_width: int) -> float:
+    return math.log2(width)
+
+
+def _log_ffn_width(width: int, ffn_width: int) -> float:
+    return math.log2(ffn_width)
+
+
+@dataclass(frozen=True)
+class EffectiveEntropy(Composite):
+    """Effective entropy of a transformer in nat, to be maximized (MeRino, section 3):
+
+      H = α₁·(1 − γ_MHSA)·Σ_i L_i [H(W_Q) + H(W_K) + H(W_V) + H(W_O)] + α₂·(1 − γ_FFN)·Σ_i L_i [H(W_1) + H(W_2)]
+      γ_MHSA = β·L² / Σ_i L_i log₂ E_i,   γ_FFN = β·L² / Σ_i L_i log₂ F_i,   L = Σ_i L_i
+
+    γ is the depth-to-width ratio β·L/ŵ with logarithmic effective width ŵ (Levine et al. 2020, Theorem 1), ŵ the log of the
+    layer-wise geometric mean where widths differ (our reconstruction, as are the default values).
+
+    rho            (σ/ε)² of the random weights
+    alpha          weights (α₁, α₂) of attention and feed-forward network
+    beta           strength of the depth-to-width discount
+    effectiveness  False switches the discount off (γ = 0)
+    weighting      False switches the weights off (α = (1, 1))
+    table          an `EntropyTable` of the same rho to interpolate in; closed form where None
+
+    A design with γ ≥ 1 has no effective entropy: ValueError, no clipping.
+    """
+
+    rho: float = 0.01
+    alpha: tuple[float, float] = (0.6, 0.4)
+    beta: float = 1 / 16
+    effectiveness: bool = True
+    weighting: bool = True
+    table: EntropyTable | None = None
+
+    name = "effective entropy"
+    unit = "nat"
+
+    def __post_init__(self) -> None:
+        check_rho(self.rho)
+        object.__setattr__(self, "alpha", tuple(self.alpha))
+        if len(self.alpha) != 2 or not all(0 <= weight < math.inf for weight in self.alpha) or not any(self.alpha):
+            raise ValueError(f"alpha is {self.alpha}; expected two weights of at least 0, not both 0")
+        if not 0 <= self.beta < math.inf:
+            raise ValueError(f"beta is {self.beta}; expected a number of at least 0")
+        if self.table is not None and self.table.rho != self.rho:
+            raise ValueError(f"the entropy table was built with rho = {self.table.rho}, the objective has rho = {self.rho}")
+
+    def _matrix(self, rows: int, columns: int) -> float:
+        return _closed_form(rows, columns, self.rho) if self.table is None else self.table(rows, columns)
+
+    def _attention_entropy(self, width: int, ffn_width: int) -> float:
+        return 4 * self._matrix(width, width)
+
+    def _ffn_entropy(self, width: int, ffn_width: int) -> float:
+        return 2 * self._matrix(width, ffn_width)
+
+    @cached_property
+    def parts(self) -> tuple[Separable, ...]:
+        """L, Σ L_i log₂ E_i, Σ L_i log₂ F_i, Σ L_i H_MHSA, Σ L_i H_FFN."""
+        return (
+            LayerSum("depth", "layers", _one),
+            LayerSum("log-width", "bit", _log_width),
+            LayerSum("log-ffn-width", "bit", _log_ffn_width),
+            LayerSum("attention entropy", "nat", self._attention_entropy),
+            LayerSum("ffn entropy", "nat", self._ffn_entropy),
+        )
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """Falls with depth, rises with the widths and the entropies."""
+        return (-1, 1, 1, 1, 1)
+
+    @property
+    def _discount(self) -> float:
+        return self.beta if self.effectiveness else 0.0
+
+    @property
+    def _weights(self) -> tuple[float, float]:
+        return self.alpha if self.weighting else (1.0, 1.0)
+
+    def formula(self, parts: Sequence[Any]) -> Any:
+        depth, log_width, log_ffn_width, attention, ffn = parts
+        weight_attention, weight_ffn = self._weights
+        if not self._discount:
+            return weight_attention * attention + weight_ffn * ffn
+        scaled = self._discount * depth * depth
+        return weight_attention * (1 - scaled / log_width) * attention + weight_ffn * (1 - scaled / log_ffn_width) * ffn
+
+    def overestimator(
+        self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `Composite.overestimator`. Each term is α·m·A with m = 1 − β·L²/S in [m⁻, m⁺] and A in [a, b].
+
+        McCormick (1976): m·A ≤ m⁺·A + a·(m − m⁺) and m·A ≤ m⁻·A + b·(m − m⁻). L²/S is convex, so m lies below its tangent
+        plane at `near`. Of the two planes the lower one there is taken; it is exact where S or A is at the box's border.
+        """
+        lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
+        centre = (lower + upper) / 2 if near is None else np.clip(near, lower, upper)
+        coefficients, constant = np.zeros(lower.shape), np.zeros(lower.shape[:-1])
+        depth = centre[..., 0]
+        for weight, log_part, entropy_part in zip(self._weights, (1, 2), (3, 4), strict=True):
+            log_width, entropy = centre[..., log_part], centre[..., entropy_part]
+            slope_depth = -2 * self._discount * depth / log_width
+            slope_log = self._discount * depth**2 / log_width**2
+            least = 1 - self._discount * upper[..., 0] ** 2 / lower[..., log_part]
+            most = 1 - self._discount * lower[..., 0] ** 2 / upper[..., log_part]
+            tangent = 1 - self._discount * depth**2 / log_width
+            first = most * entropy + lower[..., entropy_part] * (tangent - most)
+            second = least * entropy + upper[..., entropy_part] * (tangent - least)
+            use_first = first <= second
+            multiplier = np.where(use_first, most, least)
+            corner = np.where(use_first, lower[..., entropy_part], upper[..., entropy_part])
+            coefficients[..., entropy_part] += weight * multiplier
+            coefficients[..., 0] += weight * corner * slope_depth
+            coefficients[..., log_part] += weight * corner * slope_log
+            # At the tangent point slopes·(L, S) = −βL²/S, hence the plane's value at the origin is 1.
+            constant += weight * corner * (1 - multiplier)
+        return coefficients, constant
+
+    def effectiveness_of(self, architecture: Architecture) -> tuple[float, float]:
+        """(γ_MHSA, γ_FFN) of one architecture."""
+        depth, log_width, log_ffn_width = (part(architecture) for part in self.parts[:3])
+        return self._discount * depth**2 / log_width, self._discount * depth**2 / log_ffn_width
+
+    def _refuse(self, architecture: Architecture) -> None:
+        if (gamma := max(self.effectiveness_of(architecture))) >= 1:
+            raise ValueError(
+                f"the design {architecture} has depth-to-width ratio γ = {gamma:.3f}; effective entropy needs γ < 1: "
+                f"fewer layers, larger widths, or beta below {self.beta / gamma:.4g}"
+            )
+
+    def check(self, space: SearchSpace) -> None:
+        """ValueError with the design of largest γ where that is 1 or more.
+
+        For given depths γ is largest at the least widths, and the least allowed widths are least in every block at once. Then
+        the largest γ for each total depth has the least Σ L_i ŵ_i, a shortest path over (block, layers so far).
+        """
+        if not self._discount:
+            return
+        ratio_least = [menu.ffn_ratios[0] for menu in space.menus]
+        widths: list[int] = []
+        for menu in space.menus:
+            floor = widths[-1] if widths and space.non_decreasing else 0
+            widths.append(next(width for width in menu.widths if width >= floor))
+        for ratios in ([1.0] * space.blocks, ratio_least):
+            logs = [math.log2(width * ratio) for width, ratio in zip(widths, ratios, strict=True)]
+            shortest: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+            for menu, log in zip(space.menus, logs, strict=True):
+                reached: dict[int, tuple[float, tuple[int, ...]]] = {}
+                for total, (length, depths) in shortest.items():
+                    for depth in menu.depths:
+                        candidate = (length + depth * log, (*depths, depth))
+                        reached[total + depth] = min(candidate, reached.get(total + depth, candidate))
+                shortest = reached
+            _, depths = max(shortest.values(), key=lambda path: sum(path[1]) ** 2 / path[0])
+            choices = [
+                menu.item(menu.widths.index(width), 0, menu.depths.index(depth))
+                for menu, width, depth in zip(space.menus, widths, depths, strict=True)
+            ]
+            self._refuse(space.decode(choices))
+
+    def __call__(self, architecture: Architecture) -> float:
+        self._refuse(architecture)
+        return float(self.formula([part(architecture) for part in self.parts]))

@@ -1,0 +1,119 @@
+"""What is wanted, as data: maximize a quantity over a search space, subject to budgets. Knows no solver."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from formulation.architecture import Architecture
+from formulation.quantity import Composite, Quantity
+from formulation.space import SearchSpace
+
+_ROUNDING = 1e-12
+"""Relative excess over a budget that is put down to the order of floating-point sums; whole-number costs have none."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """quantity(architecture) ≤ upper, in the unit of the quantity.
+
+    Raises ValueError for an upper that is negative or not a finite number.
+    """
+
+    quantity: Quantity
+    upper: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.quantity, Quantity):
+            raise ValueError(f"a budget's quantity is {self.quantity!r}; expected a Quantity such as Params()")
+        bad_type = isinstance(self.upper, bool) or not isinstance(self.upper, int | float | np.number)
+        if bad_type or not 0 <= self.upper < math.inf:
+            raise ValueError(
+                f"the budget for {self.quantity.name} is {self.upper!r}; expected a finite number of {self.quantity.unit}, 0 or more"
+            )
+        object.__setattr__(self, "upper", float(self.upper))
+
+    @property
+    def limit(self) -> float:
+        """The largest value that is accepted: upper with room for rounding in the last digits."""
+        return self.upper * (1 + _ROUNDING)
+
+    def __str__(self) -> str:
+        return f"{self.quantity.name} ≤ {self.upper:.6g} {self.quantity.unit}"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a design spends of one budget: value and upper in `unit`, and whether it is within."""
+
+    name: str
+    unit: str
+    value: float
+    upper: float
+    within: bool
+
+    @property
+    def slack(self) -> float:
+        """upper − value, in `unit`; negative where the budget is broken."""
+        return self.upper - self.value
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One design held against a problem: its objective, its use of each budget, and the reported quantities."""
+
+    objective: float
+    usage: tuple[Usage, ...]
+    report: tuple[Usage, ...] = ()
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every budget is kept."""
+        return all(usage.within for usage in self.usage)
+
+
+@dataclass(frozen=True)
+class DesignProblem:
+    """maximize `maximize`(A) over the designs A of `space` with quantity(A) ≤ upper for every budget of `subject_to`.
+
+    report  further quantities to evaluate beside them
+    Raises ValueError where a quantity is not defined on the whole space, with the design that shows it.
+    """
+
+    space: SearchSpace
+    maximize: Quantity
+    subject_to: tuple[Budget, ...] = ()
+    report: tuple[Quantity, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "subject_to", tuple(self.subject_to))
+        object.__setattr__(self, "report", tuple(self.report))
+        if not isinstance(self.space, SearchSpace):
+            raise ValueError(f"space is {self.space!r}; expected a SearchSpace such as paper_space()")
+        for budget in self.subject_to:
+            if not isinstance(budget, Budget):
+                raise ValueError(f"subject_to holds {budget!r}; expected Budget(quantity, upper)")
+        for quantity in self.quantities:
+            if not isinstance(quantity, Quantity):
+                raise ValueError(f"{quantity!r} is no Quantity; expected one such as EffectiveEntropy() or Flops()")
+            if isinstance(quantity, Composite):
+                quantity.check(self.space)
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """The objective, the budgets' quantities and the reported ones."""
+        return (self.maximize, *(budget.quantity for budget in self.subject_to), *self.report)
+
+    def evaluate(self, architecture: Architecture) -> Evaluation:
+        """The design's objective and its use of every budget; ValueError where it is not in the space."""
+        self.space.encode(architecture)
+        return Evaluation(
+            self.maximize(architecture),
+            tuple(
+                Usage(b.quantity.name, b.quantity.unit, value := b.quantity(architecture), b.upper, value <= b.limit)
+                for b in self.subject_to
+            ),
+            tuple(Usage(q.name, q.unit, q(architecture), math.inf, True) for q in self.report),
+        )

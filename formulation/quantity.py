@@ -1,0 +1,129 @@
+"""One idea for objectives, budgets, hardware costs and metrics: a `Quantity`, a function of an architecture with a unit.
+
+Its structure is optional. A `Separable` adds up over blocks and joints, a `Composite` is a formula of a few separables;
+exact solvers read that structure. A `Measured` is any function: heuristics call it, exact solvers refuse it with `NotSeparable`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from formulation.architecture import Architecture, Block, Setting
+
+if TYPE_CHECKING:
+    from formulation.space import SearchSpace
+
+
+class NotSeparable(ValueError):
+    """An exact method was given a quantity whose structure it cannot read; the message names the methods that can."""
+
+
+class Combine(Enum):
+    """How a separable quantity puts its terms together."""
+
+    SUM = "sum"
+    MAX = "max"
+
+
+class Quantity(ABC):
+    """A number read off an architecture.
+
+    name  short name, used by budgets, tables and the command line
+    unit  unit of the value, "1" where it has none
+    """
+
+    name: str
+    unit: str
+
+    @abstractmethod
+    def __call__(self, architecture: Architecture) -> float:
+        """The value of one architecture."""
+
+
+class Separable(Quantity):
+    """q(A) = fixed ⊕ Σ_i block(block_i) ⊕ Σ joint(left, right) over unequal neighbours, where ⊕ is a sum or a maximum.
+
+    The neighbours run embedding → block 1 → … → block N → output head; equal ones need no joining map and cost nothing.
+
+    combine  whether ⊕ is a sum (unless overridden) or a maximum
+    """
+
+    combine: Combine = Combine.SUM
+
+    @abstractmethod
+    def block(self, block: Block, setting: Setting) -> float:
+        """Term of one block."""
+
+    def joint(self, left: int, right: int, setting: Setting) -> float:
+        """Term of the map that joins a neighbour `left` wide to one `right` wide, left ≠ right; 0 unless overridden."""
+        return 0
+
+    def fixed(self, setting: Setting) -> float:
+        """Term that every design of the setting has; 0 unless overridden."""
+        return 0
+
+    def __call__(self, architecture: Architecture) -> float:
+        terms = [self.fixed(architecture)]
+        terms += [self.block(block, architecture) for block in architecture.blocks]
+        terms += [self.joint(left, right, architecture) for left, right in architecture.joints]
+        return float(sum(terms) if self.combine is Combine.SUM else max(terms))
+
+
+class Composite(Quantity):
+    """A formula of a few separable parts, monotone in each: q(A) = formula(part_1(A), …, part_P(A)).
+
+    `formula` uses + − * / alone and so takes numbers, arrays and the expressions of a declarative program alike.
+    """
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Separable, ...]:
+        """The separable parts, in the order in which `formula` takes them."""
+
+    @property
+    @abstractmethod
+    def signs(self) -> tuple[int, ...]:
+        """+1 where the value never falls as the part grows, −1 where it never rises."""
+
+    @abstractmethod
+    def formula(self, parts: Sequence[Any]) -> Any:
+        """The value from those of the parts."""
+
+    @abstractmethod
+    def overestimator(
+        self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """An affine function of the parts that is nowhere below `formula` on a box, and close to it at a point of the box.
+
+        lower, upper: arrays (…, P), the bounds of the parts in one or many boxes; near: the points (…, P), the centres unless
+        given. Returns coefficients (…, P) and a constant (…) such that coefficients · p + constant ≥ formula(p) wherever
+        lower ≤ p ≤ upper. Exact methods need that the excess at a point vanishes as boxes around it shrink.
+        """
+
+    @abstractmethod
+    def check(self, space: SearchSpace) -> None:
+        """ValueError naming a design of `space` for which the formula is not defined."""
+
+    def __call__(self, architecture: Architecture) -> float:
+        return float(self.formula([part(architecture) for part in self.parts]))
+
+
+@dataclass(frozen=True)
+class Measured(Quantity):
+    """Any function of an architecture: a latency measured on a device, the score of a trained network.
+
+    name, unit, function  as the words say; the function must return the same number for the same architecture
+    """
+
+    name: str
+    unit: str
+    function: Callable[[Architecture], float]
+
+    def __call__(self, architecture: Architecture) -> float:
+        return float(self.function(architecture))

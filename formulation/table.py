@@ -1,0 +1,170 @@
+"""Separable quantities as arrays over a search space: what exact solvers search and vectorised evaluation adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from formulation.quantity import Combine, Composite, NotSeparable, Quantity, Separable
+from formulation.space import SearchSpace
+
+Evaluate = Callable[[np.ndarray], np.ndarray]
+_CHUNK = 1 << 14
+"""Designs evaluated at a time: small enough that their values stay in the processor's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Q separable quantities of one space, tabulated.
+
+    fixed   (Q,)  terms that every design has
+    blocks  per block (Q, items): its term, with the joint to the embedding or to the head added in the first and last
+    joints  per pair of neighbours (Q, widths of the left block, widths of the right block)
+    is_max  (Q,) bool: terms are combined by maximum instead of sum
+    """
+
+    space: SearchSpace
+    fixed: np.ndarray
+    blocks: tuple[np.ndarray, ...]
+    joints: tuple[np.ndarray, ...]
+    is_max: np.ndarray
+
+    @cached_property
+    def _joints_by_item(self) -> tuple[tuple[np.ndarray | None, ...], ...]:
+        """Per quantity and pair of neighbours the joint terms flattened over (item, item), None where all are neutral."""
+        neutral = np.where(self.is_max, -np.inf, 0.0)
+        menus = self.space.menus
+        return tuple(
+            tuple(
+                None
+                if np.all(joint[q] == neutral[q])
+                else joint[q][np.ix_(left.width_of, right.width_of)].ravel()
+                for joint, left, right in zip(self.joints, menus, menus[1:], strict=False)
+            )
+            for q in range(len(self.fixed))
+        )
+
+    def evaluate(self, choices: np.ndarray) -> np.ndarray:
+        """Values of many designs: choices (n, N) of item numbers to an array (Q, n)."""
+        choices = np.asarray(choices)
+        values = np.empty((len(self.fixed), len(choices)))
+        for start in range(0, len(choices), _CHUNK):
+            items = choices[start : start + _CHUNK].T.astype(np.intp)
+            chunk = values[:, start : start + _CHUNK]
+            pairs: list[np.ndarray | None] = [None] * len(self.joints)
+            for q, combine in enumerate(self.is_max):
+                add = np.maximum if combine else np.add
+                total = self.blocks[0][q].take(items[0])
+                add(total, self.fixed[q], out=total)
+                for block, item in zip(self.blocks[1:], items[1:], strict=True):
+                    add(total, block[q].take(item), out=total)
+                for i, joint in enumerate(self._joints_by_item[q]):
+                    if joint is not None:
+                        if pairs[i] is None:
+                            pairs[i] = items[i] * len(self.space.menus[i + 1]) + items[i + 1]
+                        add(total, joint.take(pairs[i]), out=total)
+                chunk[q] = total
+        return values
+
+    @cached_property
+    def _successors(self) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]:
+        """Per pair of neighbours: the items allowed after each left width, one list after another, its starts and lengths."""
+        lists = [
+            [np.flatnonzero(step[width][menu.width_of]) for width in range(len(step))]
+            for step, menu in zip(self.space.steps, self.space.menus[1:], strict=True)
+        ]
+        lengths = [np.array([len(items) for items in layer]) for layer in lists]
+        return tuple(
+            (np.concatenate(layer), np.cumsum(length) - length, length) for layer, length in zip(lists, lengths, strict=True)
+        )
+
+    def extend(self, block: int, width: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Every allowed extension of n partial designs of blocks 0 … block − 1 by one item of `block`.
+
+        width   (n,) width index of their last block
+        totals  (Q, n) their combined values
+        Returns, for the m extensions, the partial design extended (m,), the item (m,) and the new totals (Q, m).
+        """
+        flat, starts, lengths = self._successors[block - 1]
+        counts = lengths[width]
+        parents = np.repeat(np.arange(len(width)), counts)
+        offsets = np.arange(len(parents)) - np.repeat(np.cumsum(counts) - counts, counts)
+        items = flat[starts[width][parents] + offsets]
+        steps = width[parents] * self.joints[block - 1].shape[2] + self.space.menus[block].width_of[items]
+        extended = totals[:, parents]
+        for q, combine in enumerate(self.is_max):
+            add = np.maximum if combine else np.add
+            add(extended[q], self.blocks[block][q].take(items), out=extended[q])
+            if self._joints_by_item[q][block - 1] is not None:
+                add(extended[q], self.joints[block - 1][q].ravel().take(steps), out=extended[q])
+        return parents, items, extended
+
+    def start(self) -> np.ndarray:
+        """Totals (Q, items) of every item of the first block, with the fixed terms: what `extend` begins with."""
+        combined = np.where(self.is_max[:, None], np.maximum(self.fixed[:, None], self.blocks[0]), 0)
+        return np.where(self.is_max[:, None], combined, self.fixed[:, None] + self.blocks[0])
+
+
+def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
+    """The table of some separable quantities over `space`; NotSeparable where one is not.
+
+    Raises ValueError naming the block for which a quantity is not a finite number.
+    """
+    for quantity in quantities:
+        if not isinstance(quantity, Separable):
+            raise NotSeparable(f"{quantity.name} is no sum or maximum over blocks, so it cannot be tabulated")
+    is_max = np.array([quantity.combine is Combine.MAX for quantity in quantities], dtype=bool)
+    neutral = np.where(is_max, -np.inf, 0.0)
+    menus = space.menus
+
+    def join(lefts: Sequence[int], rights: Sequence[int]) -> np.ndarray:
+        joint = np.empty((len(quantities), len(lefts), len(rights)))
+        for q, quantity in enumerate(quantities):
+            for i, left in enumerate(lefts):
+                for j, right in enumerate(rights):
+                    joint[q, i, j] = neutral[q] if left == right else quantity.joint(left, right, space)
+        return joint
+
+    by_menu = {
+        menu: np.array([[quantity.block(item, space) for item in menu.items] for quantity in quantities], dtype=float).reshape(
+            len(quantities), len(menu)
+        )
+        for menu in set(menus)
+    }
+    for menu, terms in by_menu.items():
+        if not np.all(np.isfinite(terms)):
+            q, item = np.argwhere(~np.isfinite(terms))[0]
+            raise ValueError(f"{quantities[q].name} of block {menu.items[item]} is {terms[q, item]}; expected a finite number")
+    pairs = {(left, right): join(left.widths, right.widths) for left, right in zip(menus, menus[1:], strict=False)}
+    blocks = [by_menu[menu].copy() for menu in menus]
+    ends = (
+        (0, join([space.embedding_width], menus[0].widths)[:, 0, :][:, menus[0].width_of]),
+        (-1, join(menus[-1].widths, [space.embedding_width])[:, :, 0][:, menus[-1].width_of]),
+    )
+    for end, terms in ends:
+        blocks[end] = np.where(is_max[:, None], np.maximum(blocks[end], terms), blocks[end] + np.where(is_max[:, None], 0, terms))
+    return Table(
+        space,
+        np.array([quantity.fixed(space) for quantity in quantities], dtype=float),
+        tuple(blocks),
+        tuple(pairs[left, right] for left, right in zip(menus, menus[1:], strict=False)),
+        is_max,
+    )
+
+
+def evaluator(quantity: Quantity, space: SearchSpace) -> Evaluate:
+    """A function from choices (n, N) to the n values of `quantity`.
+
+    Vectorised for separable and composite quantities (tabulated once, here); any other is called design by design.
+    """
+    if isinstance(quantity, Separable):
+        table = tabulate([quantity], space)
+        return lambda choices: table.evaluate(choices)[0]
+    if isinstance(quantity, Composite):
+        quantity.check(space)
+        parts, formula = tabulate(quantity.parts, space), quantity.formula
+        return lambda choices: np.asarray(formula(parts.evaluate(choices)))
+    return lambda choices: np.array([quantity(space.decode(row)) for row in choices], dtype=float)

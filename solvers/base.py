@@ -1,0 +1,309 @@
+"""One verb: `solve(problem, solver, limits) -> Solution`. Solvers claim, `solve` re-checks; only a valid bound proves.
+
+Here are the words that all solvers share. How each searches is its own file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import math
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from formulation import Architecture, Budget, DesignProblem, Usage
+
+_AGREEMENT = 1e-9
+"""Relative amount by which a bound may lie below its own incumbent and still be put down to rounding."""
+
+
+class EngineMissing(ImportError):
+    """A solver's engine is not installed; the message says how to install it."""
+
+
+class Status(Enum):
+    """What is known at the end. Proved and found are different words: only a valid bound makes OPTIMAL or INFEASIBLE."""
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop, and where to start.
+
+    seconds      wall-clock time, None for no limit
+    evaluations  complete designs scored (heuristics and exhaustive search), None for no limit
+    gap          relative gap (bound − objective) / |objective| at which a design counts as proved
+    seed         of every random choice
+    start        a design of the space that the solver may begin with
+    """
+
+    seconds: float | None = None
+    evaluations: int | None = None
+    gap: float = 1e-6
+    seed: int = 0
+    start: Architecture | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ValueError(f"seconds is {self.seconds!r}; expected a positive number, or None for no limit")
+        if self.evaluations is not None and self.evaluations < 1:
+            raise ValueError(f"evaluations is {self.evaluations!r}; expected at least 1, or None for no limit")
+        if not 0 <= self.gap < math.inf:
+            raise ValueError(f"gap is {self.gap!r}; expected a number of at least 0, such as 1e-6")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed is {self.seed!r}; expected a whole number of at least 0")
+
+
+@dataclass(frozen=True, slots=True)
+class TracePoint:
+    """What was known when: seconds since the start, designs scored, best objective and proven bound (None: none yet)."""
+
+    seconds: float
+    evaluations: int
+    incumbent: float | None
+    bound: float | None
+
+
+@dataclass
+class Run:
+    """One call of `solve` while it lasts: its clock, its stop signs and its trace. Solvers poll `stopped` and call `record`.
+
+    on_interrupt  set by a solver whose engine does not come back to Python: asks the engine to stop
+    """
+
+    limits: Limits
+    started: float = field(default_factory=time.perf_counter)
+    evaluations: int = 0
+    interrupted: bool = False
+    trace: list[TracePoint] = field(default_factory=list)
+    on_interrupt: Callable[[], object] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the time limit, at least a hundredth; None where there is none."""
+        return None if self.limits.seconds is None else max(self.limits.seconds - self.seconds, 0.01)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether time or evaluations are used up or the user pressed Ctrl-C."""
+        return (
+            self.interrupted
+            or (self.limits.seconds is not None and self.seconds >= self.limits.seconds)
+            or (self.limits.evaluations is not None and self.evaluations >= self.limits.evaluations)
+        )
+
+    @property
+    def why_stopped(self) -> str:
+        """The stop sign in words, empty where there is none."""
+        if self.interrupted:
+            return "interrupted by the user"
+        if not self.stopped:
+            return ""
+        timed_out = self.limits.seconds is not None and self.seconds >= self.limits.seconds
+        return "time limit reached" if timed_out else "evaluation limit reached"
+
+    def record(self, incumbent: float | None, bound: float | None = None) -> None:
+        """Add a trace point where it tells something new; a bound once proven stays."""
+        last = self.trace[-1] if self.trace else None
+        known = [value for value in (bound, last.bound if last else None) if value is not None and math.isfinite(value)]
+        bound = min(known, default=None)
+        if last is None or (last.incumbent, last.bound) != (incumbent, bound):
+            self.trace.append(TracePoint(self.seconds, self.evaluations, incumbent, bound))
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Ctrl-C asks the solver to stop with its incumbent; a second Ctrl-C raises KeyboardInterrupt at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_interrupt(number: int, frame: object) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            if self.on_interrupt is not None:
+                self.on_interrupt()
+
+        previous = signal.signal(signal.SIGINT, on_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a solver claims; `solve` shows users none of it unchecked.
+
+    architecture  the best design found, None where none was
+    bound         a proven upper bound on the objective of every feasible design, None where there is none
+    infeasible    whether it was proved that no design meets the budgets
+    message       why the search ended, in the engine's own words
+    """
+
+    architecture: Architecture | None
+    bound: float | None = None
+    infeasible: bool = False
+    message: str = ""
+
+
+class Solver(Protocol):
+    """A frozen record of options; all state of a search stays inside `search`."""
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+
+    @property
+    def distributions(self) -> tuple[str, ...]:
+        """PyPI names of the packages whose versions belong in the provenance."""
+
+    def search(self, problem: DesignProblem, run: Run) -> Answer:
+        """Search until proved, finished, or `run.stopped`."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a solution comes from: solver options, seed, versions, and a hash of the problem."""
+
+    solver: str
+    seed: int
+    versions: dict[str, str]
+    problem_sha256: str
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The re-checked result of `solve`.
+
+    status        see `Status`
+    architecture  the design, None where none was found
+    objective     its objective, evaluated anew; None without a design
+    usage         its use of each budget
+    bound         proven upper bound on the optimum, None where there is none
+    gap           (bound − objective) / |objective|, None where either is missing
+    seconds       wall-clock time of the search
+    evaluations   complete designs scored
+    trace         what was known when
+    message       why it stopped, in the solver's words
+    interrupted   whether Ctrl-C ended it
+    """
+
+    status: Status
+    architecture: Architecture | None
+    objective: float | None
+    usage: tuple[Usage, ...]
+    bound: float | None
+    gap: float | None
+    seconds: float
+    evaluations: int
+    trace: tuple[TracePoint, ...]
+    message: str
+    interrupted: bool
+    provenance: Provenance
+
+
+def relative_gap(objective: float, bound: float) -> float:
+    """(bound − objective) / |objective|, not below 0."""
+    return max(bound - objective, 0.0) / max(abs(objective), 1e-12)
+
+
+def broken_budgets(problem: DesignProblem, architecture: Architecture) -> tuple[Budget, ...]:
+    """The budgets that a design breaks."""
+    usage = problem.evaluate(architecture).usage
+    return tuple(budget for budget, used in zip(problem.subject_to, usage, strict=True) if not used.within)
+
+
+def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) -> Solution:
+    """Search `problem` with `solver` until it is proved or a limit is reached.
+
+    The design is evaluated anew: one that is not in the space or breaks a budget is discarded and the message says so. The
+    status follows from that check and the bound, never from the solver's word alone. Raises ValueError for arguments of the
+    wrong kind or a start outside the space, NotSeparable where an exact solver meets a black box, EngineMissing.
+    """
+    limits = limits or Limits()
+    if not isinstance(problem, DesignProblem):
+        raise ValueError(f"problem is {problem!r}; expected a DesignProblem")
+    if isinstance(solver, type) or not callable(getattr(solver, "search", None)):
+        raise ValueError(f"solver is {solver!r}; expected a solver record such as DynamicProgramming()")
+    notes = []
+    start = limits.start
+    if start is not None and (broken := broken_budgets(problem, start)):
+        notes.append(f"the start breaks {', '.join(map(str, broken))} and was left out")
+        limits = Limits(limits.seconds, limits.evaluations, limits.gap, limits.seed, None)
+        start = None
+    run = Run(limits)
+    with run.listening():
+        answer = solver.search(problem, run)
+    seconds = run.seconds
+    notes.append(answer.message)
+
+    candidates = []
+    for source, design in (("the solver", answer.architecture), ("the start", start)):
+        if design is None:
+            continue
+        if design not in problem.space:
+            notes.append(f"{source} returned a design outside the space, which was discarded")
+        elif broken := broken_budgets(problem, design):
+            notes.append(f"{source} returned a design that breaks {', '.join(map(str, broken))}, which was discarded")
+        else:
+            candidates.append(design)
+    architecture = max(candidates, key=problem.maximize, default=None)
+    evaluation = None if architecture is None else problem.evaluate(architecture)
+    objective = None if evaluation is None else evaluation.objective
+
+    bound = answer.bound if answer.bound is not None and math.isfinite(answer.bound) else None
+    if bound is not None and objective is not None and bound < objective:
+        if relative_gap(bound, objective) > _AGREEMENT:
+            notes.append(f"the solver's bound {bound:.10g} lies below a design of {objective:.10g} and was discarded")
+            bound = None
+        else:
+            bound = objective
+    gap = None if bound is None or objective is None else relative_gap(objective, bound)
+    if gap is not None and gap <= limits.gap:
+        status = Status.OPTIMAL
+    elif architecture is not None:
+        status = Status.FEASIBLE
+    else:
+        status = Status.INFEASIBLE if answer.infeasible and answer.architecture is None else Status.UNKNOWN
+    return Solution(
+        status,
+        architecture,
+        objective,
+        () if evaluation is None else evaluation.usage,
+        bound,
+        gap,
+        seconds,
+        run.evaluations,
+        tuple(run.trace),
+        "; ".join(note for note in notes if note),
+        run.interrupted,
+        _provenance(problem, solver, limits),
+    )
+
+
+def _provenance(problem: DesignProblem, solver: Solver, limits: Limits) -> Provenance:
+    versions = {"python": platform.python_version()}
+    for distribution in ("merino", "numpy", *solver.distributions):
+        try:
+            versions[distribution] = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            versions[distribution] = "not installed"
+    digest = hashlib.sha256(repr(problem).encode()).hexdigest()
+    return Provenance(repr(solver), limits.seed, versions, digest)

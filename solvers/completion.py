@@ -1,0 +1,251 @@
+"""Completion bounds for dynamic programming: the most that the blocks still to come can add to a partial design.
+
+A *valuation* gives every menu item and joint a value, so that the value of the remaining blocks adds up and its maximum over
+the layered DAG depends on (block, left width, layers left) alone. `best_completions` tabulates that for many valuations at
+once; `LagrangianBound` prices the budgets into the valuation, `ResourceBound` keeps their weighted sum as one more state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from formulation.table import Table
+
+_SAFETY = 1e-9
+"""Relative amount added to computed bounds, so that rounding cannot cut off the optimum."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The search split by total depth: in cell c designs have `layers[c]` layers and an objective bounded by an affine function.
+
+    layers        (C,) total depth
+    coefficients  (C, P) of the parts, 0 for parts that are maxima
+    constants     (C,)
+    parts, costs  rows of the table that hold the parts of the objective and the budgeted sums
+    limits        (K,) of the budgeted sums
+    """
+
+    layers: np.ndarray
+    coefficients: np.ndarray
+    constants: np.ndarray
+    parts: slice
+    costs: slice
+    limits: np.ndarray
+
+    def pick(self, which: np.ndarray) -> Cells:
+        """Some of the cells."""
+        return Cells(self.layers[which], self.coefficients[which], self.constants[which], self.parts, self.costs, self.limits)
+
+    def so_far(self, cell: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        """Affine value of the parts that n partial designs have gathered: cell (n,), totals (Q, n) to (n,)."""
+        used = np.where(self.coefficients[cell].T == 0, 0.0, totals[self.parts])
+        return self.constants[cell] + np.einsum("np,pn->n", self.coefficients[cell], used)
+
+
+def best_completions(
+    table: Table, allowed: list[np.ndarray], most_layers: int, weights: np.ndarray, rows: slice, maximum: bool = False
+) -> list[np.ndarray]:
+    """The largest value of blocks i … N − 1 for V valuations weights (V, R) · table rows (R).
+
+    allowed  per block a bool array: items that may be used
+    maximum  the terms of the single row combine by maximum, for weights of 1, instead of a sum
+
+    Entry i of the result is an array (V, widths of block i − 1, most_layers + 1) over the exact number of layers in those
+    blocks, −∞ where no completion exists; entry 0 has one left width, the last entry is 0 for 0 layers.
+    """
+    space = table.space
+    join = np.maximum if maximum else np.add
+    nothing = np.finfo(float).min if maximum else 0.0
+    count, states = len(weights), most_layers + 1
+    after = np.full((count, len(space.menus[-1].widths), states), -np.inf)
+    after[:, :, 0] = nothing
+    result = [after]
+    for block in reversed(range(space.blocks)):
+        menu = space.menus[block]
+        values = weights @ table.blocks[block][rows]
+        values[:, ~allowed[block]] = -np.inf
+        by_depth = values.reshape(count, *menu.shape).max(axis=2)
+        here = np.full((count, len(menu.widths), states), -np.inf)
+        for index, depth in enumerate(menu.depths):
+            if depth >= states:
+                break
+            value, rest = by_depth[:, :, index, None], after[:, :, : states - depth]
+            grown = join(value, rest)
+            if maximum:
+                grown[np.isneginf(np.minimum(value, rest))] = -np.inf
+            np.maximum(here[:, :, depth:], grown, out=here[:, :, depth:])
+        if block == 0:
+            result.append(here.max(axis=1, keepdims=True))
+            break
+        joints = np.tensordot(weights, table.joints[block - 1][rows], axes=1)
+        joints[:, ~space.steps[block - 1]] = -np.inf
+        after = np.full((count, joints.shape[1], states), -np.inf)
+        for right in range(len(menu.widths)):
+            value, rest = joints[:, :, right, None], here[:, right, None]
+            joined = join(value, rest)
+            if maximum:
+                joined[np.isneginf(rest) | ~space.steps[block - 1][None, :, right, None]] = -np.inf
+            np.maximum(after, joined, out=after)
+        result.append(after)
+    return result[::-1]
+
+
+def depth_boxes(table: Table, allowed: list[np.ndarray], layers_row: int, parts: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The total depths D of the space, and the least and largest value of some rows among its designs of each depth.
+
+    layers_row  row of the table that holds the number of layers
+    parts       rows to bound
+    Returns depths (D,), lower and upper (D, rows). For a row that is a maximum the lower end is a valid bound, not the least.
+    """
+    most_layers = sum(menu.depths[-1] for menu in table.space.menus)
+    possible = best_completions(table, allowed, most_layers, np.zeros((1, 1)), slice(layers_row, layers_row + 1))[0][0, 0]
+    depths = np.flatnonzero(np.isfinite(possible))
+    lower, upper = np.empty((2, len(depths), parts.stop - parts.start))
+    for p, row in enumerate(range(parts.start, parts.stop)):
+        one = slice(row, row + 1)
+        fixed = table.fixed[row]
+        if table.is_max[row]:
+            high = best_completions(table, allowed, most_layers, np.ones((1, 1)), one, maximum=True)[0][0, 0, depths]
+            lower[:, p] = max(fixed, *(block[row].min() for block in table.blocks))
+            upper[:, p] = np.maximum(high, fixed)
+        else:
+            ends = best_completions(table, allowed, most_layers, np.array([[-1.0], [1.0]]), one)[0][:, 0, depths]
+            lower[:, p], upper[:, p] = fixed - ends[0], fixed + ends[1]
+    return depths, lower, upper
+
+
+class LagrangianBound:
+    """bound = affine value so far + min_λ [ best completion of (coefficients·parts − λ·costs) + λ·(budget left) ].
+
+    Valid for every λ ≥ 0 (Lagrangian relaxation of the budgets). Per cell λ is sought by coordinate search so that the root
+    bound is small; completions are then kept for a few scalings of it.
+    """
+
+    _SPREAD = (1.0, 0.6, 0.8, 0.9, 1.1, 1.25, 1.6)
+
+    def __init__(self, table: Table, allowed: list[np.ndarray], cells: Cells) -> None:
+        self._table, self._allowed, self.cells = table, allowed, cells
+        self._most_layers = int(cells.layers.max())
+        self._rows = slice(cells.parts.start, cells.costs.stop)
+        self._room = cells.limits - table.fixed[cells.costs]
+        used = np.where(cells.coefficients == 0, 0.0, table.fixed[cells.parts])
+        self._fixed = cells.constants + (cells.coefficients * used).sum(axis=1)
+        self.best_multipliers = self._search()
+        spread = self._SPREAD if len(cells.limits) else self._SPREAD[:1]
+        self._multipliers = self.best_multipliers[:, None] * np.array(spread)[None, :, None]
+        tables = self._completions(self._multipliers)
+        self._tables = [array.reshape(len(cells.layers), len(spread), *array.shape[1:]) for array in tables]
+        root = self._tables[0][np.arange(len(cells.layers)), :, 0, cells.layers] + self._multipliers @ self._room
+        self.root = self._fixed + root.min(axis=1)
+        self.root += _SAFETY * np.abs(self.root)
+
+    def _completions(self, multipliers: np.ndarray) -> list[np.ndarray]:
+        """Completions for multipliers (cells, M, K); valuations in the order of (cell, M)."""
+        values = np.repeat(self.cells.coefficients[:, None], multipliers.shape[1], axis=1)
+        weights = np.concatenate((values, -multipliers), axis=2)
+        flat = weights.reshape(-1, weights.shape[2])
+        return best_completions(self._table, self._allowed, self._most_layers, flat, self._rows)
+
+    def _search(self) -> np.ndarray:
+        """Multipliers (cells, K) with a small root bound: coordinate by coordinate, a grid refined around its best point."""
+        cells, kinds = len(self.cells.layers), len(self.cells.limits)
+        best, each = np.zeros((cells, kinds)), np.arange(cells)
+
+        def root(multipliers: np.ndarray) -> np.ndarray:
+            values = self._completions(multipliers)[0][:, 0].reshape(cells, multipliers.shape[1], -1)
+            return values[each, :, self.cells.layers] + multipliers @ self._room
+
+        if not kinds:
+            return best
+        scale = np.abs(root(np.zeros((cells, 1, kinds))))[:, 0] / np.maximum(self._room, 1e-300)[:, None]
+        for _ in range(1 if kinds == 1 else 3):
+            for kind in range(kinds):
+                grid = np.tile(np.concatenate(([0.0], np.geomspace(0.1, 3.0, 8))), (cells, 1))
+                for _ in range(3):
+                    trial = np.repeat(best[:, None], grid.shape[1], axis=1)
+                    trial[:, :, kind] = grid * scale[kind][:, None]
+                    winner = root(trial).argmin(axis=1)
+                    best[:, kind] = trial[each, winner, kind]
+                    left = grid[each, np.maximum(winner - 1, 0)]
+                    right = grid[each, np.minimum(winner + 1, grid.shape[1] - 1)]
+                    grid = left[:, None] + (right - left)[:, None] * np.linspace(0, 1, 7)
+        return best
+
+    def __call__(self, block: int, cell: np.ndarray, width: np.ndarray, layers: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, width index and layers (n,), totals (Q, n)."""
+        left = self.cells.layers[cell] - layers
+        room = self.cells.limits[:, None] - totals[self.cells.costs]
+        completion = self._tables[block][cell, :, width, left] + np.einsum("nmk,kn->nm", self._multipliers[cell], room)
+        bound = self.cells.so_far(cell, totals) + completion.min(axis=1)
+        return np.where(np.isneginf(bound), bound, bound + _SAFETY * np.abs(bound))
+
+
+class ResourceBound:
+    """bound = affine value so far + best completion whose *resource*, one weighted sum of the costs, fits what is left.
+
+    The resource is cut into `steps` equal steps of its budget; the completion's terms are rounded down and what is left is
+    rounded down after them, so the bound stays valid and has no duality gap beyond that rounding.
+
+    direction  (K,) weights ≥ 0 of the costs in the resource; all 0 leaves the budgets out
+    """
+
+    def __init__(self, table: Table, allowed: list[np.ndarray], cells: Cells, direction: np.ndarray, steps: int) -> None:
+        self.cells, self._direction = cells, direction
+        room = float(direction @ (cells.limits - table.fixed[cells.costs])) if len(direction) else 0.0
+        self._unit = room / steps if room > 0 else 1.0
+        self._steps = steps if room > 0 else 0
+        self._tables = self._build(table, allowed)
+
+    def _whole(self, cost: np.ndarray) -> np.ndarray:
+        """Costs (K, …) as whole steps of the resource, rounded down, cut off beyond the budget."""
+        steps = np.floor(np.tensordot(self._direction, cost, axes=1) / self._unit + 1e-9)
+        return np.clip(steps, 0, self._steps + 1).astype(np.intp)
+
+    def _build(self, table: Table, allowed: list[np.ndarray]) -> list[np.ndarray]:
+        """Entry i: the best value of blocks i … N − 1, (cells, left widths, layers + 1, steps + 1); entry 0 is not needed."""
+        space, cells = table.space, self.cells
+        count, most, wide = len(cells.layers), int(cells.layers.max()), self._steps + 1
+        reach = 0
+        after = np.zeros((count, len(space.menus[-1].widths), 1, wide))
+        result = [after]
+        for block in reversed(range(1, space.blocks)):
+            menu = space.menus[block]
+            values = cells.coefficients @ table.blocks[block][cells.parts]
+            costs = self._whole(table.blocks[block][cells.costs])
+            grown_reach = min(reach + menu.depths[-1], most)
+            here = np.full((count, len(menu.widths), grown_reach + 1, wide), -np.inf)
+            for item in np.flatnonzero(allowed[block]):
+                width, depth, cost = menu.width_of[item], int(menu.depth_of[item]), costs[item]
+                rest = min(reach, most - depth)
+                if cost > self._steps or rest < 0:
+                    continue
+                into = here[:, width, depth : depth + rest + 1, cost:]
+                np.maximum(into, after[:, width, : rest + 1, : wide - cost] + values[:, item, None, None], out=into)
+            joints = np.tensordot(cells.coefficients, table.joints[block - 1][cells.parts], axes=1)
+            costs = self._whole(table.joints[block - 1][cells.costs])
+            reach = grown_reach
+            after = np.full((count, costs.shape[0], reach + 1, wide), -np.inf)
+            for left, right in np.argwhere(space.steps[block - 1] & (costs <= self._steps)):
+                cost = costs[left, right]
+                into = after[:, left, :, cost:]
+                np.maximum(into, here[:, right, :, : wide - cost] + joints[:, left, right, None, None], out=into)
+            result.append(after)
+        result.append(np.empty(0))
+        return result[::-1]
+
+    def __call__(self, block: int, cell: np.ndarray, width: np.ndarray, layers: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, width index and layers (n,), totals (Q, n)."""
+        table = self._tables[block]
+        left = self.cells.layers[cell] - layers
+        spent = self._direction @ (self.cells.limits[:, None] - totals[self.cells.costs]) if len(self._direction) else np.zeros(len(cell))
+        room = np.floor(spent / self._unit + 1e-9).astype(np.intp)
+        possible = (left < table.shape[2]) & (left >= 0) & (room >= 0)
+        bound = np.full(len(cell), -np.inf)
+        cell, width, left = cell[possible], width[possible], left[possible]
+        completion = table[cell, width, left, np.minimum(room[possible], self._steps)]
+        value = self.cells.so_far(cell, totals[:, possible]) + completion
+        bound[possible] = np.where(np.isneginf(value), value, value + _SAFETY * np.abs(value))
+        return bound

@@ -1,0 +1,103 @@
+"""Exhaustive search: every design of the space is scored, vectorised. The truth that small problems are checked against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from formulation import Composite, DesignProblem, Separable
+from formulation.table import tabulate
+from solvers.base import Answer, Run
+from solvers.evaluation import Scorer, decode_best
+
+_CHUNK = 1 << 15
+"""Partial designs extended at a time: bounds the memory, and fits the cache."""
+
+
+@dataclass(frozen=True)
+class Exhaustive:
+    """Scores all designs, block by block, in chunks; the best feasible one is optimal once all are seen.
+
+    Takes any quantity: black boxes are called design by design, which is slow.
+    """
+
+    name = "exhaustive"
+    distributions: tuple[str, ...] = ()
+
+    def search(self, problem: DesignProblem, run: Run) -> Answer:
+        """See `Solver.search`. Before the last design is seen nothing is proved and there is no bound."""
+        quantities = (problem.maximize, *(budget.quantity for budget in problem.subject_to))
+        tabular = all(isinstance(quantity, Separable | Composite) for quantity in quantities)
+        best, choices = self._vectorised(problem, run) if tabular else self._one_by_one(problem, run)
+        architecture = decode_best(problem, choices)
+        if why := run.why_stopped:
+            if run.evaluations < problem.space.size:
+                return Answer(architecture, message=f"{why} after {run.evaluations:,} of {problem.space.size:,} designs")
+        if architecture is not None:
+            run.record(best, best)
+        message = f"all {problem.space.size:,} designs seen"
+        return Answer(architecture, best if architecture else None, architecture is None, message)
+
+    def _one_by_one(self, problem: DesignProblem, run: Run) -> tuple[float, tuple[int, ...] | None]:
+        scorer, best, best_choices = Scorer(problem), -np.inf, None
+        for choices in problem.space.iterate_choices():
+            if run.stopped:
+                break
+            run.evaluations += 1
+            if scorer.feasible(choices) and (value := scorer.objective(choices)) > best:
+                best, best_choices = value, choices
+                run.record(best)
+        return best, best_choices
+
+    def _vectorised(self, problem: DesignProblem, run: Run) -> tuple[float, tuple[int, ...] | None]:
+        space = problem.space
+        # One table holds the parts of every quantity; `readings` say which of its rows make up which quantity.
+        parts: list[Separable] = []
+        readings = []
+        for quantity in (problem.maximize, *(budget.quantity for budget in problem.subject_to)):
+            if isinstance(quantity, Composite):
+                own, read = quantity.parts, quantity.formula
+            else:
+                assert isinstance(quantity, Separable)
+                own, read = (quantity,), lambda rows: rows[0]
+            readings.append((slice(len(parts), len(parts) + len(own)), read))
+            parts += own
+        table = tabulate(parts, space)
+        limits = [budget.limit for budget in problem.subject_to]
+
+        best: float = -np.inf
+        best_choices: tuple[int, ...] | None = None
+        first = np.arange(len(space.menus[0]))
+        stack = [(first[:, None], table.start())]
+        while stack and not run.stopped:
+            chosen, totals = stack.pop()
+            block = chosen.shape[1]
+            if block < space.blocks:
+                width = space.menus[block - 1].width_of[chosen[:, -1]]
+                growth = max(len(space.menus[block]), 1)
+                portion = max(_CHUNK // growth, 1)
+                if len(chosen) > portion:
+                    stack.append((chosen[portion:], totals[:, portion:]))
+                    chosen, totals, width = chosen[:portion], totals[:, :portion], width[:portion]
+                parents, items, totals = table.extend(block, width, totals)
+                if block < space.blocks - 1:
+                    stack.append((np.column_stack((chosen[parents], items)), totals))
+                    continue
+            else:
+                parents, items = np.arange(len(chosen)), chosen[:, -1]
+                chosen = chosen[:, :-1]
+            run.evaluations += len(items)
+            kept = np.ones(len(items), dtype=bool)
+            for (rows, read), limit in zip(readings[1:], limits, strict=True):
+                kept &= read(totals[rows]) <= limit
+            if not kept.any():
+                continue
+            rows, read = readings[0]
+            values = np.where(kept, read(totals[rows]), -np.inf)
+            winner = int(values.argmax())
+            if values[winner] > best:
+                best = float(values[winner])
+                best_choices = (*map(int, chosen[parents[winner]]), int(items[winner]))
+                run.record(best)
+        return best, best_choices

@@ -1,0 +1,251 @@
+"""Composite objectives for linear solvers: branch and bound over boxes of the parts, each box a mixed-integer linear program.
+
+The first boxes are one per total depth, each with the range that the parts have at that depth. In a box the composite lies below an affine function of its parts (`Composite.overestimator`), so the choice form with that
+objective is a MILP whose optimum bounds the box. A box that may hold a better design is cut in two at the MILP's design, along the
+part that brings the overestimators down most there; boxes shrink until the overestimator agrees with the composite.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count, product
+
+import numpy as np
+import pyomo.environ as pyo
+
+from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Separable
+from formulation.table import tabulate
+from solvers.base import Answer, Run, broken_budgets
+from solvers.completion import Cells, LagrangianBound, depth_boxes
+from solvers.evaluation import LAYERS
+from solvers.pyomo_model import Form, Program, build_program, part_ranges
+
+TOLERANCE = 1e-9
+"""Feasibility and integrality tolerance asked of the linear solver, where it takes one."""
+_SAFETY = 1e-7
+"""Relative amount added to the solver's bounds: what its own tolerances can hide."""
+
+
+@dataclass(frozen=True)
+class LinearEnd:
+    """How one MILP ended.
+
+    bound       valid upper bound on its optimum; −∞ where it was proved infeasible, None where the engine gave none
+    found       whether the model's variables now hold a feasible point
+    finished    whether it was solved to the end
+    """
+
+    bound: float | None
+    found: bool
+    finished: bool
+
+
+LinearEngine = Callable[[pyo.ConcreteModel, float | None], LinearEnd]
+"""Solve the model's active program within some seconds (None: no limit), loading what it finds into the variables."""
+
+
+def linear_program(problem: DesignProblem) -> Program:
+    """The choice form with a linear objective: the composite's overestimator on the whole space, in parameters.
+
+    `model.total_depth`, `model.coefficient`, `model.constant` and the bounds of `model.part` make up the box; `model.cutoff` asks for an objective
+    of at least `model.cutoff_value`.
+    """
+    program = build_program(problem, Form.CHOICE)
+    model, objective = program.model, problem.maximize
+    if isinstance(objective, Composite):
+        lower, upper = part_ranges(objective, problem.space)
+        coefficients, constant = objective.overestimator(lower, upper)
+        rows = range(len(lower))
+        model.total_depth = pyo.Param(mutable=True, initialize=sum(menu.depths[0] for menu in problem.space.menus))
+        depths = [menu.depth_of for menu in problem.space.menus]
+        model.depth_is = pyo.Constraint(
+            expr=pyo.quicksum(int(depths[i][j]) * x for (i, j), x in model.x.items()) == model.total_depth
+        )
+        model.coefficient = pyo.Param(rows, mutable=True, initialize=lambda _, p: float(coefficients[p]))
+        model.constant = pyo.Param(mutable=True, initialize=float(constant))
+        expression = sum(model.coefficient[p] * program.parts[p] for p in rows) + model.constant
+        model.del_component(model.objective)
+        model.objective = pyo.Objective(expr=expression, sense=pyo.maximize)
+    model.ruled_out = pyo.ConstraintList(doc="designs that break a budget by less than the tolerance")
+    model.cutoff_value = pyo.Param(mutable=True, initialize=0.0)
+    model.cutoff = pyo.Constraint(expr=model.objective.expr >= model.cutoff_value)
+    model.cutoff.deactivate()
+    return program
+
+
+@dataclass(frozen=True, eq=False)
+class _Box:
+    """Designs of some total depth with their parts between bounds, a point between them, a proven bound on their objective."""
+
+    layers: int
+    lower: np.ndarray
+    upper: np.ndarray
+    near: np.ndarray
+    bound: float
+
+
+def search_cells(problem: DesignProblem, run: Run, engine: LinearEngine) -> Answer:
+    """Solve `problem` to proof with a linear engine; NotSeparable for black boxes and composite budgets."""
+    return _Search(problem, run, engine).answer()
+
+
+class _Search:
+    """State of one search."""
+
+    def __init__(self, problem: DesignProblem, run: Run, engine: LinearEngine) -> None:
+        for budget in problem.subject_to:
+            if isinstance(budget.quantity, Composite):
+                raise NotSeparable(f"a linear program cannot hold the composite budget {budget}; use DynamicProgramming or Scip")
+        self.problem, self.run, self.engine = problem, run, engine
+        self.composite = problem.maximize if isinstance(problem.maximize, Composite) else None
+        self.program = linear_program(problem)
+        self.best: float = -np.inf
+        self.design: Architecture | None = None
+        self.closed: float = -np.inf
+        self.programs = 0
+        if run.limits.start is not None:
+            self._offer(run.limits.start)
+
+    @property
+    def cutoff(self) -> float:
+        """Objective asked of any further design: better than the incumbent by half the gap."""
+        return self.best + 0.5 * self.run.limits.gap * abs(self.best) if np.isfinite(self.best) else -np.inf
+
+    def _offer(self, design: Architecture) -> None:
+        value = self.problem.maximize(design)
+        self.run.evaluations += 1
+        if value > self.best:
+            self.best, self.design = value, design
+            self.run.record(value)
+
+    def answer(self) -> Answer:
+        order = count()
+        heap = [(-box.bound, next(order), box) for box in self._first_boxes()]
+        heapq.heapify(heap)
+        while heap:
+            _, _, box = heapq.heappop(heap)
+            if box.bound <= self.cutoff:
+                # Best first: nothing that is left can beat the incumbent.
+                self.closed = max(self.closed, box.bound)
+                break
+            children = [box] if self.run.stopped else self._explore(box)
+            for child in children:
+                heapq.heappush(heap, (-child.bound, next(order), child))
+            bound = max(self.closed, self.best, -heap[0][0] if heap else -np.inf)
+            if np.isfinite(bound):
+                self.run.record(None if self.design is None else self.best, bound)
+            if self.run.stopped:
+                message = f"{self.run.why_stopped} after {self.programs:,} linear programs"
+                return Answer(self.design, bound if heap else max(self.closed, self.best), message=message)
+        message = f"{self.programs:,} linear programs solved"
+        if self.design is None:
+            return Answer(None, infeasible=True, message=f"no design keeps the budgets; {message}")
+        bound = max(self.closed, self.best)
+        self.run.record(self.best, bound)
+        return Answer(self.design, bound, message=message)
+
+    def _first_boxes(self) -> list[_Box]:
+        if self.composite is None:
+            return [_Box(0, np.zeros(0), np.zeros(0), np.zeros(0), np.inf)]
+        space, composite = self.problem.space, self.composite
+        sums = [b for b in self.problem.subject_to if isinstance(b.quantity, Separable) and b.quantity.combine is Combine.SUM]
+        table = tabulate((LAYERS, *composite.parts, *(b.quantity for b in sums)), space)  # type: ignore[arg-type]
+        allowed = [np.ones(len(menu), dtype=bool) for menu in space.menus]
+        parts = slice(1, 1 + len(composite.parts))
+        depths, lower, upper = depth_boxes(table, allowed, 0, parts)
+        # The budgets narrow each part's range: Lagrangian bounds on the part itself, and on its negative.
+        limits = np.array([budget.limit for budget in sums])
+        for p, sign in product(range(lower.shape[1]), (1.0, -1.0)):
+            coefficients = np.zeros(lower.shape)
+            coefficients[:, p] = sign
+            cells = Cells(depths, coefficients, np.zeros(len(depths)), parts, slice(parts.stop, len(table.fixed)), limits)
+            bound = LagrangianBound(table, allowed, cells).root
+            if sign > 0:
+                upper[:, p] = np.minimum(upper[:, p], bound)
+            else:
+                lower[:, p] = np.maximum(lower[:, p], -bound)
+        possible = np.all(lower <= upper, axis=1)
+        depths, lower, upper = depths[possible], lower[possible], upper[possible]
+        # The box's corner that the signs point to bounds the objective until a program has been solved.
+        bounds = composite.formula(np.where(np.array(composite.signs) > 0, upper, lower).T)
+        return [
+            _Box(int(depth), low, high, (low + high) / 2, float(bound))
+            for depth, low, high, bound in zip(depths, lower, upper, bounds, strict=True)
+        ]
+
+    def _explore(self, box: _Box) -> list[_Box]:
+        """Solve the program of a box; the boxes that remain to be explored in its place."""
+        model = self.program.model
+        self._set(box)
+        end = self.engine(model, self.run.seconds_left)
+        self.programs += 1
+        bound = box.bound if end.bound is None else min(box.bound, end.bound + _SAFETY * abs(end.bound))
+        box = replace(box, bound=bound)
+        design = self.program.decode() if end.found else None
+        if design is not None:
+            if broken_budgets(self.problem, design):
+                # Within the engine's tolerance only: rule this one design out and solve the box again.
+                model.ruled_out.add(sum(v for v in model.x.values() if v.value > 0.5) <= self.problem.space.blocks - 1)
+                return [box]
+            self._offer(design)
+        if not end.finished:
+            return [box]
+        if design is None:
+            # Infeasible: no design of the box exceeds the cutoff.
+            self.closed = max(self.closed, min(box.bound, self.cutoff))
+            return []
+        if bound <= self.cutoff or self.composite is None:
+            self.closed = max(self.closed, bound)
+            return []
+        return self._split(box, design)
+
+    def _set(self, box: _Box) -> None:
+        """Restrict the parts to the box, put its overestimator in the objective, ask for more than the cutoff."""
+        model = self.program.model
+        if self.composite is not None:
+            coefficients, constant = self.composite.overestimator(box.lower, box.upper, box.near)
+            model.constant.set_value(float(constant))
+            model.total_depth.set_value(box.layers)
+            for p, scale in enumerate(self.program.scales):
+                model.coefficient[p].set_value(float(coefficients[p]))
+                slack = 0.0 if model.part[p].is_integer() else 1e-9
+                model.part[p].setlb(float(box.lower[p]) / scale - slack)
+                model.part[p].setub(float(box.upper[p]) / scale + slack)
+        if np.isfinite(self.cutoff):
+            model.cutoff_value.set_value(self.cutoff)
+            model.cutoff.activate()
+
+    def _split(self, box: _Box, design: Architecture) -> list[_Box]:
+        """Two parts of a box, cut at `design` along the part that brings the overestimators down most there.
+
+        The design lies on the border of both, where an overestimator can be exact. None where no cut is left to make.
+        """
+        assert self.composite is not None
+        here = np.array([part(design) for part in self.composite.parts])
+        best: tuple[float, list[_Box]] = (np.inf, [])
+        for p in range(len(here)):
+            low, high = box.lower[p], box.upper[p]
+            whole = self.program.model.part[p].is_integer()
+            step = 1.0 if whole else 1e-9 * max(abs(low), abs(high))
+            if not low + step / 2 < high:
+                continue
+            cut = min(max(here[p], low), high - (1.0 if whole else 0.0))
+            if not whole and not low + step < cut < high - step:
+                continue
+            halves = []
+            for start, stop in ((low, cut), (cut + 1 if whole else cut, high)):
+                lower, upper = box.lower.copy(), box.upper.copy()
+                lower[p], upper[p] = start, stop
+                halves.append(_Box(box.layers, lower, upper, np.clip(here, lower, upper), box.bound))
+            values = []
+            for half in halves:
+                if np.all((half.lower - step <= here) & (here <= half.upper + step)):
+                    coefficients, constant = self.composite.overestimator(half.lower, half.upper, half.near)
+                    values.append(float(coefficients @ here + constant))
+            if values and max(values) < best[0]:
+                best = (max(values), halves)
+        if not best[1]:
+            self.closed = max(self.closed, box.bound)
+        return best[1]

@@ -1,0 +1,70 @@
+"""SCIP through Pyomo's `contrib.solver`: the mixed-integer nonlinear program itself, in either form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pyomo.contrib.solver.common.factory import SolverFactory
+from pyomo.contrib.solver.common.results import TerminationCondition
+
+from formulation import DesignProblem
+from solvers.base import Answer, EngineMissing, Run, broken_budgets
+from solvers.pyomo_model import Form, build_program
+
+_SAFETY = 1e-7
+"""Relative amount added to SCIP's bound: what its feasibility tolerance can hide."""
+
+
+@dataclass(frozen=True)
+class Scip:
+    """The SCIP spatial branch-and-bound solver (Bestuzheva et al. 2023).
+
+    form  which of the two declarative programs it is given
+    """
+
+    form: Form = Form.CHOICE
+
+    distributions = ("pyomo", "PySCIPOpt")
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return f"SCIP ({'look-up' if self.form is Form.LOOKUP else 'choice'} form)"
+
+    def search(self, problem: DesignProblem, run: Run) -> Answer:
+        """See `Solver.search`. Proves, unless a limit stops it. Its trace has the end only: SCIP does not let Python in."""
+        solver = SolverFactory("scip_direct")
+        if not solver.available():
+            raise EngineMissing("SCIP is not installed; install it with: pip install pyscipopt")
+        program = build_program(problem, self.form)
+        start = run.limits.start
+        if start is not None:
+            program.encode(start)
+            run.record(problem.maximize(start))
+        result = solver.solve(
+            program.model,
+            time_limit=run.seconds_left,
+            rel_gap=run.limits.gap / 2,
+            warmstart_discrete_vars=start is not None,
+            load_solutions=False,
+            raise_exception_on_nonoptimal_result=False,
+            # Pyomo reads SCIP's log through a pipe that nobody empties while SCIP runs: a long log would block it for ever.
+            solver_options={"display/verblevel": 0},
+        )
+        ended = result.termination_condition
+        run.interrupted |= ended is TerminationCondition.interrupted
+        design = None
+        if result.solution_loader.get_number_of_solutions():
+            result.solution_loader.load_vars()
+            design = program.decode()
+            run.evaluations += 1
+        bound = result.objective_bound
+        bound = None if bound is None or not math.isfinite(bound) or abs(bound) >= 1e19 else bound + _SAFETY * abs(bound)
+        infeasible = design is None and ended is TerminationCondition.provenInfeasible
+        message = f"{run.why_stopped or ended.name}, {result.extra_info.NNodes:,} nodes"
+        if infeasible:
+            return Answer(None, infeasible=True, message=f"no design keeps the budgets; {message}")
+        kept = design is not None and not broken_budgets(problem, design)
+        run.record(problem.maximize(design) if design is not None and kept else None, bound)
+        return Answer(design, bound, message=message)
