@@ -6,6 +6,8 @@ H(W) = E[ Σ_j log(1 + s_j²/ε²) ] in nat, s_j the singular values of an m×n 
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import math
 import os
@@ -33,8 +35,9 @@ def check_rho(rho: float) -> float:
 def _check_dimensions(rows: Any, columns: Any) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.asarray(rows, dtype=float), np.asarray(columns, dtype=float)
     for name, values in (("rows", rows), ("columns", columns)):
-        if values.size and not (np.all(values >= 1) and np.all(np.isfinite(values))):
-            raise ValueError(f"{name} holds {values.min()!s}; expected dimensions of at least 1")
+        wrong = values[~((values >= 1) & np.isfinite(values))]
+        if wrong.size:
+            raise ValueError(f"{name} holds {wrong[0]:g}; expected finite dimensions of at least 1")
     return rows, columns
 
 
@@ -42,24 +45,29 @@ def closed_form_entropy(rows: Any, columns: Any, rho: float) -> Any:
     """Entropy of rows × columns matrices in nat, in closed form; arrays broadcast.
 
     H is E log det(I + ρ·WWᵀ/σ²), the ergodic capacity of an i.i.d. Rayleigh channel. With m rows, n columns,
-    a± = ρ(√m ± √n)² and F = (√(1+a₊) − √(1+a₋))² / 4,
+    a± = ρ(√m ± √n)², A = 1 + ρ(m + n), R = √((1+a₊)(1+a₋)) and F = (A − R)/2,
 
-      H ≈ m·log(1 + ρn − F) + n·log(1 + ρm − F) − F/ρ  +  Δ,   Δ = ¼ log D − ½ log((A + √D)/2),
-      A = 1 + ρ(m + n),  D = (1+a₊)(1+a₋).
+      H ≈ m·log(1 + ρn − F) + n·log(1 + ρm − F) − F/ρ  +  Δ,   Δ = ½ log R − ½ log((A + R)/2).
 
     The first three terms are Tulino & Verdú, "Random Matrix Theory and Wireless Communications" (2004), eq. 1.16, written
-    symmetrically in m and n; Δ is the mean of Bai & Silverstein's (2004) central limit theorem for real entries. F is
-    evaluated as a ratio, (a₊ − a₋)² / (4(√(1+a₊) + √(1+a₋))²), so that small ρ loses no digits.
+    symmetrically in m and n; Δ is the mean of Bai & Silverstein's (2004) central limit theorem for real entries.
+
+    Evaluated so that no digits are lost to cancellation, however small or large ρ is: with m ≤ n and d = ρ(n − m),
+    F = 2ρ²mn/(A + R), ρn − F = ρn(1 + d + R)/(A + R), ρm − F = ρm(1 + (2A − 1)/(R + d))/(A + R) and
+    R − 1 = (2(A − 1) + d²)/(R + 1) have positive terms only.
     Raises ValueError for a dimension below 1 or ρ that is not positive.
     """
-    m, n = _check_dimensions(rows, columns)
+    rows, columns = _check_dimensions(rows, columns)
     rho = check_rho(rho)
-    plus = 1 + rho * (np.sqrt(m) + np.sqrt(n)) ** 2
-    minus = 1 + rho * (np.sqrt(m) - np.sqrt(n)) ** 2
-    root = np.sqrt(plus * minus)
-    correction = 4 * rho**2 * m * n / (plus + minus + 2 * root)
-    limit = m * np.log1p(rho * n - correction) + n * np.log1p(rho * m - correction) - correction / rho
-    finite_size = 0.5 * np.log(root) - 0.5 * np.log((1 + rho * (m + n) + root) / 2)
+    m, n = np.minimum(rows, columns), np.maximum(rows, columns)
+    total, difference = rho * (m + n), rho * (n - m)
+    root = np.sqrt(1 + rho * (np.sqrt(n) + np.sqrt(m)) ** 2) * np.sqrt(1 + rho * (np.sqrt(n) - np.sqrt(m)) ** 2)
+    both = 1 + total + root
+    large = rho * n * ((1 + difference + root) / both)
+    small = rho * m * ((1 + (1 + 2 * total) / (root + difference)) / both)
+    limit = m * np.log1p(large) + n * np.log1p(small) - 2 * m * (rho * n / both)
+    beyond_one = 2 * total / (root + 1) + difference * (difference / (root + 1))
+    finite_size = 0.5 * np.log1p(beyond_one) - 0.5 * np.log1p((total + beyond_one) / 2)
     value = limit + finite_size
     return float(value) if np.ndim(value) == 0 else value
 
@@ -104,6 +112,12 @@ def spectral_entropy(
 
 _FORMAT = "merino-entropy-table"
 _VERSION = 1
+_CHECKSUM_LENGTH = 64
+
+
+def _checksum(content: bytes) -> bytes:
+    """SHA-256 as hexadecimal text. zip's own checksums leave its headers, and entries that are not read to their end, unchecked."""
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +151,7 @@ class EntropyTable:
         self.values.setflags(write=False)
 
     @classmethod
-    def build(
-        cls, rho: float, grid: Any, method: Method = "closed", draws: int = 16, seed: int = 0
-    ) -> EntropyTable:
+    def build(cls, rho: float, grid: Any, method: Method = "closed", draws: int = 16, seed: int = 0) -> EntropyTable:
         """The table over grid × grid by closed form or by Monte-Carlo SVD (each unordered pair of dimensions once)."""
         grid = tuple(int(size) for size in grid)
         if method == "closed":
@@ -166,7 +178,7 @@ class EntropyTable:
                 f"asked for {points.min():g} to {points.max():g}: build one over a wider grid"
             )
         values = self._interpolate(points)
-        return float(values[()]) if points.ndim == 1 else values
+        return values.item() if points.ndim == 1 else values
 
     def _parameters(self) -> dict[str, Any]:
         return {
@@ -180,10 +192,14 @@ class EntropyTable:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table and its parameters to `path` (npz), all or nothing."""
-        parameters = json.dumps(self._parameters())
+        """Write the table and its parameters to `path` (npz, with a checksum of the file as its zip comment), all or nothing."""
+        archive = io.BytesIO()
+        np.savez(archive, parameters=np.array(json.dumps(self._parameters())), values=self.values)
+        with zipfile.ZipFile(archive, "a") as zipped:
+            zipped.comment = bytes(_CHECKSUM_LENGTH)
+        body = archive.getvalue()[:-_CHECKSUM_LENGTH]
         with replace_file(Path(path)) as file:
-            np.savez(file, parameters=np.array(parameters), values=self.values)
+            file.write(body + _checksum(body))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **expected: Any) -> EntropyTable:
@@ -194,7 +210,10 @@ class EntropyTable:
         """
         advice = "build it anew with EntropyTable.build(...).save(...)"
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            content = Path(path).read_bytes()
+            if _checksum(content[:-_CHECKSUM_LENGTH]) != content[-_CHECKSUM_LENGTH:]:
+                raise ValueError("its checksum does not match")
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
                 record = json.loads(str(archive["parameters"]))
                 values = np.array(archive["values"], dtype=float)
             if record.pop("format") != _FORMAT or record.pop("version") != _VERSION:
@@ -202,7 +221,7 @@ class EntropyTable:
             table = cls(values=values, **record)
         except FileNotFoundError:
             raise
-        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no entropy table or is damaged ({error}); {advice}") from None
         for name, value in expected.items():
             found = getattr(table, name)

@@ -11,7 +11,6 @@ Solving them is `solvers.mathematical_programming`.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyomo.environ as pyo
-from pyomo.contrib.latex_printer import latex_printer
 
 from formulation import Architecture, Budget, Combine, Composite, DesignProblem, Separable
 from formulation.space import Menu, SearchSpace
@@ -56,7 +54,7 @@ class Program:
 def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
     """The program of `problem` in one of its two forms; NotSeparable where a quantity has no structure to write down."""
     require_structure(problem, "a declarative program")
-    model = pyo.ConcreteModel(name=f"design of a language model, {form.value} form")
+    model = pyo.ConcreteModel(name=f"{form.value}_form")
     writer = _LookupForm(model, problem.space) if form is Form.LOOKUP else _ChoiceForm(model, problem.space)
     objective = problem.maximize
     scales: tuple[float, ...] = ()
@@ -296,7 +294,8 @@ class _LookupForm:
         if space.non_decreasing:
             m.non_decreasing = pyo.Constraint(range(space.blocks - 1), rule=lambda m, i: m.width[i] <= m.width[i + 1])
         _add_flow(m, space, lambda i, v: m.vertex[i, v])
-        m.depth_item = pyo.Var(pyo.Any, domain=pyo.Binary, dense=False, doc="block i has depth k of its menu")
+        depths = [(i, k) for i in self._blocks for k in range(len(menus[i].depths))]
+        m.depth_item = pyo.Var(depths, domain=pyo.Binary, dense=False, doc="block i has depth k of its menu")
         m.depth_items = pyo.ConstraintList()
         for i in self._blocks:
             if set(np.diff(menus[i].depths)) - {1}:

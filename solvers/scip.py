@@ -33,15 +33,37 @@ class Scip:
         return f"SCIP ({'look-up' if self.form is Form.LOOKUP else 'choice'} form)"
 
     def search(self, problem: DesignProblem, run: Run) -> Answer:
-        """See `Solver.search`. Proves, unless a limit stops it. Its trace has the end only: SCIP does not let Python in."""
-        solver = SolverFactory("scip_direct")
-        if not solver.available():
-            raise EngineMissing("SCIP is not installed; install it with: pip install pyscipopt")
+        """See `Solver.search`. Proves, unless a limit stops it."""
+        try:
+            import pyscipopt
+        except ImportError:
+            raise EngineMissing("SCIP is not installed; install it with: pip install pyscipopt") from None
         program = build_program(problem, self.form)
         start = run.limits.start
         if start is not None:
             program.encode(start)
             run.record(problem.maximize(start))
+        solver = SolverFactory("scip_persistent")
+        solver.set_instance(program.model)
+
+        class Watch(pyscipopt.Eventhdlr):  # type: ignore[misc]
+            """Records SCIP's incumbent and bound whenever it finds a design or has solved a node."""
+
+            events = (pyscipopt.SCIP_EVENTTYPE.BESTSOLFOUND, pyscipopt.SCIP_EVENTTYPE.NODESOLVED)
+
+            def eventinit(self) -> None:
+                for event in self.events:
+                    self.model.catchEvent(event, self)
+
+            def eventexit(self) -> None:
+                for event in self.events:
+                    self.model.dropEvent(event, self)
+
+            def eventexec(self, event: object) -> None:
+                incumbent, bound = self.model.getPrimalbound(), self.model.getDualbound()
+                run.record(incumbent if abs(incumbent) < 1e19 else None, bound if abs(bound) < 1e19 else None)
+
+        solver._solver_model.includeEventhdlr(Watch(), "watch", "records incumbents and bounds")
         result = solver.solve(
             program.model,
             time_limit=run.seconds_left,

@@ -1,0 +1,57 @@
+# Every target runs in .venv, made here from pyproject.toml and constraints.txt. What is needed beforehand: make and Python >= 3.11.
+#   make compare ARGS="--quick"    flags for the study; the same for make test
+#   make test PYTHON=python3.12    another Python for a new .venv
+
+PYTHON ?= python3
+ARGS =
+
+VENV := .venv
+IN_VENV := $(VENV)/bin/python
+# An empty file here is newer than pyproject.toml and constraints.txt where their packages are installed.
+MAIN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+INSTALL := $(IN_VENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help compare test lint types clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make compare  run every solver on the same design problem and compare them"
+	@echo "make test     run the tests that take minutes at most"
+	@echo "make lint     check format and style"
+	@echo "make types    check types"
+	@echo "make clean    delete .venv and what the tools left behind"
+
+compare: $(MAIN)
+	$(IN_VENV) -m studies.compare_solvers $(ARGS)
+
+test: $(DEV)
+	$(IN_VENV) -m pytest -n 2 $(ARGS)
+
+lint: $(DEV)
+	$(IN_VENV) -m ruff format --check .
+	$(IN_VENV) -m ruff check .
+
+types: $(DEV)
+	$(IN_VENV) -m mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(IN_VENV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  found=$$($(PYTHON) -c 'import platform; print("is " + platform.python_version())' 2>/dev/null || echo "cannot be run"); \
+	  echo "error: merino needs Python 3.11 or newer, but $(PYTHON) $$found; name another, as in: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(MAIN): pyproject.toml constraints.txt $(IN_VENV)
+	@echo "installing merino into $(VENV), which takes about a minute the first time"
+	$(INSTALL) -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt $(IN_VENV)
+	@echo "installing merino and its development tools into $(VENV), which takes about two minutes the first time"
+	$(INSTALL) -e '.[dev,cbc]'
+	@touch $(MAIN) $@

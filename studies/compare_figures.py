@@ -1,0 +1,110 @@
+"""Figures of the solver comparison: anytime curves of incumbent and bound, and designs as bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from formulation import PUBLISHED, Architecture, Block
+from hardware_models import Flops
+
+Row = dict[str, Any]
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f", "#8c564b", "#bcbd22")
+"""Okabe & Ito's colours, which colour-blind readers can tell apart, and four more."""
+
+
+def draw_anytime(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
+    """One column per problem: above, how far each proven bound lies above the best design; below, how far each incumbent lies below it.
+
+    Both in per cent of the best objective, logarithmic, against seconds; a curve ends where its solver does. Of a solver with
+    several seeds the first is drawn.
+    """
+    figure = Figure(figsize=(4.6 * len(titles) + 2.4, 6.4), layout="constrained")
+    axes = figure.subplots(2, len(titles), sharex="col", sharey="row", squeeze=False)
+    names = list(dict.fromkeys(row["solver"] for row in rows))
+    floor = 1e-4
+    for column, title in enumerate(titles):
+        every = [row for row in rows if row["problem"] == title]
+        best = max((row["objective"] for row in every if row["objective"] is not None), default=None)
+        own = [row for row in every if not row["seed"]]
+        bounds, incumbents = axes[:, column]
+        bounds.set_title(title)
+        for row in own if best is not None else []:
+            style = {"color": _COLOURS[names.index(row["solver"]) % len(_COLOURS)], "label": row["solver"], "lw": 1.8}
+            _step(bounds, row, 3, lambda bound: max(100 * (bound / best - 1), floor), style)
+            _step(incumbents, row, 2, lambda value: max(100 * (1 - value / best), floor), style)
+        for axis in (bounds, incumbents):
+            axis.set_xscale("log")
+            axis.set_yscale("log")
+            axis.set_ylim(floor / 2, 50)
+            axis.grid(alpha=0.3)
+        incumbents.invert_yaxis()
+        incumbents.set_xlabel("seconds")
+    axes[0, 0].set_ylabel("bound above the optimum, %")
+    axes[1, 0].set_ylabel("incumbent below the optimum, %")
+    handles = {}
+    for axis in axes.ravel():
+        handles.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
+    figure.suptitle(f"What each solver knew when: a dot ends a run, filled where it proved; {floor:g} % stands for anything closer")
+    return figure
+
+
+def _step(axis: Axes, row: Row, column: int, scale: Any, style: dict[str, Any]) -> None:
+    points = [(point[0], scale(point[column])) for point in row["trace"] if point[column] is not None]
+    if not points:
+        return
+    last = points[-1][1]
+    if column == 3 and row["bound"] is not None:
+        last = scale(row["bound"])
+    points.append((row["seconds"], last))
+    seconds, values = zip(*points, strict=True)
+    axis.step(np.maximum(seconds, 1e-3), values, where="post", **style)
+    filled = style["color"] if row["status"] == "optimal" else "white"
+    axis.plot([max(row["seconds"], 1e-3)], [last], "o", ms=5, mfc=filled, mec=style["color"], zorder=3)
+
+
+def draw_designs(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
+    """One row per problem: its best design, and the published design nearest to it in FLOPs. Bars per block, depths above them."""
+    figure = Figure(figsize=(10.5, 2.7 * len(titles) + 0.6), layout="constrained")
+    axes = figure.subplots(len(titles), 2, sharey=True, squeeze=False)
+    flops = Flops()
+    for (left, right), title in zip(axes, titles, strict=True):
+        own = [row for row in rows if row["problem"] == title and row["objective"] is not None]
+        if not own:
+            left.set_title(f"{title}: no design", fontsize=10)
+            right.set_axis_off()
+            continue
+        best = max(own, key=lambda row: (row["objective"], row["status"] == "optimal"))
+        proved = any(row["status"] == "optimal" for row in own)
+        _bars(left, best["widths"], best["ffn_widths"], best["depths"])
+        left.set_title(f"{title}: {'optimum' if proved else 'best found'}, entropy {best['objective']:,.0f}", fontsize=10)
+        limit = _flops_of(best)
+        name, design = min(PUBLISHED.items(), key=lambda item: abs(flops(item[1]) - limit))
+        _bars(right, design.widths, design.ffn_widths, design.depths)
+        right.set_title(f"{name}: {flops(design) / 1e9:.1f} GFLOPs by our count", fontsize=10)
+        left.set_ylabel("width")
+    axes[-1, 0].set_xlabel("block")
+    axes[-1, 1].set_xlabel("block")
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _flops_of(row: Row) -> float:
+    """FLOPs of a row's design, counted from its own shapes."""
+    blocks = tuple(Block(e, f, d) for e, f, d in zip(row["widths"], row["ffn_widths"], row["depths"], strict=True))
+    return Flops()(Architecture(blocks))
+
+
+def _bars(axis: Axes, widths: Sequence[int], ffn_widths: Sequence[int], depths: Sequence[int]) -> None:
+    place = np.arange(1, len(widths) + 1)
+    axis.bar(place - 0.2, widths, 0.38, color=_COLOURS[0], label="width E")
+    axis.bar(place + 0.2, ffn_widths, 0.38, color=_COLOURS[4], label="FFN width F")
+    for block, (width, ffn_width, depth) in enumerate(zip(widths, ffn_widths, depths, strict=True), start=1):
+        axis.annotate(f"{depth} ×", (block, max(width, ffn_width)), ha="center", va="bottom", xytext=(0, 2), textcoords="offset points")
+    axis.set_xticks(place)
+    axis.margins(y=0.18)

@@ -1,0 +1,455 @@
+"""The main job: solve the paper's design problem with every solver, prove which answer is best, and compare.
+
+    python -m studies.compare_solvers
+    python -m studies.compare_solvers --space fine --budget flops=60e9 --budget params=60e6 --solvers dp,highs --seconds 30
+
+Writes rows.jsonl (a finished cell is never run twice), summary.json and two figures; draws them with `studies.compare_figures`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tqdm import tqdm
+
+from formulation import (
+    PUBLISHED,
+    Architecture,
+    Budget,
+    DesignProblem,
+    EffectiveEntropy,
+    Quantity,
+    SearchSpace,
+    deep_space,
+    fine_space,
+    paper_space,
+)
+from hardware_models import Flops, Params
+from solvers import (
+    Cbc,
+    DynamicProgramming,
+    EngineMissing,
+    EvolutionaryAlgorithm,
+    Exhaustive,
+    Form,
+    GeneticAlgorithm,
+    Highs,
+    Limits,
+    RandomSearch,
+    Scip,
+    Solution,
+    Solver,
+    Status,
+    solve,
+)
+from studies.compare_figures import draw_anytime, draw_designs
+from studies.report import output_folder, provenance, run_command, save_figure, write_json
+from studies.rows import Row, RowFile
+
+SPACES: dict[str, Callable[[], SearchSpace]] = {"paper": paper_space, "fine": fine_space, "deep": deep_space}
+QUANTITIES: dict[str, Quantity] = {"flops": Flops(), "params": Params()}
+PUBLISHED_BUDGETS = ("flops=60e9", "flops=110e9", "flops=160e9")
+"""The three FLOPs budgets of the paper's search (MeRino, section 5)."""
+NEAR = 1e-3
+"""Relative loss at which a design counts as near-optimal: 0.1 %."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A solver in the comparison: its name on the command line, and whether chance plays a part, so that seeds matter."""
+
+    solver: Solver
+    seeded: bool = False
+
+
+SOLVERS: dict[str, Entrant] = {
+    "exhaustive": Entrant(Exhaustive()),
+    "dp": Entrant(DynamicProgramming()),
+    "dp-ea": Entrant(DynamicProgramming(warm_start=EvolutionaryAlgorithm(iterations=2000)), seeded=True),
+    "scip": Entrant(Scip()),
+    "scip-lookup": Entrant(Scip(Form.LOOKUP)),
+    "highs": Entrant(Highs()),
+    "cbc": Entrant(Cbc()),
+    "ea": Entrant(EvolutionaryAlgorithm(), seeded=True),
+    "ga": Entrant(GeneticAlgorithm(), seeded=True),
+    "random": Entrant(RandomSearch(), seeded=True),
+}
+_QUICK = ("exhaustive", "dp", "highs", "ea", "ga", "random")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the comparison: a problem, an entrant, a seed and a time limit."""
+
+    title: str
+    problem: DesignProblem
+    name: str
+    solver: Solver
+    seed: int
+    seconds: float
+
+    @property
+    def key(self) -> str:
+        """What identifies the cell on disk: a hash of the problem, the solver's options, the seed and the limit."""
+        text = repr((self.problem, self.solver, self.seed, self.seconds))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; see --help."""
+    parser = argparse.ArgumentParser(prog="python -m studies.compare_solvers", description=__doc__.split("\n")[0])
+    parser.add_argument("--space", default="paper", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
+    parser.add_argument(
+        "--budget",
+        action="append",
+        metavar="NAME=VALUE",
+        help="flops=60e9 or params=60e6; budgets of different names hold together, a name given again makes a further problem "
+        "(default: the paper's three FLOPs budgets)",
+    )
+    parser.add_argument("--solvers", default=None, metavar="NAMES", help=f"comma-separated, of {', '.join(SOLVERS)} (default: all)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each heuristic (default 3)")
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="time limit of one run (default 60)")
+    parser.add_argument("--output", default="results/compare_solvers", metavar="DIR", help="default results/compare_solvers")
+    parser.add_argument("--quick", action="store_true", help="the quick solvers, one seed, 3 s a run: under 30 s")
+    return parser.parse_args(arguments)
+
+
+def chosen(what: str, name: str, known: dict[str, Any]) -> Any:
+    """known[name]; ValueError that suggests the nearest name."""
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"unknown {what} {name!r}{hint} (choose from {', '.join(known)})")
+
+
+def read_space(name: str) -> SearchSpace:
+    """The named space, or the one in a JSON file; ValueError where it is neither."""
+    if not name.endswith(".json"):
+        return chosen("space", name, SPACES)()
+    try:
+        record = json.loads(Path(name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read the space file {name}: {str(error.strerror).lower()}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"the space file {name} is no JSON ({error})") from None
+    try:
+        return SearchSpace.from_dict(record)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"the space file {name}: {error}") from None
+
+
+def read_budgets(texts: Sequence[str]) -> list[tuple[Budget, ...]]:
+    """One tuple of budgets per problem: every combination of one value of each quantity named."""
+    values: dict[str, list[Budget]] = {}
+    for text in texts:
+        name, equals, number = text.partition("=")
+        try:
+            upper = float(number)
+        except ValueError:
+            upper = math.nan
+        if not equals or math.isnan(upper):
+            raise ValueError(f"the budget {text!r} is no NAME=NUMBER; write it as flops=60e9")
+        budget = Budget(chosen("budget", name, QUANTITIES), upper)
+        if budget not in values.setdefault(name, []):
+            values[name].append(budget)
+    return list(product(*values.values()))
+
+
+def cells_of(arguments: argparse.Namespace) -> list[Cell]:
+    """Every cell that the command line asks for, in the order in which they run."""
+    if arguments.seeds < 1:
+        raise ValueError(f"--seeds is {arguments.seeds}; expected at least 1")
+    if not 0 < arguments.seconds < math.inf:
+        raise ValueError(f"--seconds is {arguments.seconds}; expected a positive number")
+    space = read_space(arguments.space)
+    problems = read_budgets(arguments.budget or PUBLISHED_BUDGETS)
+    default = _QUICK if arguments.quick else tuple(SOLVERS)
+    names = [name.strip() for name in arguments.solvers.split(",")] if arguments.solvers is not None else list(default)
+    entrants = {name: chosen("solver", name, SOLVERS) for name in names}
+    seeds, seconds = (1, min(arguments.seconds, 3.0)) if arguments.quick else (arguments.seeds, arguments.seconds)
+    label = Path(arguments.space).stem
+    cells = []
+    for budgets in problems:
+        title = f"{label}, " + ", ".join(f"{b.quantity.name} ≤ {_number(b.upper)}" for b in budgets)
+        problem = DesignProblem(space, EffectiveEntropy(), budgets)
+        for name, entrant in entrants.items():
+            # Enumerating more designs than this at some 10 million a second is hopeless within any limit worth waiting for.
+            if name == "exhaustive" and arguments.solvers is None and space.size > 2e7 * seconds:
+                continue
+            for seed in range(seeds if entrant.seeded else 1):
+                cells.append(Cell(title, problem, name, entrant.solver, seed, seconds))
+    return cells
+
+
+def _number(value: float) -> str:
+    """60 G, 61.3 M, 1,234."""
+    for size, letter in ((1e9, "G"), (1e6, "M")):
+        if abs(value) >= size:
+            return f"{value / size:,.6g} {letter}"
+    return f"{value:,.6g}"
+
+
+def row_of(cell: Cell, solution: Solution, source: dict[str, Any]) -> Row:
+    """What is kept of one run."""
+    design = solution.architecture
+    return {
+        "key": cell.key,
+        "problem": cell.title,
+        "solver": cell.solver.name,
+        "option": cell.name,
+        "seed": cell.seed,
+        "status": solution.status.value,
+        "objective": solution.objective,
+        "bound": solution.bound,
+        "gap": solution.gap,
+        "seconds": solution.seconds,
+        "evaluations": solution.evaluations,
+        "widths": None if design is None else list(design.widths),
+        "ffn_widths": None if design is None else list(design.ffn_widths),
+        "depths": None if design is None else list(design.depths),
+        "usage": {usage.name: usage.value for usage in solution.usage},
+        "seconds_limit": cell.seconds,
+        "message": solution.message,
+        "trace": [[point.seconds, point.evaluations, point.incumbent, point.bound] for point in solution.trace],
+        "solver_record": solution.provenance.solver,
+        "problem_sha256": solution.provenance.problem_sha256,
+        "versions": solution.provenance.versions,
+        "command": source["command"],
+        "machine": source["machine"],
+    }
+
+
+def run_cells(cells: Sequence[Cell], file: RowFile) -> tuple[list[Row], dict[str, str]]:
+    """Run the cells that the file does not hold yet; all their rows, and the reason for each solver that is not installed.
+
+    Raises KeyboardInterrupt when the user stops a run: that cell is not kept, the ones before are.
+    """
+    done = {row["key"]: row for row in file.rows if "key" in row}
+    missing: dict[str, str] = {}
+    rows = []
+    layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+    with tqdm(cells, unit="run", file=sys.stderr, dynamic_ncols=True, bar_format=layout) as progress:
+        for cell in progress:
+            progress.set_postfix_str(f"{cell.title}: {cell.name}", refresh=True)
+            if cell.name in missing:
+                continue
+            if cell.key not in done:
+                try:
+                    solution = solve(cell.problem, cell.solver, Limits(seconds=cell.seconds, seed=cell.seed))
+                except EngineMissing as error:
+                    missing[cell.name] = str(error)
+                    continue
+                if solution.interrupted:
+                    raise KeyboardInterrupt
+                row = row_of(cell, solution, provenance(cell.seed))
+                file.append(row)
+                done[cell.key] = row
+            rows.append(done[cell.key])
+    return rows, missing
+
+
+def near_seconds(row: Row, best: float) -> float | None:
+    """Seconds until the run's incumbent was within 0.1 % of `best`; None where it never was."""
+    return next((s for s, _, incumbent, _ in row["trace"] if incumbent is not None and incumbent >= best - NEAR * abs(best)), None)
+
+
+def best_bound(rows: Sequence[Row]) -> float | None:
+    """The lowest proven bound among the rows of one problem."""
+    return min((row["bound"] for row in rows if row["bound"] is not None), default=None)
+
+
+def published_rows(cell: Cell, bound: float | None) -> list[Row]:
+    """The published designs as rows of a problem: whether they keep its budgets, and their gap to its best proven bound."""
+    rows = []
+    for name, design in PUBLISHED.items():
+        objective = cell.problem.maximize(design)
+        kept = all(budget.quantity(design) <= budget.limit for budget in cell.problem.subject_to)
+        gap = None if bound is None or not kept else max(bound - objective, 0) / objective
+        rows.append(
+            {
+                "problem": cell.title,
+                "solver": f"published {name}",
+                "seed": None,
+                "status": "feasible" if kept else "over budget",
+                "objective": objective,
+                "bound": bound if kept else None,
+                "gap": gap,
+                "seconds": None,
+                "evaluations": None,
+                "widths": list(design.widths),
+                "ffn_widths": list(design.ffn_widths),
+                "depths": list(design.depths),
+                "usage": {budget.quantity.name: budget.quantity(design) for budget in cell.problem.subject_to},
+            }
+        )
+    return rows
+
+
+def published_losses(space: SearchSpace, seconds: float) -> list[dict[str, Any]]:
+    """Each published design against the optimum of `space` under the design's own counted FLOPs and parameters, by dynamic programming."""
+    losses = []
+    for name, design in PUBLISHED.items():
+        budgets = tuple(Budget(quantity, quantity(design)) for quantity in QUANTITIES.values())
+        objective = EffectiveEntropy()
+        solution = solve(DesignProblem(space, objective, budgets), DynamicProgramming(), Limits(seconds=seconds))
+        value, best = objective(design), solution.objective
+        losses.append(
+            {
+                "design": name,
+                "objective": value,
+                **{budget.quantity.name: budget.upper for budget in budgets},
+                "optimum_status": solution.status.value,
+                "optimum": best,
+                "optimum_bound": solution.bound,
+                "loss": None if best is None else (best - value) / best,
+                "optimum_design": None if solution.architecture is None else str(solution.architecture),
+                "seconds": solution.seconds,
+            }
+        )
+        if solution.interrupted:
+            raise KeyboardInterrupt
+    return losses
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]], left: set[int]) -> str:
+    widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
+    aligned = (
+        "  ".join(cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        for line in (header, ["-" * width for width in widths], *lines)
+    )
+    return "\n".join(line.rstrip() for line in aligned)
+
+
+def _design_text(row: Row) -> str:
+    if row["widths"] is None:
+        return "none"
+    return " ".join(f"{e}/{f}x{d}" for e, f, d in zip(row["widths"], row["ffn_widths"], row["depths"], strict=True))
+
+
+_WORDS = {"optimal": "proved", "feasible": "found", "infeasible": "proved infeasible", "unknown": "nothing found"}
+
+
+def problem_table(rows: Sequence[Row], published: Sequence[Row], missing: dict[str, str]) -> str:
+    """The table of one problem."""
+    bound = best_bound(rows)
+    best = max((row["objective"] for row in rows if row["objective"] is not None), default=None)
+    lines = []
+    for row in sorted(rows, key=lambda row: (row["status"] != "optimal", row["seconds"])):
+        gap = None if bound is None or row["objective"] is None else max(bound - row["objective"], 0) / abs(row["objective"])
+        near = None if best is None else near_seconds(row, best)
+        seeded = SOLVERS[row["option"]].seeded
+        lines.append(
+            [
+                row["solver"] + (f" #{row['seed']}" if seeded else ""),
+                _WORDS[row["status"]],
+                "-" if row["objective"] is None else f"{row['objective']:,.1f}",
+                "-" if gap is None else f"{100 * gap:.4f} %",
+                "-" if near is None else f"{near:.3f}",
+                f"{row['seconds']:.3f}",
+                f"{row['evaluations']:,}",
+                _design_text(row),
+            ]
+        )
+    for row in published:
+        gap_text = "-" if row["gap"] is None else f"{100 * row['gap']:.4f} %"
+        lines.append([row["solver"], row["status"], f"{row['objective']:,.1f}", gap_text, "-", "-", "-", _design_text(row)])
+    lines += [[SOLVERS[name].solver.name, "not run", *["-"] * 5, reason] for name, reason in missing.items()]
+    header = ["solver", "result", "effective entropy", "gap to bound", "s to 0.1 %", "total s", "evaluations", "design: width/ffn x depth"]
+    return _table(header, lines, {0, 1, 7})
+
+
+def losses_table(losses: Sequence[dict[str, Any]]) -> str:
+    """The published designs against the optimum under their own counts."""
+    lines = [
+        [
+            loss["design"],
+            f"{loss['objective']:,.1f}",
+            f"{loss['flops'] / 1e9:.2f} G",
+            f"{loss['params'] / 1e6:.2f} M",
+            "-" if loss["optimum"] is None else f"{loss['optimum']:,.1f}",
+            _WORDS[loss["optimum_status"]],
+            "-" if loss["loss"] is None else f"{100 * loss['loss']:.2f} %",
+            loss["optimum_design"] or "none",
+        ]
+        for loss in losses
+    ]
+    header = ["published design", "effective entropy", "its FLOPs", "its params", "optimum there", "result", "loss", "optimal design"]
+    return _table(header, lines, {0, 5, 7})
+
+
+def sentence(rows: Sequence[Row], problems: Sequence[str]) -> str:
+    """What the comparison shows, in one sentence."""
+    by_problem = {title: [row for row in rows if row["problem"] == title] for title in problems}
+    proofs: dict[str, list[float]] = {}
+    heuristic: dict[str, list[bool]] = {}
+    agreed, proven = True, 0
+    for own in by_problem.values():
+        optima = [row["objective"] for row in own if row["status"] == "optimal"]
+        empty = any(row["status"] == "infeasible" for row in own)
+        agreed &= not (optima and (max(optima) - min(optima) > 1e-6 * abs(max(optima)) or empty))
+        proven += bool(optima) or empty
+        for row in own:
+            if row["status"] in ("optimal", "infeasible"):
+                proofs.setdefault(row["solver"], []).append(row["seconds"])
+            elif SOLVERS[row["option"]].seeded and optima:
+                heuristic.setdefault(row["solver"], []).append(near_seconds(row, max(optima)) is not None)
+    if not proofs:
+        return f"No solver proved an optimum on any of the {len(problems)} problems within its time limit."
+    everywhere = {name: median(times) for name, times in proofs.items() if len(times) >= len(problems)}
+    text = f"{proven} of {len(problems)} problems were settled with proof"
+    text += " and every proof agrees" if agreed else ", BUT THE PROOFS DISAGREE"
+    if everywhere:
+        ranked = sorted(everywhere, key=everywhere.__getitem__)
+        text += f"; {ranked[0]} proves fastest (median {everywhere[ranked[0]]:.3g} s)"
+        text += "".join(f", {everywhere[name] / everywhere[ranked[0]]:.1f} times faster than {name}" for name in ranked[1:2])
+        text += f" and {everywhere[ranked[-1]] / everywhere[ranked[0]]:.0f} times faster than {ranked[-1]}" if len(ranked) > 2 else ""
+    if heuristic:
+        near = ", ".join(f"{name} in {sum(hits)} of {len(hits)}" for name, hits in heuristic.items())
+        text += f"; without proof, these runs came within 0.1 % of the optimum: {near}"
+    return text + "."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison; returns the exit code."""
+    options = parse_arguments(arguments)
+    cells = cells_of(options)
+    folder = output_folder(options.output)
+    rows_path = folder / "rows.jsonl"
+    try:
+        rows, missing = run_cells(cells, RowFile(rows_path))
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; finished runs are kept in {rows_path}, and the same command goes on from there", file=sys.stderr)
+        return 130
+    losses = published_losses(cells[0].problem.space, cells[0].seconds)
+    titles = list(dict.fromkeys(cell.title for cell in cells))
+    summary: list[Row] = []
+    for title in titles:
+        own = [row for row in rows if row["problem"] == title]
+        cell = next(cell for cell in cells if cell.title == title)
+        published = published_rows(cell, best_bound(own))
+        print(f"\n{title}\n{problem_table(own, published, missing)}")
+        summary += [{key: value for key, value in row.items() if key not in ("trace", "key", "option")} for row in own] + published
+    print(f"\nPublished designs under their own counted FLOPs and parameters\n{losses_table(losses)}")
+    print(f"\n{sentence(rows, titles)}")
+    write_json(folder / "summary.json", summary)
+    write_json(folder / "published.json", {"losses": losses, "provenance": provenance(0)})
+    save_figure(draw_anytime(rows, titles), folder / "anytime.png")
+    save_figure(draw_designs(rows, titles), folder / "designs.png")
+    print(f"\nWritten to {folder}: rows.jsonl, summary.json, published.json, anytime.png, designs.png")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

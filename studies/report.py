@@ -1,0 +1,120 @@
+"""What every study does around its numbers: where they come from, files written whole or not at all, errors in one sentence.
+
+What a study measures, tabulates and draws is its own file.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from formulation.files import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_RESOLUTION = 150
+"""Dots per inch of a saved figure: sharp in a README at full text width."""
+
+
+def provenance(seed: int, packages: Iterable[str] = ("numpy", "scipy")) -> dict[str, Any]:
+    """Where results come from: the command, its seed, the versions and the machine, ready for JSON.
+
+    packages: distributions whose versions matter beside Python's and merino's own; one that is not installed is left out.
+    The record names neither the host nor its folders: of an absolute path on the command line only the last part is kept.
+    """
+    versions = {"python": platform.python_version()}
+    for name in dict.fromkeys(("merino", *packages)):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    parts = (platform.system(), platform.machine(), platform.processor(), f"{os.cpu_count()} CPUs")
+    return {
+        "command": _command(),
+        "seed": seed,
+        "versions": versions,
+        "machine": ", ".join(dict.fromkeys(part for part in parts if part)),
+    }
+
+
+def _command() -> str:
+    """The command line as typed: `python -m studies.x flags`, or the script's name where it was not started with -m."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    start = ["python", Path(sys.argv[0]).name] if spec is None else ["python", "-m", spec.name.removesuffix(".__main__")]
+    return shlex.join([*start, *map(_without_folders, sys.argv[1:])])
+
+
+def _without_folders(argument: str) -> str:
+    flag, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return flag + equals + (Path(value).name if Path(value).is_absolute() else value)
+
+
+def output_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder `path`, created where it is missing. ValueError, before any work is done, where nothing can be written in it."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to the output folder {folder} ({str(error.strerror).lower()}); choose another with --output"
+        ) from None
+    return folder
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write `record` to `path` as indented JSON (UTF-8), all or nothing. ValueError for a number that is not finite."""
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+    with replace_file(path) as file:
+        file.write(text.encode() + b"\n")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a matplotlib figure to `path` in the format its suffix names, all or nothing."""
+    with replace_file(path) as file:
+        figure.savefig(file, format=path.suffix.removeprefix("."), dpi=_RESOLUTION)
+
+
+def run_command(main: Callable[..., int | None], *arguments: Any) -> NoReturn:
+    """Run a study's `main(*arguments)` and leave with its exit code: what stands under `if __name__ == "__main__"`.
+
+    A user's mistake (ValueError), a missing engine or package (ImportError) and a file that cannot be read or written
+    (OSError) become one line "error: ..." on stderr and exit code 2; Ctrl-C becomes one line and exit code 130.
+    Anything else is ours, and keeps its traceback.
+    """
+    try:
+        code = main(*arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        _say("interrupted: a file is written whole or not at all, so earlier results stand")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our tables left (`| head`). Python would complain once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + 13)
+    except OSError as error:
+        _say(f"error: {_reason(error)}")
+        sys.exit(2)
+    except (ValueError, ImportError) as error:
+        _say(f"error: {error}")
+        sys.exit(2)
+    sys.exit(code or 0)
+
+
+def _reason(error: OSError) -> str:
+    """What went wrong and where, without the error's number."""
+    what = str(error) if error.strerror is None else error.strerror.lower()
+    return what if error.filename is None else f"{what}: {error.filename}"
+
+
+def _say(sentence: str) -> None:
+    print(" ".join(sentence.split()), file=sys.stderr)

@@ -1,0 +1,131 @@
+"""The frame around the code: who imports whom, what loads torch, and that nothing declared in two places has drifted apart."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "formulation": set(),
+    "hardware_models": {"formulation"},
+    "solvers": {"formulation"},
+    "studies": {"formulation", "hardware_models", "solvers"},
+}
+"""Package -> the other packages of the house that it may import. A new package gets its line here."""
+
+HOUSE = {*MAY_IMPORT, "tests"}
+
+WITHOUT_TORCH = ("formulation", "solvers", "hardware_models", "studies.compare_solvers")
+
+
+def imported_packages(source: str) -> set[str]:
+    """Top-level names of all absolute imports in `source`, wherever they stand: in a function, under TYPE_CHECKING, in a try."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
+
+
+def source_files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def requirements(lines: list[str]) -> dict[str, Requirement]:
+    """Canonical name -> requirement; an extra that names merino itself is left out."""
+    parsed = {canonicalize_name(requirement.name): requirement for requirement in map(Requirement, lines)}
+    parsed.pop(canonicalize_name(PYPROJECT["project"]["name"]), None)
+    return parsed
+
+
+def test_imported_packages_finds_every_form() -> None:
+    source = """
+import json, solvers.base as base
+from . import own
+def late():
+    from studies.report import provenance
+if TYPE_CHECKING:
+    import formulation
+"""
+    assert imported_packages(source) == {"json", "solvers", "studies", "formulation"}
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_go_one_way(package: str) -> None:
+    files = source_files(package)
+    assert files, f"no Python file in {package}"
+    forbidden = HOUSE - {package} - MAY_IMPORT[package]
+    found = {str(file.relative_to(ROOT)): imported_packages(file.read_text(encoding="utf-8")) & forbidden for file in files}
+    assert {file: names for file, names in found.items() if names} == {}
+
+
+def test_every_package_is_declared() -> None:
+    folders = {".".join(file.parent.relative_to(ROOT).parts) for package in MAY_IMPORT for file in source_files(package)}
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == folders
+    assert set(PYPROJECT["tool"]["mypy"]["packages"]) == set(MAY_IMPORT)
+    top_level = {file.parent.name for file in ROOT.glob("[!.]*/__init__.py")} - {"tests"}
+    assert top_level <= set(MAY_IMPORT), "a package without a line in MAY_IMPORT"
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_importing_does_not_load_torch(module: str) -> None:
+    # Watching for the attempt shows it even where torch is not installed and a `try` around the import would hide it.
+    program = f"""
+import sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            seen.append(name)
+seen = []
+sys.meta_path.insert(0, Watch())
+import {module}
+sys.exit("torch was imported" if seen or "torch" in sys.modules else 0)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_conda_environment_keeps_step() -> None:
+    lines = (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
+    items = [item[1].strip() for line in lines if (item := re.match(r"\s+- (.*)", line))]
+    assert items[0] == "conda-forge"
+    assert items[-3:] == ["pip", "pip:", "-e ."]
+    conda = requirements(items[1:-3])
+    assert conda.pop("python").specifier == PYPROJECT["project"]["requires-python"]
+    project = requirements(PYPROJECT["project"]["dependencies"])
+    bounds = {name: str(one.specifier) for name, one in project.items()}
+    assert {name: str(one.specifier) for name, one in conda.items()} == bounds
+
+
+def test_constraints_pin_what_the_tests_install() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    pins = {canonicalize_name(name): version for name, version in pins.items()}
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    for name, wanted in requirements(PYPROJECT["project"]["dependencies"] + extras["dev"] + extras["cbc"]).items():
+        assert name in pins, f"constraints.txt does not pin {name}"
+        assert wanted.specifier.contains(pins[name]), f"constraints.txt pins {name} to {pins[name]}, pyproject.toml wants {wanted}"
+
+
+def test_version_is_given_once() -> None:
+    again = re.compile(rf"__version__|[\"']{re.escape(PYPROJECT['project']['version'])}[\"']")
+    files = [ROOT / "Makefile", ROOT / "environment.yml", *(file for package in MAY_IMPORT for file in source_files(package))]
+    assert [file for file in files if again.search(file.read_text(encoding="utf-8"))] == []
+
+
+def test_changelog_opens_with_the_current_version() -> None:
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == PYPROJECT["project"]["version"]

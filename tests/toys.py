@@ -1,0 +1,112 @@
+"""Small random problems whose truth brute force gives, for the tests of solvers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from formulation import (
+    Architecture,
+    Block,
+    Budget,
+    Combine,
+    DesignProblem,
+    EffectiveEntropy,
+    Menu,
+    Quantity,
+    SearchSpace,
+    Separable,
+)
+from formulation.architecture import Setting
+from hardware_models import Flops, Params
+
+
+@dataclass(frozen=True)
+class RandomCost(Separable):
+    """A cost drawn at random per block shape and per joint: neither whole nor affine in depth, as a measured table may be."""
+
+    seed: int
+    maximum: bool = False
+
+    name = "random cost"
+    unit = "1"
+
+    @property
+    def combine(self) -> Combine:  # type: ignore[override]
+        return Combine.MAX if self.maximum else Combine.SUM
+
+    def block(self, block: Block, setting: Setting) -> float:
+        draw = np.random.default_rng([self.seed, block.width, block.ffn_width, block.depth])
+        return float(block.depth * block.width / 500 + draw.random())
+
+    def joint(self, left: int, right: int, setting: Setting) -> float:
+        return float(np.random.default_rng([self.seed, left, right]).random())
+
+    def fixed(self, setting: Setting) -> float:
+        return 0.25
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A problem with its designs and their values by the plain definitions, one design at a time."""
+
+    problem: DesignProblem
+    designs: tuple[Architecture, ...]
+    objectives: np.ndarray
+    feasible: np.ndarray
+
+    @property
+    def optimum(self) -> float | None:
+        """The best feasible objective; None where no design is feasible."""
+        return float(self.objectives[self.feasible].max()) if self.feasible.any() else None
+
+
+def _subset(draw: np.random.Generator, pool: list, most: int) -> tuple:
+    return tuple(sorted(draw.choice(pool, size=draw.integers(1, min(most, len(pool)) + 1), replace=False).tolist()))
+
+
+def _random_space(draw: np.random.Generator) -> SearchSpace:
+    blocks = int(draw.integers(1, 4))
+    most = {1: 5, 2: 4, 3: 3}[blocks]
+    while True:
+        menus = tuple(
+            Menu(
+                _subset(draw, [256, 320, 384, 512, 640, 768, 1024], most),
+                _subset(draw, [1, 1.5, 2, 4], 2),
+                _subset(draw, [1, 2, 3, 5], most),
+            )
+            for _ in range(blocks)
+        )
+        try:
+            return SearchSpace(menus, non_decreasing=bool(draw.random() < 0.8), shared=bool(draw.random() < 0.7))
+        except ValueError:
+            continue
+
+
+@lru_cache(maxsize=None)
+def toy(number: int) -> Toy:
+    """The random problem of that number: random menus, one to three budgets of mixed kinds, some of them infeasible."""
+    draw = np.random.default_rng([20250, number])
+    space = _random_space(draw)
+    objective: Quantity = (
+        EffectiveEntropy(rho=float(draw.choice([0.01, 0.1])), effectiveness=bool(draw.random() < 0.9), weighting=bool(draw.random() < 0.8))
+        if draw.random() < 0.85
+        else RandomCost(number)
+    )
+    designs = tuple(space)
+    kinds: list[Quantity] = [Flops(seq_len=128), Params(), Flops(head=True), RandomCost(number + 1), RandomCost(number + 2, maximum=True)]
+    budgets = []
+    for k in draw.choice(len(kinds), size=draw.integers(1, 4), replace=False):
+        values = np.array([kinds[k](design) for design in designs])
+        upper = values.min() * 0.99 if draw.random() < 0.08 else np.quantile(values, draw.uniform(0.1, 0.9))
+        budgets.append(Budget(kinds[k], float(upper)))
+    problem = DesignProblem(space, objective, tuple(budgets))
+    evaluations = [problem.evaluate(design) for design in designs]
+    return Toy(
+        problem,
+        designs,
+        np.array([evaluation.objective for evaluation in evaluations]),
+        np.array([evaluation.feasible for evaluation in evaluations]),
+    )
