@@ -26,18 +26,18 @@ Method = Literal["closed", "svd"]
 
 
 def check_rho(rho: float) -> float:
-    """`rho` where it is a positive finite number, else ValueError."""
-    if isinstance(rho, bool) or not isinstance(rho, int | float | np.number) or not 0 < rho < math.inf:
-        raise ValueError(f"rho is {rho!r}; expected a positive number, (σ/ε)²")
+    """`rho` where it is a number from 1e-100 to 1e100, whose squares and products are numbers too, else ValueError."""
+    if isinstance(rho, bool) or not isinstance(rho, int | float | np.number) or not 1e-100 <= rho <= 1e100:
+        raise ValueError(f"rho is {rho!r}; expected a positive number from 1e-100 to 1e100, (σ/ε)²")
     return float(rho)
 
 
 def _check_dimensions(rows: Any, columns: Any) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = np.asarray(rows, dtype=float), np.asarray(columns, dtype=float)
     for name, values in (("rows", rows), ("columns", columns)):
-        wrong = values[~((values >= 1) & np.isfinite(values))]
-        if wrong.size:
-            raise ValueError(f"{name} holds {wrong[0]:g}; expected finite dimensions of at least 1")
+        valid = (values >= 1) & (values < math.inf)
+        if not valid.all():
+            raise ValueError(f"{name} holds {values[~valid][0]:g}; expected finite dimensions of at least 1")
     return rows, columns
 
 
@@ -55,7 +55,7 @@ def closed_form_entropy(rows: Any, columns: Any, rho: float) -> Any:
     Evaluated so that no digits are lost to cancellation, however small or large ρ is: with m ≤ n and d = ρ(n − m),
     F = 2ρ²mn/(A + R), ρn − F = ρn(1 + d + R)/(A + R), ρm − F = ρm(1 + (2A − 1)/(R + d))/(A + R) and
     R − 1 = (2(A − 1) + d²)/(R + 1) have positive terms only.
-    Raises ValueError for a dimension below 1 or ρ that is not positive.
+    Raises ValueError for a dimension below 1 or ρ outside 1e-100 to 1e100.
     """
     rows, columns = _check_dimensions(rows, columns)
     rho = check_rho(rho)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyomo.environ as pyo
+from pyomo.common.errors import ApplicationError
 
 from formulation import DesignProblem
 from solvers.base import Answer, EngineMissing, Run
-from solvers.linear_cells import TOLERANCE, LinearEnd, search_cells
+from solvers.linear_cells import LinearEnd, search_cells
 
 _PRINTED = 2e-5
 """Relative amount added to a bound that the log prints with six digits."""
@@ -37,23 +38,36 @@ class Cbc:
         except ImportError:
             raise EngineMissing("CBC is not installed; install it with: pip install 'merino[cbc]' (or: pip install cbcbox)") from None
         # That a program ended infeasible or at its limit is read from the log; Pyomo's warnings would only repeat it.
-        logging.getLogger("pyomo.core").setLevel(logging.ERROR)
-        logging.getLogger("pyomo.opt").setLevel(logging.ERROR)
+        # A crash of CBC (it happens, in its postprocessing) is met by a second attempt without preprocessing.
+        logging.getLogger("pyomo.common").setLevel(logging.CRITICAL)
+        logging.getLogger("pyomo.solvers").setLevel(logging.CRITICAL)
+        logging.getLogger("pyomo.core").setLevel(logging.CRITICAL)
+        logging.getLogger("pyomo.opt").setLevel(logging.CRITICAL)
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "cbc.log"
 
-            def engine(model: pyo.ConcreteModel, seconds: float | None) -> LinearEnd:
+            def attempt(model: pyo.ConcreteModel, seconds: float | None, options: dict[str, object]) -> LinearEnd:
                 solver = pyo.SolverFactory("cbc", executable=executable)
-                solver.options.update({"ratioGap": 0, "allowableGap": 0, "primalT": TOLERANCE, "integerT": TOLERANCE})
+                solver.options.update(options)
                 if seconds is not None:
                     solver.options["seconds"] = seconds
                 log.unlink(missing_ok=True)
-                results = solver.solve(model, load_solutions=False, logfile=str(log))
+                try:
+                    results = solver.solve(model, load_solutions=False, logfile=str(log))
+                except ApplicationError:
+                    return LinearEnd(None, False, False)
                 end = read_log(log.read_text(errors="replace") if log.exists() else "")
                 if end.found and len(results.solution):
                     model.solutions.load_from(results)
                     return end
                 return LinearEnd(end.bound, False, end.finished and not end.found)
+
+            def engine(model: pyo.ConcreteModel, seconds: float | None) -> LinearEnd:
+                # Its own tolerances stay: with tighter ones it has been seen to crash after preprocessing.
+                end = attempt(model, seconds, {"ratioGap": 0, "allowableGap": 0})
+                if not end.finished and not run.stopped:
+                    end = attempt(model, run.seconds_left, {"ratioGap": 0, "allowableGap": 0, "preprocess": "off"})
+                return end
 
             return search_cells(problem, run, engine)
 
@@ -69,10 +83,14 @@ def read_log(text: str) -> LinearEnd:
             value = math.nan
         return value if math.isfinite(value) and abs(value) < 1e30 else None
 
-    if re.search(r"^(Result - Problem proven infeasible|Problem is infeasible\b)", text, re.MULTILINE):
+    infeasible = r"^(Result - Problem proven infeasible|Problem is infeasible\b|Bound tightening: infeasibility proved\b)"
+    if re.search(infeasible, text, re.MULTILINE):
         return LinearEnd(-math.inf, False, True)
-    value = number("Objective value")
-    if re.search(r"^Result - Optimal solution found\s*$", text, re.MULTILINE) and value is not None:
-        return LinearEnd(value, True, True)
+    value, gap = number("Objective value"), number("Gap")
+    optimal = re.search(r"^Result - Optimal solution found\s*(\(within gap tolerance\))?\s*$", text, re.MULTILINE)
+    if optimal and value is not None and not (optimal.group(1) and gap is None):
+        # The gap is printed with six digits of its own, and says more than the bound with six digits.
+        within = 1.01 * abs(gap or 0.0) if optimal.group(1) else 0.0
+        return LinearEnd(value + within * abs(value), True, True)
     bound = number("Upper bound")
     return LinearEnd(None if bound is None else bound + _PRINTED * abs(bound), value is not None, False)

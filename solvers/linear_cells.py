@@ -22,8 +22,8 @@ from solvers.completion import Cells, LagrangianBound, depth_boxes
 from solvers.evaluation import LAYERS
 from solvers.pyomo_model import Form, Program, build_program, part_ranges
 
-TOLERANCE = 1e-9
-"""Feasibility and integrality tolerance asked of the linear solver, where it takes one."""
+TOLERANCE = 1e-7
+"""Feasibility and integrality tolerance asked of the linear solver. With 1e-9 HiGHS has been seen to call a feasible program infeasible."""
 _SAFETY = 1e-7
 """Relative amount added to the solver's bounds: what its own tolerances can hide."""
 
@@ -105,6 +105,7 @@ class _Search:
         self.design: Architecture | None = None
         self.closed: float = -np.inf
         self.programs = 0
+        self.gave_up = False
         if run.limits.start is not None:
             self._offer(run.limits.start)
 
@@ -112,6 +113,11 @@ class _Search:
     def cutoff(self) -> float:
         """Objective asked of any further design: better than the incumbent by half the gap."""
         return self.best + 0.5 * self.run.limits.gap * abs(self.best) if np.isfinite(self.best) else -np.inf
+
+    @property
+    def threshold(self) -> float:
+        """Bound at which a box is closed: the incumbent and the whole gap, so that a box closes in spite of the engine's tolerances."""
+        return self.best + self.run.limits.gap * abs(self.best) if np.isfinite(self.best) else -np.inf
 
     def _offer(self, design: Architecture) -> None:
         value = self.problem.maximize(design)
@@ -126,7 +132,7 @@ class _Search:
         heapq.heapify(heap)
         while heap:
             _, _, box = heapq.heappop(heap)
-            if box.bound <= self.cutoff:
+            if box.bound <= self.threshold:
                 # Best first: nothing that is left can beat the incumbent.
                 self.closed = max(self.closed, box.bound)
                 break
@@ -136,8 +142,8 @@ class _Search:
             bound = max(self.closed, self.best, -heap[0][0] if heap else -np.inf)
             if np.isfinite(bound):
                 self.run.record(None if self.design is None else self.best, bound)
-            if self.run.stopped:
-                message = f"{self.run.why_stopped} after {self.programs:,} linear programs"
+            if self.run.stopped or self.gave_up:
+                message = f"{self.run.why_stopped or 'the engine ended without an answer'} after {self.programs:,} linear programs"
                 return Answer(self.design, bound if heap else max(self.closed, self.best), message=message)
         message = f"{self.programs:,} linear programs solved"
         if self.design is None:
@@ -191,12 +197,13 @@ class _Search:
                 return [box]
             self._offer(design)
         if not end.finished:
+            self.gave_up = not self.run.stopped
             return [box]
         if design is None:
             # Infeasible: no design of the box exceeds the cutoff.
             self.closed = max(self.closed, min(box.bound, self.cutoff))
             return []
-        if bound <= self.cutoff or self.composite is None:
+        if bound <= self.threshold or self.composite is None:
             self.closed = max(self.closed, bound)
             return []
         return self._split(box, design)
@@ -210,7 +217,7 @@ class _Search:
             model.total_depth.set_value(box.layers)
             for p, scale in enumerate(self.program.scales):
                 model.coefficient[p].set_value(float(coefficients[p]))
-                slack = 0.0 if model.part[p].is_integer() else 1e-9
+                slack = 0.0 if model.part[p].is_integer() else TOLERANCE
                 model.part[p].setlb(float(box.lower[p]) / scale - slack)
                 model.part[p].setub(float(box.upper[p]) / scale + slack)
         if np.isfinite(self.cutoff):
@@ -218,9 +225,9 @@ class _Search:
             model.cutoff.activate()
 
     def _split(self, box: _Box, design: Architecture) -> list[_Box]:
-        """Two parts of a box, cut at `design` along the part that brings the overestimators down most there.
+        """Two parts of a box, cut at `design` along the part that brings the overestimators down most there; none of a point.
 
-        The design lies on the border of both, where an overestimator can be exact. None where no cut is left to make.
+        The design lies on the border of both, where an overestimator can be exact.
         """
         assert self.composite is not None
         here = np.array([part(design) for part in self.composite.parts])
@@ -229,11 +236,12 @@ class _Search:
             low, high = box.lower[p], box.upper[p]
             whole = self.program.model.part[p].is_integer()
             step = 1.0 if whole else 1e-9 * max(abs(low), abs(high))
-            if not low + step / 2 < high:
+            if high - low < (1.0 if whole else 4 * step):
                 continue
-            cut = min(max(here[p], low), high - (1.0 if whole else 0.0))
-            if not whole and not low + step < cut < high - step:
-                continue
+            cut = np.floor((low + high) / 2) if whole else (low + high) / 2
+            # On the border of a part already: halve it, so that every chain of cuts ends.
+            if whole and low <= here[p] < high or not whole and low + step < here[p] < high - step:
+                cut = here[p]
             halves = []
             for start, stop in ((low, cut), (cut + 1 if whole else cut, high)):
                 lower, upper = box.lower.copy(), box.upper.copy()
