@@ -17,6 +17,11 @@ _SAFETY = 1e-9
 """Relative amount added to computed bounds, so that rounding cannot cut off the optimum."""
 
 
+def _safe(bound: np.ndarray) -> np.ndarray:
+    """Bounds with the safety added; −∞ stays."""
+    return bound + _SAFETY * np.abs(np.where(np.isfinite(bound), bound, 0.0))
+
+
 @dataclass(frozen=True)
 class Cells:
     """The search split by total depth: in cell c designs have `layers[c]` layers and an objective bounded by an affine function.
@@ -126,8 +131,9 @@ class LagrangianBound:
 
     _SPREAD = (1.0, 0.6, 0.8, 0.9, 1.1, 1.25, 1.6)
 
-    def __init__(self, table: Table, allowed: list[np.ndarray], cells: Cells) -> None:
-        self._table, self._allowed, self.cells = table, allowed, cells
+    def __init__(self, table: Table, allowed: list[np.ndarray], cells: Cells, sweeps: int = 3) -> None:
+        """`sweeps`: rounds of the coordinate search where there are several budgets; more tighten the bound and take longer."""
+        self._table, self._allowed, self.cells, self._sweeps = table, allowed, cells, sweeps
         self._most_layers = int(cells.layers.max())
         self._rows = slice(cells.parts.start, cells.costs.stop)
         self._room = cells.limits - table.fixed[cells.costs]
@@ -139,8 +145,7 @@ class LagrangianBound:
         tables = self._completions(self._multipliers)
         self._tables = [array.reshape(len(cells.layers), len(spread), *array.shape[1:]) for array in tables]
         root = self._tables[0][np.arange(len(cells.layers)), :, 0, cells.layers] + self._multipliers @ self._room
-        self.root = self._fixed + root.min(axis=1)
-        self.root += _SAFETY * np.abs(self.root)
+        self.root = _safe(self._fixed + root.min(axis=1))
 
     def _completions(self, multipliers: np.ndarray) -> list[np.ndarray]:
         """Completions for multipliers (cells, M, K); valuations in the order of (cell, M)."""
@@ -161,7 +166,7 @@ class LagrangianBound:
         if not kinds:
             return best
         scale = np.abs(root(np.zeros((cells, 1, kinds))))[:, 0] / np.maximum(self._room, 1e-300)[:, None]
-        for _ in range(1 if kinds == 1 else 3):
+        for _ in range(1 if kinds == 1 else self._sweeps):
             for kind in range(kinds):
                 grid = np.tile(np.concatenate(([0.0], np.geomspace(0.1, 3.0, 8))), (cells, 1))
                 for _ in range(3):
@@ -180,7 +185,7 @@ class LagrangianBound:
         room = self.cells.limits[:, None] - totals[self.cells.costs]
         completion = self._tables[block][cell, :, width, left] + np.einsum("nmk,kn->nm", self._multipliers[cell], room)
         bound = self.cells.so_far(cell, totals) + completion.min(axis=1)
-        return np.where(np.isneginf(bound), bound, bound + _SAFETY * np.abs(bound))
+        return _safe(bound)
 
 
 class ResourceBound:
@@ -246,6 +251,5 @@ class ResourceBound:
         bound = np.full(len(cell), -np.inf)
         cell, width, left = cell[possible], width[possible], left[possible]
         completion = table[cell, width, left, np.minimum(room[possible], self._steps)]
-        value = self.cells.so_far(cell, totals[:, possible]) + completion
-        bound[possible] = np.where(np.isneginf(value), value, value + _SAFETY * np.abs(value))
+        bound[possible] = _safe(self.cells.so_far(cell, totals[:, possible]) + completion)
         return bound

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pymoo.core.mixed import MixedVariableGA
+from pymoo.core.mixed import MixedVariableDuplicateElimination, MixedVariableGA, MixedVariableMating
 from pymoo.core.problem import ElementwiseProblem
 from pymoo.core.repair import Repair
 from pymoo.core.variable import Choice, Integer, Variable
@@ -29,7 +29,7 @@ class GeneticAlgorithm:
     """
 
     population: int = 100
-    evaluations: int = 10_000
+    evaluations: int = 5_000
 
     name = "genetic (pymoo)"
     distributions = ("pymoo",)
@@ -37,7 +37,10 @@ class GeneticAlgorithm:
     def search(self, problem: DesignProblem, run: Run) -> Answer:
         """See `Solver.search`. Finds, proves nothing."""
         design = _Design(problem, run)
-        algorithm = MixedVariableGA(pop_size=self.population, repair=_Feasible(design))
+        repair, unlike = _Feasible(design), MixedVariableDuplicateElimination()
+        # The default mating leaves children unrepaired, and tries 100 times over to fill a generation of a space too small for it.
+        mating = MixedVariableMating(repair=repair, eliminate_duplicates=unlike, n_max_iterations=10)
+        algorithm = MixedVariableGA(pop_size=self.population, repair=repair, eliminate_duplicates=unlike, mating=mating)
         algorithm.setup(_Pymoo(design), termination=get_termination("n_eval", self.evaluations), seed=run.limits.seed, verbose=False)
         while algorithm.has_next() and not run.stopped:
             algorithm.next()

@@ -164,10 +164,12 @@ class _Search:
         # The budgets narrow each part's range: Lagrangian bounds on the part itself, and on its negative.
         limits = np.array([budget.limit for budget in sums])
         for p, sign in product(range(lower.shape[1]), (1.0, -1.0)):
+            if self.run.stopped or np.array_equal(lower[:, p], upper[:, p]):
+                continue
             coefficients = np.zeros(lower.shape)
             coefficients[:, p] = sign
             cells = Cells(depths, coefficients, np.zeros(len(depths)), parts, slice(parts.stop, len(table.fixed)), limits)
-            bound = LagrangianBound(table, allowed, cells).root
+            bound = LagrangianBound(table, allowed, cells, sweeps=1).root
             if sign > 0:
                 upper[:, p] = np.minimum(upper[:, p], bound)
             else:

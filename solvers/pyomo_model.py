@@ -41,7 +41,7 @@ class Program:
     parts      expressions of the parts of a composite objective, in its order; empty for a separable one
     scales     the part p is scales[p] · model.part[p]
     decode     the design that the variables' present values stand for, None where they have none
-    encode     set the variables of the shapes or choices to a design: a starting point
+    encode     set the variables of shapes, choices and parts to a design: a starting point
     """
 
     model: pyo.ConcreteModel
@@ -71,7 +71,14 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
     model.budgets = pyo.ConstraintList(doc="budgets, scaled")
     for budget in problem.subject_to:
         _add_budget(model, writer, budget)
-    return Program(model, parts, scales, writer.decode, writer.encode)
+
+    def encode(architecture: Architecture) -> None:
+        writer.encode(architecture)
+        for p, scale in enumerate(scales):
+            value = objective.parts[p](architecture) / scale  # type: ignore[attr-defined]
+            model.part[p].set_value(value, skip_validation=True)  # it may differ from a bound in its last digit
+
+    return Program(model, parts, scales, writer.decode, encode)
 
 
 def part_ranges(composite: Composite, space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:

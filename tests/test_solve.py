@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEntropy, SearchSpace, deep_space, paper_space
+from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEntropy, SearchSpace, deep_space, fine_space, paper_space
 from hardware_models import Flops, Params
 from solvers import (
     Answer,
@@ -35,6 +35,7 @@ from solvers.cbc import read_log
 SPACE = SearchSpace.uniform(2, (512, 640), (1, 2), (1, 2, 3))
 PROBLEM = DesignProblem(SPACE, EffectiveEntropy(), (Budget(Flops(), 40e9),))
 DEEP = DesignProblem(deep_space(), EffectiveEntropy(), (Budget(Flops(), 110e9), Budget(Params(), 60e6)))
+FINE = DesignProblem(fine_space(), EffectiveEntropy(), (Budget(Flops(), 110e9),))
 ENDLESS = [
     Exhaustive(),
     DynamicProgramming(),
@@ -113,18 +114,29 @@ def test_time_limit_keeps_incumbent_and_valid_bound(solver: object) -> None:
         assert solution.bound >= reference.objective * (1 - 1e-9)
 
 
-@pytest.mark.parametrize("solver", [s for s in ENDLESS if s.name != "CBC"], ids=lambda solver: solver.name)
+@pytest.mark.parametrize("solver", [s for s in ENDLESS if not isinstance(s, Cbc | DynamicProgramming)], ids=lambda solver: solver.name)
 def test_control_c_stops_with_the_incumbent(solver: object) -> None:
     timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:
-        solution = solve(DEEP, solver, Limits(seconds=60))  # type: ignore[arg-type]
+        solution = solve(FINE, solver, Limits(seconds=60))  # type: ignore[arg-type]
     finally:
         timer.cancel()
     assert solution.interrupted
     assert solution.seconds < 30
     assert "interrupted" in solution.message
     assert solution.status in (Status.FEASIBLE, Status.UNKNOWN)
+
+
+def test_control_c_stops_dynamic_programming() -> None:
+    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        solution = solve(DEEP, DynamicProgramming(), Limits(seconds=60))
+    finally:
+        timer.cancel()
+    assert solution.interrupted
+    assert solution.bound is None or solution.objective is None or solution.bound >= solution.objective
 
 
 @pytest.mark.parametrize("solver", [Exhaustive(), EvolutionaryAlgorithm(), RandomSearch(), GeneticAlgorithm()], ids=lambda s: s.name)
