@@ -124,7 +124,7 @@ class EffectiveEntropy(Composite):
     def _weights(self) -> tuple[float, float]:
         return self.alpha if self.weighting else (1.0, 1.0)
 
-    def formula(self, parts: Sequence[Any]) -> Any:
+    def formula(self, parts: Sequence[Any] | np.ndarray) -> Any:
         depth, log_width, log_ffn_width, attention, ffn = parts
         weight_attention, weight_ffn = self._weights
         if not self._discount:
@@ -132,9 +132,7 @@ class EffectiveEntropy(Composite):
         scaled = self._discount * depth * depth
         return weight_attention * (1 - scaled / log_width) * attention + weight_ffn * (1 - scaled / log_ffn_width) * ffn
 
-    def overestimator(
-        self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def overestimator(self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """See `Composite.overestimator`. Each term is α·m·A with m = 1 − β·L²/S in [m⁻, m⁺] and A in [a, b].
 
         McCormick (1976): m·A ≤ m⁺·A + a·(m − m⁺) and m·A ≤ m⁻·A + b·(m − m⁻). L²/S is convex, so m lies below its tangent

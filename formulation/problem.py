@@ -31,7 +31,7 @@ class Budget:
         bad_type = isinstance(self.upper, bool) or not isinstance(self.upper, int | float | np.number)
         if bad_type or not 0 <= self.upper < math.inf:
             raise ValueError(
-                f"the budget for {self.quantity.name} is {self.upper!r}; expected a finite number of {self.quantity.unit}, 0 or more"
+                f"the budget for {self.quantity.name} is {self.upper!r}; expected a finite number, 0 or more {self.quantity.unit}"
             )
         object.__setattr__(self, "upper", float(self.upper))
 

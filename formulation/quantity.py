@@ -92,13 +92,11 @@ class Composite(Quantity):
         """+1 where the value never falls as the part grows, −1 where it never rises."""
 
     @abstractmethod
-    def formula(self, parts: Sequence[Any]) -> Any:
+    def formula(self, parts: Sequence[Any] | np.ndarray) -> Any:
         """The value from those of the parts."""
 
     @abstractmethod
-    def overestimator(
-        self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def overestimator(self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """An affine function of the parts that is nowhere below `formula` on a box, and close to it at a point of the box.
 
         lower, upper: arrays (…, P), the bounds of the parts in one or many boxes; near: the points (…, P), the centres unless

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import networkx
@@ -127,7 +127,7 @@ class SearchSpace:
         cls, blocks: int, widths: Sequence[int], ffn_ratios: Sequence[float], depths: Sequence[int], **options: Any
     ) -> SearchSpace:
         """A space of `blocks` blocks with one and the same menu; `options` are the remaining fields of `SearchSpace`."""
-        menu = Menu(tuple(widths), tuple(ffn_ratios), tuple(depths))
+        menu = Menu(widths, ffn_ratios, depths)  # type: ignore[arg-type]  # Menu makes tuples of them
         return cls((menu,) * positive_integer("blocks", blocks), **options)
 
     @property
@@ -237,7 +237,7 @@ class SearchSpace:
         layers += [["sink"]]
         for depth, layer in enumerate(layers):
             graph.add_nodes_from(layer, layer=depth)
-        for depth, (left, right) in enumerate(zip(layers, layers[1:], strict=False)):
+        for depth, (left, right) in enumerate(pairwise(layers)):
             inner = 0 < depth < self.blocks
             graph.add_edges_from(
                 (a, b)
@@ -283,7 +283,7 @@ class SearchSpace:
 
 
 def paper_space(**options: Any) -> SearchSpace:
-    """The paper's space as we reconstruct it: N = 4, E ∈ {512, 640, 768, 896, 1024}, r ∈ {1, 1.5, 2}, L ∈ 1…4; 1,451,520 designs."""
+    """The paper's space as we reconstruct it: N = 4, E ∈ {512, 640, … 1024}, r ∈ {1, 1.5, 2}, L ∈ 1…4; 1,451,520 designs."""
     return SearchSpace.uniform(4, (512, 640, 768, 896, 1024), (1, 1.5, 2), (1, 2, 3, 4), **options)
 
 

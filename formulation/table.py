@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,9 +40,7 @@ class Table:
         menus = self.space.menus
         return tuple(
             tuple(
-                None
-                if np.all(joint[q] == neutral[q])
-                else joint[q][np.ix_(left.width_of, right.width_of)].ravel()
+                None if np.all(joint[q] == neutral[q]) else joint[q][np.ix_(left.width_of, right.width_of)].ravel()
                 for joint, left, right in zip(self.joints, menus, menus[1:], strict=False)
             )
             for q in range(len(self.fixed))
@@ -54,7 +53,7 @@ class Table:
         for start in range(0, len(choices), _CHUNK):
             items = choices[start : start + _CHUNK].T.astype(np.intp)
             chunk = values[:, start : start + _CHUNK]
-            pairs: list[np.ndarray | None] = [None] * len(self.joints)
+            pairs: dict[int, np.ndarray] = {}
             for q, combine in enumerate(self.is_max):
                 add = np.maximum if combine else np.add
                 total = self.blocks[0][q].take(items[0])
@@ -63,7 +62,7 @@ class Table:
                     add(total, block[q].take(item), out=total)
                 for i, joint in enumerate(self._joints_by_item[q]):
                     if joint is not None:
-                        if pairs[i] is None:
+                        if i not in pairs:
                             pairs[i] = items[i] * len(self.space.menus[i + 1]) + items[i + 1]
                         add(total, joint.take(pairs[i]), out=total)
                 chunk[q] = total
@@ -138,7 +137,7 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
         if not np.all(np.isfinite(terms)):
             q, item = np.argwhere(~np.isfinite(terms))[0]
             raise ValueError(f"{quantities[q].name} of block {menu.items[item]} is {terms[q, item]}; expected a finite number")
-    pairs = {(left, right): join(left.widths, right.widths) for left, right in zip(menus, menus[1:], strict=False)}
+    pairs = {(left, right): join(left.widths, right.widths) for left, right in itertools.pairwise(menus)}
     blocks = [by_menu[menu].copy() for menu in menus]
     ends = (
         (0, join([space.embedding_width], menus[0].widths)[:, 0, :][:, menus[0].width_of]),
@@ -150,7 +149,7 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
         space,
         np.array([quantity.fixed(space) for quantity in quantities], dtype=float),
         tuple(blocks),
-        tuple(pairs[left, right] for left, right in zip(menus, menus[1:], strict=False)),
+        tuple(pairs[left, right] for left, right in itertools.pairwise(menus)),
         is_max,
     )
 

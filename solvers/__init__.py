@@ -7,8 +7,8 @@ from solvers.evolutionary import EvolutionaryAlgorithm
 from solvers.exhaustive import Exhaustive
 from solvers.genetic import GeneticAlgorithm
 from solvers.highs import Highs
-from solvers.pyomo_model import Form, Program, build_program
 from solvers.program_text import program_text
+from solvers.pyomo_model import Form, Program, build_program
 from solvers.random_search import RandomSearch
 from solvers.scip import Scip
 

@@ -98,7 +98,9 @@ def best_completions(
     return result[::-1]
 
 
-def depth_boxes(table: Table, allowed: list[np.ndarray], layers_row: int, parts: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def depth_boxes(
+    table: Table, allowed: list[np.ndarray], layers_row: int, parts: slice
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The total depths D of the space, and the least and largest value of some rows among its designs of each depth.
 
     layers_row  row of the table that holds the number of layers
@@ -215,7 +217,7 @@ class ResourceBound:
         count, most, wide = len(cells.layers), int(cells.layers.max()), self._steps + 1
         reach = 0
         after = np.zeros((count, len(space.menus[-1].widths), 1, wide))
-        result = [after]
+        result: list[np.ndarray] = [after]
         for block in reversed(range(1, space.blocks)):
             menu = space.menus[block]
             values = cells.coefficients @ table.blocks[block][cells.parts]
@@ -245,7 +247,11 @@ class ResourceBound:
         """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, width index and layers (n,), totals (Q, n)."""
         table = self._tables[block]
         left = self.cells.layers[cell] - layers
-        spent = self._direction @ (self.cells.limits[:, None] - totals[self.cells.costs]) if len(self._direction) else np.zeros(len(cell))
+        spent = (
+            self._direction @ (self.cells.limits[:, None] - totals[self.cells.costs])
+            if len(self._direction)
+            else np.zeros(len(cell))
+        )
         room = np.floor(spent / self._unit + 1e-9).astype(np.intp)
         possible = (left < table.shape[2]) & (left >= 0) & (room >= 0)
         bound = np.full(len(cell), -np.inf)

@@ -76,7 +76,7 @@ class Scorer:
         self._objective = self._reader(problem.maximize, problem)
         self._budgets = [(self._reader(b.quantity, problem), b.limit) for b in problem.subject_to]
 
-    def _reader(self, quantity: Quantity, problem: DesignProblem):  # type: ignore[no-untyped-def]
+    def _reader(self, quantity: Quantity, problem: DesignProblem):
         if isinstance(quantity, Separable):
             read = _Reader([quantity], problem)
             return lambda choices: read(choices)[0]
@@ -97,5 +97,3 @@ class Scorer:
 def decode_best(problem: DesignProblem, choices: Choices | None) -> Architecture | None:
     """The architecture of `choices`, None for None."""
     return None if choices is None else problem.space.decode(choices)
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -93,8 +94,7 @@ class _Mutation:
         self._space = problem.space
         self._shapes = [menu.shape for menu in problem.space.menus]
         self._steps = [step.tolist() for step in problem.space.steps]
-        self._indices = [[np.unravel_index(item, menu.shape) for item in range(len(menu))] for menu in problem.space.menus]
-        self._indices = [[tuple(map(int, index)) for index in layer] for layer in self._indices]
+        self._indices = [list(product(*map(range, menu.shape))) for menu in problem.space.menus]
 
     def __call__(self, parent: Choices, which_block: float, which_part: float, which_value: float) -> Choices | None:
         """The child for three uniform random numbers in [0, 1); None where that part of that block can be nothing else."""

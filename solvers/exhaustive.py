@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 
@@ -31,9 +33,8 @@ class Exhaustive:
         tabular = all(isinstance(quantity, Separable | Composite) for quantity in quantities)
         best, choices = self._vectorised(problem, run) if tabular else self._one_by_one(problem, run)
         architecture = decode_best(problem, choices)
-        if why := run.why_stopped:
-            if run.evaluations < problem.space.size:
-                return Answer(architecture, message=f"{why} after {run.evaluations:,} of {problem.space.size:,} designs")
+        if (why := run.why_stopped) and run.evaluations < problem.space.size:
+            return Answer(architecture, message=f"{why} after {run.evaluations:,} of {problem.space.size:,} designs")
         if architecture is not None:
             run.record(best, best)
         message = f"all {problem.space.size:,} designs seen"
@@ -56,11 +57,12 @@ class Exhaustive:
         parts: list[Separable] = []
         readings = []
         for quantity in (problem.maximize, *(budget.quantity for budget in problem.subject_to)):
+            read: Callable[[np.ndarray], np.ndarray]
             if isinstance(quantity, Composite):
                 own, read = quantity.parts, quantity.formula
             else:
                 assert isinstance(quantity, Separable)
-                own, read = (quantity,), lambda rows: rows[0]
+                own, read = (quantity,), itemgetter(0)
             readings.append((slice(len(parts), len(parts) + len(own)), read))
             parts += own
         table = tabulate(parts, space)

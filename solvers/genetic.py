@@ -41,7 +41,9 @@ class GeneticAlgorithm:
         # The default mating leaves children unrepaired, and tries 100 times over to fill a generation of a space too small for it.
         mating = MixedVariableMating(repair=repair, eliminate_duplicates=unlike, n_max_iterations=10)
         algorithm = MixedVariableGA(pop_size=self.population, repair=repair, eliminate_duplicates=unlike, mating=mating)
-        algorithm.setup(_Pymoo(design), termination=get_termination("n_eval", self.evaluations), seed=run.limits.seed, verbose=False)
+        algorithm.setup(
+            _Pymoo(design), termination=get_termination("n_eval", self.evaluations), seed=run.limits.seed, verbose=False
+        )
         while algorithm.has_next() and not run.stopped:
             algorithm.next()
         message = run.why_stopped or f"{run.evaluations:,} designs scored"
@@ -142,5 +144,5 @@ class _Feasible(Repair):
         super().__init__()
         self._design = design
 
-    def _do(self, problem: Any, X: np.ndarray, **kwargs: Any) -> np.ndarray:
-        return np.array([self._design.repair(x) for x in X], dtype=object)
+    def _do(self, problem: Any, designs: np.ndarray, **kwargs: Any) -> np.ndarray:
+        return np.array([self._design.repair(variables) for variables in designs], dtype=object)

@@ -1,8 +1,9 @@
 """Composite objectives for linear solvers: branch and bound over boxes of the parts, each box a mixed-integer linear program.
 
-The first boxes are one per total depth, each with the range that the parts have at that depth. In a box the composite lies below an affine function of its parts (`Composite.overestimator`), so the choice form with that
-objective is a MILP whose optimum bounds the box. A box that may hold a better design is cut in two at the MILP's design, along the
-part that brings the overestimators down most there; boxes shrink until the overestimator agrees with the composite.
+The first boxes are one per total depth, each with the range that the parts have at that depth within the budgets. In a box the
+composite lies below an affine function of its parts (`Composite.overestimator`), so the choice form with that objective is a MILP
+whose optimum bounds the box. A box that may hold a better design is cut in two at the MILP's design, along the part that brings the
+overestimators down most there; boxes shrink until the overestimator agrees with the composite.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from solvers.evaluation import LAYERS
 from solvers.pyomo_model import Form, Program, build_program, part_ranges
 
 TOLERANCE = 1e-7
-"""Feasibility and integrality tolerance asked of the linear solver. With 1e-9 HiGHS has been seen to call a feasible program infeasible."""
+"""Feasibility and integrality tolerance asked of the engine. With 1e-9 HiGHS was seen to call a feasible program infeasible."""
 _SAFETY = 1e-7
 """Relative amount added to the solver's bounds: what its own tolerances can hide."""
 
@@ -49,8 +50,8 @@ LinearEngine = Callable[[pyo.ConcreteModel, float | None], LinearEnd]
 def linear_program(problem: DesignProblem) -> Program:
     """The choice form with a linear objective: the composite's overestimator on the whole space, in parameters.
 
-    `model.total_depth`, `model.coefficient`, `model.constant` and the bounds of `model.part` make up the box; `model.cutoff` asks for an objective
-    of at least `model.cutoff_value`.
+    `model.total_depth`, `model.coefficient`, `model.constant` and the bounds of `model.part` make up the box; `model.cutoff` asks
+    for an objective of at least `model.cutoff_value`.
     """
     program = build_program(problem, Form.CHOICE)
     model, objective = program.model, problem.maximize
@@ -116,7 +117,7 @@ class _Search:
 
     @property
     def threshold(self) -> float:
-        """Bound at which a box is closed: the incumbent and the whole gap, so that a box closes in spite of the engine's tolerances."""
+        """Bound at which a box is closed: the whole gap above the incumbent, so that the engine's tolerances keep none open."""
         return self.best + self.run.limits.gap * abs(self.best) if np.isfinite(self.best) else -np.inf
 
     def _offer(self, design: Architecture) -> None:
@@ -242,7 +243,7 @@ class _Search:
                 continue
             cut = np.floor((low + high) / 2) if whole else (low + high) / 2
             # On the border of a part already: halve it, so that every chain of cuts ends.
-            if whole and low <= here[p] < high or not whole and low + step < here[p] < high - step:
+            if (whole and low <= here[p] < high) or (not whole and low + step < here[p] < high - step):
                 cut = here[p]
             halves = []
             for start, stop in ((low, cut), (cut + 1 if whole else cut, high)):

@@ -19,8 +19,9 @@ def program_text(problem: DesignProblem, form: Form = Form.CHOICE, style: Style 
     """The program of `problem` as text.
 
     style  "text": sets, variables and constraints as Pyomo lists them, with their descriptions; "latex": a LaTeX document with
-           every constraint in an align environment; "lp": an LP file, which any linear solver reads. LP files hold no nonlinear terms: of a
-           composite objective they hold the affine overestimator on the whole space (its optimum is an upper bound).
+           every constraint in an align environment; "lp": an LP file, which any linear solver reads. LP files hold no
+           nonlinear terms: of a composite objective they hold the affine overestimator on the whole space, so that the
+           optimum of the file is an upper bound.
     Raises ValueError for an unknown style and for the look-up form as an LP file.
     """
     if style not in ("text", "lp", "latex"):
@@ -28,7 +29,9 @@ def program_text(problem: DesignProblem, form: Form = Form.CHOICE, style: Style 
     output = io.StringIO()
     if style == "lp":
         if form is Form.LOOKUP:
-            raise ValueError("the look-up form has nonlinear constraints, which an LP file cannot hold; use Form.CHOICE, or text or latex")
+            raise ValueError(
+                "the look-up form has nonlinear constraints, which an LP file cannot hold; use Form.CHOICE, or text or latex"
+            )
         model = linear_program(problem).model
         if model.component("depth_is") is not None:
             model.depth_is.deactivate()

@@ -21,7 +21,7 @@ import numpy as np
 import pyomo.environ as pyo
 
 from formulation import Architecture, Budget, Combine, Composite, DesignProblem, Separable
-from formulation.space import Menu, SearchSpace
+from formulation.space import SearchSpace
 from formulation.table import Table, tabulate
 from solvers.evaluation import require_structure
 
@@ -59,6 +59,7 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
     objective = problem.maximize
     scales: tuple[float, ...] = ()
     parts: tuple[Any, ...] = ()
+    own_parts = objective.parts if isinstance(objective, Composite) else ()
     if isinstance(objective, Composite):
         scales = _part_variables(model, writer, objective)
         parts = tuple(scale * model.part[p] for p, scale in enumerate(scales))
@@ -74,8 +75,8 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
 
     def encode(architecture: Architecture) -> None:
         writer.encode(architecture)
-        for p, scale in enumerate(scales):
-            value = objective.parts[p](architecture) / scale  # type: ignore[attr-defined]
+        for p, (part, scale) in enumerate(zip(own_parts, scales, strict=True)):
+            value = part(architecture) / scale
             model.part[p].set_value(value, skip_validation=True)  # it may differ from a bound in its last digit
 
     return Program(model, parts, scales, writer.decode, encode)
@@ -220,9 +221,7 @@ class _ChoiceForm:
 
     def terms(self, quantity: Separable) -> list[Any]:
         table, x = tabulate([quantity], self.space), self.model.x
-        blocks = [
-            pyo.quicksum(float(value) * x[i, j] for j, value in enumerate(block[0])) for i, block in enumerate(table.blocks)
-        ]
+        blocks = [pyo.quicksum(float(value) * x[i, j] for j, value in enumerate(block[0])) for i, block in enumerate(table.blocks)]
         return [float(table.fixed[0]), *blocks, *_joint_terms(self.model, table)]
 
     def cap(self, quantity: Separable, limit: float) -> None:
@@ -274,7 +273,9 @@ class _LookupForm:
         m.one_ratio = pyo.Constraint(self._blocks, rule=lambda m, i: sum(m.ratio[i, r] for r in self._ratios(i)) == 1)
         m.ffn_width_is = pyo.Constraint(
             self._blocks,
-            rule=lambda m, i: m.ffn_width[i] == sum(ratio * m.ratio[i, r] for r, ratio in enumerate(menus[i].ffn_ratios)) * m.width[i],
+            rule=lambda m, i: (
+                m.ffn_width[i] == sum(ratio * m.ratio[i, r] for r, ratio in enumerate(menus[i].ffn_ratios)) * m.width[i]
+            ),
             doc="F = r·E",
         )
         m.weights_of_ratio = pyo.Constraint(

@@ -46,7 +46,7 @@ class Scip:
         solver = SolverFactory("scip_persistent")
         solver.set_instance(program.model)
 
-        class Watch(pyscipopt.Eventhdlr):  # type: ignore[misc]
+        class Watch(pyscipopt.Eventhdlr):
             """Records SCIP's incumbent and bound whenever it finds a design or has solved a node."""
 
             events = (pyscipopt.SCIP_EVENTTYPE.BESTSOLFOUND, pyscipopt.SCIP_EVENTTYPE.NODESOLVED)

@@ -16,9 +16,12 @@ Row = dict[str, Any]
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f", "#8c564b", "#bcbd22")
 """Okabe & Ito's colours, which colour-blind readers can tell apart, and four more."""
 
+_FLOOR = 1e-4
+"""Per cent at which anything closer to the optimum is drawn."""
+
 
 def draw_anytime(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
-    """One column per problem: above, how far each proven bound lies above the best design; below, how far each incumbent lies below it.
+    """One column per problem: above, by how much each proven bound exceeds the best design; below, what each incumbent lacks.
 
     Both in per cent of the best objective, logarithmic, against seconds; a curve ends where its solver does. Of a solver with
     several seeds the first is drawn.
@@ -26,41 +29,49 @@ def draw_anytime(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
     figure = Figure(figsize=(4.6 * len(titles) + 2.4, 6.4), layout="constrained")
     axes = figure.subplots(2, len(titles), sharex="col", sharey="row", squeeze=False)
     names = list(dict.fromkeys(row["solver"] for row in rows))
-    floor = 1e-4
     for column, title in enumerate(titles):
         every = [row for row in rows if row["problem"] == title]
         best = max((row["objective"] for row in every if row["objective"] is not None), default=None)
         own = [row for row in every if not row["seed"]]
         bounds, incumbents = axes[:, column]
         bounds.set_title(title)
-        for row in own if best is not None else []:
+        for row in own:
+            if best is None:
+                break
             style = {"color": _COLOURS[names.index(row["solver"]) % len(_COLOURS)], "label": row["solver"], "lw": 1.8}
-            _step(bounds, row, 3, lambda bound: max(100 * (bound / best - 1), floor), style)
-            _step(incumbents, row, 2, lambda value: max(100 * (1 - value / best), floor), style)
+            _step(bounds, row, 3, best, style)
+            _step(incumbents, row, 2, best, style)
         for axis in (bounds, incumbents):
             axis.set_xscale("log")
             axis.set_yscale("log")
-            axis.set_ylim(floor / 2, 50)
+            axis.set_ylim(_FLOOR / 2, 50)
             axis.grid(alpha=0.3)
         incumbents.invert_yaxis()
         incumbents.set_xlabel("seconds")
     axes[0, 0].set_ylabel("bound above the optimum, %")
     axes[1, 0].set_ylabel("incumbent below the optimum, %")
-    handles = {}
+    handles: dict[str, Any] = {}
     for axis in axes.ravel():
         handles.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
-    figure.suptitle(f"What each solver knew when: a dot ends a run, filled where it proved; {floor:g} % stands for anything closer")
+    figure.legend(list(handles.values()), list(handles), loc="outside right upper", frameon=False)
+    figure.suptitle(
+        f"What each solver knew when: a dot ends a run, filled where it proved; {_FLOOR:g} % stands for anything closer"
+    )
     return figure
 
 
-def _step(axis: Axes, row: Row, column: int, scale: Any, style: dict[str, Any]) -> None:
-    points = [(point[0], scale(point[column])) for point in row["trace"] if point[column] is not None]
+def _step(axis: Axes, row: Row, column: int, best: float, style: dict[str, Any]) -> None:
+    """Draw one column of a run's trace as its distance from `best` in per cent: 2 the incumbents, 3 the bounds."""
+
+    def distance(value: float) -> float:
+        return max(100 * abs(value / best - 1), _FLOOR)
+
+    points = [(point[0], distance(point[column])) for point in row["trace"] if point[column] is not None]
     if not points:
         return
     last = points[-1][1]
     if column == 3 and row["bound"] is not None:
-        last = scale(row["bound"])
+        last = distance(row["bound"])
     points.append((row["seconds"], last))
     seconds, values = zip(*points, strict=True)
     axis.step(np.maximum(seconds, 1e-3), values, where="post", **style)
@@ -105,6 +116,8 @@ def _bars(axis: Axes, widths: Sequence[int], ffn_widths: Sequence[int], depths: 
     axis.bar(place - 0.2, widths, 0.38, color=_COLOURS[0], label="width E")
     axis.bar(place + 0.2, ffn_widths, 0.38, color=_COLOURS[4], label="FFN width F")
     for block, (width, ffn_width, depth) in enumerate(zip(widths, ffn_widths, depths, strict=True), start=1):
-        axis.annotate(f"{depth} ×", (block, max(width, ffn_width)), ha="center", va="bottom", xytext=(0, 2), textcoords="offset points")
+        axis.annotate(
+            f"{depth} ×", (block, max(width, ffn_width)), ha="center", va="bottom", xytext=(0, 2), textcoords="offset points"
+        )
     axis.set_xticks(place)
     axis.margins(y=0.18)

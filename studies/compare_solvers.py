@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from formulation import (
     PUBLISHED,
-    Architecture,
     Budget,
     DesignProblem,
     EffectiveEntropy,
@@ -50,7 +49,6 @@ from solvers import (
     Scip,
     Solution,
     Solver,
-    Status,
     solve,
 )
 from studies.compare_figures import draw_anytime, draw_designs
@@ -90,7 +88,7 @@ _QUICK = ("exhaustive", "dp", "highs", "ea", "ga", "random")
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the comparison: a problem, an entrant, a seed and a time limit."""
+    """One run of the comparison: a problem, an entrant, a seed (without chance: which repeat) and a time limit."""
 
     title: str
     problem: DesignProblem
@@ -119,6 +117,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--solvers", default=None, metavar="NAMES", help=f"comma-separated, of {', '.join(SOLVERS)} (default: all)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each heuristic (default 3)")
+    parser.add_argument(
+        "--repeats", type=int, default=1, metavar="N", help="runs of each other solver, whose median time is shown (default 1)"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="time limit of one run (default 60)")
     parser.add_argument("--output", default="results/compare_solvers", metavar="DIR", help="default results/compare_solvers")
     parser.add_argument("--quick", action="store_true", help="the quick solvers, one seed, 3 s a run: under 30 s")
@@ -169,8 +170,9 @@ def read_budgets(texts: Sequence[str]) -> list[tuple[Budget, ...]]:
 
 def cells_of(arguments: argparse.Namespace) -> list[Cell]:
     """Every cell that the command line asks for, in the order in which they run."""
-    if arguments.seeds < 1:
-        raise ValueError(f"--seeds is {arguments.seeds}; expected at least 1")
+    for flag in ("seeds", "repeats"):
+        if getattr(arguments, flag) < 1:
+            raise ValueError(f"--{flag} is {getattr(arguments, flag)}; expected at least 1")
     if not 0 < arguments.seconds < math.inf:
         raise ValueError(f"--seconds is {arguments.seconds}; expected a positive number")
     space = read_space(arguments.space)
@@ -188,7 +190,7 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
             # Enumerating more designs than this at some 10 million a second is hopeless within any limit worth waiting for.
             if name == "exhaustive" and arguments.solvers is None and space.size > 2e7 * seconds:
                 continue
-            for seed in range(seeds if entrant.seeded else 1):
+            for seed in range(seeds if entrant.seeded else arguments.repeats):
                 cells.append(Cell(title, problem, name, entrant.solver, seed, seconds))
     return cells
 
@@ -298,7 +300,7 @@ def published_rows(cell: Cell, bound: float | None) -> list[Row]:
 
 
 def published_losses(space: SearchSpace, seconds: float) -> list[dict[str, Any]]:
-    """Each published design against the optimum of `space` under the design's own counted FLOPs and parameters, by dynamic programming."""
+    """Each published design against the optimum of `space` under its own counted FLOPs and parameters, by dynamic programming."""
     losses = []
     for name, design in PUBLISHED.items():
         budgets = tuple(Budget(quantity, quantity(design)) for quantity in QUANTITIES.values())
@@ -326,7 +328,9 @@ def published_losses(space: SearchSpace, seconds: float) -> list[dict[str, Any]]
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]], left: set[int]) -> str:
     widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
     aligned = (
-        "  ".join(cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in (header, ["-" * width for width in widths], *lines)
     )
     return "\n".join(line.rstrip() for line in aligned)
@@ -341,12 +345,20 @@ def _design_text(row: Row) -> str:
 _WORDS = {"optimal": "proved", "feasible": "found", "infeasible": "proved infeasible", "unknown": "nothing found"}
 
 
+def typical(rows: Sequence[Row]) -> list[Row]:
+    """The rows of one problem, with one row for the repeats of a solver without chance: the one of median time."""
+    repeats: dict[str, list[Row]] = {}
+    for row in rows:
+        repeats.setdefault(f"{row['option']} {row['seed'] if SOLVERS[row['option']].seeded else ''}", []).append(row)
+    return [sorted(group, key=lambda row: row["seconds"])[(len(group) - 1) // 2] for group in repeats.values()]
+
+
 def problem_table(rows: Sequence[Row], published: Sequence[Row], missing: dict[str, str]) -> str:
     """The table of one problem."""
     bound = best_bound(rows)
     best = max((row["objective"] for row in rows if row["objective"] is not None), default=None)
     lines = []
-    for row in sorted(rows, key=lambda row: (row["status"] != "optimal", row["seconds"])):
+    for row in sorted(typical(rows), key=lambda row: (row["status"] != "optimal", row["seconds"])):
         gap = None if bound is None or row["objective"] is None else max(bound - row["objective"], 0) / abs(row["objective"])
         near = None if best is None else near_seconds(row, best)
         seeded = SOLVERS[row["option"]].seeded
@@ -366,7 +378,16 @@ def problem_table(rows: Sequence[Row], published: Sequence[Row], missing: dict[s
         gap_text = "-" if row["gap"] is None else f"{100 * row['gap']:.4f} %"
         lines.append([row["solver"], row["status"], f"{row['objective']:,.1f}", gap_text, "-", "-", "-", _design_text(row)])
     lines += [[SOLVERS[name].solver.name, "not run", *["-"] * 5, reason] for name, reason in missing.items()]
-    header = ["solver", "result", "effective entropy", "gap to bound", "s to 0.1 %", "total s", "evaluations", "design: width/ffn x depth"]
+    header = [
+        "solver",
+        "result",
+        "effective entropy",
+        "gap to bound",
+        "s to 0.1 %",
+        "total s",
+        "evaluations",
+        "design: width/ffn x depth",
+    ]
     return _table(header, lines, {0, 1, 7})
 
 
@@ -385,13 +406,22 @@ def losses_table(losses: Sequence[dict[str, Any]]) -> str:
         ]
         for loss in losses
     ]
-    header = ["published design", "effective entropy", "its FLOPs", "its params", "optimum there", "result", "loss", "optimal design"]
+    header = [
+        "published design",
+        "effective entropy",
+        "its FLOPs",
+        "its params",
+        "optimum there",
+        "result",
+        "loss",
+        "optimal design",
+    ]
     return _table(header, lines, {0, 5, 7})
 
 
 def sentence(rows: Sequence[Row], problems: Sequence[str]) -> str:
     """What the comparison shows, in one sentence."""
-    by_problem = {title: [row for row in rows if row["problem"] == title] for title in problems}
+    by_problem = {title: typical([row for row in rows if row["problem"] == title]) for title in problems}
     proofs: dict[str, list[float]] = {}
     heuristic: dict[str, list[bool]] = {}
     agreed, proven = True, 0
@@ -414,7 +444,9 @@ def sentence(rows: Sequence[Row], problems: Sequence[str]) -> str:
         ranked = sorted(everywhere, key=everywhere.__getitem__)
         text += f"; {ranked[0]} proves fastest (median {everywhere[ranked[0]]:.3g} s)"
         text += "".join(f", {everywhere[name] / everywhere[ranked[0]]:.1f} times faster than {name}" for name in ranked[1:2])
-        text += f" and {everywhere[ranked[-1]] / everywhere[ranked[0]]:.0f} times faster than {ranked[-1]}" if len(ranked) > 2 else ""
+        text += (
+            f" and {everywhere[ranked[-1]] / everywhere[ranked[0]]:.0f} times faster than {ranked[-1]}" if len(ranked) > 2 else ""
+        )
     if heuristic:
         near = ", ".join(f"{name} in {sum(hits)} of {len(hits)}" for name, hits in heuristic.items())
         text += f"; without proof, these runs came within 0.1 % of the optimum: {near}"

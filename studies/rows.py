@@ -1,4 +1,4 @@
-"""Rows of a study on disk, one JSON object a line: appended as they are measured, so that a stop loses none and a re-run skips them."""
+"""Rows of a study on disk, one JSON object a line: appended as they are measured, so that a stop loses none of them."""
 
 from __future__ import annotations
 

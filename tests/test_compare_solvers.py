@@ -39,7 +39,9 @@ def space(tmp_path: Path) -> str:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "studies.compare_solvers", *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "studies.compare_solvers", *arguments], capture_output=True, text=True, timeout=120
+    )
 
 
 def test_it_writes_what_it_promises_and_resumes(space: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +57,13 @@ def test_it_writes_what_it_promises_and_resumes(space: str, tmp_path: Path, caps
     assert len(summary) == 2 * (3 + 3 * 2 + 3)
     proved = {row["objective"] for row in summary if row["problem"].startswith("space, flops ≤ 60") and row["status"] == "optimal"}
     assert max(proved) - min(proved) <= 1e-6 * max(proved)
-    assert {path.name for path in output.iterdir()} == {"rows.jsonl", "summary.json", "published.json", "anytime.png", "designs.png"}
+    assert {path.name for path in output.iterdir()} == {
+        "rows.jsonl",
+        "summary.json",
+        "published.json",
+        "anytime.png",
+        "designs.png",
+    }
 
     rows = (output / "rows.jsonl").read_bytes()
     started = time.perf_counter()
@@ -95,7 +103,12 @@ def test_a_mistake_is_one_sentence(flags: list[str], words: str) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"widths": []}, "widths is empty"), ({"widths": [500]}, "448 or 512"), ({"heads": 3}, "unknown keys"), ({"depths": "12"}, "expected a list")],
+    [
+        ({"widths": []}, "widths is empty"),
+        ({"widths": [500]}, "448 or 512"),
+        ({"heads": 3}, "unknown keys"),
+        ({"depths": "12"}, "expected a list"),
+    ],
 )
 def test_a_bad_space_file_is_one_sentence(change: dict, words: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
@@ -107,7 +120,18 @@ def test_a_bad_space_file_is_one_sentence(change: dict, words: str, tmp_path: Pa
 
 
 def test_a_budget_that_no_design_meets_is_proved_infeasible(space: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--space", space, "--budget", "flops=1e9", "--solvers", "exhaustive,dp,highs,ea", "--seeds", "1", "--output", str(tmp_path / "out")]
+    flags = [
+        "--space",
+        space,
+        "--budget",
+        "flops=1e9",
+        "--solvers",
+        "exhaustive,dp,highs,ea",
+        "--seeds",
+        "1",
+        "--output",
+        str(tmp_path / "out"),
+    ]
     assert main(flags) == 0
     text = capsys.readouterr().out
     assert text.count("proved infeasible") == 3
@@ -116,7 +140,20 @@ def test_a_budget_that_no_design_meets_is_proved_infeasible(space: str, tmp_path
 
 
 def test_control_c_keeps_finished_rows_and_a_re_run_completes(space: str, tmp_path: Path) -> None:
-    flags = ["--space", "deep", "--budget", "flops=60e9", "--solvers", "random,ga", "--seeds", "2", "--seconds", "100", "--output", str(tmp_path)]
+    flags = [
+        "--space",
+        "deep",
+        "--budget",
+        "flops=60e9",
+        "--solvers",
+        "random,ga",
+        "--seeds",
+        "2",
+        "--seconds",
+        "100",
+        "--output",
+        str(tmp_path),
+    ]
     process = subprocess.Popen(
         [sys.executable, "-m", "studies.compare_solvers", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

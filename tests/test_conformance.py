@@ -159,7 +159,9 @@ def test_loosening_a_budget_never_lowers_the_optimum() -> None:
     space = SearchSpace.uniform(3, (512, 640, 768), (1, 2), (1, 2, 3))
     last = -np.inf
     for upper in np.linspace(30e9, 120e9, 12):
-        solution = solve(DesignProblem(space, EffectiveEntropy(), (Budget(Flops(), upper), Budget(Params(), 56e6))), DynamicProgramming())
+        solution = solve(
+            DesignProblem(space, EffectiveEntropy(), (Budget(Flops(), upper), Budget(Params(), 56e6))), DynamicProgramming()
+        )
         value = -np.inf if solution.objective is None else solution.objective
         assert value >= last
         last = value

@@ -36,9 +36,7 @@ from formulation import (
 from formulation.entropy import LayerSum
 from hardware_models import Flops, Params
 
-blocks = st.builds(
-    Block, st.integers(1, 16).map(lambda k: 64 * k), st.integers(1, 4096), st.integers(1, 12)
-)
+blocks = st.builds(Block, st.integers(1, 16).map(lambda k: 64 * k), st.integers(1, 4096), st.integers(1, 12))
 architectures = st.builds(
     Architecture,
     st.lists(blocks, min_size=1, max_size=6).map(tuple),
@@ -64,7 +62,13 @@ def test_json_is_as_documented() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"format": "merino-architecture", "version": 2}', '{"format": "merino-architecture", "version": 1, "blocks": 3}']
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": "merino-architecture", "version": 2}',
+        '{"format": "merino-architecture", "version": 1, "blocks": 3}',
+    ]
     + [
         json.dumps({**PUBLISHED["MeRino-52M"].to_dict(), **change})
         for change in (
@@ -279,11 +283,13 @@ def test_entropy_from_a_table() -> None:
     off_grid = Architecture((Block(320, 480, 2),))
     assert with_table(off_grid) == pytest.approx(closed(off_grid), rel=0.03)
     assert with_table(off_grid) != closed(off_grid)
-    with pytest.raises(ValueError, match="rho = 0.01, the objective has rho = 0.02"):
+    with pytest.raises(ValueError, match=r"rho = 0\.01, the objective has rho = 0.02"):
         EffectiveEntropy(rho=0.02, table=table)
 
 
-@pytest.mark.parametrize("options", [{"rho": 0}, {"rho": math.nan}, {"alpha": (1,)}, {"alpha": (-1, 1)}, {"alpha": (0, 0)}, {"beta": -1}])
+@pytest.mark.parametrize(
+    "options", [{"rho": 0}, {"rho": math.nan}, {"alpha": (1,)}, {"alpha": (-1, 1)}, {"alpha": (0, 0)}, {"beta": -1}]
+)
 def test_bad_objective(options: dict) -> None:
     with pytest.raises(ValueError, match="expected"):
         EffectiveEntropy(**options)
@@ -294,7 +300,7 @@ def test_gamma_check_of_a_space_agrees_with_its_designs(number: int) -> None:
     given_toy = toy(number)
     worst = max(max(EffectiveEntropy(beta=1e-9).effectiveness_of(design)) for design in given_toy.designs) / 1e-9
     EffectiveEntropy(beta=0.999 / worst).check(given_toy.problem.space)
-    with pytest.raises(ValueError, match="γ = 1.00"):
+    with pytest.raises(ValueError, match=r"γ = 1\.00"):
         EffectiveEntropy(beta=1.001 / worst).check(given_toy.problem.space)
 
 
@@ -319,7 +325,9 @@ def test_bad_problem() -> None:
 
 def test_evaluation() -> None:
     design = PUBLISHED["MeRino-64M"]
-    problem = DesignProblem(paper_space(), EffectiveEntropy(), (Budget(Flops(), 160e9), Budget(Params(), 65e6)), (Flops(head=True),))
+    problem = DesignProblem(
+        paper_space(), EffectiveEntropy(), (Budget(Flops(), 160e9), Budget(Params(), 65e6)), (Flops(head=True),)
+    )
     evaluation = problem.evaluate(design)
     assert not evaluation.feasible
     assert [usage.within for usage in evaluation.usage] == [False, True]
@@ -330,5 +338,7 @@ def test_evaluation() -> None:
 
 
 def test_importing_the_formulation_brings_no_solver_and_no_torch() -> None:
-    code = "import formulation, hardware_models, sys; print([m for m in ('torch', 'pyomo', 'pymoo', 'solvers') if m in sys.modules])"
+    code = (
+        "import formulation, hardware_models, sys; print([m for m in ('torch', 'pyomo', 'pymoo', 'solvers') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -89,6 +89,8 @@ def test_texts() -> None:
 
 
 def test_black_box_has_no_program() -> None:
-    problem = DesignProblem(SearchSpace.uniform(1, (512,), (1,), (1,)), EffectiveEntropy(), (Budget(Measured("t", "s", lambda d: 1.0), 1),))
+    problem = DesignProblem(
+        SearchSpace.uniform(1, (512,), (1,), (1,)), EffectiveEntropy(), (Budget(Measured("t", "s", lambda d: 1.0), 1),)
+    )
     with pytest.raises(NotSeparable):
         build_program(problem)

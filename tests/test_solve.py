@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 import os
 import signal
@@ -12,7 +13,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEntropy, SearchSpace, deep_space, fine_space, paper_space
+from formulation import (
+    Architecture,
+    Block,
+    Budget,
+    DesignProblem,
+    EffectiveEntropy,
+    SearchSpace,
+    deep_space,
+    fine_space,
+    paper_space,
+)
 from hardware_models import Flops, Params
 from solvers import (
     Answer,
@@ -114,7 +125,9 @@ def test_time_limit_keeps_incumbent_and_valid_bound(solver: object) -> None:
         assert solution.bound >= reference.objective * (1 - 1e-9)
 
 
-@pytest.mark.parametrize("solver", [s for s in ENDLESS if not isinstance(s, Cbc | DynamicProgramming)], ids=lambda solver: solver.name)
+@pytest.mark.parametrize(
+    "solver", [s for s in ENDLESS if not isinstance(s, Cbc | DynamicProgramming)], ids=lambda solver: solver.name
+)
 def test_control_c_stops_with_the_incumbent(solver: object) -> None:
     timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
@@ -139,7 +152,9 @@ def test_control_c_stops_dynamic_programming() -> None:
     assert solution.bound is None or solution.objective is None or solution.bound >= solution.objective
 
 
-@pytest.mark.parametrize("solver", [Exhaustive(), EvolutionaryAlgorithm(), RandomSearch(), GeneticAlgorithm()], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "solver", [Exhaustive(), EvolutionaryAlgorithm(), RandomSearch(), GeneticAlgorithm()], ids=lambda s: s.name
+)
 def test_evaluation_limit(solver: object) -> None:
     problem = DesignProblem(paper_space(), EffectiveEntropy(), (Budget(Flops(), 160e9),))
     solution = solve(problem, solver, Limits(evaluations=3000))  # type: ignore[arg-type]
@@ -168,7 +183,15 @@ def test_bad_arguments() -> None:
         solve(PROBLEM, DynamicProgramming)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected a DesignProblem"):
         solve("problem", DynamicProgramming())  # type: ignore[arg-type]
-    for limits in ({"seconds": 0}, {"seconds": math.nan}, {"evaluations": 0}, {"gap": -1}, {"gap": math.nan}, {"seed": -1}, {"seed": 0.5}):
+    for limits in (
+        {"seconds": 0},
+        {"seconds": math.nan},
+        {"evaluations": 0},
+        {"gap": -1},
+        {"gap": math.nan},
+        {"seed": -1},
+        {"seed": 0.5},
+    ):
         with pytest.raises(ValueError, match="expected"):
             Limits(**limits)
     with pytest.raises(ValueError, match="blocks"):
@@ -189,7 +212,9 @@ def test_a_missing_engine_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch
 
 
 def test_cbc_log_is_read_and_not_believed_beyond_what_it_says() -> None:
-    stopped = read_log("Result - Stopped on time limit\nObjective value:                43093.159958\nUpper bound:                    43495\n")
+    stopped = read_log(
+        "Result - Stopped on time limit\nObjective value:                43093.159958\nUpper bound:                    43495\n"
+    )
     assert stopped.found
     assert not stopped.finished
     assert stopped.bound is not None
@@ -204,12 +229,14 @@ def test_cbc_log_is_read_and_not_believed_beyond_what_it_says() -> None:
 
 def test_trace_bounds_fall_and_incumbents_rise() -> None:
     for solver in (DynamicProgramming(), Highs(), Scip()):
-        problem = DesignProblem(SearchSpace.uniform(3, (512, 640, 768), (1, 2), (1, 2, 3)), EffectiveEntropy(), (Budget(Flops(), 60e9),))
+        problem = DesignProblem(
+            SearchSpace.uniform(3, (512, 640, 768), (1, 2), (1, 2, 3)), EffectiveEntropy(), (Budget(Flops(), 60e9),)
+        )
         trace = solve(problem, solver, Limits(seconds=30)).trace
         bounds = [point.bound for point in trace if point.bound is not None]
         found = [point.incumbent for point in trace if point.incumbent is not None]
         assert bounds == sorted(bounds, reverse=True)
-        assert all(b >= a * (1 - 1e-6) for a, b in zip(found, found[1:], strict=False))
+        assert all(b >= a * (1 - 1e-6) for a, b in itertools.pairwise(found))
         assert [point.seconds for point in trace] == sorted(point.seconds for point in trace)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -85,18 +85,26 @@ def _random_space(draw: np.random.Generator) -> SearchSpace:
             continue
 
 
-@lru_cache(maxsize=None)
+@cache
 def toy(number: int) -> Toy:
     """The random problem of that number: random menus, one to three budgets of mixed kinds, some of them infeasible."""
     draw = np.random.default_rng([20250, number])
     space = _random_space(draw)
     objective: Quantity = (
-        EffectiveEntropy(rho=float(draw.choice([0.01, 0.1])), effectiveness=bool(draw.random() < 0.9), weighting=bool(draw.random() < 0.8))
+        EffectiveEntropy(
+            rho=float(draw.choice([0.01, 0.1])), effectiveness=bool(draw.random() < 0.9), weighting=bool(draw.random() < 0.8)
+        )
         if draw.random() < 0.85
         else RandomCost(number)
     )
     designs = tuple(space)
-    kinds: list[Quantity] = [Flops(seq_len=128), Params(), Flops(head=True), RandomCost(number + 1), RandomCost(number + 2, maximum=True)]
+    kinds: list[Quantity] = [
+        Flops(seq_len=128),
+        Params(),
+        Flops(head=True),
+        RandomCost(number + 1),
+        RandomCost(number + 2, maximum=True),
+    ]
     budgets = []
     for k in draw.choice(len(kinds), size=draw.integers(1, 4), replace=False):
         values = np.array([kinds[k](design) for design in designs])
