@@ -53,10 +53,8 @@ def draw_anytime(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
     handles: dict[str, Any] = {}
     for axis in axes.ravel():
         handles.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    figure.legend(list(handles.values()), list(handles), loc="outside right upper", frameon=False)
-    figure.suptitle(
-        f"What each solver knew when: a dot ends a run, filled where it proved; {_FLOOR:g} % stands for anything closer"
-    )
+    figure.legend(list(handles.values()), list(handles), loc="outside right center", frameon=False)
+    figure.suptitle(f"a dot ends a run, filled where it proved; {_FLOOR:g} % stands for anything closer", fontsize=10)
     return figure
 
 
