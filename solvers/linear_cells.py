@@ -177,12 +177,16 @@ class _Search:
                 lower[:, p] = np.maximum(lower[:, p], -bound)
         possible = np.all(lower <= upper, axis=1)
         depths, lower, upper = depths[possible], lower[possible], upper[possible]
-        # The box's corner that the signs point to bounds the objective until a program has been solved.
-        bounds = composite.formula(np.where(np.array(composite.signs) > 0, upper, lower).T)
         return [
-            _Box(int(depth), low, high, (low + high) / 2, float(bound))
-            for depth, low, high, bound in zip(depths, lower, upper, bounds, strict=True)
+            _Box(int(depth), low, high, (low + high) / 2, self._corner(low, high))
+            for depth, low, high in zip(depths, lower, upper, strict=True)
         ]
+
+    def _corner(self, lower: np.ndarray, upper: np.ndarray) -> float:
+        """The composite at the corner of a box that its signs point to: a bound that needs no engine, exact on a point."""
+        assert self.composite is not None
+        value = float(self.composite.formula(np.where(np.array(self.composite.signs) > 0, upper, lower)))
+        return value + 1e-9 * abs(value)
 
     def _explore(self, box: _Box) -> list[_Box]:
         """Solve the program of a box; the boxes that remain to be explored in its place."""
@@ -249,7 +253,8 @@ class _Search:
             for start, stop in ((low, cut), (cut + 1 if whole else cut, high)):
                 lower, upper = box.lower.copy(), box.upper.copy()
                 lower[p], upper[p] = start, stop
-                halves.append(_Box(box.layers, lower, upper, np.clip(here, lower, upper), box.bound))
+                bound = min(box.bound, self._corner(lower, upper))
+                halves.append(_Box(box.layers, lower, upper, np.clip(here, lower, upper), bound))
             values = []
             for half in halves:
                 if np.all((half.lower - step <= here) & (here <= half.upper + step)):

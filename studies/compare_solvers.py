@@ -464,7 +464,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted; finished runs are kept in {rows_path}, and the same command goes on from there", file=sys.stderr)
         return 130
-    losses = published_losses(cells[0].problem.space, cells[0].seconds)
+    losses = published_losses(cells[0].problem.space, min(cells[0].seconds, 20.0))
     titles = list(dict.fromkeys(cell.title for cell in cells))
     summary: list[Row] = []
     for title in titles:
