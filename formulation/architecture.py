@@ -16,6 +16,7 @@ from typing import Any, Protocol
 HEAD_SIZE = 64
 """Width of one attention head; a block of width E has E/64 heads (MeRino, section 3)."""
 
+_LARGEST = 10**9
 _FORMAT = "merino-architecture"
 _VERSION = 1
 
@@ -39,8 +40,9 @@ def positive_integer(name: str, value: Any) -> int:
         number = operator.index(value)
     except TypeError:
         number = 0
-    if number < 1 or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
+    if isinstance(value, bool) or not 1 <= number <= _LARGEST:
+        got = repr(value) if not isinstance(value, int) or number <= _LARGEST else "larger"
+        raise ValueError(f"{name} is {got}; expected a whole number of at least 1 and at most {_LARGEST:,}")
     return number
 
 

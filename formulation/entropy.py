@@ -164,12 +164,17 @@ class EffectiveEntropy(Composite):
     def effectiveness_of(self, architecture: Architecture) -> tuple[float, float]:
         """(γ_MHSA, γ_FFN) of one architecture."""
         depth, log_width, log_ffn_width = (part(architecture) for part in self.parts[:3])
-        return self._discount * depth**2 / log_width, self._discount * depth**2 / log_ffn_width
+        scaled = self._discount * depth**2
+        if not scaled:
+            return 0.0, 0.0
+        return scaled / log_width, scaled / log_ffn_width if log_ffn_width else math.inf
 
     def _refuse(self, architecture: Architecture) -> None:
+        text = str(architecture)
         if (gamma := max(self.effectiveness_of(architecture))) >= 1:
             raise ValueError(
-                f"the design {architecture} has depth-to-width ratio γ = {gamma:.3f}; effective entropy needs γ < 1: "
+                f"the design {text if len(text) < 120 else text[:100] + ' …'} "
+                f"has depth-to-width ratio γ = {gamma:.3f}; effective entropy needs γ < 1: "
                 f"fewer layers, larger widths, or beta below {self.beta / gamma:.4g}"
             )
 
@@ -196,7 +201,7 @@ class EffectiveEntropy(Composite):
                         candidate = (length + depth * log, (*depths, depth))
                         reached[total + depth] = min(candidate, reached.get(total + depth, candidate))
                 shortest = reached
-            _, depths = max(shortest.values(), key=lambda path: sum(path[1]) ** 2 / path[0])
+            _, depths = max(shortest.values(), key=lambda path: sum(path[1]) ** 2 / path[0] if path[0] else math.inf)
             choices = [
                 menu.item(menu.widths.index(width), 0, menu.depths.index(depth))
                 for menu, width, depth in zip(space.menus, widths, depths, strict=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,7 @@ class Measured(Quantity):
 
     name: str
     unit: str
-    function: Callable[[Architecture], float]
+    function: Callable[[Architecture], float] = field(repr=False)
 
     def __call__(self, architecture: Architecture) -> float:
         return float(self.function(architecture))

@@ -6,7 +6,6 @@ A *design* of the space is a path through its layers. Solvers speak of it as `ch
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,8 +32,8 @@ def _menu_entries(name: str, values: Any, check: Any) -> tuple[Any, ...]:
 
 
 def _positive_ratio(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
-        raise ValueError(f"{name} is {value!r}; expected a positive number, F / E")
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value <= 1e6:
+        raise ValueError(f"{name} is {value!r}; expected a positive number of at most a million, F / E")
     return float(value)
 
 

@@ -139,6 +139,10 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
             raise ValueError(f"{quantities[q].name} of block {menu.items[item]} is {terms[q, item]}; expected a finite number")
     pairs = {(left, right): join(left.widths, right.widths) for left, right in itertools.pairwise(menus)}
     blocks = [by_menu[menu].copy() for menu in menus]
+    for q, quantity in enumerate(quantities):
+        used = [pair[q][pair[q] != neutral[q]] for pair in pairs.values()]
+        if not all(np.isfinite(terms).all() for terms in (*used, np.array(quantity.fixed(space), dtype=float))):
+            raise ValueError(f"{quantity.name} has a joint or fixed term that is not finite; expected finite numbers")
     ends = (
         (0, join([space.embedding_width], menus[0].widths)[:, 0, :][:, menus[0].width_of]),
         (-1, join(menus[-1].widths, [space.embedding_width])[:, :, 0][:, menus[-1].width_of]),

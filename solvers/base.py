@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
@@ -43,7 +43,8 @@ class Limits:
 
     seconds      wall-clock time, None for no limit
     evaluations  complete designs scored (heuristics and exhaustive search), None for no limit
-    gap          relative gap (bound − objective) / |objective| at which a design counts as proved
+    gap          relative gap (bound − objective) / |objective| at which a design counts as proved; SCIP, HiGHS and CBC add
+                 1e-7 to their bounds for their tolerances and prove no less than that
     seed         of every random choice
     start        a design of the space that the solver may begin with
     """
@@ -246,7 +247,7 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
     start = limits.start
     if start is not None and (broken := broken_budgets(problem, start)):
         notes.append(f"the start breaks {', '.join(map(str, broken))} and was left out")
-        limits = Limits(limits.seconds, limits.evaluations, limits.gap, limits.seed, None)
+        limits = replace(limits, start=None)
         start = None
     run = Run(limits)
     with run.listening():
@@ -270,7 +271,7 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
 
     bound = answer.bound if answer.bound is not None and math.isfinite(answer.bound) else None
     if bound is not None and objective is not None and bound < objective:
-        if relative_gap(bound, objective) > _AGREEMENT:
+        if objective - bound > _AGREEMENT * abs(objective):
             notes.append(f"the solver's bound {bound:.10g} lies below a design of {objective:.10g} and was discarded")
             bound = None
         else:

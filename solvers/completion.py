@@ -18,8 +18,14 @@ _SAFETY = 1e-9
 
 
 def _safe(bound: np.ndarray) -> np.ndarray:
-    """Bounds with the safety added; −∞ stays."""
+    """Bounds with the safety added; −∞ stays, and what is not a number bounds nothing."""
+    bound = np.where(np.isnan(bound), np.inf, bound)
     return bound + _SAFETY * np.abs(np.where(np.isfinite(bound), bound, 0.0))
+
+
+def _summed(table: Table, rows: slice, terms: np.ndarray) -> np.ndarray:
+    """`terms` (R, …) of some rows, 0 for the rows that are maxima: these do not add up, and their weight is 0 in every sum."""
+    return np.where(table.is_max[rows].reshape(-1, *[1] * (terms.ndim - 1)), 0.0, terms)
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,8 @@ def best_completions(
     result = [after]
     for block in reversed(range(space.blocks)):
         menu = space.menus[block]
-        values = weights @ table.blocks[block][rows]
+        own = table.blocks[block][rows]
+        values = weights @ (own if maximum else _summed(table, rows, own))
         values[:, ~allowed[block]] = -np.inf
         by_depth = values.reshape(count, *menu.shape).max(axis=2)
         here = np.full((count, len(menu.widths), states), -np.inf)
@@ -85,7 +92,8 @@ def best_completions(
         if block == 0:
             result.append(here.max(axis=1, keepdims=True))
             break
-        joints = np.tensordot(weights, table.joints[block - 1][rows], axes=1)
+        own = table.joints[block - 1][rows]
+        joints = np.tensordot(weights, own if maximum else _summed(table, rows, own), axes=1)
         joints[:, ~space.steps[block - 1]] = -np.inf
         after = np.full((count, joints.shape[1], states), -np.inf)
         for right in range(len(menu.widths)):
@@ -167,7 +175,11 @@ class LagrangianBound:
 
         if not kinds:
             return best
-        scale = np.abs(root(np.zeros((cells, 1, kinds))))[:, 0] / np.maximum(self._room, 1e-300)[:, None]
+        # A multiplier's natural size: the value at stake over the budget left, or over the dearest term where nothing is left.
+        dearest = np.max([np.abs(array[self.cells.costs]).reshape(kinds, -1).max(axis=1) for array in self._table.blocks], axis=0)
+        size = np.where(self._room > 1e-9 * dearest, self._room, np.maximum(dearest, 1.0))
+        stake = np.abs(root(np.zeros((cells, 1, kinds))))[:, 0]
+        scale = np.where(np.isfinite(stake), stake, 1.0) / size[:, None]
         for _ in range(1 if kinds == 1 else self._sweeps):
             for kind in range(kinds):
                 grid = np.tile(np.concatenate(([0.0], np.geomspace(0.1, 3.0, 8))), (cells, 1))
@@ -200,6 +212,10 @@ class ResourceBound:
     """
 
     def __init__(self, table: Table, allowed: list[np.ndarray], cells: Cells, direction: np.ndarray, steps: int) -> None:
+        # Terms below 0 cannot be cut into steps of a budget: leave the budgets out.
+        rows = cells.costs
+        if any((array[rows] < 0).any() for array in (*table.blocks, *table.joints)):
+            direction = np.zeros_like(direction)
         self.cells, self._direction = cells, direction
         room = float(direction @ (cells.limits - table.fixed[cells.costs])) if len(direction) else 0.0
         self._unit = room / steps if room > 0 else 1.0
@@ -208,7 +224,7 @@ class ResourceBound:
 
     def _whole(self, cost: np.ndarray) -> np.ndarray:
         """Costs (K, …) as whole steps of the resource, rounded down, cut off beyond the budget."""
-        steps = np.floor(np.tensordot(self._direction, cost, axes=1) / self._unit + 1e-9)
+        steps = np.floor(np.tensordot(self._direction, cost, axes=1) / self._unit - 1e-9)
         return np.clip(steps, 0, self._steps + 1).astype(np.intp)
 
     def _build(self, table: Table, allowed: list[np.ndarray]) -> list[np.ndarray]:
@@ -220,7 +236,7 @@ class ResourceBound:
         result: list[np.ndarray] = [after]
         for block in reversed(range(1, space.blocks)):
             menu = space.menus[block]
-            values = cells.coefficients @ table.blocks[block][cells.parts]
+            values = cells.coefficients @ _summed(table, cells.parts, table.blocks[block][cells.parts])
             costs = self._whole(table.blocks[block][cells.costs])
             grown_reach = min(reach + menu.depths[-1], most)
             here = np.full((count, len(menu.widths), grown_reach + 1, wide), -np.inf)
@@ -231,7 +247,8 @@ class ResourceBound:
                     continue
                 into = here[:, width, depth : depth + rest + 1, cost:]
                 np.maximum(into, after[:, width, : rest + 1, : wide - cost] + values[:, item, None, None], out=into)
-            joints = np.tensordot(cells.coefficients, table.joints[block - 1][cells.parts], axes=1)
+            own = table.joints[block - 1][cells.parts]
+            joints = np.tensordot(cells.coefficients, _summed(table, cells.parts, own), axes=1)
             costs = self._whole(table.joints[block - 1][cells.costs])
             reach = grown_reach
             after = np.full((count, costs.shape[0], reach + 1, wide), -np.inf)
@@ -247,12 +264,12 @@ class ResourceBound:
         """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, width index and layers (n,), totals (Q, n)."""
         table = self._tables[block]
         left = self.cells.layers[cell] - layers
-        spent = (
+        spare = (
             self._direction @ (self.cells.limits[:, None] - totals[self.cells.costs])
             if len(self._direction)
             else np.zeros(len(cell))
         )
-        room = np.floor(spent / self._unit + 1e-9).astype(np.intp)
+        room = np.floor(spare / self._unit + 1e-9).astype(np.intp)
         possible = (left < table.shape[2]) & (left >= 0) & (room >= 0)
         bound = np.full(len(cell), -np.inf)
         cell, width, left = cell[possible], width[possible], left[possible]

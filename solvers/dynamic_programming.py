@@ -19,7 +19,7 @@ import numpy as np
 
 from formulation import Budget, Combine, Composite, DesignProblem, Separable
 from formulation.table import tabulate
-from solvers.base import Answer, Limits, Run, Solver
+from solvers.base import Answer, Run, Solver, broken_budgets
 from solvers.completion import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes
 from solvers.evaluation import LAYERS, decode_best, require_structure
 
@@ -57,10 +57,9 @@ class DynamicProgramming:
         require_structure(problem, "dynamic programming")
         start = run.limits.start
         if self.warm_start is not None:
-            inner = Run(Limits(run.seconds_left, run.limits.evaluations, run.limits.gap, run.limits.seed, start), run.started)
-            start = self.warm_start.search(problem, inner).architecture
-            run.evaluations += inner.evaluations
-            run.interrupted |= inner.interrupted
+            found = self.warm_start.search(problem, run).architecture
+            if found is not None and not broken_budgets(problem, found):
+                start = found if start is None else max(start, found, key=problem.maximize)
         return _Search(problem, run, self, None if start is None else problem.space.encode(start)).answer()
 
 
@@ -147,6 +146,7 @@ class _Search:
         self.best: float = -np.inf
         self.choices = start
         self.labels = 0
+        self.least_costs: list[list[np.ndarray]] = []
         self.dropped: float = -np.inf
         if start is not None:
             self.best = problem.maximize(problem.space.decode(start))
@@ -163,7 +163,7 @@ class _Search:
         architecture = decode_best(self.problem, self.choices)
         why = self.run.why_stopped
         message = f"{why + ' after ' if why else ''}{self.labels:,} labels"
-        if not np.isfinite(bound):
+        if bound == -np.inf and not why:
             return Answer(None, infeasible=True, message=f"no design keeps the budgets; {message}")
         self.run.record(self.best if architecture else None, bound)
         return Answer(architecture, bound, message=message)
@@ -193,14 +193,14 @@ class _Search:
         if not self.run.stopped:
             self._beam(cells, lagrangian)
         order = np.argsort(-lagrangian.root, kind="stable")
-        self._drop(lagrangian.root)
         direction = lagrangian.best_multipliers[order[0]]
         direction = direction / direction.max() if direction.any() else direction
         states = (self.options.steps + 1) * sum(len(menu.widths) * (menu.depths[-1] + 1) for menu in self.space.menus)
         batch = max(_MEMORY // (8 * states * max(self.space.blocks // 2, 1)), 1)
         while len(order):
+            self._drop(lagrangian.root[order])
             if self.best > -np.inf:
-                self.run.record(self.best, max(float(lagrangian.root[order[0]]), self.best))
+                self.run.record(self.best, max(float(lagrangian.root[order[0]]), self.best, self.dropped))
             if lagrangian.root[order[0]] <= self.threshold:
                 break
             if self.run.stopped:

@@ -64,12 +64,12 @@ def linear_program(problem: DesignProblem) -> Program:
         model.depth_is = pyo.Constraint(
             expr=pyo.quicksum(int(depths[i][j]) * x for (i, j), x in model.x.items()) == model.total_depth
         )
-        model.coefficient = pyo.Param(rows, mutable=True, initialize=lambda _, p: float(coefficients[p]))
-        model.constant = pyo.Param(mutable=True, initialize=float(constant))
+        model.coefficient = pyo.Param(rows, mutable=True, initialize=lambda _, p: float(coefficients[p]) / program.unit)
+        model.constant = pyo.Param(mutable=True, initialize=float(constant) / program.unit)
         expression = sum(model.coefficient[p] * program.parts[p] for p in rows) + model.constant
         model.del_component(model.objective)
         model.objective = pyo.Objective(expr=expression, sense=pyo.maximize)
-    model.ruled_out = pyo.ConstraintList(doc="designs that break a budget by less than the tolerance")
+    model.ruled_out = pyo.ConstraintList(doc="designs already scored or over a budget")
     model.cutoff_value = pyo.Param(mutable=True, initialize=0.0)
     model.cutoff = pyo.Constraint(expr=model.objective.expr >= model.cutoff_value)
     model.cutoff.deactivate()
@@ -194,41 +194,60 @@ class _Search:
         self._set(box)
         end = self.engine(model, self.run.seconds_left)
         self.programs += 1
-        bound = box.bound if end.bound is None else min(box.bound, end.bound + _SAFETY * abs(end.bound))
+        bound = box.bound if end.bound is None else min(box.bound, self.program.unit * (end.bound + _SAFETY * abs(end.bound)))
         box = replace(box, bound=bound)
         design = self.program.decode() if end.found else None
         if design is not None:
             if broken_budgets(self.problem, design):
                 # Within the engine's tolerance only: rule this one design out and solve the box again.
-                model.ruled_out.add(sum(v for v in model.x.values() if v.value > 0.5) <= self.problem.space.blocks - 1)
+                self._rule_out()
                 return [box]
             self._offer(design)
         if not end.finished:
             self.gave_up = not self.run.stopped
             return [box]
-        if design is None:
+        if end.bound == -np.inf:
             # Infeasible: no design of the box exceeds the cutoff.
             self.closed = max(self.closed, min(box.bound, self.cutoff))
             return []
-        if bound <= self.threshold or self.composite is None:
+        if bound <= self.threshold:
             self.closed = max(self.closed, bound)
             return []
+        if design is None:
+            self.gave_up = True
+            return [box]
+        if self._value_at(box, design) <= self.threshold:
+            # What exceeds the threshold is the engine's tolerance: the design is scored, so rule it out and solve again.
+            self._rule_out()
+            return [box]
         return self._split(box, design)
+
+    def _value_at(self, box: _Box, design: Architecture) -> float:
+        """The program's objective at a design, without the engine's tolerances."""
+        if self.composite is None:
+            return self.problem.maximize(design)
+        coefficients, constant = self.composite.overestimator(box.lower, box.upper, box.near)
+        return float(coefficients @ [part(design) for part in self.composite.parts] + constant)
+
+    def _rule_out(self) -> None:
+        """Forbid the design that the variables hold."""
+        chosen = [variable for variable in self.program.model.x.values() if variable.value > 0.5]
+        self.program.model.ruled_out.add(sum(chosen) <= self.problem.space.blocks - 1)
 
     def _set(self, box: _Box) -> None:
         """Restrict the parts to the box, put its overestimator in the objective, ask for more than the cutoff."""
         model = self.program.model
         if self.composite is not None:
             coefficients, constant = self.composite.overestimator(box.lower, box.upper, box.near)
-            model.constant.set_value(float(constant))
+            model.constant.set_value(float(constant) / self.program.unit)
             model.total_depth.set_value(box.layers)
             for p, scale in enumerate(self.program.scales):
-                model.coefficient[p].set_value(float(coefficients[p]))
+                model.coefficient[p].set_value(float(coefficients[p]) / self.program.unit)
                 slack = 0.0 if model.part[p].is_integer() else TOLERANCE
                 model.part[p].setlb(float(box.lower[p]) / scale - slack)
                 model.part[p].setub(float(box.upper[p]) / scale + slack)
         if np.isfinite(self.cutoff):
-            model.cutoff_value.set_value(self.cutoff)
+            model.cutoff_value.set_value(self.cutoff / self.program.unit)
             model.cutoff.activate()
 
     def _split(self, box: _Box, design: Architecture) -> list[_Box]:

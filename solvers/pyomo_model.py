@@ -6,7 +6,7 @@ width, one per FFN ratio. F = r·E, depth times look-up and the effectiveness ra
 *Choice form*: one binary per block and menu item, joints as a flow between widths. Every separable quantity is linear; only
 the composite objective is not.
 
-Solving them is `solvers.mathematical_programming`.
+Solving them is `solvers.scip`, `solvers.highs` and `solvers.cbc`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyomo.environ as pyo
 
-from formulation import Architecture, Budget, Combine, Composite, DesignProblem, Separable
+from formulation import Architecture, Budget, Combine, Composite, DesignProblem, NotSeparable, Separable
 from formulation.space import SearchSpace
 from formulation.table import Table, tabulate
 from solvers.evaluation import require_structure
@@ -38,6 +38,8 @@ class Program:
     """A Pyomo model of a design problem and the way back from its variables.
 
     model      the ConcreteModel; `model.objective` is maximized
+    unit       the objective is unit · model.objective: 1, or what brings its values near 10⁴ where they are tiny or huge, since
+               the engines' tolerances are absolute
     parts      expressions of the parts of a composite objective, in its order; empty for a separable one
     scales     the part p is scales[p] · model.part[p]
     decode     the design that the variables' present values stand for, None where they have none
@@ -45,6 +47,7 @@ class Program:
     """
 
     model: pyo.ConcreteModel
+    unit: float
     parts: tuple[Any, ...]
     scales: tuple[float, ...]
     decode: Callable[[], Architecture | None]
@@ -63,12 +66,17 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
     if isinstance(objective, Composite):
         scales = _part_variables(model, writer, objective)
         parts = tuple(scale * model.part[p] for p, scale in enumerate(scales))
-        model.objective = pyo.Objective(expr=objective.formula(parts), sense=pyo.maximize)
+        unit = _unit(objective.formula(_corner(objective, problem.space)))
+        model.objective = pyo.Objective(expr=objective.formula(parts) / unit, sense=pyo.maximize)
     else:
         assert isinstance(objective, Separable)
         if objective.combine is Combine.MAX:
-            raise ValueError(f"{objective.name} is a maximum over blocks; a declarative program maximizes sums and composites")
-        model.objective = pyo.Objective(expr=sum(writer.terms(objective)), sense=pyo.maximize)
+            raise NotSeparable(f"{objective.name} is a maximum over blocks; use DynamicProgramming or Exhaustive")
+        table = tabulate([objective], problem.space)
+        unit = _unit(
+            max(np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in (table.fixed, *table.blocks, *table.joints))
+        )
+        model.objective = pyo.Objective(expr=sum(term / unit for term in writer.terms(objective)), sense=pyo.maximize)
     model.budgets = pyo.ConstraintList(doc="budgets, scaled")
     for budget in problem.subject_to:
         _add_budget(model, writer, budget)
@@ -79,7 +87,18 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
             value = part(architecture) / scale
             model.part[p].set_value(value, skip_validation=True)  # it may differ from a bound in its last digit
 
-    return Program(model, parts, scales, writer.decode, encode)
+    return Program(model, unit, parts, scales, writer.decode, encode)
+
+
+def _unit(magnitude: float) -> float:
+    """What to divide an objective by whose values reach `magnitude`."""
+    return 1.0 if 1 <= abs(magnitude) <= 1e7 or not magnitude else abs(float(magnitude)) / 1e4
+
+
+def _corner(composite: Composite, space: SearchSpace) -> np.ndarray:
+    """The parts' bounds that the signs point to."""
+    lower, upper = part_ranges(composite, space)
+    return np.where(np.array(composite.signs) > 0, upper, lower)
 
 
 def part_ranges(composite: Composite, space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +115,7 @@ def part_ranges(composite: Composite, space: SearchSpace) -> tuple[np.ndarray, n
 def _part_variables(model: pyo.ConcreteModel, writer: _Writer, composite: Composite) -> tuple[float, ...]:
     """One variable per part of a composite, scaled to at most 1 unless whole; returns the scales."""
     if maxima := [part.name for part in composite.parts if part.combine is Combine.MAX]:
-        raise ValueError(f"{composite.name} is made of the maximum {maxima[0]}; a declarative program takes parts that are sums")
+        raise NotSeparable(f"{composite.name} is made of the maximum {maxima[0]}; use DynamicProgramming or Exhaustive")
     lower, upper = part_ranges(composite, writer.space)
     table = tabulate(composite.parts, writer.space)
     terms = np.concatenate([array.reshape(len(lower), -1) for array in (table.fixed, *table.blocks, *table.joints)], axis=1)

@@ -33,7 +33,10 @@ class Scip:
         return f"SCIP ({'look-up' if self.form is Form.LOOKUP else 'choice'} form)"
 
     def search(self, problem: DesignProblem, run: Run) -> Answer:
-        """See `Solver.search`. Proves, unless a limit stops it."""
+        """See `Solver.search`. Proves, unless a limit stops it or its design breaks a budget by less than SCIP's tolerance.
+
+        `solve` discards such a design. Costs that are whole numbers are scaled so that it cannot happen to them.
+        """
         try:
             import pyscipopt
         except ImportError:
@@ -61,7 +64,8 @@ class Scip:
 
             def eventexec(self, event: object) -> None:
                 incumbent, bound = self.model.getPrimalbound(), self.model.getDualbound()
-                run.record(incumbent if abs(incumbent) < 1e19 else None, bound if abs(bound) < 1e19 else None)
+                found = program.unit * incumbent if abs(incumbent) < 1e19 else None
+                run.record(found, program.unit * (bound + _SAFETY * abs(bound)) if abs(bound) < 1e19 else None)
 
         solver._solver_model.includeEventhdlr(Watch(), "watch", "records incumbents and bounds")
         result = solver.solve(
@@ -82,7 +86,11 @@ class Scip:
             design = program.decode()
             run.evaluations += 1
         bound = result.objective_bound
-        bound = None if bound is None or not math.isfinite(bound) or abs(bound) >= 1e19 else bound + _SAFETY * abs(bound)
+        bound = (
+            None
+            if bound is None or not math.isfinite(bound) or abs(bound) >= 1e19
+            else program.unit * (bound + _SAFETY * abs(bound))
+        )
         infeasible = design is None and ended is TerminationCondition.provenInfeasible
         message = f"{run.why_stopped or ended.name}, {result.extra_info.NNodes:,} nodes"
         if infeasible:

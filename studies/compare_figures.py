@@ -99,7 +99,8 @@ def draw_designs(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
         left.set_ylabel("width")
     axes[-1, 0].set_xlabel("block")
     axes[-1, 1].set_xlabel("block")
-    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    labelled = next((axis for axis in axes.ravel() if axis.get_legend_handles_labels()[0]), axes[0, 0])
+    figure.legend(*labelled.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 

@@ -99,8 +99,8 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """What identifies the cell on disk: a hash of the problem, the solver's options, the seed and the limit."""
-        text = repr((self.problem, self.solver, self.seed, self.seconds))
+        """What identifies the cell on disk: a hash of problem, solver options, seed, limit and release."""
+        text = repr((self.problem, self.solver, self.seed, self.seconds, provenance(0)["versions"].get("merino")))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -143,8 +143,8 @@ def read_space(name: str) -> SearchSpace:
         record = json.loads(Path(name).read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"cannot read the space file {name}: {str(error.strerror).lower()}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"the space file {name} is no JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the space file {name} is no JSON that can be read ({error})") from None
     try:
         return SearchSpace.from_dict(record)
     except (ValueError, TypeError) as error:
@@ -199,8 +199,8 @@ def _number(value: float) -> str:
     """60 G, 61.3 M, 1,234."""
     for size, letter in ((1e9, "G"), (1e6, "M")):
         if abs(value) >= size:
-            return f"{value / size:,.6g} {letter}"
-    return f"{value:,.6g}"
+            return f"{value / size:,.12g} {letter}"
+    return f"{value:,.12g}"
 
 
 def row_of(cell: Cell, solution: Solution, source: dict[str, Any]) -> Row:
@@ -233,12 +233,16 @@ def row_of(cell: Cell, solution: Solution, source: dict[str, Any]) -> Row:
     }
 
 
+_COLUMNS = {"problem", "solver", "option", "seed", "status", "objective", "bound", "seconds", "evaluations", "widths", "trace"}
+"""What a row read from disk must have to stand for a finished run."""
+
+
 def run_cells(cells: Sequence[Cell], file: RowFile) -> tuple[list[Row], dict[str, str]]:
     """Run the cells that the file does not hold yet; all their rows, and the reason for each solver that is not installed.
 
     Raises KeyboardInterrupt when the user stops a run: that cell is not kept, the ones before are.
     """
-    done = {row["key"]: row for row in file.rows if "key" in row}
+    done = {row["key"]: row for row in file.rows if isinstance(row.get("key"), str) and set(row) >= _COLUMNS}
     missing: dict[str, str] = {}
     rows = []
     layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
@@ -278,7 +282,8 @@ def published_rows(cell: Cell, bound: float | None) -> list[Row]:
     for name, design in PUBLISHED.items():
         objective = cell.problem.maximize(design)
         kept = all(budget.quantity(design) <= budget.limit for budget in cell.problem.subject_to)
-        gap = None if bound is None or not kept else max(bound - objective, 0) / objective
+        comparable = bound is not None and kept and design in cell.problem.space
+        gap = max(bound - objective, 0) / objective if comparable and bound is not None else None
         rows.append(
             {
                 "problem": cell.title,
@@ -286,7 +291,7 @@ def published_rows(cell: Cell, bound: float | None) -> list[Row]:
                 "seed": None,
                 "status": "feasible" if kept else "over budget",
                 "objective": objective,
-                "bound": bound if kept else None,
+                "bound": bound if comparable else None,
                 "gap": gap,
                 "seconds": None,
                 "evaluations": None,
@@ -315,7 +320,7 @@ def published_losses(space: SearchSpace, seconds: float) -> list[dict[str, Any]]
                 "optimum_status": solution.status.value,
                 "optimum": best,
                 "optimum_bound": solution.bound,
-                "loss": None if best is None else (best - value) / best,
+                "loss": (best - value) / best if best is not None and design in space else None,
                 "optimum_design": None if solution.architecture is None else str(solution.architecture),
                 "seconds": solution.seconds,
             }
