@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from formulation import PUBLISHED, Architecture, Block
 from hardware_models import Flops
+from studies.rows import Row
 
-Row = dict[str, Any]
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f", "#8c564b", "#bcbd22")
 """Okabe & Ito's colours, which colour-blind readers can tell apart, and four more."""
 
