@@ -36,9 +36,7 @@ class Cbc:
         try:
             executable = importlib.import_module("cbcbox").cbc_bin_path()
         except ImportError:
-            raise EngineMissing(
-                "CBC is not installed; install it with: pip install 'merino[cbc]' (or: pip install cbcbox)"
-            ) from None
+            raise EngineMissing("CBC is not installed; install it with: pip install cbcbox") from None
         # That a program ended infeasible or at its limit is read from the log; Pyomo's warnings would only repeat it.
         # A crash of CBC (it happens, in its postprocessing) is met by a second attempt without preprocessing.
         logging.getLogger("pyomo.common").setLevel(logging.CRITICAL)
