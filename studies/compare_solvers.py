@@ -122,7 +122,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="time limit of one run (default 60)")
     parser.add_argument("--output", default="results/compare_solvers", metavar="DIR", help="default results/compare_solvers")
-    parser.add_argument("--quick", action="store_true", help="the quick solvers, one seed, 3 s a run: under 30 s")
+    parser.add_argument("--quick", action="store_true", help="the quick solvers, one seed, 2 s a run: under 30 s")
     return parser.parse_args(arguments)
 
 
@@ -180,7 +180,7 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
     default = _QUICK if arguments.quick else tuple(SOLVERS)
     names = [name.strip() for name in arguments.solvers.split(",")] if arguments.solvers is not None else list(default)
     entrants = {name: chosen("solver", name, SOLVERS) for name in names}
-    seeds, seconds = (1, min(arguments.seconds, 3.0)) if arguments.quick else (arguments.seeds, arguments.seconds)
+    seeds, seconds = (1, min(arguments.seconds, 2.0)) if arguments.quick else (arguments.seeds, arguments.seconds)
     label = Path(arguments.space).stem
     cells = []
     for budgets in problems:
