@@ -91,7 +91,6 @@ class _Mutation:
     """Changes one of width, FFN ratio and depth of one block to another value that the neighbours allow."""
 
     def __init__(self, problem: DesignProblem) -> None:
-        self._space = problem.space
         self._shapes = [menu.shape for menu in problem.space.menus]
         self._steps = [step.tolist() for step in problem.space.steps]
         self._indices = [list(product(*map(range, menu.shape))) for menu in problem.space.menus]

@@ -77,8 +77,7 @@ class Exhaustive:
             block = chosen.shape[1]
             if block < space.blocks:
                 width = space.menus[block - 1].width_of[chosen[:, -1]]
-                growth = max(len(space.menus[block]), 1)
-                portion = max(_CHUNK // growth, 1)
+                portion = max(_CHUNK // len(space.menus[block]), 1)
                 if len(chosen) > portion:
                     stack.append((chosen[portion:], totals[:, portion:]))
                     chosen, totals, width = chosen[:portion], totals[:, :portion], width[:portion]
