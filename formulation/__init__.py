@@ -4,13 +4,14 @@ from formulation.architecture import Architecture, Block
 from formulation.entropy import EffectiveEntropy, LayerSum
 from formulation.problem import Budget, DesignProblem, Evaluation, Usage
 from formulation.published import PUBLISHED
-from formulation.quantity import Combine, Composite, Measured, NotSeparable, Quantity, Separable
+from formulation.quantity import Agreement, Combine, Composite, Measured, NotSeparable, Quantity, Separable
 from formulation.space import Menu, SearchSpace, deep_space, fine_space, paper_space
 from formulation.spectral import EntropyTable, Estimate, closed_form_entropy, monte_carlo_entropy, spectral_entropy
 from formulation.table import Table, evaluator, tabulate
 
 __all__ = [
     "PUBLISHED",
+    "Agreement",
     "Architecture",
     "Block",
     "Budget",

@@ -78,7 +78,9 @@ class Evaluation:
 class DesignProblem:
     """maximize `maximize`(A) over the designs A of `space` with quantity(A) ≤ upper for every budget of `subject_to`.
 
-    report  further quantities to evaluate beside them
+    report    further quantities to evaluate beside them
+    minimize  quantities to minimize at the same time: what is sought then is the front of non-dominated designs
+              (`solvers.exact_front`, `solvers.nsga2_front`); `solvers.solve` takes problems without any
     Raises ValueError where a quantity is not defined on the whole space, with the design that shows it.
     """
 
@@ -86,10 +88,11 @@ class DesignProblem:
     maximize: Quantity
     subject_to: tuple[Budget, ...] = ()
     report: tuple[Quantity, ...] = ()
+    minimize: tuple[Quantity, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "subject_to", tuple(self.subject_to))
-        object.__setattr__(self, "report", tuple(self.report))
+        for name in ("subject_to", "report", "minimize"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not isinstance(self.space, SearchSpace):
             raise ValueError(f"space is {self.space!r}; expected a SearchSpace such as paper_space()")
         for budget in self.subject_to:
@@ -103,8 +106,8 @@ class DesignProblem:
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """The objective, the budgets' quantities and the reported ones."""
-        return (self.maximize, *(budget.quantity for budget in self.subject_to), *self.report)
+        """The objectives, the budgets' quantities and the reported ones."""
+        return (self.maximize, *self.minimize, *(budget.quantity for budget in self.subject_to), *self.report)
 
     def evaluate(self, architecture: Architecture) -> Evaluation:
         """The design's objective and its use of every budget; ValueError where it is not in the space."""

@@ -60,6 +60,10 @@ class Separable(Quantity):
     def block(self, block: Block, setting: Setting) -> float:
         """Term of one block."""
 
+    def block_at(self, position: int, block: Block, setting: Setting) -> float:
+        """Term of one block at a position, 0 … N − 1; that of `block` unless overridden."""
+        return self.block(block, setting)
+
     def joint(self, left: int, right: int, setting: Setting) -> float:
         """Term of the map that joins a neighbour `left` wide to one `right` wide, left ≠ right; 0 unless overridden."""
         return 0
@@ -70,7 +74,7 @@ class Separable(Quantity):
 
     def __call__(self, architecture: Architecture) -> float:
         terms = [self.fixed(architecture)]
-        terms += [self.block(block, architecture) for block in architecture.blocks]
+        terms += [self.block_at(i, block, architecture) for i, block in enumerate(architecture.blocks)]
         terms += [self.joint(left, right, architecture) for left, right in architecture.joints]
         return float(sum(terms) if self.combine is Combine.SUM else max(terms))
 
@@ -110,6 +114,26 @@ class Composite(Quantity):
 
     def __call__(self, architecture: Architecture) -> float:
         return float(self.formula([part(architecture) for part in self.parts]))
+
+
+@dataclass(frozen=True)
+class Agreement(Separable):
+    """The number of decisions that a design shares with a given one, of 3N: width, FFN width and depth of each block.
+
+    Budget(Agreement(a), 3N − d) asks for designs that differ from `a` in at least d decisions.
+    """
+
+    architecture: Architecture
+
+    name = "agreement"
+    unit = "decisions"
+
+    def block(self, block: Block, setting: Setting) -> float:
+        raise ValueError("agreement depends on the position of a block; use block_at")
+
+    def block_at(self, position: int, block: Block, setting: Setting) -> float:
+        own = self.architecture.blocks[position]
+        return (own.width == block.width) + (own.ffn_width == block.ffn_width) + (own.depth == block.depth)
 
 
 @dataclass(frozen=True)

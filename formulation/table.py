@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from formulation.quantity import Combine, Composite, NotSeparable, Quantity, Separable
-from formulation.space import SearchSpace
+from formulation.space import Menu, SearchSpace
 
 Evaluate = Callable[[np.ndarray], np.ndarray]
 _CHUNK = 1 << 14
@@ -127,18 +127,22 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
                     joint[q, i, j] = neutral[q] if left == right else quantity.joint(left, right, space)
         return joint
 
-    by_menu = {
-        menu: np.array([[quantity.block(item, space) for item in menu.items] for quantity in quantities], dtype=float).reshape(
-            len(quantities), len(menu)
-        )
-        for menu in set(menus)
-    }
-    for menu, terms in by_menu.items():
-        if not np.all(np.isfinite(terms)):
-            q, item = np.argwhere(~np.isfinite(terms))[0]
-            raise ValueError(f"{quantities[q].name} of block {menu.items[item]} is {terms[q, item]}; expected a finite number")
+    # Blocks with the same menu have the same terms, unless a quantity tells positions apart.
+    shared: dict[Menu, np.ndarray] = {}
+    blocks = []
+    for position, menu in enumerate(menus):
+        if menu not in shared:
+            rows = [[quantity.block_at(position, item, space) for item in menu.items] for quantity in quantities]
+            shared[menu] = np.array(rows, dtype=float).reshape(len(quantities), len(menu))
+        block = shared[menu].copy()
+        for q, quantity in enumerate(quantities):
+            if type(quantity).block_at is not Separable.block_at:
+                block[q] = [quantity.block_at(position, item, space) for item in menu.items]
+        if not np.all(np.isfinite(block)):
+            q, item = np.argwhere(~np.isfinite(block))[0]
+            raise ValueError(f"{quantities[q].name} of block {menu.items[item]} is {block[q, item]}; expected a finite number")
+        blocks.append(block)
     pairs = {(left, right): join(left.widths, right.widths) for left, right in itertools.pairwise(menus)}
-    blocks = [by_menu[menu].copy() for menu in menus]
     for q, quantity in enumerate(quantities):
         used = [pair[q][pair[q] != neutral[q]] for pair in pairs.values()]
         if not all(np.isfinite(terms).all() for terms in (*used, np.array(quantity.fixed(space), dtype=float))):

@@ -241,6 +241,9 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
     limits = limits or Limits()
     if not isinstance(problem, DesignProblem):
         raise ValueError(f"problem is {problem!r}; expected a DesignProblem")
+    if problem.minimize:
+        names = ", ".join(quantity.name for quantity in problem.minimize)
+        raise ValueError(f"the problem also minimizes {names}; use exact_front or nsga2_front, or turn it into a budget")
     if isinstance(solver, type) or not callable(getattr(solver, "search", None)):
         raise ValueError(f"solver is {solver!r}; expected a solver record such as DynamicProgramming()")
     notes = []

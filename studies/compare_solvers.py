@@ -9,32 +9,18 @@ Writes rows.jsonl (a finished cell is never run twice), summary.json and two fig
 from __future__ import annotations
 
 import argparse
-import difflib
 import hashlib
-import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from tqdm import tqdm
 
-from formulation import (
-    PUBLISHED,
-    Budget,
-    DesignProblem,
-    EffectiveEntropy,
-    Quantity,
-    SearchSpace,
-    deep_space,
-    fine_space,
-    paper_space,
-)
-from hardware_models import Flops, Params
+from formulation import PUBLISHED, Budget, DesignProblem, EffectiveEntropy, SearchSpace
 from solvers import (
     Cbc,
     DynamicProgramming,
@@ -52,11 +38,10 @@ from solvers import (
     solve,
 )
 from studies.compare_figures import draw_anytime, draw_designs
-from studies.report import output_folder, provenance, run_command, save_figure, write_json
+from studies.problems import COSTS, chosen, number_text, read_budgets, read_cost, read_space
+from studies.report import output_folder, provenance, run_command, save_figure, text_table, write_json
 from studies.rows import Row, RowFile
 
-SPACES: dict[str, Callable[[], SearchSpace]] = {"paper": paper_space, "fine": fine_space, "deep": deep_space}
-QUANTITIES: dict[str, Quantity] = {"flops": Flops(), "params": Params()}
 PUBLISHED_BUDGETS = ("flops=60e9", "flops=110e9", "flops=160e9")
 """The three FLOPs budgets of the paper's search (MeRino, section 5)."""
 NEAR = 1e-3
@@ -126,48 +111,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def chosen(what: str, name: str, known: dict[str, Any]) -> Any:
-    """known[name]; ValueError that suggests the nearest name."""
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {what} {name!r}{hint} (choose from {', '.join(known)})")
-
-
-def read_space(name: str) -> SearchSpace:
-    """The named space, or the one in a JSON file; ValueError where it is neither."""
-    if not name.endswith(".json"):
-        return chosen("space", name, SPACES)()
-    try:
-        record = json.loads(Path(name).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read the space file {name}: {str(error.strerror).lower()}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the space file {name} is no JSON that can be read ({error})") from None
-    try:
-        return SearchSpace.from_dict(record)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"the space file {name}: {error}") from None
-
-
-def read_budgets(texts: Sequence[str]) -> list[tuple[Budget, ...]]:
-    """One tuple of budgets per problem: every combination of one value of each quantity named."""
-    values: dict[str, list[Budget]] = {}
-    for text in texts:
-        name, equals, number = text.partition("=")
-        try:
-            upper = float(number)
-        except ValueError:
-            upper = math.nan
-        if not equals or math.isnan(upper):
-            raise ValueError(f"the budget {text!r} is no NAME=NUMBER; write it as flops=60e9")
-        budget = Budget(chosen("budget", name, QUANTITIES), upper)
-        if budget not in values.setdefault(name, []):
-            values[name].append(budget)
-    return list(product(*values.values()))
-
-
 def cells_of(arguments: argparse.Namespace) -> list[Cell]:
     """Every cell that the command line asks for, in the order in which they run."""
     for flag in ("seeds", "repeats"):
@@ -184,7 +127,7 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
     label = Path(arguments.space).stem
     cells = []
     for budgets in problems:
-        title = f"{label}, " + ", ".join(f"{b.quantity.name} ≤ {_number(b.upper)}" for b in budgets)
+        title = f"{label}, " + ", ".join(f"{b.quantity.name} ≤ {number_text(b.upper)}" for b in budgets)
         problem = DesignProblem(space, EffectiveEntropy(), budgets)
         for name, entrant in entrants.items():
             # Enumerating more designs than this at some 10 million a second is hopeless within any limit worth waiting for.
@@ -193,14 +136,6 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
             for seed in range(seeds if entrant.seeded else arguments.repeats):
                 cells.append(Cell(title, problem, name, entrant.solver, seed, seconds))
     return cells
-
-
-def _number(value: float) -> str:
-    """60 G, 61.3 M, 1,234."""
-    for size, letter in ((1e9, "G"), (1e6, "M")):
-        if abs(value) >= size:
-            return f"{value / size:,.12g} {letter}"
-    return f"{value:,.12g}"
 
 
 def row_of(cell: Cell, solution: Solution, source: dict[str, Any]) -> Row:
@@ -308,7 +243,7 @@ def published_losses(space: SearchSpace, seconds: float) -> list[dict[str, Any]]
     """Each published design against the optimum of `space` under its own counted FLOPs and parameters, by dynamic programming."""
     losses = []
     for name, design in PUBLISHED.items():
-        budgets = tuple(Budget(quantity, quantity(design)) for quantity in QUANTITIES.values())
+        budgets = tuple(Budget(quantity, quantity(design)) for quantity in map(read_cost, COSTS))
         objective = EffectiveEntropy()
         solution = solve(DesignProblem(space, objective, budgets), DynamicProgramming(), Limits(seconds=seconds))
         value, best = objective(design), solution.objective
@@ -328,17 +263,6 @@ def published_losses(space: SearchSpace, seconds: float) -> list[dict[str, Any]]
         if solution.interrupted:
             raise KeyboardInterrupt
     return losses
-
-
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]], left: set[int]) -> str:
-    widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
-    aligned = (
-        "  ".join(
-            cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in (header, ["-" * width for width in widths], *lines)
-    )
-    return "\n".join(line.rstrip() for line in aligned)
 
 
 def _design_text(row: Row) -> str:
@@ -393,7 +317,7 @@ def problem_table(rows: Sequence[Row], published: Sequence[Row], missing: dict[s
         "evaluations",
         "design: width/ffn x depth",
     ]
-    return _table(header, lines, {0, 1, 7})
+    return text_table(header, lines, {0, 1, 7})
 
 
 def losses_table(losses: Sequence[dict[str, Any]]) -> str:
@@ -421,7 +345,7 @@ def losses_table(losses: Sequence[dict[str, Any]]) -> str:
         "loss",
         "optimal design",
     ]
-    return _table(header, lines, {0, 5, 7})
+    return text_table(header, lines, {0, 5, 7})
 
 
 def sentence(rows: Sequence[Row], problems: Sequence[str]) -> str:

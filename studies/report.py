@@ -12,7 +12,7 @@ import platform
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -56,6 +56,18 @@ def _command() -> str:
 def _without_folders(argument: str) -> str:
     flag, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     return flag + equals + (Path(value).name if Path(value).is_absolute() else value)
+
+
+def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], left: set[int]) -> str:
+    """A table for people: columns as wide as their widest cell, aligned right but for the columns numbered in `left`."""
+    widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]
+    aligned = (
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in (header, ["-" * width for width in widths], *lines)
+    )
+    return "\n".join(line.rstrip() for line in aligned)
 
 
 def output_folder(path: str | os.PathLike[str]) -> Path:
