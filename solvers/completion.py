@@ -7,7 +7,9 @@ once; `LagrangianBound` prices the budgets into the valuation, `ResourceBound` k
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -15,6 +17,10 @@ from formulation.table import Table
 
 _SAFETY = 1e-9
 """Relative amount added to computed bounds, so that rounding cannot cut off the optimum."""
+_NARROWING_SPREAD = (0.9, 1.0, 1.1)
+"""Scalings of a cell's multipliers that `narrow_parts` tries."""
+_WHOLE = 1e-9
+"""Distance from a whole number of steps that is put down to rounding."""
 
 
 def _safe(bound: np.ndarray) -> np.ndarray:
@@ -202,11 +208,65 @@ class LagrangianBound:
         return _safe(bound)
 
 
+def narrow_parts(
+    table: Table,
+    allowed: list[np.ndarray],
+    cells: Cells,
+    multipliers: np.ndarray,
+    at_least: float,
+    lower: np.ndarray,
+    upper: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Narrower boxes (C, P) of the parts that still hold every design with an objective of at least `at_least` in its cell.
+
+    For a part p and each sign s, over the designs that keep the budgets and whose affine overestimator g reaches `at_least`:
+
+      s·p ≤ min_{μ ≥ 0, λ ≥ 0} max [ s·p + μ·(g − at_least) + λ·(budget left) ]
+
+    by Lagrangian relaxation of both. λ/μ is tried near `multipliers` (C, K), those of the cell's own bound: a design that makes p
+    extreme sells objective for it at that price. A box that comes out empty (lower > upper) holds no such design.
+    """
+    lower, upper = lower.copy(), upper.copy()
+    each, most_layers = np.arange(len(cells.layers)), int(cells.layers.max())
+    rows = slice(cells.parts.start, cells.costs.stop)
+    parts_fixed = np.where(table.is_max[cells.parts], 0.0, table.fixed[cells.parts])
+    room = cells.limits - table.fixed[cells.costs]
+    spare = cells.constants + cells.coefficients @ parts_fixed - at_least
+    for p, sign in product(range(lower.shape[1]), (1.0, -1.0)):
+        if table.is_max[cells.parts][p] or not np.any(lower[:, p] < upper[:, p]):
+            continue
+        # μ's natural size: the part's range over the objective's excess; the true one lies within two orders of it.
+        unit = (upper[:, p] - lower[:, p]) / np.maximum(1e-3 * abs(at_least), 1e-300)
+        exponents = np.linspace(-2.5, 1.5, 5)
+        best, grid = np.full(len(each), np.inf), np.tile(exponents, (len(each), 1))
+        for _ in range(2):
+            price = np.power(10.0, grid)[:, None, :] * np.array(_NARROWING_SPREAD)[None, :, None] * unit[:, None, None]
+            weight = np.broadcast_to((np.power(10.0, grid) * unit[:, None])[:, None, :], price.shape)
+            weights = np.concatenate(
+                (weight[..., None] * cells.coefficients[:, None, None], -price[..., None] * multipliers[:, None, None]), axis=3
+            )
+            weights[..., p] += sign
+            ends = best_completions(table, allowed, most_layers, weights.reshape(-1, weights.shape[3]), rows)[0][:, 0]
+            value = ends.reshape(*price.shape, -1)[each, :, :, cells.layers]
+            value = value + sign * parts_fixed[p] + weight * spare[:, None, None] + price * (multipliers @ room)[:, None, None]
+            least = value.min(axis=1)
+            winner = least.argmin(axis=1)
+            best = np.minimum(best, least[each, winner])
+            grid = grid[each, winner][:, None] + np.array([-0.6, -0.3, 0.3, 0.6])
+        end = sign * _safe(best)
+        if sign > 0:
+            upper[:, p] = np.minimum(upper[:, p], end)
+        else:
+            lower[:, p] = np.maximum(lower[:, p], end)
+    return lower, upper
+
+
 class ResourceBound:
     """bound = affine value so far + best completion whose *resource*, one weighted sum of the costs, fits what is left.
 
-    The resource is cut into `steps` equal steps of its budget; the completion's terms are rounded down and what is left is
-    rounded down after them, so the bound stays valid and has no duality gap beyond that rounding.
+    The resource is cut into equal steps; the completion's terms and what is left are rounded down, so the bound stays valid
+    and has no duality gap beyond that rounding. Where the resource is a single cost of whole numbers whose greatest common
+    divisor cuts the budget into at most `steps` steps, nothing is rounded: the bound is the exact optimum of the affine function.
 
     direction  (K,) weights ≥ 0 of the costs in the resource; all 0 leaves the budgets out
     """
@@ -218,61 +278,90 @@ class ResourceBound:
             direction = np.zeros_like(direction)
         self.cells, self._direction = cells, direction
         room = float(direction @ (cells.limits - table.fixed[cells.costs])) if len(direction) else 0.0
-        self._unit = room / steps if room > 0 else 1.0
-        self._steps = steps if room > 0 else 0
-        self._tables = self._build(table, allowed)
+        self._unit, self._steps = 1.0, 0
+        if room > 0:
+            divisor = _common_divisor(table, rows, direction)
+            self._unit = divisor if divisor and room / divisor < steps else room / steps
+            self._steps = int(room / self._unit + 1e-6)
+        # What each of the 2N − 1 terms may have been rounded up by.
+        self._slack = 2 * table.space.blocks * _WHOLE
+        self._fewest, self._tables = self._build(table, allowed)
+        root = self._tables[0][np.arange(len(cells.layers)), 0, cells.layers - self._fewest[0], self._steps]
+        used = np.where(cells.coefficients == 0, 0.0, table.fixed[cells.parts])
+        self.root = _safe(cells.constants + (cells.coefficients * used).sum(axis=1) + root)
 
     def _whole(self, cost: np.ndarray) -> np.ndarray:
         """Costs (K, …) as whole steps of the resource, rounded down, cut off beyond the budget."""
-        steps = np.floor(np.tensordot(self._direction, cost, axes=1) / self._unit - 1e-9)
+        steps = np.floor(np.tensordot(self._direction, cost, axes=1) / self._unit + _WHOLE)
         return np.clip(steps, 0, self._steps + 1).astype(np.intp)
 
-    def _build(self, table: Table, allowed: list[np.ndarray]) -> list[np.ndarray]:
-        """Entry i: the best value of blocks i … N − 1, (cells, left widths, layers + 1, steps + 1); entry 0 is not needed."""
+    def _build(self, table: Table, allowed: list[np.ndarray]) -> tuple[list[int], list[np.ndarray]]:
+        """Per block i the least number of layers that blocks i … N − 1 may have, and the best value of these blocks.
+
+        Values are (cells, left widths, layers from that least number on, steps + 1) over the steps left.
+        """
         space, cells = table.space, self.cells
-        count, most, wide = len(cells.layers), int(cells.layers.max()), self._steps + 1
-        reach = 0
+        shallow = np.array([menu.depths[0] for menu in space.menus])
+        deep = np.array([menu.depths[-1] for menu in space.menus])
+        count, wide = len(cells.layers), self._steps + 1
         after = np.zeros((count, len(space.menus[-1].widths), 1, wide))
-        result: list[np.ndarray] = [after]
-        for block in reversed(range(1, space.blocks)):
+        windows, result = [(0, 0)], [after]
+        for block in reversed(range(space.blocks)):
             menu = space.menus[block]
+            first, last = windows[-1]
+            least = max(int(shallow[block:].sum()), int(cells.layers.min() - deep[:block].sum()))
+            most = min(int(deep[block:].sum()), int(cells.layers.max() - shallow[:block].sum()))
             values = cells.coefficients @ _summed(table, cells.parts, table.blocks[block][cells.parts])
             costs = self._whole(table.blocks[block][cells.costs])
-            grown_reach = min(reach + menu.depths[-1], most)
-            here = np.full((count, len(menu.widths), grown_reach + 1, wide), -np.inf)
-            for item in np.flatnonzero(allowed[block]):
+            here = np.full((count, len(menu.widths), most - least + 1, wide), -np.inf)
+            for item in np.flatnonzero(allowed[block] & (costs <= self._steps)):
                 width, depth, cost = menu.width_of[item], int(menu.depth_of[item]), costs[item]
-                rest = min(reach, most - depth)
-                if cost > self._steps or rest < 0:
+                start, stop = max(least, first + depth), min(most, last + depth) + 1
+                if start >= stop:
                     continue
-                into = here[:, width, depth : depth + rest + 1, cost:]
-                np.maximum(into, after[:, width, : rest + 1, : wide - cost] + values[:, item, None, None], out=into)
-            own = table.joints[block - 1][cells.parts]
-            joints = np.tensordot(cells.coefficients, _summed(table, cells.parts, own), axes=1)
-            costs = self._whole(table.joints[block - 1][cells.costs])
-            reach = grown_reach
-            after = np.full((count, costs.shape[0], reach + 1, wide), -np.inf)
-            for left, right in np.argwhere(space.steps[block - 1] & (costs <= self._steps)):
-                cost = costs[left, right]
-                into = after[:, left, :, cost:]
-                np.maximum(into, here[:, right, :, : wide - cost] + joints[:, left, right, None, None], out=into)
+                into = here[:, width, start - least : stop - least, cost:]
+                rest = after[:, width, start - depth - first : stop - depth - first, : wide - cost]
+                np.maximum(into, rest + values[:, item, None, None], out=into)
+            windows.append((least, most))
+            if block == 0:
+                after = here.max(axis=1, keepdims=True)
+            else:
+                own = table.joints[block - 1][cells.parts]
+                joints = np.tensordot(cells.coefficients, _summed(table, cells.parts, own), axes=1)
+                costs = self._whole(table.joints[block - 1][cells.costs])
+                after = np.full((count, costs.shape[0], most - least + 1, wide), -np.inf)
+                for left, right in np.argwhere(space.steps[block - 1] & (costs <= self._steps)):
+                    cost = costs[left, right]
+                    into = after[:, left, :, cost:]
+                    np.maximum(into, here[:, right, :, : wide - cost] + joints[:, left, right, None, None], out=into)
             result.append(after)
-        result.append(np.empty(0))
-        return result[::-1]
+        return [least for least, _ in windows[::-1]], result[::-1]
 
     def __call__(self, block: int, cell: np.ndarray, width: np.ndarray, layers: np.ndarray, totals: np.ndarray) -> np.ndarray:
         """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, width index and layers (n,), totals (Q, n)."""
         table = self._tables[block]
-        left = self.cells.layers[cell] - layers
+        left = self.cells.layers[cell] - layers - self._fewest[block]
         spare = (
             self._direction @ (self.cells.limits[:, None] - totals[self.cells.costs])
             if len(self._direction)
             else np.zeros(len(cell))
         )
-        room = np.floor(spare / self._unit + 1e-9).astype(np.intp)
+        room = np.floor(spare / self._unit + self._slack).astype(np.intp)
         possible = (left < table.shape[2]) & (left >= 0) & (room >= 0)
         bound = np.full(len(cell), -np.inf)
         cell, width, left = cell[possible], width[possible], left[possible]
         completion = table[cell, width, left, np.minimum(room[possible], self._steps)]
         bound[possible] = _safe(self.cells.so_far(cell, totals[:, possible]) + completion)
         return bound
+
+
+def _common_divisor(table: Table, rows: slice, direction: np.ndarray) -> float:
+    """The greatest common divisor of the terms of the one cost that the resource consists of; 0 where there is none."""
+    used = np.flatnonzero(direction)
+    if len(used) != 1:
+        return 0.0
+    row = rows.start + int(used[0])
+    terms = np.unique(np.concatenate([array[row].ravel() for array in (*table.blocks, *table.joints)]))
+    if np.any(terms != np.rint(terms)) or np.abs(terms).max() >= 2**53:
+        return 0.0
+    return float(direction[used[0]]) * math.gcd(*map(int, terms.tolist()))

@@ -1,32 +1,46 @@
-"""Exact dynamic programming: label setting over the layered DAG, split by total depth, with completion bounds.
+"""Exact search by dynamic programming bounds and label setting, for the structure that `Separable` and `Composite` reveal.
 
-For every total depth (a *cell*) the composite objective is replaced by an affine overestimator, valid in the box that its
-parts can reach at that depth. What remains adds up over blocks, so `solvers.completion` can tabulate the most that a partial
-design can still gain from (block, width, layers left, budget left). Three passes:
+A design is a path through the layered DAG. The search is split by total depth L; in each of these cells the objective, if a
+composite, is replaced by an affine overestimator, valid in the box of the parts. What remains adds up over blocks, so
+`solvers.completion` can tabulate the most that a partial design can still gain from (block, width, layers left, budget left).
 
-1. Lagrangian bounds of all cells, and a beam search led by them that finds a first incumbent;
-2. for the cells whose bound beats it, resource bounds: exact up to rounding in one weighted sum of the budgets;
-3. labels (partial designs) of those cells grow block by block, the most promising first; those that cannot beat the
-   incumbent by more than the gap are dropped. When time runs out the largest bound still open is a valid bound.
+1. Boxes are narrowed to what designs better than the incumbent can reach within the budgets, which brings the overestimator
+   down; Lagrangian bounds close most cells. A beam search led by each new bound improves the incumbent.
+2. Open cells get resource bounds, first coarse, then finer, in the end exact in the budget that binds. At each fineness labels
+   (partial designs) grow block by block, the most promising first; those that cannot beat the incumbent by more than the
+   gap are dropped, those with equal totals merged. A cell that needs too many labels waits for the next fineness.
+3. When time runs out the largest bound still open is a valid bound.
+
+`count_designs` is the same search with a fixed threshold in place of the incumbent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from formulation import Budget, Combine, Composite, DesignProblem, Separable
 from formulation.table import tabulate
-from solvers.base import Answer, Run, Solver, broken_budgets
-from solvers.completion import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes
+from solvers.base import Answer, Limits, Run, Solver, broken_budgets
+from solvers.completion import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes, narrow_parts
 from solvers.evaluation import LAYERS, decode_best, require_structure
 
-_MEMORY = 1 << 28
+_MEMORY = 1 << 29
 """Bytes of completion tables kept at a time; cells are taken in batches that fit."""
-_PORTION = 4096
-"""Labels extended at a time, the most promising first."""
+_EXTENSIONS = 1 << 21
+"""Labels made at a time: the most promising labels are extended first, as many as give about this number."""
+_LEVELS = ((1 << 9, 1 << 16), (1 << 12, 1 << 20))
+"""Fineness levels: steps that the resource is cut into, and labels that a batch of cells may take before the next level."""
+_ROUNDS = 4
+"""Most rounds of narrowing boxes and renewing Lagrangian bounds at a time."""
+_WORTHWHILE = 0.8
+"""A further round is worth its time where the last one left less than this share of the bounds' excess."""
+_EQUAL = 1e-9
+"""Relative difference of objectives that `count_designs` does not tell apart: what rounding may do to a bound."""
+_TOTALS_APART = 2.0**44
+"""Totals are equal where they agree to this fraction of the largest: closer than what Budget puts down to rounding."""
 
 Bound = Callable[[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -36,14 +50,14 @@ class DynamicProgramming:
     """Exact for separable and composite quantities, sums and maxima, any number of budgets.
 
     warm_start  a heuristic to run first for its incumbent, such as EvolutionaryAlgorithm(iterations=2000); None: the beam
-                search inside is enough
-    beam        partial designs that the beam search keeps per block
-    steps       steps that the resource is cut into: more give tighter bounds and larger tables
+                searches inside are enough
+    beam        partial designs that a beam search keeps per block
+    steps       most steps that the resource is cut into: more give tighter bounds and larger tables
     """
 
     warm_start: Solver | None = None
     beam: int = 128
-    steps: int = 512
+    steps: int = 1 << 15
 
     distributions = ()
 
@@ -61,6 +75,35 @@ class DynamicProgramming:
             if found is not None and not broken_budgets(problem, found):
                 start = found if start is None else max(start, found, key=problem.maximize)
         return _Search(problem, run, self, None if start is None else problem.space.encode(start)).answer()
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many designs keep the budgets with an objective of at least `at_least`.
+
+    number   designs counted; values that differ by a relative 1e-9 or less are not told apart
+    exact    whether the search ended: if not, `number` is a lower bound
+    seconds  wall-clock time
+    """
+
+    at_least: float
+    number: int
+    exact: bool
+    seconds: float
+
+
+def count_designs(problem: DesignProblem, at_least: float, limits: Limits | None = None) -> Count:
+    """Count the feasible designs of an objective of at least `at_least`, without listing them.
+
+    Labels with equal totals are merged and their number kept, so that designs which differ in the order of equal blocks cost one
+    label. Raises NotSeparable for black boxes.
+    """
+    require_structure(problem, "count_designs")
+    run = Run(limits or Limits())
+    with run.listening():
+        search = _Search(problem, run, DynamicProgramming(), floor=at_least)
+        search.answer()
+    return Count(at_least, search.counted, not run.stopped, run.seconds)
 
 
 class _Rows:
@@ -115,6 +158,7 @@ class _Labels:
     cell, width, layers, bounds  (n,): their cell, width index of the last block, layers so far, upper bound
     chosen                       (n, blocks): menu items
     totals                       (Q, n): table rows added up
+    ways                         (n,): designs that the label stands for
     """
 
     cell: np.ndarray
@@ -123,21 +167,68 @@ class _Labels:
     layers: np.ndarray
     totals: np.ndarray
     bounds: np.ndarray
+    ways: np.ndarray
 
     def __len__(self) -> int:
         return len(self.cell)
 
     def pick(self, which: np.ndarray | slice) -> _Labels:
         return _Labels(
-            self.cell[which], self.chosen[which], self.width[which], self.layers[which], self.totals[:, which], self.bounds[which]
+            self.cell[which],
+            self.chosen[which],
+            self.width[which],
+            self.layers[which],
+            self.totals[:, which],
+            self.bounds[which],
+            self.ways[which],
         )
 
 
-class _Search:
-    """State of one search."""
+@dataclass(frozen=True, eq=False)
+class _Boxes:
+    """Cells of the search as data that tightens, largest bound first.
 
-    def __init__(self, problem: DesignProblem, run: Run, options: DynamicProgramming, start: tuple[int, ...] | None) -> None:
-        self.problem, self.run, self.space, self.options = problem, run, problem.space, options
+    layers        (C,) total depth
+    lower, upper  (C, P) what the parts of the objective may be
+    bounds        (C,) proven bound on the objective
+    multipliers   (C, K) of the budgets in the cell's Lagrangian bound
+    """
+
+    layers: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    bounds: np.ndarray
+    multipliers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def pick(self, which: np.ndarray | slice) -> _Boxes:
+        return _Boxes(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    def bounded(self, bounds: np.ndarray | float) -> _Boxes:
+        """The same boxes with further bounds, best first."""
+        least = np.minimum(self.bounds, bounds)
+        return replace(self, bounds=least).pick(np.argsort(-least, kind="stable"))
+
+
+def _joined(boxes: Sequence[_Boxes]) -> _Boxes:
+    """All boxes in one."""
+    return _Boxes(*(np.concatenate([getattr(each, field.name) for each in boxes]) for field in fields(_Boxes)))
+
+
+class _Search:
+    """State of one search for the best design or, where `floor` is given, for all designs of at least that objective."""
+
+    def __init__(
+        self,
+        problem: DesignProblem,
+        run: Run,
+        options: DynamicProgramming,
+        start: tuple[int, ...] | None = None,
+        floor: float | None = None,
+    ) -> None:
+        self.problem, self.run, self.space, self.options, self.floor = problem, run, problem.space, options, floor
         self.rows = _Rows(problem)
         self.table = tabulate(self.rows.quantities, problem.space)
         # A term over the budget of a maximum rules its item out by itself.
@@ -145,7 +236,7 @@ class _Search:
         self.allowed = [np.all(block[self.rows.maxima] <= limits, axis=0) for block in self.table.blocks]
         self.best: float = -np.inf
         self.choices = start
-        self.labels = 0
+        self.labels = self.counted = 0
         self.least_costs: list[list[np.ndarray]] = []
         self.dropped: float = -np.inf
         if start is not None:
@@ -153,13 +244,19 @@ class _Search:
             run.record(self.best)
 
     @property
+    def at_least(self) -> float:
+        """Objective of the designs that are sought: the floor, or what the incumbent has; −∞ where neither is there."""
+        return self.best if self.floor is None else self.floor
+
+    @property
     def threshold(self) -> float:
-        """Objective that a label must be able to exceed to be worth keeping."""
+        """Bound that a label or box must exceed to be worth keeping."""
+        if self.floor is not None:
+            return self.floor - _EQUAL * abs(self.floor)
         return self.best + self.run.limits.gap * abs(self.best) if np.isfinite(self.best) else -np.inf
 
     def answer(self) -> Answer:
-        cells = self._cells()
-        bound = max(self.best, self._search_cells(cells)) if len(cells.layers) else -np.inf
+        bound = self._search_boxes(self._boxes())
         architecture = decode_best(self.problem, self.choices)
         why = self.run.why_stopped
         message = f"{why + ' after ' if why else ''}{self.labels:,} labels"
@@ -168,8 +265,8 @@ class _Search:
         self.run.record(self.best if architecture else None, bound)
         return Answer(architecture, bound, message=message)
 
-    def _cells(self) -> Cells:
-        """One cell per total depth that the budgets, each alone, leave open, with its affine overestimator."""
+    def _boxes(self) -> _Boxes:
+        """One box per total depth that the budgets, each alone, leave open."""
         rows, table = self.rows, self.table
         most_layers = sum(menu.depths[-1] for menu in self.space.menus)
         one = np.ones((1, 1))
@@ -182,50 +279,90 @@ class _Search:
         for row, limit in zip(range(rows.maxima.start, rows.maxima.stop), rows.max_limits, strict=True):
             alive &= table.fixed[row] <= limit
         layers, lower, upper = depth_boxes(table, self.allowed, 0, rows.parts)
-        kept = alive[layers]
-        coefficients, constants = rows.overestimator(lower[kept], upper[kept], table.is_max[rows.parts])
-        layers = layers[kept]
-        return Cells(layers, coefficients, constants, rows.parts, rows.costs, rows.cost_limits)
+        unbounded, none = np.full(len(layers), np.inf), np.zeros((len(layers), len(costs)))
+        return _Boxes(layers, lower, upper, unbounded, none).pick(alive[layers])
 
-    def _search_cells(self, cells: Cells) -> float:
-        """The three passes; returns a valid upper bound on the optimum, −∞ where nothing is feasible."""
-        lagrangian = LagrangianBound(self.table, self.allowed, cells)
-        if not self.run.stopped:
-            self._beam(cells, lagrangian)
-        order = np.argsort(-lagrangian.root, kind="stable")
-        direction = lagrangian.best_multipliers[order[0]]
-        direction = direction / direction.max() if direction.any() else direction
-        states = (self.options.steps + 1) * sum(len(menu.widths) * (menu.depths[-1] + 1) for menu in self.space.menus)
-        batch = max(_MEMORY // (8 * states * max(self.space.blocks // 2, 1)), 1)
-        while len(order):
-            self._drop(lagrangian.root[order])
-            if self.best > -np.inf:
-                self.run.record(self.best, max(float(lagrangian.root[order[0]]), self.best, self.dropped))
-            if lagrangian.root[order[0]] <= self.threshold:
+    def _cells(self, boxes: _Boxes) -> Cells:
+        """The boxes with their affine overestimators."""
+        rows = self.rows
+        coefficients, constants = rows.overestimator(boxes.lower, boxes.upper, self.table.is_max[rows.parts])
+        return Cells(boxes.layers, coefficients, constants, rows.parts, rows.costs, rows.cost_limits)
+
+    def _search_boxes(self, boxes: _Boxes) -> float:
+        """Closes the boxes, coarse to fine; returns a valid upper bound on the optimum, −∞ where nothing is feasible."""
+        levels = [level for level in _LEVELS if level[0] < self.options.steps]
+        for steps, labels in (*levels, (self.options.steps, np.inf)):
+            boxes, later = self._tighten(boxes), []
+            while len(boxes) and not self.run.stopped:
+                size = self._batch(boxes, steps)
+                later.append(self._search_batch(boxes.pick(slice(size)), steps, labels))
+                boxes = self._alive(boxes.pick(slice(size, None)))
+                self._report(_joined((boxes, *later)))
+            boxes = self._alive(_joined((boxes, *later)).bounded(np.inf))
+            if self.run.stopped or not len(boxes):
                 break
-            if self.run.stopped:
-                return max(self.dropped, float(lagrangian.root[order[0]]))
-            now, order = order[:batch], order[batch:]
-            now = now[lagrangian.root[now] > self.threshold]
-            some = cells.pick(now)
-            bound = ResourceBound(self.table, self.allowed, some, direction, self.options.steps)
-            open_bound = self._grow_labels(some, bound)
-            if self.run.stopped:
-                later = float(lagrangian.root[order[0]]) if len(order) else -np.inf
-                return max(self.dropped, open_bound, later)
-        return max(self.dropped, self.best)
+        return max(self.dropped, self.best, boxes.bounds.max(initial=-np.inf))
+
+    def _tighten(self, boxes: _Boxes) -> _Boxes:
+        """Lagrangian bounds and narrower boxes in turns, as long as that brings the bounds down."""
+        excess = np.inf
+        for number in range(_ROUNDS):
+            if not len(boxes):
+                break
+            cells = self._cells(boxes)
+            bound = LagrangianBound(self.table, self.allowed, cells)
+            if not number:
+                self._beam(cells, bound)
+            boxes = self._alive(replace(boxes, multipliers=bound.best_multipliers).bounded(bound.root))
+            last, excess = excess, float((boxes.bounds - self.at_least).sum())
+            self._report(boxes)
+            if not len(boxes) or self.run.stopped or self.rows.composite is None or not excess < _WORTHWHILE * last:
+                break
+            lower, upper = narrow_parts(
+                self.table, self.allowed, self._cells(boxes), boxes.multipliers, self.at_least, boxes.lower, boxes.upper
+            )
+            boxes = replace(boxes, lower=lower, upper=upper).pick(np.all(lower <= upper, axis=1))
+        return boxes
+
+    def _batch(self, boxes: _Boxes, steps: int) -> int:
+        """How many boxes share one table of resource bounds: what fits the memory; one where budgets are weighed up."""
+        if boxes.multipliers.shape[1] > 1:
+            return 1
+        states = (steps + 1) * sum(len(menu.widths) * (menu.depths[-1] + 1) for menu in self.space.menus)
+        return max(_MEMORY // (8 * states * max(self.space.blocks // 2, 1)), 1)
+
+    def _search_batch(self, boxes: _Boxes, steps: int, most: float) -> _Boxes:
+        """Resource bounds and a label search of some boxes; those that remain after `most` labels, with their bounds."""
+        cells = self._cells(boxes)
+        direction = boxes.multipliers[0]
+        direction = direction / direction.max() if direction.any() else direction
+        bound = ResourceBound(self.table, self.allowed, cells, direction, steps)
+        self._drop(bound.root)
+        self._beam(cells, bound)
+        left = self._grow_labels(cells, bound, most)
+        return self._alive(boxes.bounded(np.minimum(bound.root, left)))
+
+    def _alive(self, boxes: _Boxes) -> _Boxes:
+        """The boxes whose bounds exceed the threshold; the others are closed."""
+        self._drop(boxes.bounds)
+        return boxes.pick(boxes.bounds > self.threshold)
+
+    def _report(self, boxes: _Boxes) -> None:
+        """Record what is proved while `boxes` are open."""
+        if self.best > -np.inf:
+            self.run.record(self.best, max(self.dropped, self.best, boxes.bounds.max(initial=-np.inf)))
 
     def _extend(self, labels: _Labels | None, cells: Cells, bound: Bound) -> _Labels:
         """All extensions of labels by one block (None: the first blocks) that can beat the threshold, best first."""
         if labels is None:
             block, menu = 0, self.space.menus[0]
             cell, items = np.divmod(np.arange(len(cells.layers) * len(menu)), len(menu))
-            chosen, totals = items[:, None], self.table.start()[:, items]
+            chosen, totals, ways = items[:, None], self.table.start()[:, items], np.ones(len(items), dtype=np.int64)
         else:
             block = labels.chosen.shape[1]
             menu = self.space.menus[block]
             parents, items, totals = self.table.extend(block, labels.width, labels.totals)
-            cell, chosen = labels.cell[parents], np.column_stack((labels.chosen[parents], items))
+            cell, chosen, ways = labels.cell[parents], np.column_stack((labels.chosen[parents], items)), labels.ways[parents]
         self.labels += len(items)
         layers, width = totals[0].astype(np.intp), menu.width_of[items]
         possible = self.allowed[block][items] & (layers <= cells.layers[cell])
@@ -234,13 +371,12 @@ class _Search:
             possible &= row - least[block + 1][0, width, left] <= limit
         for row, limit in zip(totals[self.rows.maxima], self.rows.max_limits, strict=True):
             possible &= row <= limit
-        found = _Labels(cell, chosen, width, layers, totals, np.zeros(len(cell))).pick(possible)
+        found = _Labels(cell, chosen, width, layers, totals, np.zeros(len(cell)), ways).pick(possible)
         bounds = bound(block + 1, found.cell, found.width, found.layers, found.totals)
         self._drop(bounds)
         kept = np.flatnonzero(bounds > self.threshold)
         kept = kept[np.argsort(-bounds[kept], kind="stable")]
-        grown = found.pick(kept)
-        return _Labels(grown.cell, grown.chosen, grown.width, grown.layers, grown.totals, bounds[kept])
+        return _merged(replace(found, bounds=bounds).pick(kept))
 
     def _drop(self, bounds: np.ndarray) -> None:
         """Remember the largest bound among those dropped although they exceed the incumbent (by no more than the gap)."""
@@ -249,7 +385,9 @@ class _Search:
             self.dropped = max(self.dropped, float(within.max()))
 
     def _beam(self, cells: Cells, bound: Bound) -> None:
-        """A beam search for a first incumbent: per block only the labels of largest bound survive. Proves nothing."""
+        """A beam search for a better incumbent: per block only the labels of largest bound survive. Proves nothing."""
+        if self.floor is not None or self.run.stopped:
+            return
         dropped = self.dropped
         labels = self._extend(None, cells, bound)
         for _ in range(self.space.blocks - 1):
@@ -257,36 +395,61 @@ class _Search:
         self._take(labels, cells)
         self.dropped = dropped
 
-    def _grow_labels(self, cells: Cells, bound: Bound) -> float:
-        """The forward pass over some cells; returns the largest bound left open, −∞ when none is."""
-        stack = [self._extend(None, cells, bound)]
+    def _grow_labels(self, cells: Cells, bound: Bound, most: float) -> float:
+        """The forward pass over some cells; returns the largest bound left open, −∞ when none is.
+
+        Ends early when `most` labels have been made; designs are counted only where it ends otherwise.
+        """
+        stack, first, counted = [self._extend(None, cells, bound)], self.labels, 0
         while stack:
             labels = stack.pop()
             self._drop(labels.bounds)
             labels = labels.pick(slice(0, int(np.searchsorted(-labels.bounds, -self.threshold))))
             if not len(labels):
                 continue
-            if self.run.stopped:
+            if self.run.stopped or self.labels - first > most:
+                self.counted += counted if self.run.stopped else 0
                 return max(float(open_.bounds[0]) for open_ in (*stack, labels) if len(open_))
             if labels.chosen.shape[1] == self.space.blocks:
-                self._take(labels, cells)
+                counted += self._take(labels, cells)
                 continue
-            if len(labels) > _PORTION:
-                stack.append(labels.pick(slice(_PORTION, None)))
-                labels = labels.pick(slice(0, _PORTION))
+            portion = max(_EXTENSIONS // len(self.space.menus[labels.chosen.shape[1]]), 16)
+            if len(labels) > portion:
+                stack.append(labels.pick(slice(portion, None)))
+                labels = labels.pick(slice(0, portion))
             stack.append(self._extend(labels, cells, bound))
+        self.counted += counted
         return -np.inf
 
-    def _take(self, labels: _Labels, cells: Cells) -> None:
-        """Score complete designs; `_extend` has already held them against the budgets that are sums or maxima."""
+    def _take(self, labels: _Labels, cells: Cells) -> int:
+        """Score complete designs, which `_extend` has held against summed and maximum budgets; how many reach the threshold."""
         kept = labels.layers == cells.layers[labels.cell]
         for formula, rows, limit in self.rows.formulas:
             kept &= formula(labels.totals[rows]) <= limit
         self.run.evaluations += len(labels)
         if not kept.any():
-            return
+            return 0
         values = np.where(kept, self.rows.objective(labels.totals), -np.inf)
         winner = int(values.argmax())
-        if values[winner] > self.best:
+        if self.floor is None and values[winner] > self.best:
             self.best, self.choices = float(values[winner]), tuple(map(int, labels.chosen[winner]))
             self.run.record(self.best)
+        return int(labels.ways[values >= self.threshold].sum())
+
+
+def _merged(labels: _Labels) -> _Labels:
+    """Labels with equal cell, width, layers and totals merged: the same completions fit them all, so one can stand for its kind."""
+    if len(labels) < 2:
+        return labels
+    scale = np.abs(labels.totals).max(axis=1, keepdims=True)
+    whole = np.rint(labels.totals / np.where(scale > 0, scale, 1.0) * _TOTALS_APART).astype(np.int64)
+    keys = np.concatenate((np.stack((labels.cell, labels.width, labels.layers)), whole))
+    odd = np.random.default_rng(0).integers(1, 2**62, size=len(keys), dtype=np.int64) * 2 + 1
+    _, first, kind = np.unique((keys * odd[:, None]).sum(axis=0), return_index=True, return_inverse=True)
+    twin = first[kind]
+    # Labels of the same hash and different keys stay apart.
+    twin = np.where(np.all(keys == keys[:, twin], axis=0), twin, np.arange(len(labels)))
+    ways = np.zeros(len(labels), dtype=np.int64)
+    np.add.at(ways, twin, labels.ways)
+    kept = np.flatnonzero(ways)
+    return replace(labels, ways=ways).pick(kept)
