@@ -19,6 +19,10 @@ _SAFETY = 1e-9
 """Relative amount added to computed bounds, so that rounding cannot cut off the optimum."""
 _NARROWING_SPREAD = (0.9, 1.0, 1.1)
 """Scalings of a cell's multipliers that `narrow_parts` tries."""
+_DIFFERENCE = 1e-6
+"""Step of the forward differences of a root bound, whose value and variables are scaled to about 1."""
+_CUTS = 18
+"""Cuts of the ellipsoid method per budget."""
 _WHOLE = 1e-9
 """Distance from a whole number of steps that is put down to rounding."""
 
@@ -141,21 +145,25 @@ def depth_boxes(
 class LagrangianBound:
     """bound = affine value so far + min_λ [ best completion of (coefficients·parts − λ·costs) + λ·(budget left) ].
 
-    Valid for every λ ≥ 0 (Lagrangian relaxation of the budgets). Per cell λ is sought by coordinate search so that the root
-    bound is small; completions are then kept for a few scalings of it.
+    Valid for every λ ≥ 0 (Lagrangian relaxation of the budgets). Per cell λ is sought so that the root bound is small;
+    completions are then kept for a few scalings of it.
     """
 
     _SPREAD = (1.0, 0.6, 0.8, 0.9, 1.1, 1.25, 1.6)
 
-    def __init__(self, table: Table, allowed: list[np.ndarray], cells: Cells, sweeps: int = 3) -> None:
-        """`sweeps`: rounds of the coordinate search where there are several budgets; more tighten the bound and take longer."""
-        self._table, self._allowed, self.cells, self._sweeps = table, allowed, cells, sweeps
+    def __init__(self, table: Table, allowed: list[np.ndarray], cells: Cells, near: np.ndarray | None = None) -> None:
+        """`near`: multipliers (cells, K) to begin the search at, as those of a similar bound."""
+        self._table, self._allowed, self.cells = table, allowed, cells
         self._most_layers = int(cells.layers.max())
         self._rows = slice(cells.parts.start, cells.costs.stop)
         self._room = cells.limits - table.fixed[cells.costs]
         used = np.where(cells.coefficients == 0, 0.0, table.fixed[cells.parts])
         self._fixed = cells.constants + (cells.coefficients * used).sum(axis=1)
-        self.best_multipliers = self._search()
+        kinds = len(cells.limits)
+        if kinds > 1:
+            self.best_multipliers = self._ellipsoid_search(near)
+        else:
+            self.best_multipliers = self._line_search() if kinds else np.zeros((len(cells.layers), 0))
         spread = self._SPREAD if len(cells.limits) else self._SPREAD[:1]
         self._multipliers = self.best_multipliers[:, None] * np.array(spread)[None, :, None]
         tables = self._completions(self._multipliers)
@@ -170,34 +178,77 @@ class LagrangianBound:
         flat = weights.reshape(-1, weights.shape[2])
         return best_completions(self._table, self._allowed, self._most_layers, flat, self._rows)
 
-    def _search(self) -> np.ndarray:
-        """Multipliers (cells, K) with a small root bound: coordinate by coordinate, a grid refined around its best point."""
-        cells, kinds = len(self.cells.layers), len(self.cells.limits)
-        best, each = np.zeros((cells, kinds)), np.arange(cells)
+    def _roots(self, multipliers: np.ndarray) -> np.ndarray:
+        """Root bounds (cells, M), fixed terms left out, for multipliers (cells, M, K)."""
+        cells = len(self.cells.layers)
+        values = self._completions(multipliers)[0][:, 0].reshape(cells, multipliers.shape[1], -1)
+        return values[np.arange(cells), :, self.cells.layers] + multipliers @ self._room
 
-        def root(multipliers: np.ndarray) -> np.ndarray:
-            values = self._completions(multipliers)[0][:, 0].reshape(cells, multipliers.shape[1], -1)
-            return values[each, :, self.cells.layers] + multipliers @ self._room
+    def _scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """The value at stake (cells,), and a natural size (cells, K) of the multipliers.
 
-        if not kinds:
-            return best
-        # A multiplier's natural size: the value at stake over the budget left, or over the dearest term where nothing is left.
+        That size is the stake over the budget left, or over the budget's dearest term where nothing is left.
+        """
+        kinds = len(self.cells.limits)
         dearest = np.max([np.abs(array[self.cells.costs]).reshape(kinds, -1).max(axis=1) for array in self._table.blocks], axis=0)
         size = np.where(self._room > 1e-9 * dearest, self._room, np.maximum(dearest, 1.0))
-        stake = np.abs(root(np.zeros((cells, 1, kinds))))[:, 0]
-        scale = np.where(np.isfinite(stake), stake, 1.0) / size[:, None]
-        for _ in range(1 if kinds == 1 else self._sweeps):
-            for kind in range(kinds):
-                grid = np.tile(np.concatenate(([0.0], np.geomspace(0.1, 3.0, 8))), (cells, 1))
-                for _ in range(3):
-                    trial = np.repeat(best[:, None], grid.shape[1], axis=1)
-                    trial[:, :, kind] = grid * scale[kind][:, None]
-                    winner = root(trial).argmin(axis=1)
-                    best[:, kind] = trial[each, winner, kind]
-                    left = grid[each, np.maximum(winner - 1, 0)]
-                    right = grid[each, np.minimum(winner + 1, grid.shape[1] - 1)]
-                    grid = left[:, None] + (right - left)[:, None] * np.linspace(0, 1, 7)
+        stake = np.abs(self._roots(np.zeros((len(self.cells.layers), 1, kinds))))[:, 0]
+        stake = np.where(np.isfinite(stake) & (stake > 0), stake, 1.0)
+        return stake, stake[:, None] / size
+
+    def _line_search(self) -> np.ndarray:
+        """Multipliers (cells, 1) with a small root bound: a grid refined around its best point."""
+        (_, scale), each = self._scale(), np.arange(len(self.cells.layers))
+        best = np.zeros_like(scale)
+        grid = np.tile(np.concatenate(([0.0], np.geomspace(0.1, 3.0, 8))), (len(each), 1))
+        for _ in range(3):
+            trial = (grid * scale)[:, :, None]
+            winner = self._roots(trial).argmin(axis=1)
+            best = trial[each, winner]
+            left = grid[each, np.maximum(winner - 1, 0)]
+            right = grid[each, np.minimum(winner + 1, grid.shape[1] - 1)]
+            grid = left[:, None] + (right - left)[:, None] * np.linspace(0, 1, 7)
         return best
+
+    def _ellipsoid_search(self, near: np.ndarray | None) -> np.ndarray:
+        """Multipliers (cells, K), K ≥ 2, with a small root bound: the ellipsoid method with deep cuts (Bland et al. 1981).
+
+        The root bound is convex and piecewise linear, and searches along coordinates get stuck in its kinks. Its slope comes from
+        forward differences, with values and multipliers scaled to about 1. near: multipliers to begin at, in a small ellipsoid.
+        """
+        stake, scale = self._scale()
+        cells, kinds = scale.shape
+        centre = np.full((cells, kinds), 0.5) if near is None else near / scale
+        shape = np.tile(np.eye(kinds) * (2.0 if near is None else 0.2) ** 2 * kinds, (cells, 1, 1))
+        best, least = np.maximum(centre, 0.0), np.full(cells, np.inf)
+        steps = np.concatenate((np.zeros((1, kinds)), _DIFFERENCE * np.eye(kinds)))
+        for _ in range(_CUTS * kinds):
+            point = np.maximum(centre, 0.0)
+            values = self._roots((point[:, None] + steps) * scale[:, None]) / stake[:, None]
+            value = values[:, 0]
+            improved = value < least
+            best, least = np.where(improved[:, None], point, best), np.minimum(least, value)
+            slope = (values[:, 1:] - value[:, None]) / _DIFFERENCE
+            # Outside the orthant the cut is the most violated sign constraint.
+            outside = centre.min(axis=1)
+            axis = np.eye(kinds)[centre.argmin(axis=1)]
+            slope = np.where(outside[:, None] < 0, -axis, slope)
+            excess = np.where(outside < 0, -outside, value - least)
+            shaped = np.einsum("cij,cj->ci", shape, slope)
+            length = np.sqrt(np.maximum(np.einsum("ci,ci->c", slope, shaped), 0.0))
+            usable = np.isfinite(length) & (length > 1e-12) & np.isfinite(value)
+            depth = np.where(usable, excess / np.where(usable, length, 1.0), 1.0)
+            moving = usable & (depth < 1)
+            if not moving.any():
+                break
+            depth = np.where(moving, depth, 0.0)
+            direction = np.where(moving[:, None], shaped / np.where(usable, length, 1.0)[:, None], 0.0)
+            centre = centre - ((1 + kinds * depth) / (kinds + 1))[:, None] * direction
+            factor = kinds**2 * (1 - depth**2) / (kinds**2 - 1)
+            shrink = 2 * (1 + kinds * depth) / ((kinds + 1) * (1 + depth))
+            cut = shape - shrink[:, None, None] * direction[:, :, None] * direction[:, None, :]
+            shape = np.where(moving[:, None, None], factor[:, None, None] * cut, shape)
+        return best * scale
 
     def __call__(self, block: int, cell: np.ndarray, width: np.ndarray, layers: np.ndarray, totals: np.ndarray) -> np.ndarray:
         """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, width index and layers (n,), totals (Q, n)."""

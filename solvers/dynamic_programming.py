@@ -33,8 +33,6 @@ _EXTENSIONS = 1 << 21
 """Labels made at a time: the most promising labels are extended first, as many as give about this number."""
 _LEVELS = ((1 << 9, 1 << 16), (1 << 12, 1 << 20))
 """Fineness levels: steps that the resource is cut into, and labels that a batch of cells may take before the next level."""
-_ROUNDS = 4
-"""Most rounds of narrowing boxes and renewing Lagrangian bounds at a time."""
 _WORTHWHILE = 0.8
 """A further round is worth its time where the last one left less than this share of the bounds' excess."""
 _EQUAL = 1e-9
@@ -53,11 +51,15 @@ class DynamicProgramming:
                 searches inside are enough
     beam        partial designs that a beam search keeps per block
     steps       most steps that the resource is cut into: more give tighter bounds and larger tables
+    rounds      most rounds of renewing Lagrangian bounds and narrowing boxes at a time; 1 narrows none
+    merging     whether labels with equal totals are merged
     """
 
     warm_start: Solver | None = None
     beam: int = 128
     steps: int = 1 << 15
+    rounds: int = 4
+    merging: bool = True
 
     distributions = ()
 
@@ -306,17 +308,19 @@ class _Search:
     def _tighten(self, boxes: _Boxes) -> _Boxes:
         """Lagrangian bounds and narrower boxes in turns, as long as that brings the bounds down."""
         excess = np.inf
-        for number in range(_ROUNDS):
+        for number in range(self.options.rounds):
             if not len(boxes):
                 break
             cells = self._cells(boxes)
-            bound = LagrangianBound(self.table, self.allowed, cells)
+            near = boxes.multipliers if np.isfinite(boxes.bounds).all() else None
+            bound = LagrangianBound(self.table, self.allowed, cells, near)
             if not number:
                 self._beam(cells, bound)
             boxes = self._alive(replace(boxes, multipliers=bound.best_multipliers).bounded(bound.root))
             last, excess = excess, float((boxes.bounds - self.at_least).sum())
             self._report(boxes)
-            if not len(boxes) or self.run.stopped or self.rows.composite is None or not excess < _WORTHWHILE * last:
+            narrow = self.rows.composite is not None and number + 1 < self.options.rounds and excess < _WORTHWHILE * last
+            if not narrow or not len(boxes) or self.run.stopped:
                 break
             lower, upper = narrow_parts(
                 self.table, self.allowed, self._cells(boxes), boxes.multipliers, self.at_least, boxes.lower, boxes.upper
@@ -376,7 +380,8 @@ class _Search:
         self._drop(bounds)
         kept = np.flatnonzero(bounds > self.threshold)
         kept = kept[np.argsort(-bounds[kept], kind="stable")]
-        return _merged(replace(found, bounds=bounds).pick(kept))
+        labels = replace(found, bounds=bounds).pick(kept)
+        return _merged(labels) if self.options.merging else labels
 
     def _drop(self, bounds: np.ndarray) -> None:
         """Remember the largest bound among those dropped although they exceed the incumbent (by no more than the gap)."""

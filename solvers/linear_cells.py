@@ -170,7 +170,7 @@ class _Search:
             coefficients = np.zeros(lower.shape)
             coefficients[:, p] = sign
             cells = Cells(depths, coefficients, np.zeros(len(depths)), parts, slice(parts.stop, len(table.fixed)), limits)
-            bound = LagrangianBound(table, allowed, cells, sweeps=1).root
+            bound = LagrangianBound(table, allowed, cells).root
             if sign > 0:
                 upper[:, p] = np.minimum(upper[:, p], bound)
             else:
