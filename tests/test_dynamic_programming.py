@@ -1,0 +1,116 @@
+"""The exact solver where its own machinery is at work: several budgets, coarse and fine tables, counting, stops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from toys import RandomCost, toy
+
+from formulation import (
+    Agreement,
+    Budget,
+    DesignProblem,
+    EffectiveEntropy,
+    Quantity,
+    SearchSpace,
+    deep_space,
+    evaluator,
+    fine_space,
+    paper_space,
+)
+from hardware_models import Flops, Params
+from solvers import DynamicProgramming, Exhaustive, Limits, Status, solve
+from solvers.dynamic_programming import count_designs
+
+
+def medium(number: int) -> DesignProblem:
+    """A problem of 10⁴ to 10⁶ designs with two to four budgets of mixed kinds that all cut off a part of the space."""
+    draw = np.random.default_rng([77, number])
+    blocks = int(draw.integers(3, 6))
+    widths = draw.choice(range(256, 1025, 64), size={3: 6, 4: 4, 5: 3}[blocks], replace=False).tolist()
+    ratios = draw.choice([1, 1.5, 2, 3, 4], size={3: 3, 4: 2, 5: 2}[blocks], replace=False).tolist()
+    depths = {3: range(1, 5), 4: range(1, 5), 5: (1, 2, 4)}[blocks]
+    shared, ordered = bool(draw.random() < 0.5), bool(draw.random() < 0.8)
+    space = SearchSpace.uniform(blocks, widths, ratios, depths, shared=shared, non_decreasing=ordered)
+    objective: Quantity = EffectiveEntropy(rho=float(draw.choice([0.01, 0.3]))) if draw.random() < 0.8 else Params()
+    sample = space.sample(draw, 500)
+    kinds: list[Quantity] = [
+        Flops(),
+        Params(),
+        Flops(seq_len=128),
+        RandomCost(number),
+        RandomCost(number + 1, maximum=True),
+        Agreement(space.decode(sample[0])),
+    ]
+    budgets = []
+    for k in draw.choice(len(kinds), size=draw.integers(2, 5), replace=False):
+        budgets.append(Budget(kinds[k], float(np.quantile(evaluator(kinds[k], space)(sample), draw.uniform(0.3, 0.8)))))
+    return DesignProblem(space, objective, tuple(budgets))
+
+
+@pytest.mark.parametrize("number", range(24))
+def test_several_budgets_on_medium_spaces(number: int) -> None:
+    problem = medium(number)
+    truth, solution = solve(problem, Exhaustive()), solve(problem, DynamicProgramming(), Limits(gap=0))
+    assert solution.status is truth.status
+    assert solution.objective == pytest.approx(truth.objective, rel=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"steps": 7}, {"rounds": 1}, {"merging": False}, {"beam": 1}], ids=str)
+@pytest.mark.parametrize("number", range(6))
+def test_options_change_the_work_and_not_the_answer(number: int, options: dict) -> None:
+    problem = medium(number)
+    expected = solve(problem, DynamicProgramming())
+    assert solve(problem, DynamicProgramming(**options)).objective == pytest.approx(expected.objective, rel=1e-6)
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_count_equals_brute_force(number: int) -> None:
+    given = toy(number)
+    values = given.objectives[given.feasible]
+    for share in (1e-3, 0.05, 0.5):
+        floor = values.max() * (1 - share) if len(values) else 1.0
+        count = count_designs(given.problem, floor)
+        assert count.exact
+        assert count.number == int((values >= floor * (1 - 1e-9)).sum())
+
+
+def test_count_of_a_space_with_equal_blocks() -> None:
+    problem = medium(3)
+    best = solve(problem, Exhaustive()).objective
+    assert best is not None
+    choices = np.array(list(problem.space.iterate_choices()))
+    values = evaluator(problem.maximize, problem.space)(choices)
+    for budget in problem.subject_to:
+        values[evaluator(budget.quantity, problem.space)(choices) > budget.limit] = -np.inf
+    for share in (1e-3, 0.02):
+        floor = best * (1 - share)
+        assert count_designs(problem, floor).number == int((values >= floor * (1 - 1e-9)).sum())
+
+
+def test_a_count_that_is_stopped_is_a_lower_bound() -> None:
+    problem = DesignProblem(deep_space(), EffectiveEntropy(), (Budget(Flops(), 160e9),))
+    count = count_designs(problem, 40_000.0, Limits(seconds=0.5))
+    assert not count.exact
+
+
+def test_a_bound_at_a_time_limit_is_valid() -> None:
+    problem = DesignProblem(deep_space(), EffectiveEntropy(), (Budget(Flops(), 160e9), Budget(Params(), 58e6)))
+    for seconds in (0.05, 0.3):
+        solution = solve(problem, DynamicProgramming(), Limits(seconds=seconds))
+        assert solution.bound is None or solution.bound >= 56_597.38
+        assert solution.status is not Status.INFEASIBLE
+
+
+@pytest.mark.parametrize("flops", [60e9, 110e9, 160e9])
+def test_blocks_of_equal_width_can_be_split(flops: float) -> None:
+    # A design of four blocks with eight layers or more is one of eight blocks too, at the same costs but for its parameters.
+    def optimum(space: SearchSpace) -> float:
+        solution = solve(DesignProblem(space, EffectiveEntropy(), (Budget(Flops(), flops),)), DynamicProgramming())
+        assert solution.status is Status.OPTIMAL
+        assert solution.objective is not None
+        return solution.objective
+
+    four, eight = optimum(fine_space()), optimum(deep_space())
+    assert eight >= four * (1 - 1e-9)
+    assert four >= optimum(paper_space())
