@@ -65,8 +65,11 @@ class DynamicProgramming:
 
     @property
     def name(self) -> str:
-        """Name in tables."""
-        return "dynamic programming" + (f" after {self.warm_start.name}" if self.warm_start else "")
+        """Name in tables: says what differs from the defaults."""
+        plain = [field for field in fields(self) if field.name != "warm_start" and getattr(self, field.name) != field.default]
+        options = ", ".join(f"{field.name}={getattr(self, field.name)}" for field in plain)
+        after = f" after {self.warm_start.name}" if self.warm_start else ""
+        return "dynamic programming" + after + (f" ({options})" if options else "")
 
     def search(self, problem: DesignProblem, run: Run) -> Answer:
         """See `Solver.search`. Proves its design optimal, or that none keeps the budgets, unless a limit stops it."""

@@ -39,7 +39,16 @@ from solvers import (
 )
 from studies.compare_figures import draw_anytime, draw_designs
 from studies.problems import COSTS, chosen, number_text, read_budgets, read_cost, read_space
-from studies.report import output_folder, provenance, run_command, save_figure, text_table, write_json
+from studies.report import (
+    output_folder,
+    peak_memory_bytes,
+    provenance,
+    restart_peak_memory,
+    run_command,
+    save_figure,
+    text_table,
+    write_json,
+)
 from studies.rows import Row, RowFile
 
 PUBLISHED_BUDGETS = ("flops=60e9", "flops=110e9", "flops=160e9")
@@ -50,15 +59,20 @@ NEAR = 1e-3
 
 @dataclass(frozen=True)
 class Entrant:
-    """A solver in the comparison: its name on the command line, and whether chance plays a part, so that seeds matter."""
+    """A solver in the comparison: whether chance plays a part, so that seeds matter, and whether it runs only where named."""
 
     solver: Solver
     seeded: bool = False
+    extra: bool = False
 
 
 SOLVERS: dict[str, Entrant] = {
     "exhaustive": Entrant(Exhaustive()),
     "dp": Entrant(DynamicProgramming()),
+    # The exact solver without one of its ideas at a time: what each is worth.
+    "dp-wide": Entrant(DynamicProgramming(rounds=1), extra=True),
+    "dp-coarse": Entrant(DynamicProgramming(steps=512), extra=True),
+    "dp-unmerged": Entrant(DynamicProgramming(merging=False), extra=True),
     "dp-ea": Entrant(DynamicProgramming(warm_start=EvolutionaryAlgorithm(iterations=2000)), seeded=True),
     "scip": Entrant(Scip()),
     "scip-lookup": Entrant(Scip(Form.LOOKUP)),
@@ -68,6 +82,7 @@ SOLVERS: dict[str, Entrant] = {
     "ga": Entrant(GeneticAlgorithm(), seeded=True),
     "random": Entrant(RandomSearch(), seeded=True),
 }
+_ON_REQUEST = ", ".join(name for name, entrant in SOLVERS.items() if entrant.extra)
 _QUICK = ("exhaustive", "dp", "highs", "ea", "ga", "random")
 
 
@@ -100,7 +115,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="flops=60e9 or params=60e6; budgets of different names hold together, a name given again makes a further problem "
         "(default: the paper's three FLOPs budgets)",
     )
-    parser.add_argument("--solvers", default=None, metavar="NAMES", help=f"comma-separated, of {', '.join(SOLVERS)} (default: all)")
+    parser.add_argument(
+        "--solvers",
+        default=None,
+        metavar="NAMES",
+        help=f"comma-separated, of {', '.join(SOLVERS)} (default: all but dp-wide, dp-coarse and dp-unmerged)",
+    )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each heuristic (default 3)")
     parser.add_argument(
         "--repeats", type=int, default=1, metavar="N", help="runs of each other solver, whose median time is shown (default 1)"
@@ -120,7 +140,7 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
         raise ValueError(f"--seconds is {arguments.seconds}; expected a positive number")
     space = read_space(arguments.space)
     problems = read_budgets(arguments.budget or PUBLISHED_BUDGETS)
-    default = _QUICK if arguments.quick else tuple(SOLVERS)
+    default = _QUICK if arguments.quick else [name for name, entrant in SOLVERS.items() if not entrant.extra]
     names = [name.strip() for name in arguments.solvers.split(",")] if arguments.solvers is not None else list(default)
     entrants = {name: chosen("solver", name, SOLVERS) for name in names}
     seeds, seconds = (1, min(arguments.seconds, 2.0)) if arguments.quick else (arguments.seeds, arguments.seconds)
@@ -187,6 +207,7 @@ def run_cells(cells: Sequence[Cell], file: RowFile) -> tuple[list[Row], dict[str
             if cell.name in missing:
                 continue
             if cell.key not in done:
+                restart_peak_memory()
                 try:
                     solution = solve(cell.problem, cell.solver, Limits(seconds=cell.seconds, seed=cell.seed))
                 except EngineMissing as error:
@@ -194,7 +215,7 @@ def run_cells(cells: Sequence[Cell], file: RowFile) -> tuple[list[Row], dict[str
                     continue
                 if solution.interrupted:
                     raise KeyboardInterrupt
-                row = row_of(cell, solution, provenance(cell.seed))
+                row = {**row_of(cell, solution, provenance(cell.seed)), "peak_memory_bytes": peak_memory_bytes()}
                 file.append(row)
                 done[cell.key] = row
             rows.append(done[cell.key])
@@ -299,14 +320,15 @@ def problem_table(rows: Sequence[Row], published: Sequence[Row], missing: dict[s
                 "-" if gap is None else f"{100 * gap:.4f} %",
                 "-" if near is None else f"{near:.3f}",
                 f"{row['seconds']:.3f}",
+                "-" if row.get("peak_memory_bytes") is None else f"{row['peak_memory_bytes'] / 2**20:,.0f}",
                 f"{row['evaluations']:,}",
                 _design_text(row),
             ]
         )
     for row in published:
         gap_text = "-" if row["gap"] is None else f"{100 * row['gap']:.4f} %"
-        lines.append([row["solver"], row["status"], f"{row['objective']:,.1f}", gap_text, "-", "-", "-", _design_text(row)])
-    lines += [[SOLVERS[name].solver.name, "not run", *["-"] * 5, reason] for name, reason in missing.items()]
+        lines.append([row["solver"], row["status"], f"{row['objective']:,.1f}", gap_text, "-", "-", "-", "-", _design_text(row)])
+    lines += [[SOLVERS[name].solver.name, "not run", *["-"] * 6, reason] for name, reason in missing.items()]
     header = [
         "solver",
         "result",
@@ -314,10 +336,11 @@ def problem_table(rows: Sequence[Row], published: Sequence[Row], missing: dict[s
         "gap to bound",
         "s to 0.1 %",
         "total s",
+        "peak MiB",
         "evaluations",
         "design: width/ffn x depth",
     ]
-    return text_table(header, lines, {0, 1, 7})
+    return text_table(header, lines, {0, 1, 8})
 
 
 def losses_table(losses: Sequence[dict[str, Any]]) -> str:

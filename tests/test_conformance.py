@@ -7,7 +7,7 @@ import pytest
 from toys import toy
 
 import solvers
-from formulation import PUBLISHED, Budget, DesignProblem, EffectiveEntropy, Measured, NotSeparable, SearchSpace
+from formulation import PUBLISHED, Agreement, Budget, DesignProblem, EffectiveEntropy, Measured, NotSeparable, SearchSpace
 from hardware_models import Flops, Params
 from solvers import (
     Cbc,
@@ -102,6 +102,19 @@ def test_start_is_never_lost(name: str) -> None:
     solver = {**EXACT, **HEURISTIC}[name]
     solution = solve(problem, solver, Limits(seconds=60, start=best))
     assert solution.objective == pytest.approx(problem.maximize(best), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_quantity_may_tell_positions_apart(name: str) -> None:
+    space = SearchSpace.uniform(2, (512, 640), (1, 2), (1, 2, 3))
+    best = solve(DesignProblem(space, EffectiveEntropy(), (Budget(Flops(), 40e9),)), Exhaustive()).architecture
+    assert best is not None
+    differing = Budget(Agreement(best), 6 - 3)
+    problem = DesignProblem(space, EffectiveEntropy(), (Budget(Flops(), 40e9), differing))
+    truth = max(problem.maximize(design) for design in space if problem.evaluate(design).feasible)
+    solution = solve(problem, EXACT[name], LIMITS)
+    assert solution.status is Status.OPTIMAL
+    assert solution.objective == pytest.approx(truth, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", [key for key in EXACT if key != "exhaustive"])
