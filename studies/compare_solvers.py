@@ -227,6 +227,12 @@ def near_seconds(row: Row, best: float) -> float | None:
     return next((s for s, _, incumbent, _ in row["trace"] if incumbent is not None and incumbent >= best - NEAR * abs(best)), None)
 
 
+def loss_at(row: Row, seconds: float, best: float) -> float | None:
+    """Relative loss of the run's incumbent after so many seconds; None where it had none by then."""
+    found = [incumbent for s, _, incumbent, _ in row["trace"] if incumbent is not None and s <= seconds]
+    return (best - found[-1]) / abs(best) if found else None
+
+
 def best_bound(rows: Sequence[Row]) -> float | None:
     """The lowest proven bound among the rows of one problem."""
     return min((row["bound"] for row in rows if row["bound"] is not None), default=None)
@@ -307,10 +313,12 @@ def problem_table(rows: Sequence[Row], published: Sequence[Row], missing: dict[s
     """The table of one problem."""
     bound = best_bound(rows)
     best = max((row["objective"] for row in rows if row["objective"] is not None), default=None)
+    proved = min((row["seconds"] for row in rows if row["status"] == "optimal"), default=None)
     lines = []
     for row in sorted(typical(rows), key=lambda row: (row["status"] != "optimal", row["seconds"])):
         gap = None if bound is None or row["objective"] is None else max(bound - row["objective"], 0) / abs(row["objective"])
         near = None if best is None else near_seconds(row, best)
+        then = None if proved is None or best is None else loss_at(row, proved, best)
         seeded = SOLVERS[row["option"]].seeded
         lines.append(
             [
@@ -319,6 +327,7 @@ def problem_table(rows: Sequence[Row], published: Sequence[Row], missing: dict[s
                 "-" if row["objective"] is None else f"{row['objective']:,.1f}",
                 "-" if gap is None else f"{100 * gap:.4f} %",
                 "-" if near is None else f"{near:.3f}",
+                "-" if then is None else f"{100 * then:.3f} %",
                 f"{row['seconds']:.3f}",
                 "-" if row.get("peak_memory_bytes") is None else f"{row['peak_memory_bytes'] / 2**20:,.0f}",
                 f"{row['evaluations']:,}",
@@ -327,20 +336,22 @@ def problem_table(rows: Sequence[Row], published: Sequence[Row], missing: dict[s
         )
     for row in published:
         gap_text = "-" if row["gap"] is None else f"{100 * row['gap']:.4f} %"
-        lines.append([row["solver"], row["status"], f"{row['objective']:,.1f}", gap_text, "-", "-", "-", "-", _design_text(row)])
-    lines += [[SOLVERS[name].solver.name, "not run", *["-"] * 6, reason] for name, reason in missing.items()]
+        lines.append([row["solver"], row["status"], f"{row['objective']:,.1f}", gap_text, *["-"] * 5, _design_text(row)])
+    lines += [[SOLVERS[name].solver.name, "not run", *["-"] * 7, reason] for name, reason in missing.items()]
     header = [
         "solver",
         "result",
         "effective entropy",
         "gap to bound",
         "s to 0.1 %",
+        "loss at t*",
         "total s",
         "peak MiB",
         "evaluations",
         "design: width/ffn x depth",
     ]
-    return text_table(header, lines, {0, 1, 8})
+    table = text_table(header, lines, {0, 1, 9})
+    return table if proved is None else f"{table}\nt*: the first proof, after {proved:.3g} s"
 
 
 def losses_table(losses: Sequence[dict[str, Any]]) -> str:
