@@ -27,8 +27,8 @@ from solvers.base import Answer, Limits, Run, Solver, broken_budgets
 from solvers.completion import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes, narrow_parts
 from solvers.evaluation import LAYERS, decode_best, require_structure
 
-_MEMORY = 1 << 29
-"""Bytes of completion tables kept at a time; cells are taken in batches that fit."""
+_MEMORY = 1 << 30
+"""Bytes of resource bounds kept at a time; boxes are taken in batches that fit."""
 _EXTENSIONS = 1 << 21
 """Labels made at a time: the most promising labels are extended first, as many as give about this number."""
 _LEVELS = ((1 << 9, 1 << 16), (1 << 12, 1 << 20))
@@ -299,8 +299,8 @@ class _Search:
         for steps, labels in (*levels, (self.options.steps, np.inf)):
             boxes, later = self._tighten(boxes), []
             while len(boxes) and not self.run.stopped:
-                size = self._batch(boxes, steps)
-                later.append(self._search_batch(boxes.pick(slice(size)), steps, labels))
+                size, fitting = self._batch(boxes, steps)
+                later.append(self._search_batch(boxes.pick(slice(size)), fitting, labels))
                 boxes = self._alive(boxes.pick(slice(size, None)))
                 self._report(_joined((boxes, *later)))
             boxes = self._alive(_joined((boxes, *later)).bounded(np.inf))
@@ -331,12 +331,16 @@ class _Search:
             boxes = replace(boxes, lower=lower, upper=upper).pick(np.all(lower <= upper, axis=1))
         return boxes
 
-    def _batch(self, boxes: _Boxes, steps: int) -> int:
-        """How many boxes share one table of resource bounds: what fits the memory; one where budgets are weighed up."""
-        if boxes.multipliers.shape[1] > 1:
-            return 1
-        states = (steps + 1) * sum(len(menu.widths) * (menu.depths[-1] + 1) for menu in self.space.menus)
-        return max(_MEMORY // (8 * states * max(self.space.blocks // 2, 1)), 1)
+    def _batch(self, boxes: _Boxes, steps: int) -> tuple[int, int]:
+        """How many boxes share one table of resource bounds, and its steps: what fits the memory.
+
+        It is one box where budgets are weighed up against each other, since the weights differ from box to box.
+        """
+        depths = np.array([(menu.depths[0], menu.depths[-1]) for menu in self.space.menus])
+        layers = np.minimum((depths[:, 1] - depths[:, 0])[::-1].cumsum(), boxes.layers.max()) + 1
+        states = 8 * int(layers @ [len(menu.widths) for menu in self.space.menus[::-1]])
+        steps = min(steps, max(_MEMORY // states, _LEVELS[0][0]))
+        return (1 if boxes.multipliers.shape[1] > 1 else max(_MEMORY // (states * (steps + 1)), 1)), steps
 
     def _search_batch(self, boxes: _Boxes, steps: int, most: float) -> _Boxes:
         """Resource bounds and a label search of some boxes; those that remain after `most` labels, with their bounds."""
