@@ -13,8 +13,21 @@ from formulation import PUBLISHED, Architecture, Block
 from hardware_models import Flops
 from studies.rows import Row
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f", "#8c564b", "#bcbd22")
-"""Okabe & Ito's colours, which colour-blind readers can tell apart, and four more."""
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#000000",
+    "#7f7f7f",
+    "#8c564b",
+    "#bcbd22",
+    "#9467bd",
+    "#17becf",
+)
+"""Okabe & Ito's colours, which colour-blind readers can tell apart, and five more."""
 
 _FLOOR = 1e-4
 """Per cent at which anything closer to the optimum is drawn."""
@@ -38,7 +51,7 @@ def draw_anytime(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
         for row in own:
             if best is None:
                 break
-            style = {"color": _COLOURS[names.index(row["solver"]) % len(_COLOURS)], "label": row["solver"], "lw": 1.8}
+            style = {"color": COLOURS[names.index(row["solver"]) % len(COLOURS)], "label": row["solver"], "lw": 1.8}
             _step(bounds, row, 3, best, style)
             _step(incumbents, row, 2, best, style)
         for axis in (bounds, incumbents):
@@ -112,8 +125,8 @@ def _flops_of(row: Row) -> float:
 
 def _bars(axis: Axes, widths: Sequence[int], ffn_widths: Sequence[int], depths: Sequence[int]) -> None:
     place = np.arange(1, len(widths) + 1)
-    axis.bar(place - 0.2, widths, 0.38, color=_COLOURS[0], label="width E")
-    axis.bar(place + 0.2, ffn_widths, 0.38, color=_COLOURS[4], label="FFN width F")
+    axis.bar(place - 0.2, widths, 0.38, color=COLOURS[0], label="width E")
+    axis.bar(place + 0.2, ffn_widths, 0.38, color=COLOURS[4], label="FFN width F")
     for block, (width, ffn_width, depth) in enumerate(zip(widths, ffn_widths, depths, strict=True), start=1):
         axis.annotate(
             f"{depth} ×", (block, max(width, ffn_width)), ha="center", va="bottom", xytext=(0, 2), textcoords="offset points"

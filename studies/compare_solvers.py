@@ -192,12 +192,30 @@ _COLUMNS = {"problem", "solver", "option", "seed", "status", "objective", "bound
 """What a row read from disk must have to stand for a finished run."""
 
 
+def finished_rows(file: RowFile) -> dict[str, Row]:
+    """The rows on disk that stand for a finished run, by the key of their cell."""
+    return {row["key"]: row for row in file.rows if isinstance(row.get("key"), str) and set(row) >= _COLUMNS}
+
+
+def run_cell(cell: Cell, file: RowFile, done: dict[str, Row]) -> Row:
+    """The cell's row, from `done` or measured now and kept in both; EngineMissing, KeyboardInterrupt where the user stops it."""
+    if cell.key not in done:
+        restart_peak_memory()
+        solution = solve(cell.problem, cell.solver, Limits(seconds=cell.seconds, seed=cell.seed))
+        if solution.interrupted:
+            raise KeyboardInterrupt
+        row = {**row_of(cell, solution, provenance(cell.seed)), "peak_memory_bytes": peak_memory_bytes()}
+        file.append(row)
+        done[cell.key] = row
+    return done[cell.key]
+
+
 def run_cells(cells: Sequence[Cell], file: RowFile) -> tuple[list[Row], dict[str, str]]:
     """Run the cells that the file does not hold yet; all their rows, and the reason for each solver that is not installed.
 
     Raises KeyboardInterrupt when the user stops a run: that cell is not kept, the ones before are.
     """
-    done = {row["key"]: row for row in file.rows if isinstance(row.get("key"), str) and set(row) >= _COLUMNS}
+    done = finished_rows(file)
     missing: dict[str, str] = {}
     rows = []
     layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
@@ -206,19 +224,10 @@ def run_cells(cells: Sequence[Cell], file: RowFile) -> tuple[list[Row], dict[str
             progress.set_postfix_str(f"{cell.title}: {cell.name}", refresh=True)
             if cell.name in missing:
                 continue
-            if cell.key not in done:
-                restart_peak_memory()
-                try:
-                    solution = solve(cell.problem, cell.solver, Limits(seconds=cell.seconds, seed=cell.seed))
-                except EngineMissing as error:
-                    missing[cell.name] = str(error)
-                    continue
-                if solution.interrupted:
-                    raise KeyboardInterrupt
-                row = {**row_of(cell, solution, provenance(cell.seed)), "peak_memory_bytes": peak_memory_bytes()}
-                file.append(row)
-                done[cell.key] = row
-            rows.append(done[cell.key])
+            try:
+                rows.append(run_cell(cell, file, done))
+            except EngineMissing as error:
+                missing[cell.name] = str(error)
     return rows, missing
 
 
