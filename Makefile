@@ -53,5 +53,5 @@ $(MAIN): pyproject.toml constraints.txt $(IN_VENV)
 
 $(DEV): pyproject.toml constraints.txt $(IN_VENV)
 	@echo "installing merino and its development tools into $(VENV), which takes about two minutes the first time"
-	$(INSTALL) -e '.[dev,cbc]'
+	$(INSTALL) -e '.[dev,cbc,cpsat]'
 	@touch $(MAIN) $@

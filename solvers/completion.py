@@ -22,7 +22,7 @@ _NARROWING_SPREAD = (0.9, 1.0, 1.1)
 _DIFFERENCE = 1e-6
 """Step of the forward differences of a root bound, whose value and variables are scaled to about 1."""
 _CUTS = 18
-"""Cuts of the ellipsoid method per budget."""
+"""Cuts of the ellipsoid method per budget; half as many where it begins near the end."""
 _WHOLE = 1e-9
 """Distance from a whole number of steps that is put down to rounding."""
 
@@ -84,34 +84,44 @@ def best_completions(
     after = np.full((count, len(space.menus[-1].widths), states), -np.inf)
     after[:, :, 0] = nothing
     result = [after]
+    reach = 0  # the most layers that the blocks so far can have: beyond, everything is −∞
     for block in reversed(range(space.blocks)):
         menu = space.menus[block]
         own = table.blocks[block][rows]
         values = weights @ (own if maximum else _summed(table, rows, own))
         values[:, ~allowed[block]] = -np.inf
         by_depth = values.reshape(count, *menu.shape).max(axis=2)
-        here = np.full((count, len(menu.widths), states), -np.inf)
+        before, reach = reach, min(reach + menu.depths[-1], most_layers)
+        here = np.full((count, len(menu.widths), reach + 1), -np.inf)
         for index, depth in enumerate(menu.depths):
-            if depth >= states:
+            if depth > reach:
                 break
-            value, rest = by_depth[:, :, index, None], after[:, :, : states - depth]
+            stop = min(before + depth, reach) + 1
+            value, rest = by_depth[:, :, index, None], after[:, :, : stop - depth]
             grown = join(value, rest)
             if maximum:
                 grown[np.isneginf(np.minimum(value, rest))] = -np.inf
-            np.maximum(here[:, :, depth:], grown, out=here[:, :, depth:])
+            np.maximum(here[:, :, depth:stop], grown, out=here[:, :, depth:stop])
         if block == 0:
-            result.append(here.max(axis=1, keepdims=True))
+            after = np.full((count, 1, states), -np.inf)
+            after[:, :, : reach + 1] = here.max(axis=1, keepdims=True)
+            result.append(after)
             break
         own = table.joints[block - 1][rows]
         joints = np.tensordot(weights, own if maximum else _summed(table, rows, own), axes=1)
-        joints[:, ~space.steps[block - 1]] = -np.inf
         after = np.full((count, joints.shape[1], states), -np.inf)
         for right in range(len(menu.widths)):
-            value, rest = joints[:, :, right, None], here[:, right, None]
+            lefts = np.flatnonzero(space.steps[block - 1][:, right])
+            if not len(lefts):
+                continue
+            # The widths that may precede are neighbours in the menu, since it is sorted: a slice, not a copy.
+            span = slice(lefts[0], lefts[-1] + 1)
+            value, rest = joints[:, span, right, None], here[:, right, None]
             joined = join(value, rest)
             if maximum:
-                joined[np.isneginf(rest) | ~space.steps[block - 1][None, :, right, None]] = -np.inf
-            np.maximum(after, joined, out=after)
+                joined[np.broadcast_to(np.isneginf(rest), joined.shape)] = -np.inf
+            into = after[:, span, : reach + 1]
+            np.maximum(into, joined, out=into)
         result.append(after)
     return result[::-1]
 
@@ -222,7 +232,7 @@ class LagrangianBound:
         shape = np.tile(np.eye(kinds) * (2.0 if near is None else 0.2) ** 2 * kinds, (cells, 1, 1))
         best, least = np.maximum(centre, 0.0), np.full(cells, np.inf)
         steps = np.concatenate((np.zeros((1, kinds)), _DIFFERENCE * np.eye(kinds)))
-        for _ in range(_CUTS * kinds):
+        for _ in range((_CUTS if near is None else _CUTS // 2) * kinds):
             point = np.maximum(centre, 0.0)
             values = self._roots((point[:, None] + steps) * scale[:, None]) / stake[:, None]
             value = values[:, 0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pymoo.core.mixed import MixedVariableDuplicateElimination, MixedVariableGA, MixedVariableMating
+from pymoo.core.mixed import MixedVariableDuplicateElimination, MixedVariableGA, MixedVariableMating, MixedVariableSampling
 from pymoo.core.problem import ElementwiseProblem
 from pymoo.core.repair import Repair
 from pymoo.core.variable import Choice, Integer, Variable
@@ -14,7 +14,7 @@ from pymoo.termination import get_termination
 
 from formulation import DesignProblem
 from formulation.space import Choices
-from solvers.base import Answer, Run
+from solvers.base import Answer, Limits, Run
 from solvers.evaluation import Scorer, decode_best
 
 
@@ -36,82 +36,81 @@ class GeneticAlgorithm:
 
     def search(self, problem: DesignProblem, run: Run) -> Answer:
         """See `Solver.search`. Finds, proves nothing."""
-        design = _Design(problem, run)
-        repair, unlike = _Feasible(design), MixedVariableDuplicateElimination()
-        # The default mating leaves children unrepaired, and tries 100 times over to fill a generation of a space too small for it.
-        mating = MixedVariableMating(repair=repair, eliminate_duplicates=unlike, n_max_iterations=10)
-        algorithm = MixedVariableGA(pop_size=self.population, repair=repair, eliminate_duplicates=unlike, mating=mating)
-        algorithm.setup(
-            _Pymoo(design), termination=get_termination("n_eval", self.evaluations), seed=run.limits.seed, verbose=False
-        )
+        task = _Task(problem, run)
+        algorithm = MixedVariableGA(pop_size=self.population, **operators(task.designs))
+        algorithm.setup(task, termination=get_termination("n_eval", self.evaluations), seed=run.limits.seed, verbose=False)
         while algorithm.has_next() and not run.stopped:
             algorithm.next()
         message = run.why_stopped or f"{run.evaluations:,} designs scored"
-        if design.best_choices is None:
+        if task.best_choices is None:
             message = f"repair found no design that keeps the budgets; {message}"
-        return Answer(decode_best(problem, design.best_choices), message=message)
+        return Answer(decode_best(problem, task.best_choices), message=message)
 
 
-class _Design:
-    """What pymoo's problem and repair share: the reading of its variables, the scorer, the best design and the random state."""
+class MixedDesigns:
+    """Designs as pymoo's mixed variables, and their repair: what the genetic algorithms of one and of many objectives share.
 
-    def __init__(self, problem: DesignProblem, run: Run) -> None:
-        self.space, self.run, self.scorer = problem.space, run, Scorer(problem)
-        self.generator = np.random.default_rng(run.limits.seed)
-        self.best: float = -np.inf
-        self.best_choices: Choices | None = None
-        self.feasible: Choices | None = None
-        if run.limits.start is not None:
-            self.feasible = self.best_choices = problem.space.encode(run.limits.start)
-            self.best = problem.maximize(run.limits.start)
-            run.record(self.best)
+    feasible  the last design that kept every budget: `limits.start`, then what repair made; None before there is one
+    """
 
-    def read(self, variables: dict[str, Any]) -> list[list[int]]:
-        """Indices [width, ratio, depth] per block."""
-        return [[int(variables[f"{part}{i}"]) for part in ("width", "ratio", "depth")] for i in range(self.space.blocks)]
+    def __init__(self, problem: DesignProblem, scorer: Scorer, limits: Limits) -> None:
+        self.space, self._scorer = problem.space, scorer
+        self._generator = np.random.default_rng(limits.seed)
+        self.feasible: Choices | None = None if limits.start is None else problem.space.encode(limits.start)
 
-    def write(self, choices: Choices) -> dict[str, int]:
-        """pymoo's variables of a design."""
-        variables = {}
-        for i, (menu, item) in enumerate(zip(self.space.menus, choices, strict=True)):
-            for part, index in zip(("width", "ratio", "depth"), np.unravel_index(item, menu.shape), strict=True):
-                variables[f"{part}{i}"] = int(index)
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """pymoo's variables."""
+        variables: dict[str, Variable] = {}
+        for i, menu in enumerate(self.space.menus):
+            widths, ratios, depths = menu.shape
+            variables[f"width{i}"] = Integer(bounds=(0, widths - 1))
+            variables[f"ratio{i}"] = Choice(options=list(range(ratios)))
+            variables[f"depth{i}"] = Integer(bounds=(0, depths - 1))
         return variables
 
-    def choices(self, indices: list[list[int]]) -> Choices:
+    def read(self, values: dict[str, Any]) -> Choices:
+        """The design that pymoo's values of the variables say."""
+        return self._choices(self._indices(values))
+
+    def _indices(self, values: dict[str, Any]) -> list[list[int]]:
+        """Indices [width, ratio, depth] per block."""
+        return [[int(values[f"{part}{i}"]) for part in ("width", "ratio", "depth")] for i in range(self.space.blocks)]
+
+    def _choices(self, indices: list[list[int]]) -> Choices:
         return tuple(menu.item(*index) for menu, index in zip(self.space.menus, indices, strict=True))
 
-    def score(self, choices: Choices) -> float:
-        """−objective, +∞ for the rare design that repair could not mend."""
-        self.run.evaluations += 1
-        if not self.space.allows(choices) or not self.scorer.feasible(choices):
-            return np.inf
-        value = self.scorer.objective(choices)
-        if value > self.best:
-            self.best, self.best_choices = value, choices
-            self.run.record(value)
-        return -value
+    def _write(self, choices: Choices) -> dict[str, int]:
+        values = {}
+        for i, (menu, item) in enumerate(zip(self.space.menus, choices, strict=True)):
+            for part, index in zip(("width", "ratio", "depth"), np.unravel_index(item, menu.shape), strict=True):
+                values[f"{part}{i}"] = int(index)
+        return values
 
-    def repair(self, variables: dict[str, Any]) -> dict[str, int]:
-        """A feasible design near `variables`.
+    def allows(self, choices: Choices) -> bool:
+        """Whether the design is in the space and keeps every budget; False for the rare one that repair could not mend."""
+        return self.space.allows(choices) and self._scorer.feasible(choices)
+
+    def repair(self, values: dict[str, Any]) -> dict[str, int]:
+        """A feasible design near `values`.
 
         Each width moves to the nearest one that may follow its neighbour's; then random parts of random blocks go one menu
         entry down until the budgets are kept. Where nothing is left to lower, a feasible design seen before takes its place.
         """
-        indices = self.read(variables)
+        indices = self._indices(values)
         for i, step in enumerate(self.space.steps):
             allowed = np.flatnonzero(step[indices[i][0]])
             if not len(allowed):
-                return variables if self.feasible is None else self.write(self.feasible)
+                return values if self.feasible is None else self._write(self.feasible)
             indices[i + 1][0] = int(allowed[np.abs(allowed - indices[i + 1][0]).argmin()])
-        while not self.scorer.feasible(choices := self.choices(indices)):
+        while not self._scorer.feasible(choices := self._choices(indices)):
             lower = [(i, part) for i, index in enumerate(indices) for part in range(3) if self._can_lower(indices, i, part)]
             if not lower:
-                return self.write(choices if self.feasible is None else self.feasible)
-            i, part = lower[int(self.generator.integers(len(lower)))]
+                return self._write(choices if self.feasible is None else self.feasible)
+            i, part = lower[int(self._generator.integers(len(lower)))]
             indices[i][part] -= 1
         self.feasible = choices
-        return self.write(choices)
+        return self._write(choices)
 
     def _can_lower(self, indices: list[list[int]], block: int, part: int) -> bool:
         index = indices[block][part]
@@ -124,25 +123,50 @@ class _Design:
         return bool(left_ok and (block == self.space.blocks - 1 or steps[block][index - 1, indices[block + 1][0]]))
 
 
-class _Pymoo(ElementwiseProblem):
-    def __init__(self, design: _Design) -> None:
-        variables: dict[str, Variable] = {}
-        for i, menu in enumerate(design.space.menus):
-            widths, ratios, depths = menu.shape
-            variables[f"width{i}"] = Integer(bounds=(0, widths - 1))
-            variables[f"ratio{i}"] = Choice(options=list(range(ratios)))
-            variables[f"depth{i}"] = Integer(bounds=(0, depths - 1))
-        super().__init__(vars=variables, n_obj=1)
-        self._design = design
+def operators(designs: MixedDesigns, **mating_options: Any) -> dict[str, Any]:
+    """pymoo's operators on mixed variables, every child repaired.
 
-    def _evaluate(self, x: dict[str, Any], out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        out["F"] = self._design.score(self._design.choices(self._design.read(x)))
+    mating_options: selection, crossover and mutation as `MixedVariableMating` takes them, in place of its defaults
+    """
+    repair, unlike = _Feasible(designs), MixedVariableDuplicateElimination()
+    # The default mating leaves children unrepaired, and tries 100 times over to fill a generation of a space too small for it.
+    mating = MixedVariableMating(repair=repair, eliminate_duplicates=unlike, n_max_iterations=10, **mating_options)
+    return {"sampling": MixedVariableSampling(), "repair": repair, "eliminate_duplicates": unlike, "mating": mating}
 
 
 class _Feasible(Repair):
-    def __init__(self, design: _Design) -> None:
+    def __init__(self, designs: MixedDesigns) -> None:
         super().__init__()
-        self._design = design
+        self._designs = designs
 
     def _do(self, problem: Any, designs: np.ndarray, **kwargs: Any) -> np.ndarray:
-        return np.array([self._design.repair(variables) for variables in designs], dtype=object)
+        return np.array([self._designs.repair(values) for values in designs], dtype=object)
+
+
+class _Task(ElementwiseProblem):
+    """The design problem as pymoo minimizes it, and the best design seen."""
+
+    def __init__(self, problem: DesignProblem, run: Run) -> None:
+        self._run, self._scorer = run, Scorer(problem)
+        self.designs = MixedDesigns(problem, self._scorer, run.limits)
+        self.best: float = -np.inf
+        self.best_choices: Choices | None = None
+        if run.limits.start is not None:
+            self.best_choices = self.designs.feasible
+            self.best = problem.maximize(run.limits.start)
+            run.record(self.best)
+        super().__init__(vars=self.designs.variables, n_obj=1)
+
+    def _evaluate(self, x: dict[str, Any], out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        out["F"] = self._score(self.designs.read(x))
+
+    def _score(self, choices: Choices) -> float:
+        """−objective, +∞ for the rare design that repair could not mend."""
+        self._run.evaluations += 1
+        if not self.designs.allows(choices):
+            return np.inf
+        value = self._scorer.objective(choices)
+        if value > self.best:
+            self.best, self.best_choices = value, choices
+            self._run.record(value)
+        return -value

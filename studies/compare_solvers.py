@@ -23,6 +23,7 @@ from tqdm import tqdm
 from formulation import PUBLISHED, Budget, DesignProblem, EffectiveEntropy, SearchSpace
 from solvers import (
     Cbc,
+    CpSat,
     DynamicProgramming,
     EngineMissing,
     EvolutionaryAlgorithm,
@@ -78,6 +79,7 @@ SOLVERS: dict[str, Entrant] = {
     "scip-lookup": Entrant(Scip(Form.LOOKUP)),
     "highs": Entrant(Highs()),
     "cbc": Entrant(Cbc()),
+    "cpsat": Entrant(CpSat()),
     "ea": Entrant(EvolutionaryAlgorithm(), seeded=True),
     "ga": Entrant(GeneticAlgorithm(), seeded=True),
     "random": Entrant(RandomSearch(), seeded=True),

@@ -11,6 +11,7 @@ from formulation import PUBLISHED, Agreement, Budget, DesignProblem, EffectiveEn
 from hardware_models import Flops, Params
 from solvers import (
     Cbc,
+    CpSat,
     DynamicProgramming,
     EvolutionaryAlgorithm,
     Exhaustive,
@@ -33,6 +34,7 @@ EXACT = {
     "scip lookup": Scip(Form.LOOKUP),
     "highs": Highs(),
     "cbc": Cbc(),
+    "cpsat": CpSat(),
 }
 HEURISTIC = {
     "ea": EvolutionaryAlgorithm(iterations=1500),
@@ -158,7 +160,7 @@ def test_dynamic_programming_is_right_on_the_paper_space(flops: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flops", [60e9, 110e9, 160e9])
-@pytest.mark.parametrize("name", ["scip choice", "scip lookup", "highs", "cbc"])
+@pytest.mark.parametrize("name", ["scip choice", "scip lookup", "highs", "cbc", "cpsat"])
 def test_engines_agree_on_the_paper_space(name: str, flops: float) -> None:
     from formulation import paper_space
 

@@ -12,10 +12,10 @@ from toys import toy
 from formulation import Block, Budget, Combine, DesignProblem, NotSeparable, SearchSpace, Separable
 from formulation.architecture import Setting
 from hardware_models import Flops, Params
-from solvers import Cbc, DynamicProgramming, Exhaustive, Highs, Limits, Scip, Status, dynamic_programming, solve
+from solvers import Cbc, CpSat, DynamicProgramming, Exhaustive, Highs, Limits, Scip, Status, dynamic_programming, solve
 
 SPACE = SearchSpace.uniform(2, (256, 512), (1, 2), (1, 2), embedding_width=512)
-ENGINES = [DynamicProgramming(beam=1), Exhaustive(), Highs(), Cbc(), Scip()]
+ENGINES = [DynamicProgramming(beam=1), Exhaustive(), Highs(), Cbc(), CpSat(), Scip()]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def test_terms_below_zero(solver: object) -> None:
         check(DesignProblem(space, Drawn(seed, -1, 1), (Budget(Drawn(seed + 999, -4, 4), upper),)), solver)
 
 
-@pytest.mark.parametrize("solver", [Highs(), Cbc(), Scip()], ids=lambda solver: solver.name)
+@pytest.mark.parametrize("solver", [Highs(), Cbc(), CpSat(), Scip()], ids=lambda solver: solver.name)
 def test_terms_below_zero_in_the_engines(solver: object) -> None:
     for seed in range(4):
         check(DesignProblem(SPACE, Drawn(seed, -1, 1), (Budget(Drawn(seed + 999, -4, 4), 1.0),)), solver)

@@ -1,0 +1,398 @@
+"""The whole front of entropy against costs, every part of it proved, and how near NSGA-II comes to it in what time.
+
+    python -m studies.pareto --minimize flops --minimize params --budget flops=160e9
+    python -m studies.pareto --space fine --minimize params --budget flops=60e9 --seeds 1 --seconds 10 --exact-seconds 120
+
+Writes rows.jsonl (each settled box and each NSGA-II run, none of them computed twice), front.json and front.png, which
+`studies.pareto_figures` draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from formulation import PUBLISHED, Architecture, Block, DesignProblem, SearchSpace
+from solvers.base import Limits, Status
+from solvers.dynamic_programming import DynamicProgramming
+from solvers.nsga2 import nsga2_front
+from solvers.pareto import Box, Front, Point, check_certificate, exact_front, hypervolume, reference_costs
+from studies.pareto_figures import draw_front
+from studies.problems import number_text, problem_to_dict, read_budgets, read_quantity, read_space
+from studies.report import output_folder, provenance, run_command, save_figure, text_table, write_json
+from studies.rows import Row, RowFile
+
+SOLVER = DynamicProgramming()
+"""Proves the boxes of the exact front."""
+CHECKPOINTS = (1.0, 10.0, 60.0)
+"""Seconds after which NSGA-II is held against the exact front."""
+_SHOWN = 24
+"""Points of a front that the table shows."""
+_PACKAGES = ("numpy", "scipy", "pymoo", "moocore")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A design that nobody optimized for this problem, held against the front.
+
+    family        "published" or "uniform": all blocks alike, as in GPT-2
+    point         its values
+    in_space      whether the space holds it
+    within        whether it keeps the problem's budgets
+    best          the best objective of the front at no larger costs; None where the front has no such point
+    """
+
+    name: str
+    family: str
+    point: Point
+    in_space: bool
+    within: bool
+    best: float | None
+
+    @property
+    def loss(self) -> float | None:
+        """By how much it falls short of the front at its own costs, relative; None where the comparison would not be fair."""
+        if not (self.in_space and self.within and self.best):
+            return None
+        return (self.best - self.point.objective) / self.best
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; see --help."""
+    parser = argparse.ArgumentParser(prog="python -m studies.pareto", description=__doc__.split("\n")[0])
+    parser.add_argument("--space", default="paper", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
+    parser.add_argument("--maximize", default="entropy", metavar="NAME", help="quantity to maximize (default entropy)")
+    parser.add_argument("--minimize", action="append", metavar="NAME", help="quantity to minimize, such as flops; may be repeated")
+    parser.add_argument("--budget", action="append", default=[], metavar="NAME=VALUE", help="flops=160e9; one for each quantity")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of NSGA-II (default 3)")
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="time limit of each NSGA-II run (default 60)")
+    parser.add_argument(
+        "--evaluations", type=int, metavar="N", help="end each NSGA-II run after so many, so that it repeats exactly"
+    )
+    parser.add_argument("--population", type=int, default=100, metavar="N", help="designs in a generation (default 100)")
+    parser.add_argument(
+        "--exact-seconds", type=float, metavar="S", help="time limit of the exact front; the same command goes on (default: none)"
+    )
+    parser.add_argument("--output", default="results/pareto", metavar="DIR", help="default results/pareto")
+    return parser.parse_args(arguments)
+
+
+def problem_of(options: argparse.Namespace) -> DesignProblem:
+    """The problem that the command line asks for; ValueError for numbers out of range and names that are unknown or repeated."""
+    for flag, least in (("seeds", 0), ("population", 2), ("evaluations", 1)):
+        value = getattr(options, flag)
+        if value is not None and value < least:
+            raise ValueError(f"--{flag} is {value}; expected at least {least}")
+    for flag in ("seconds", "exact_seconds"):
+        value = getattr(options, flag)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"--{flag.replace('_', '-')} is {value}; expected a positive number")
+    names = options.minimize or []
+    if not names:
+        raise ValueError("--minimize is missing; name what to minimize, such as --minimize flops")
+    quantities = [read_quantity(name) for name in (options.maximize, *names)]
+    if options.maximize in names:
+        raise ValueError(f"{options.maximize} is both maximized and minimized; expected different quantities")
+    if len(set(names)) < len(names):
+        raise ValueError(f"--minimize names {', '.join(names)}; expected each quantity once")
+    problems = read_budgets(options.budget)
+    if len(problems) > 1:
+        raise ValueError(f"--budget gives one quantity several values ({', '.join(options.budget)}); expected one for each")
+    return DesignProblem(read_space(options.space), quantities[0], problems[0], minimize=tuple(quantities[1:]))
+
+
+def _key(*parts: Any) -> str:
+    """A hash of the release and of what is computed."""
+    return hashlib.sha256(repr((*parts, provenance(0)["versions"].get("merino"))).encode()).hexdigest()[:16]
+
+
+def _kept(file: RowFile, key: str, columns: set[str]) -> list[Row]:
+    return [row for row in file.rows if row.get("key") == key and set(row) >= columns]
+
+
+def prove_front(problem: DesignProblem, seconds: float | None, file: RowFile) -> Front:
+    """The exact front, from the settled boxes in the file on; each further one is appended to it."""
+    key = _key("box", problem, SOLVER)
+    known = [_box(row) for row in _kept(file, key, {"limits", "status", "bound", "design", "objective", "costs", "seconds"})]
+    with tqdm(initial=len(known), unit="box", desc="exact front", file=sys.stderr, dynamic_ncols=True) as progress:
+
+        def keep(box: Box) -> None:
+            file.append(_box_row(key, box))
+            progress.update()
+
+        return exact_front(problem, SOLVER, Limits(seconds=seconds), known, keep)
+
+
+def _box_row(key: str, box: Box) -> Row:
+    """A settled box as JSON; null stands for no limit."""
+    point = box.point
+    return {
+        "key": key,
+        "kind": "box",
+        "limits": [None if limit == math.inf else limit for limit in box.limits],
+        "status": box.status.value,
+        "objective": None if point is None else point.objective,
+        "costs": None if point is None else list(point.costs),
+        "bound": box.bound,
+        "design": None if point is None else point.architecture.to_dict(),
+        "seconds": box.seconds,
+        "evaluations": box.evaluations,
+    }
+
+
+def _box(row: Row) -> Box:
+    """The box that `_box_row` wrote; what it says is checked with the whole certificate."""
+    try:
+        design = row["design"]
+        point = None if design is None else Point(Architecture.from_dict(design), row["objective"], tuple(row["costs"]))
+        limits = tuple(math.inf if limit is None else float(limit) for limit in row["limits"])
+        return Box(limits, Status(row["status"]), point, row["bound"], row["seconds"], row["evaluations"])
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"a box in rows.jsonl cannot be read ({error}); move the file, or choose another --output") from None
+
+
+def run_nsga2(problem: DesignProblem, options: argparse.Namespace, file: RowFile) -> list[Row]:
+    """One row per seed. Raises KeyboardInterrupt when the user stops a run: that one is not kept, the ones before are."""
+    rows = []
+    for seed in tqdm(range(options.seeds), unit="run", desc="NSGA-II", file=sys.stderr, dynamic_ncols=True):
+        key = _key("nsga2", problem, options.population, options.seconds, options.evaluations, seed)
+        kept = _kept(file, key, {"seed", "seconds", "evaluations", "trace", "points"})
+        if not kept:
+            limits = Limits(seconds=options.seconds, evaluations=options.evaluations, seed=seed)
+            front = nsga2_front(problem, limits, options.population)
+            if front.interrupted:
+                raise KeyboardInterrupt
+            file.append(_nsga2_row(key, seed, options, front))
+            kept = file.rows[-1:]
+        rows.append(kept[0])
+    return rows
+
+
+def _nsga2_row(key: str, seed: int, options: argparse.Namespace, front: Front) -> Row:
+    return {
+        "key": key,
+        "kind": "nsga2",
+        "seed": seed,
+        "population": options.population,
+        "seconds_limit": options.seconds,
+        "evaluations_limit": options.evaluations,
+        "seconds": front.seconds,
+        "evaluations": front.evaluations,
+        "message": front.message,
+        "points": [_point_record(point) for point in front.points],
+        "trace": [[found.seconds, found.evaluations, *found.values] for found in front.trace],
+        "machine": provenance(seed)["machine"],
+    }
+
+
+def _point_record(point: Point) -> dict[str, Any]:
+    return {"objective": point.objective, "costs": list(point.costs), "design": point.architecture.to_dict()}
+
+
+def ratios_of(rows: Sequence[Row], seconds: float, exact: float, reference: tuple[float, ...]) -> list[dict[float, float]]:
+    """Per NSGA-II run the hypervolume of what it had found after each checkpoint and at its end, as a share of the exact one."""
+    times = sorted({*(time for time in CHECKPOINTS if time < seconds), seconds})
+    ratios = []
+    for row in rows:
+        trace = np.array(row["trace"]).reshape(-1, 3 + len(reference))
+        volumes = {time: hypervolume(trace[trace[:, 0] <= time, 2:], reference) for time in times}
+        ratios.append({time: volume / exact for time, volume in volumes.items()} if exact > 0 else {})
+    return ratios
+
+
+def baselines_of(front: Front) -> list[Baseline]:
+    """The published designs and the uniform ones, held against the front."""
+    problem = front.problem
+    designs = [(name, "published", design) for name, design in PUBLISHED.items()]
+    designs += [(str(design.blocks[0]), "uniform", design) for design in uniform_designs(problem.space)]
+    baselines = []
+    for name, family, design in designs:
+        point = Point(design, problem.maximize(design), tuple(cost(design) for cost in problem.minimize))
+        within = all(budget.quantity(design) <= budget.limit for budget in problem.subject_to)
+        cheaper = (own.objective for own in front.points if all(np.array(own.costs) <= point.costs))
+        baselines.append(Baseline(name, family, point, design in problem.space, within, max(cheaper, default=None)))
+    return baselines
+
+
+def uniform_designs(space: SearchSpace) -> list[Architecture]:
+    """Designs with all blocks alike, as in GPT-2: every width and depth that all menus hold, with the largest FFN ratio that all
+    hold and with GPT-2's ratio of 4, whether the menus hold it or not.
+    """
+
+    def common(name: str) -> list[Any]:
+        return sorted(set.intersection(*(set(getattr(menu, name)) for menu in space.menus)))
+
+    ratios = sorted({4.0, *common("ffn_ratios")[-1:]})
+    setting = (space.shared, space.embedding_width, space.vocabulary, space.positions)
+    return [
+        Architecture((Block(width, round(width * ratio), depth),) * space.blocks, *setting)
+        for ratio in ratios
+        for width in common("widths")
+        for depth in common("depths")
+    ]
+
+
+def _short(value: float) -> str:
+    return number_text(float(f"{value:.5g}"))
+
+
+def front_table(front: Front) -> str:
+    """The points by increasing costs, thinned evenly where there are many."""
+    numbers = np.unique(np.linspace(0, len(front.points) - 1, min(_SHOWN, len(front.points))).round().astype(int))
+    header = [front.problem.maximize.name, *(cost.name for cost in front.problem.minimize), "design: width/ffn x depth"]
+    lines = []
+    for number in numbers:
+        point = front.points[number]
+        lines.append([f"{point.objective:,.1f}", *map(_short, point.costs), str(point.architecture)])
+    text = text_table(header, lines, {len(header) - 1})
+    return text if len(numbers) == len(front.points) else f"{text}\n({len(numbers)} of {len(front.points):,} points)"
+
+
+def published_table(baselines: Sequence[Baseline], front: Front) -> str:
+    """The published designs against the front."""
+    header = ["published design", front.problem.maximize.name, *(cost.name for cost in front.problem.minimize), "front", "loss"]
+    lines = [
+        [
+            one.name,
+            f"{one.point.objective:,.1f}",
+            *map(_short, one.point.costs),
+            "-" if one.best is None else f"{one.best:,.1f}",
+            f"{100 * one.loss:.2f} %" if one.loss is not None else "over budget" if one.in_space else "outside the space",
+        ]
+        for one in baselines
+        if one.family == "published"
+    ]
+    return text_table(header, lines, {0})
+
+
+def ratio_table(rows: Sequence[Row], ratios: Sequence[dict[float, float]]) -> str:
+    """Hypervolume of NSGA-II as a share of the exact front's, per seed and second spent."""
+    times = list(ratios[0])
+    lines = [
+        [str(row["seed"]), *(f"{100 * own[time]:.3f} %" for time in times), f"{row['evaluations']:,}", f"{len(row['points']):,}"]
+        for row, own in zip(rows, ratios, strict=True)
+    ]
+    return text_table(["NSGA-II seed", *(f"{time:g} s" for time in times), "evaluations", "points"], lines, set())
+
+
+def certificate_text(front: Front, faults: Sequence[str]) -> str:
+    """What is proved, in a sentence or two."""
+    infeasible = sum(box.status is Status.INFEASIBLE for box in front.boxes)
+    settled = len(front.boxes) - len(front.pending)
+    text = (
+        f"Certificate: {settled:,} boxes settled with proof by {SOLVER.name} ({settled - infeasible:,} optima, {infeasible:,} "
+        f"without any design) in {_solve_seconds(front):.1f} s"
+    )
+    if faults:
+        return f"{text}; BUT IT DOES NOT HOLD: {'; '.join(faults[:3])}{' and more' if len(faults) > 3 else ''}."
+    if front.complete:
+        return f"{text}; they cover all cost limits, so the front of {len(front.points):,} points is complete."
+    bounds = [box.bound for box in front.pending if box.bound is not None]
+    most = f", in which no design exceeds {max(bounds):,.1f}" if len(bounds) == len(front.pending) else ""
+    return (
+        f"{text}; {len(front.pending):,} boxes are pending{most}: the front of {len(front.points):,} points is NOT complete, "
+        "and the same command goes on."
+    )
+
+
+def _solve_seconds(front: Front) -> float:
+    return sum(box.seconds for box in front.boxes)
+
+
+def summary_of(
+    front: Front,
+    faults: Sequence[str],
+    reference: tuple[float, ...],
+    rows: Sequence[Row],
+    ratios: Sequence[dict[float, float]],
+    baselines: Sequence[Baseline],
+) -> dict[str, Any]:
+    """What front.json holds."""
+    names = [cost.name for cost in front.problem.minimize]
+    return {
+        "problem": problem_to_dict(front.problem),
+        "objectives": {"maximize": front.problem.maximize.name, "minimize": names},
+        "reference": {"objective": 0, "costs": list(reference), "rule": "each cost's budget, else its largest value on the space"},
+        "hypervolume": hypervolume(front.values, reference),
+        "certificate": {
+            "complete": front.complete and not faults,
+            "solver": repr(SOLVER),
+            "optimal": sum(box.status is Status.OPTIMAL for box in front.boxes),
+            "infeasible": sum(box.status is Status.INFEASIBLE for box in front.boxes),
+            "pending": [{"limits": _box_row("", box)["limits"], "bound": box.bound} for box in front.pending],
+            "faults": list(faults),
+            "seconds": _solve_seconds(front),
+        },
+        "points": [_point_record(point) for point in front.points],
+        "nsga2": [
+            {
+                "seed": row["seed"],
+                "seconds": row["seconds"],
+                "evaluations": row["evaluations"],
+                "points": len(row["points"]),
+                "hypervolume_ratio": {f"{time:g}": ratio for time, ratio in own.items()},
+            }
+            for row, own in zip(rows, ratios, strict=True)
+        ],
+        "baselines": [
+            {
+                "name": one.name,
+                "family": one.family,
+                **_point_record(one.point),
+                "in_space": one.in_space,
+                "within_budgets": one.within,
+                "front_objective": one.best,
+                "loss": one.loss,
+            }
+            for one in baselines
+        ],
+        "provenance": provenance(0, _PACKAGES),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the study; returns the exit code: 1 where the certificate does not hold."""
+    options = parse_arguments(arguments)
+    problem = problem_of(options)
+    folder = output_folder(options.output)
+    file = RowFile(folder / "rows.jsonl")
+    reference = reference_costs(problem)
+    try:
+        front = prove_front(problem, options.exact_seconds, file)
+        if front.interrupted:
+            raise KeyboardInterrupt
+        rows = run_nsga2(problem, options, file)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; what is proved is kept in {folder / 'rows.jsonl'}, and the same command goes on", file=sys.stderr)
+        return 130
+    faults = check_certificate(front)
+    exact = hypervolume(front.values, reference)
+    ratios = ratios_of(rows, options.seconds, exact, reference)
+    baselines = baselines_of(front)
+    title = ", ".join((Path(options.space).stem, *(f"{b.quantity.name} ≤ {number_text(b.upper)}" for b in problem.subject_to)))
+    print(f"\n{title}: {problem.maximize.name} against {' and '.join(cost.name for cost in problem.minimize)}")
+    if front.points:
+        print(f"\n{front_table(front)}\n\n{published_table(baselines, front)}")
+    if rows and exact > 0:
+        print(f"\n{ratio_table(rows, ratios)}")
+        at = ", ".join(f"{c.name} {number_text(r)}" for c, r in zip(problem.minimize, reference, strict=True))
+        which = "exact front's" if front.complete else "front's known so far"
+        print(f"(hypervolume as a share of the {which}; reference point: {problem.maximize.name} 0, {at})")
+    print(f"\n{certificate_text(front, faults)}")
+    write_json(folder / "front.json", summary_of(front, faults, reference, rows, ratios, baselines))
+    save_figure(draw_front(front, title, rows, baselines, reference), folder / "front.png")
+    print(f"\nWritten to {folder}: rows.jsonl, front.json, front.png")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    run_command(main)

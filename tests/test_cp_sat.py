@@ -1,0 +1,141 @@
+"""CP-SAT: its integer programs relax the choice form, its proofs are right, and it stops, repeats and refuses as it should."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_soundness import SPACE, Drawn
+from toys import RandomCost, toy
+
+from formulation import (
+    Budget,
+    DesignProblem,
+    EffectiveEntropy,
+    Measured,
+    NotSeparable,
+    deep_space,
+    fine_space,
+    paper_space,
+)
+from hardware_models import Flops, Params
+from solvers import EngineMissing, Highs, Limits, Status, cp_sat, solve
+from solvers.cp_sat import CpSat, IntegerProgram, _Reader, integer_program
+from solvers.linear_cells import linear_program
+
+pytest.importorskip("ortools")
+
+
+def test_the_paper_space_is_solved_to_proof() -> None:
+    problem = DesignProblem(paper_space(), EffectiveEntropy(), (Budget(Flops(), 60e9),))
+    solution = solve(problem, CpSat(), Limits(seconds=60))
+    assert solution.status is Status.OPTIMAL
+    assert solution.objective == pytest.approx(23_104.92, abs=0.01)
+
+
+def _rows_kept(program: IntegerProgram, z: np.ndarray) -> bool:
+    return all(low <= np.dot(coefficients, z[columns]) <= high for columns, coefficients, low, high in program.rows)
+
+
+@pytest.mark.parametrize("number", range(50))
+def test_the_integer_program_relaxes_the_choice_form(number: int) -> None:
+    """Every feasible design is a point of it whose objective it does not understate, and by rounding it admits no other."""
+    given = toy(number)
+    program = linear_program(given.problem)
+    model, space = program.model, given.problem.space
+    made: dict[int, IntegerProgram] = {}
+    for design, feasible in zip(given.designs, given.feasible, strict=True):
+        layers = sum(design.depths)
+        if program.parts:
+            model.total_depth.set_value(layers)
+        integer = made.setdefault(layers, integer_program(model))
+        program.encode(design)
+        choices = space.encode(design)
+        widths = [menu.width_of[item] for menu, item in zip(space.menus, choices, strict=True)]
+        for (i, left, right), flow in model.flow.items():
+            flow.set_value(int(widths[i] == left and widths[i + 1] == right))
+        z = np.array([variable.value for variable in (*model.x.values(), *model.flow.values())])
+        assert _rows_kept(integer, z) == feasible
+        value = model.objective.expr()
+        bound = integer.bound(int(np.dot(integer.objective.whole, z)))
+        assert value <= bound + 1e-15 * abs(value)
+        assert bound <= value + 1e-7 * abs(value) + 1e-8 * math.ldexp(1.0, math.frexp(integer.objective.size)[1])
+
+
+def test_whole_number_budgets_stay_whole() -> None:
+    model = linear_program(DesignProblem(paper_space(), EffectiveEntropy(), (Budget(Flops(), 60e9), Budget(Params(), 55e6)))).model
+    for budget in model.budgets.values():
+        row = _Reader(model).row(budget.body)
+        assert row.exponent == 0
+        assert row.slack < 1e-3
+        assert np.gcd.reduce(np.append(row.whole, row.constant)) == 1
+
+
+def test_a_time_limit_leaves_a_valid_bound() -> None:
+    problem = DesignProblem(fine_space(), EffectiveEntropy(), (Budget(Flops(), 60e9),))
+    for seconds in (0.5, 1.5, 3.0):
+        solution = solve(problem, CpSat(), Limits(seconds=seconds))
+        assert solution.seconds < seconds + 2
+        assert solution.bound is None or solution.bound >= 23_387.679
+        assert "time limit" in solution.message
+
+
+def test_ctrl_c_keeps_what_was_found() -> None:
+    budgets = tuple(Budget(RandomCost(seed), 30.0) for seed in (2, 3, 4))
+    timer = threading.Timer(5.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    solution = solve(DesignProblem(deep_space(), RandomCost(1), budgets), CpSat(), Limits(seconds=60))
+    timer.cancel()
+    assert solution.interrupted
+    assert solution.seconds < 10
+    assert solution.status is Status.FEASIBLE
+    assert solution.bound is not None
+    assert solution.bound >= 36.366
+
+
+def test_the_start_is_never_lost_and_runs_repeat() -> None:
+    given = toy(0)
+    best = given.designs[int(np.where(given.feasible, given.objectives, -np.inf).argmax())]
+    first, second = (solve(given.problem, CpSat(), Limits(start=best, seed=2**40)) for _ in range(2))
+    assert first.status is Status.OPTIMAL
+    assert first.objective == pytest.approx(given.optimum, rel=1e-12)
+    assert (first.architecture, first.bound, first.message) == (second.architecture, second.bound, second.message)
+
+
+def test_it_lives_beside_highs() -> None:
+    """Their wheels cannot be loaded into one process."""
+    given = toy(1)
+    for solver in (CpSat(), Highs(), CpSat()):
+        assert solve(given.problem, solver, Limits(seconds=60)).objective == pytest.approx(given.optimum, rel=1e-6)
+    assert "ortools.sat.python.cp_model" not in sys.modules
+
+
+def test_what_it_cannot_hold_is_refused() -> None:
+    black_box = Measured("latency", "s", lambda design: 1.0)
+    with pytest.raises(NotSeparable, match="EvolutionaryAlgorithm"):
+        solve(DesignProblem(SPACE, black_box), CpSat())
+    with pytest.raises(NotSeparable, match="DynamicProgramming"):
+        solve(DesignProblem(SPACE, Drawn(0, maximum=True)), CpSat())
+    with pytest.raises(NotSeparable, match="DynamicProgramming"):
+        solve(DesignProblem(SPACE, Params(), (Budget(EffectiveEntropy(), 20_000),)), CpSat())
+
+
+def test_a_missing_engine_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ortools", None)
+    with pytest.raises(EngineMissing, match="pip install ortools"):
+        solve(DesignProblem(SPACE, Params()), CpSat())
+
+
+def test_an_engine_that_dies_proves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / "dies.py"
+    script.write_text("raise SystemExit(3)\n")
+    monkeypatch.setattr(cp_sat, "_PROCESS", script)
+    solution = solve(DesignProblem(SPACE, Params()), CpSat())
+    assert solution.status is Status.UNKNOWN
+    assert "ended without an answer" in solution.message
