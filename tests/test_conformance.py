@@ -59,7 +59,7 @@ def test_toys_are_of_every_kind() -> None:
     assert any(not each.problem.space.shared for each in toys)
 
 
-@pytest.mark.parametrize("number", TOYS)
+@pytest.mark.parametrize("number", [*TOYS, *(pytest.param(number, marks=pytest.mark.slow) for number in range(50, 200))])
 @pytest.mark.parametrize("name", EXACT)
 def test_exact_solver_proves_the_optimum(name: str, number: int) -> None:
     given = toy(number)
