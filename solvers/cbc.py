@@ -6,7 +6,6 @@ Pyomo reports CBC's incumbent as its bound at a time limit, so what ended the se
 from __future__ import annotations
 
 import importlib
-import logging
 import math
 import re
 import tempfile
@@ -19,6 +18,7 @@ from pyomo.common.errors import ApplicationError
 from formulation import DesignProblem
 from solvers.base import Answer, EngineMissing, Run
 from solvers.linear_cells import LinearEnd, search_cells
+from solvers.pyomo_model import quiet
 
 _PRINTED = 2e-5
 """Relative amount added to a bound that the log prints with six digits."""
@@ -37,13 +37,9 @@ class Cbc:
             executable = importlib.import_module("cbcbox").cbc_bin_path()
         except ImportError:
             raise EngineMissing("CBC is not installed; install it with: pip install cbcbox") from None
-        # That a program ended infeasible or at its limit is read from the log; Pyomo's warnings would only repeat it.
         # A crash of CBC (it happens, in its postprocessing) is met by a second attempt without preprocessing.
-        logging.getLogger("pyomo.common").setLevel(logging.CRITICAL)
-        logging.getLogger("pyomo.solvers").setLevel(logging.CRITICAL)
-        logging.getLogger("pyomo.core").setLevel(logging.CRITICAL)
-        logging.getLogger("pyomo.opt").setLevel(logging.CRITICAL)
-        with tempfile.TemporaryDirectory() as folder:
+        silent = quiet("pyomo.common", "pyomo.solvers", "pyomo.core", "pyomo.opt")
+        with silent, tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "cbc.log"
 
             def attempt(model: pyo.ConcreteModel, seconds: float | None, options: dict[str, object]) -> LinearEnd:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from pyomo.contrib.solver.common.results import TerminationCondition
 from formulation import DesignProblem
 from solvers.base import Answer, EngineMissing, Run
 from solvers.linear_cells import TOLERANCE, LinearEnd, search_cells
+from solvers.pyomo_model import quiet
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,6 @@ class Highs:
         """See `Solver.search`. Proves, unless a limit stops it."""
         if not SolverFactory("highs").available():
             raise EngineMissing("HiGHS is not installed; install it with: pip install highspy")
-        # Pyomo warns of HiGHS's "interrupted" status, which is an ordinary end here.
-        logging.getLogger("pyomo.contrib.solver.solvers.highs").setLevel(logging.ERROR)
 
         def engine(model: pyo.ConcreteModel, seconds: float | None) -> LinearEnd:
             # A fresh instance each time: HiGHS counts its time limit over the life of an instance.
@@ -56,4 +54,5 @@ class Highs:
             bound = result.objective_bound
             return LinearEnd(bound if bound is not None and math.isfinite(bound) else None, found, finished)
 
-        return search_cells(problem, run, engine)
+        with quiet("pyomo.contrib.solver.solvers.highs"):
+            return search_cells(problem, run, engine)

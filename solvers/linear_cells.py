@@ -21,12 +21,10 @@ from formulation.table import tabulate
 from solvers.base import Answer, Run, broken_budgets
 from solvers.completion import Cells, LagrangianBound, depth_boxes
 from solvers.evaluation import LAYERS
-from solvers.pyomo_model import Form, Program, build_program, part_ranges
+from solvers.pyomo_model import Form, Program, build_program, engine_bound, part_ranges
 
 TOLERANCE = 1e-7
 """Feasibility and integrality tolerance asked of the engine. With 1e-9 HiGHS was seen to call a feasible program infeasible."""
-_SAFETY = 1e-7
-"""Relative amount added to the solver's bounds: what its own tolerances can hide."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ class _Search:
         self._set(box)
         end = self.engine(model, self.run.seconds_left)
         self.programs += 1
-        bound = box.bound if end.bound is None else min(box.bound, self.program.unit * (end.bound + _SAFETY * abs(end.bound)))
+        bound = box.bound if end.bound is None else min(box.bound, engine_bound(self.program, end.bound))
         box = replace(box, bound=bound)
         design = self.program.decode() if end.found else None
         if design is not None:

@@ -11,8 +11,10 @@ Solving them is `solvers.scip`, `solvers.highs` and `solvers.cbc`.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
@@ -24,6 +26,9 @@ from formulation import Architecture, Budget, Combine, Composite, DesignProblem,
 from formulation.space import SearchSpace
 from formulation.table import Table, tabulate
 from solvers.evaluation import require_structure
+
+_SAFETY = 1e-7
+"""Relative amount added to the engines' bounds: what their own tolerances can hide."""
 
 
 class Form(Enum):
@@ -52,6 +57,24 @@ class Program:
     scales: tuple[float, ...]
     decode: Callable[[], Architecture | None]
     encode: Callable[[Architecture], None]
+
+
+def engine_bound(program: Program, bound: float) -> float:
+    """The bound on the problem's objective that an engine's bound stands for: 1e-7 is added, which its tolerances can hide."""
+    return program.unit * (bound + _SAFETY * abs(bound))
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Silence some of Pyomo's loggers: that a program ended infeasible or at its limit is no news, and read elsewhere."""
+    levels = {name: logging.getLogger(name).level for name in loggers}
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:

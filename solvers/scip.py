@@ -10,10 +10,7 @@ from pyomo.contrib.solver.common.results import TerminationCondition
 
 from formulation import DesignProblem
 from solvers.base import Answer, EngineMissing, Run, broken_budgets
-from solvers.pyomo_model import Form, build_program
-
-_SAFETY = 1e-7
-"""Relative amount added to SCIP's bound: what its feasibility tolerance can hide."""
+from solvers.pyomo_model import Form, build_program, engine_bound
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Scip:
             def eventexec(self, event: object) -> None:
                 incumbent, bound = self.model.getPrimalbound(), self.model.getDualbound()
                 found = program.unit * incumbent if abs(incumbent) < 1e19 else None
-                run.record(found, program.unit * (bound + _SAFETY * abs(bound)) if abs(bound) < 1e19 else None)
+                run.record(found, engine_bound(program, bound) if abs(bound) < 1e19 else None)
 
         solver._solver_model.includeEventhdlr(Watch(), "watch", "records incumbents and bounds")
         result = solver.solve(
@@ -86,11 +83,7 @@ class Scip:
             design = program.decode()
             run.evaluations += 1
         bound = result.objective_bound
-        bound = (
-            None
-            if bound is None or not math.isfinite(bound) or abs(bound) >= 1e19
-            else program.unit * (bound + _SAFETY * abs(bound))
-        )
+        bound = None if bound is None or not math.isfinite(bound) or abs(bound) >= 1e19 else engine_bound(program, bound)
         infeasible = design is None and ended is TerminationCondition.provenInfeasible
         message = f"{run.why_stopped or ended.name}, {result.extra_info.NNodes:,} nodes"
         if infeasible:
