@@ -15,6 +15,14 @@ _ROUNDING = 1e-12
 """Relative excess over a budget that is put down to the order of floating-point sums; whole-number costs have none."""
 
 
+def just_below(value: float) -> float:
+    """A budget that a design which uses `value` > 0 breaks, and every design that uses less keeps.
+
+    Less by a relative 1e-11, ten times what is put down to rounding: values nearer to each other are not told apart.
+    """
+    return value * (1 - 10 * _ROUNDING)
+
+
 @dataclass(frozen=True)
 class Budget:
     """quantity(architecture) ≤ upper, in the unit of the quantity.

@@ -24,6 +24,10 @@ _AGREEMENT = 1e-9
 """Relative amount by which a bound may lie below its own incumbent and still be put down to rounding."""
 
 
+ROUNDING = 1e-12
+"""Relative difference of objectives that is put down to the order of floating-point sums: the smallest gap asked for."""
+
+
 class EngineMissing(ImportError):
     """A solver's engine is not installed; the message says how to install it."""
 
@@ -300,6 +304,38 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         run.interrupted,
         _provenance(problem, solver, limits),
     )
+
+
+def share_of(run: Run, shares: int) -> Limits:
+    """The limits of `run` with 1/shares of the time and evaluations that it has left."""
+    evaluations, seconds = run.limits.evaluations, run.seconds_left
+    return replace(
+        run.limits,
+        seconds=None if seconds is None else seconds / shares,
+        evaluations=None if evaluations is None else max((evaluations - run.evaluations) // shares, 1),
+    )
+
+
+def solve_within(
+    run: Run,
+    problem: DesignProblem,
+    solver: Solver,
+    shares: int = 1,
+    start: Architecture | None = None,
+    gap: float | None = None,
+) -> Solution | None:
+    """Solve a problem in 1/shares of what is left of `run`; None once the run has been stopped.
+
+    gap  that of the run's limits unless given; at least 1e-12 is asked for
+    What the solve used is added to the run.
+    """
+    if run.stopped:
+        return None
+    gap = max(run.limits.gap if gap is None else gap, ROUNDING)
+    solution = solve(problem, solver, replace(share_of(run, shares), gap=gap, start=start))
+    run.evaluations += solution.evaluations
+    run.interrupted |= solution.interrupted
+    return solution
 
 
 def _provenance(problem: DesignProblem, solver: Solver, limits: Limits) -> Provenance:

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 
 import numpy as np
 
 from formulation import Composite, DesignProblem, Separable
+from formulation.space import Choices
 from formulation.table import tabulate
 from solvers.base import Answer, Run
-from solvers.evaluation import Scorer, decode_best
+from solvers.evaluation import Scorer
 
 _CHUNK = 1 << 15
 """Partial designs extended at a time: bounds the memory, and fits the cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Some designs of a space with their objectives.
+
+    values  (n,) objective, −∞ where a budget is broken
+    """
+
+    values: np.ndarray
+    _chosen: np.ndarray
+    _parents: np.ndarray
+    _items: np.ndarray
+
+    def choices(self, number: int) -> Choices:
+        """The menu items of one of them."""
+        return (*map(int, self._chosen[self._parents[number]]), int(self._items[number]))
+
+
+def scored_designs(problem: DesignProblem, run: Run) -> Iterator[Scored]:
+    """Every design of the space once, in chunks, until `run` is stopped; `run.evaluations` counts them.
+
+    Tabulated and added up block by block where the quantities allow it, else called design by design, which is slow.
+    """
+    quantities = (problem.maximize, *(budget.quantity for budget in problem.subject_to))
+    tabular = all(isinstance(quantity, Separable | Composite) for quantity in quantities)
+    return _vectorised(problem, run) if tabular else _one_by_one(problem, run)
 
 
 @dataclass(frozen=True)
@@ -29,10 +57,14 @@ class Exhaustive:
 
     def search(self, problem: DesignProblem, run: Run) -> Answer:
         """See `Solver.search`. Before the last design is seen nothing is proved and there is no bound."""
-        quantities = (problem.maximize, *(budget.quantity for budget in problem.subject_to))
-        tabular = all(isinstance(quantity, Separable | Composite) for quantity in quantities)
-        best, choices = self._vectorised(problem, run) if tabular else self._one_by_one(problem, run)
-        architecture = decode_best(problem, choices)
+        best: float = -np.inf
+        architecture = None
+        for chunk in scored_designs(problem, run):
+            winner = int(chunk.values.argmax())
+            if chunk.values[winner] > best:
+                best = float(chunk.values[winner])
+                architecture = problem.space.decode(chunk.choices(winner))
+                run.record(best)
         if (why := run.why_stopped) and run.evaluations < problem.space.size:
             return Answer(architecture, message=f"{why} after {run.evaluations:,} of {problem.space.size:,} designs")
         if architecture is not None:
@@ -40,65 +72,56 @@ class Exhaustive:
         message = f"all {problem.space.size:,} designs seen"
         return Answer(architecture, best if architecture else None, architecture is None, message)
 
-    def _one_by_one(self, problem: DesignProblem, run: Run) -> tuple[float, tuple[int, ...] | None]:
-        scorer, best, best_choices = Scorer(problem), -np.inf, None
-        for choices in problem.space.iterate_choices():
-            if run.stopped:
-                break
-            run.evaluations += 1
-            if scorer.feasible(choices) and (value := scorer.objective(choices)) > best:
-                best, best_choices = value, choices
-                run.record(best)
-        return best, best_choices
 
-    def _vectorised(self, problem: DesignProblem, run: Run) -> tuple[float, tuple[int, ...] | None]:
-        space = problem.space
-        # One table holds the parts of every quantity; `readings` say which of its rows make up which quantity.
-        parts: list[Separable] = []
-        readings = []
-        for quantity in (problem.maximize, *(budget.quantity for budget in problem.subject_to)):
-            read: Callable[[np.ndarray], np.ndarray]
-            if isinstance(quantity, Composite):
-                own, read = quantity.parts, quantity.formula
-            else:
-                assert isinstance(quantity, Separable)
-                own, read = (quantity,), itemgetter(0)
-            readings.append((slice(len(parts), len(parts) + len(own)), read))
-            parts += own
-        table = tabulate(parts, space)
-        limits = [budget.limit for budget in problem.subject_to]
+def _one_by_one(problem: DesignProblem, run: Run) -> Iterator[Scored]:
+    scorer = Scorer(problem)
+    single = np.zeros(1, dtype=np.intp)
+    for choices in problem.space.iterate_choices():
+        if run.stopped:
+            return
+        run.evaluations += 1
+        value = scorer.objective(choices) if scorer.feasible(choices) else -np.inf
+        yield Scored(np.array([value]), np.array([choices[:-1]], dtype=np.intp), single, np.array([choices[-1]]))
 
-        best: float = -np.inf
-        best_choices: tuple[int, ...] | None = None
-        first = np.arange(len(space.menus[0]))
-        stack = [(first[:, None], table.start())]
-        while stack and not run.stopped:
-            chosen, totals = stack.pop()
-            block = chosen.shape[1]
-            if block < space.blocks:
-                width = space.menus[block - 1].width_of[chosen[:, -1]]
-                portion = max(_CHUNK // len(space.menus[block]), 1)
-                if len(chosen) > portion:
-                    stack.append((chosen[portion:], totals[:, portion:]))
-                    chosen, totals, width = chosen[:portion], totals[:, :portion], width[:portion]
-                parents, items, totals = table.extend(block, width, totals)
-                if block < space.blocks - 1:
-                    stack.append((np.column_stack((chosen[parents], items)), totals))
-                    continue
-            else:
-                parents, items = np.arange(len(chosen)), chosen[:, -1]
-                chosen = chosen[:, :-1]
-            run.evaluations += len(items)
-            kept = np.ones(len(items), dtype=bool)
-            for (rows, read), limit in zip(readings[1:], limits, strict=True):
-                kept &= read(totals[rows]) <= limit
-            if not kept.any():
+
+def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
+    space = problem.space
+    # One table holds the parts of every quantity; `readings` say which of its rows make up which quantity.
+    parts: list[Separable] = []
+    readings = []
+    for quantity in (problem.maximize, *(budget.quantity for budget in problem.subject_to)):
+        read: Callable[[np.ndarray], np.ndarray]
+        if isinstance(quantity, Composite):
+            own, read = quantity.parts, quantity.formula
+        else:
+            assert isinstance(quantity, Separable)
+            own, read = (quantity,), itemgetter(0)
+        readings.append((slice(len(parts), len(parts) + len(own)), read))
+        parts += own
+    table = tabulate(parts, space)
+    limits = [budget.limit for budget in problem.subject_to]
+
+    first = np.arange(len(space.menus[0]))
+    stack = [(first[:, None], table.start())]
+    while stack and not run.stopped:
+        chosen, totals = stack.pop()
+        block = chosen.shape[1]
+        if block < space.blocks:
+            width = space.menus[block - 1].width_of[chosen[:, -1]]
+            portion = max(_CHUNK // len(space.menus[block]), 1)
+            if len(chosen) > portion:
+                stack.append((chosen[portion:], totals[:, portion:]))
+                chosen, totals, width = chosen[:portion], totals[:, :portion], width[:portion]
+            parents, items, totals = table.extend(block, width, totals)
+            if block < space.blocks - 1:
+                stack.append((np.column_stack((chosen[parents], items)), totals))
                 continue
-            rows, read = readings[0]
-            values = np.where(kept, read(totals[rows]), -np.inf)
-            winner = int(values.argmax())
-            if values[winner] > best:
-                best = float(values[winner])
-                best_choices = (*map(int, chosen[parents[winner]]), int(items[winner]))
-                run.record(best)
-        return best, best_choices
+        else:
+            parents, items = np.arange(len(chosen)), chosen[:, -1]
+            chosen = chosen[:, :-1]
+        run.evaluations += len(items)
+        kept = np.ones(len(items), dtype=bool)
+        for (rows, read), limit in zip(readings[1:], limits, strict=True):
+            kept &= read(totals[rows]) <= limit
+        rows, read = readings[0]
+        yield Scored(np.where(kept, read(totals[rows]), -np.inf), chosen, parents, items)

@@ -16,7 +16,8 @@ import moocore
 import numpy as np
 
 from formulation import Architecture, Budget, DesignProblem, evaluator
-from solvers.base import Limits, Run, Solution, Solver, Status, solve
+from formulation.problem import just_below
+from solvers.base import ROUNDING, Limits, Run, Solution, Solver, Status, solve, solve_within
 from solvers.dynamic_programming import DynamicProgramming
 from solvers.evaluation import Vectorised
 
@@ -24,10 +25,7 @@ Costs = tuple[float, ...]
 """One number per minimized quantity, in their order and units; as limits, math.inf stands for none."""
 
 _SAME = 1e-11
-"""Relative difference below which two values are the same. `Budget` accepts an excess of 1e-12 for the order of floating-point
-sums: a limit lowered by ten times that shuts out the design it was lowered for."""
-_GAP = 1e-12
-"""Relative gap of a proof: rounding alone. A gap of 1e-6 would lose the points whose gain is smaller."""
+"""Relative difference below which two values are the same: the step of `just_below`."""
 _CHUNK = 1 << 16
 """Designs enumerated at a time by brute force."""
 
@@ -181,7 +179,8 @@ def exact_front(
 
     solver   proves each box, DynamicProgramming() where None. Its bounds must be tight up to rounding, as those of
              DynamicProgramming and Exhaustive are; SCIP, HiGHS and CBC prove 1e-7 and leave every box pending
-    limits   of all solves together; the gap is `_GAP` whatever it says. The front is then what is known so far
+    limits   of all solves together, at whose end the front is what is known so far; the gap is 1e-12 whatever they say, since
+             with 1e-6 the points that gain less would be lost
     known    settled boxes of the same problem to go on from, as an earlier call gave them to `on_box`
     on_box   is called with each box as it is settled, in an order that only the problem and the solver decide
 
@@ -204,9 +203,8 @@ def exact_front(
             wanted = queue.pop()
             if cover.find(wanted) is not None:
                 continue
-            solution = solve(_within(problem, wanted), solver, _remaining(run))
-            run.evaluations += solution.evaluations
-            run.interrupted |= solution.interrupted
+            solution = solve_within(run, _within(problem, wanted), solver, gap=ROUNDING)
+            assert solution is not None
             box = _box(problem, wanted, solution)
             if not box.settled:
                 open_boxes.append(box)
@@ -298,12 +296,6 @@ def _within(problem: DesignProblem, limits: Costs) -> DesignProblem:
     return replace(problem, subject_to=(*others, *costs), report=(), minimize=())
 
 
-def _remaining(run: Run) -> Limits:
-    evaluations = run.limits.evaluations
-    left = None if evaluations is None else evaluations - run.evaluations
-    return replace(run.limits, seconds=run.seconds_left, evaluations=left, gap=_GAP)
-
-
 def _box(problem: DesignProblem, limits: Costs, solution: Solution) -> Box:
     point = None if solution.architecture is None else point_of(problem, solution.architecture)
     return Box(limits, solution.status, point, solution.bound, solution.seconds, solution.evaluations)
@@ -318,7 +310,7 @@ def _children(limits: Costs, box: Box) -> Iterator[Costs]:
         return
     for k, cost in enumerate(box.corner):
         if cost > 0:
-            yield (*limits[:k], cost * (1 - _SAME), *limits[k + 1 :])
+            yield (*limits[:k], just_below(cost), *limits[k + 1 :])
 
 
 def _least_bound(box: Box, settled: Iterable[Box]) -> float | None:
@@ -373,7 +365,7 @@ def _box_faults(problem: DesignProblem, box: Box) -> Iterator[str]:
     if box.status is Status.INFEASIBLE:
         yield f"the box of limits {box.limits} is called infeasible and has a design"
     if box.status is Status.OPTIMAL and (
-        box.bound is None or box.bound - box.point.objective > _GAP * max(abs(box.point.objective), 1e-12)
+        box.bound is None or box.bound - box.point.objective > ROUNDING * max(abs(box.point.objective), 1e-12)
     ):
         yield f"the box of limits {box.limits} has the bound {box.bound}, which does not prove {box.point.objective}"
 

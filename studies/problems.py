@@ -32,8 +32,8 @@ QUANTITIES: dict[str, type[Quantity]] = {"entropy": EffectiveEntropy, "flops": F
 COSTS = ("flops", "params")
 """Quantities that a budget on the command line may name."""
 _FORMAT, _VERSION = "merino problem", 1
-_MOST_BLOCKS, _MOST_ITEMS = 64, 10_000
-"""What a problem file may ask for: more blocks or items a block than this is taken for a mistake."""
+_MOST_BLOCKS, _MOST_LAYERS, _MOST_ITEMS, _MOST_WIDTHS = 64, 2_000, 10_000, 256
+"""What a problem file may ask for: more blocks, layers in all, items or widths of a block than this is taken for a mistake."""
 
 
 def chosen(what: str, name: Any, known: dict[str, Any]) -> Any:
@@ -42,14 +42,14 @@ def chosen(what: str, name: Any, known: dict[str, Any]) -> Any:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1) if isinstance(name, str) else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {what} {_shown(name)}{hint} (choose from {', '.join(known)})")
+    raise ValueError(f"unknown {what} {shown(name)}{hint} (choose from {', '.join(known)})")
 
 
 def read_space(name: str) -> SearchSpace:
     """The named space, or the one in a JSON file; ValueError where it is neither."""
     if not name.endswith(".json"):
         return chosen("space", name, SPACES)()
-    record = _read_json("space file", Path(name))
+    record = read_json("space file", Path(name))
     try:
         return _space(record)
     except ValueError as error:
@@ -91,9 +91,21 @@ def number_text(value: float) -> str:
     return f"{value:,.12g}"
 
 
+def quantity_text(quantity: Quantity) -> str:
+    """Its name with the options that are not the default, which tell two of one name apart: flops (seq_len=128)."""
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(quantity) if dataclasses.is_dataclass(quantity) else ()
+    options = [f"{f.name}={getattr(quantity, f.name)}" for f in fields if f.repr and getattr(quantity, f.name) != f.default]
+    return quantity.name + (f" ({', '.join(options)})" if options else "")
+
+
+def budget_text(budget: Budget) -> str:
+    """flops ≤ 60 G FLOPs."""
+    return f"{quantity_text(budget.quantity)} ≤ {number_text(budget.upper)} {budget.quantity.unit}"
+
+
 def read_problem(path: Path) -> DesignProblem:
     """The problem in a JSON file; ValueError in one sentence where there is none."""
-    record = _read_json("problem file", path)
+    record = read_json("problem file", path)
     try:
         return problem_from_dict(record)
     except ValueError as error:
@@ -106,10 +118,10 @@ def problem_from_dict(record: Any) -> DesignProblem:
         raise ValueError(f'this is no problem: expected a JSON object with "format": "{_FORMAT}"')
     version = record.get("version")
     if version != _VERSION or isinstance(version, bool):
-        raise ValueError(f"the problem's version is {_shown(version)}; this release reads version {_VERSION}")
+        raise ValueError(f"the problem's version is {shown(version)}; this release reads version {_VERSION}")
     keys = ("format", "version", "space", "maximize", "minimize", "budgets", "report")
     if unknown := set(record) - set(keys):
-        raise ValueError(f"unknown keys {_shown(sorted(unknown))}; expected {', '.join(keys)}")
+        raise ValueError(f"unknown keys {shown(sorted(unknown))}; expected {', '.join(keys)}")
     if missing := {"space", "maximize"} - set(record):
         raise ValueError(f"{' and '.join(sorted(missing))} missing; expected both a space and a quantity to maximize")
     budgets = tuple(_budget(entry) for entry in _list(record, "budgets"))
@@ -138,7 +150,7 @@ def problem_to_dict(problem: DesignProblem) -> dict[str, Any]:
     }
 
 
-def _read_json(what: str, path: Path) -> Any:
+def read_json(what: str, path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -147,16 +159,22 @@ def _read_json(what: str, path: Path) -> Any:
         raise ValueError(f"the {what} {path} is no JSON that can be read ({error})") from None
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as an error message shows it: never more than a line."""
     text = repr(value)
     return text if len(text) <= 100 else text[:97] + "..."
 
 
+def brief(error: Exception) -> str:
+    """An error's message, without the middle where it repeats a long value."""
+    text = str(error)
+    return text if len(text) <= 400 else f"{text[:250]} ... {text[-145:]}"
+
+
 def _list(record: dict[str, Any], key: str) -> list[Any]:
     value = record.get(key, [])
     if not isinstance(value, list):
-        raise ValueError(f"{key} is {_shown(value)}; expected a list")
+        raise ValueError(f"{key} is {shown(value)}; expected a list")
     return value
 
 
@@ -167,16 +185,28 @@ def _space(record: Any) -> SearchSpace:
     menus = record.get("menus", [])
     for count in (blocks, len(menus) if isinstance(menus, list) else 0):
         if isinstance(count, int | float) and count > _MOST_BLOCKS:
-            raise ValueError(f"the space has {_shown(count)} blocks; expected at most {_MOST_BLOCKS}")
+            raise ValueError(f"the space has {shown(count)} blocks; expected at most {_MOST_BLOCKS}")
     for menu in [record, *(menus if isinstance(menus, list) else [])]:
         if isinstance(menu, dict):
             lists = [menu[key] for key in ("widths", "ffn_ratios", "depths") if isinstance(menu.get(key), list)]
             if math.prod(len(entries) for entries in lists) > _MOST_ITEMS:
                 raise ValueError(f"a menu has more than {_MOST_ITEMS:,} items; expected fewer widths, ffn_ratios or depths")
     try:
-        return SearchSpace.from_dict(record)
-    except TypeError as error:
-        raise ValueError(f"the space: {error}") from None
+        space = SearchSpace.from_dict(record)
+        _check_size(space)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the space: {brief(error)}") from None
+    return space
+
+
+def _check_size(space: SearchSpace) -> None:
+    """ValueError for a space that no solver could take in, or that holds a block which is none."""
+    if (layers := sum(menu.depths[-1] for menu in space.menus)) > _MOST_LAYERS:
+        raise ValueError(f"its depths add up to {layers:,} layers; expected at most {_MOST_LAYERS:,}")
+    for menu in dict.fromkeys(space.menus):
+        if len(menu.widths) > _MOST_WIDTHS:
+            raise ValueError(f"a menu has {len(menu.widths):,} widths; expected at most {_MOST_WIDTHS}")
+        assert menu.items  # makes every block, which refuses those out of range
 
 
 def _options(what: str, record: Any, extra: tuple[str, ...] = ()) -> tuple[type[Quantity], dict[str, Any]]:
@@ -184,13 +214,13 @@ def _options(what: str, record: Any, extra: tuple[str, ...] = ()) -> tuple[type[
     if isinstance(record, str):
         return chosen("quantity", record, QUANTITIES), {}
     if not isinstance(record, dict) or "quantity" not in record:
-        raise ValueError(f'{what} holds {_shown(record)}; expected a quantity\'s name or an object with "quantity"')
+        raise ValueError(f'{what} holds {shown(record)}; expected a quantity\'s name or an object with "quantity"')
     kind = chosen("quantity", record["quantity"], QUANTITIES)
     options = {key: value for key, value in record.items() if key != "quantity" and key not in extra}
     known = _option_names(kind)
     if unknown := set(options) - set(known):
         expected = ", ".join((*known, *extra)) or "no options"
-        raise ValueError(f"{record['quantity']} has unknown keys {_shown(sorted(unknown))}; expected {expected}")
+        raise ValueError(f"{record['quantity']} has unknown keys {shown(sorted(unknown))}; expected {expected}")
     return kind, options
 
 
@@ -214,33 +244,31 @@ def _check_kind(what: str, value: Any, default: Any) -> None:
     if isinstance(default, bool):
         good, expected = isinstance(value, bool), "true or false"
     elif isinstance(default, tuple):
-        good = isinstance(value, list) and len(value) == len(default) and all(map(_is_number, value))
+        good = isinstance(value, list) and len(value) == len(default) and all(map(is_number, value))
         expected = f"a list of {len(default)} numbers"
     else:
-        good, expected = _is_number(value), "a number"
+        good, expected = is_number(value), "a number"
     if not good:
-        raise ValueError(f"{what} is {_shown(value)}; expected {expected}")
+        raise ValueError(f"{what} is {shown(value)}; expected {expected}")
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a finite number that fits a float."""
+def is_number(value: Any, largest: float = 1e100) -> bool:
+    """Whether a value is a number of at most `largest`, a size that sums and products of a few keep finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return abs(value) < 1e300  # also false for NaN
+    return abs(value) <= largest  # also false for NaN
 
 
 def _budget(record: Any) -> Budget:
     if not isinstance(record, dict):
-        raise ValueError(f'budgets holds {_shown(record)}; expected an object such as {{"quantity": "flops", "upper": 60e9}}')
+        raise ValueError(f'budgets holds {shown(record)}; expected an object such as {{"quantity": "flops", "upper": 60e9}}')
     quantity = _quantity("budgets", record, ("upper", "unit"))
     unit = record.get("unit", quantity.unit)
     if unit != quantity.unit:
+        raise ValueError(f"the budget for {quantity.name} has unit {shown(unit)}; expected {quantity.unit!r}, nothing is converted")
+    if not is_number(record.get("upper")):
         raise ValueError(
-            f"the budget for {quantity.name} has unit {_shown(unit)}; expected {quantity.unit!r}, nothing is converted"
-        )
-    if not _is_number(record.get("upper")):
-        raise ValueError(
-            f"the budget for {quantity.name} has upper {_shown(record.get('upper'))}; expected a number of {quantity.unit}"
+            f"the budget for {quantity.name} has upper {shown(record.get('upper'))}; expected a number of {quantity.unit}"
         )
     return Budget(quantity, record["upper"])
 

@@ -46,6 +46,7 @@ from solvers.cbc import read_log
 SPACE = SearchSpace.uniform(2, (512, 640), (1, 2), (1, 2, 3))
 PROBLEM = DesignProblem(SPACE, EffectiveEntropy(), (Budget(Flops(), 40e9),))
 DEEP = DesignProblem(deep_space(), EffectiveEntropy(), (Budget(Flops(), 110e9), Budget(Params(), 60e6)))
+WIDE = DesignProblem(deep_space(), EffectiveEntropy(), (Budget(Flops(), 160e9), Budget(Params(), 58e6)))
 FINE = DesignProblem(fine_space(), EffectiveEntropy(), (Budget(Flops(), 110e9),))
 ENDLESS = [
     Exhaustive(),
@@ -145,7 +146,8 @@ def test_control_c_stops_dynamic_programming() -> None:
     timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:
-        solution = solve(DEEP, DynamicProgramming(), Limits(seconds=60))
+        # Without its narrowing, so that it has not ended by then.
+        solution = solve(WIDE, DynamicProgramming(rounds=1), Limits(seconds=60))
     finally:
         timer.cancel()
     assert solution.interrupted

@@ -1,0 +1,130 @@
+"""The everyday command: the best design for your budgets, its proof, and what a designer asks next.
+
+    python -m studies.design --space fine --budget flops=60e9 --budget params=60e6
+    python -m studies.design problem.json --seconds 30
+    python -m studies.design --verify results/design/design.json
+
+Prints the design, what binds, what more or less of each budget buys, alternatives and the number of near-optimal designs; where
+no design exists, which budgets conflict and what each would have to be. Writes design.json, which --verify holds against the
+definitions and a fresh proof, and design.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from formulation import DesignProblem, EffectiveEntropy
+from solvers import Limits, Solution, Solver, Status, alternatives, count_near, explain_infeasibility, price_of_budgets, solve
+from studies.compare_solvers import NEAR, SOLVERS
+from studies.design_check import gap_of, verify
+from studies.design_figures import draw_design
+from studies.design_file import Findings, record_of
+from studies.design_text import alternatives_text, decisions_of, design_text, diagnosis_text, near_text, price_text, proof_text
+from studies.problems import budget_text, chosen, read_budgets, read_problem, read_space
+from studies.report import output_folder, run_command, save_figure, write_json
+
+EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.items() if not entrant.seeded}
+"""Solvers that prove and leave nothing to chance."""
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; see --help."""
+    parser = argparse.ArgumentParser(
+        prog="python -m studies.design",
+        description=__doc__.split("\n")[0],
+        epilog="Exit code: 0 a design was found (whether it is proved is printed and written) or, with --verify, verified; "
+        "1 proved that no design keeps the budgets or, with --verify, something stored does not hold; 2 a mistake in the command "
+        "or a file that cannot be read; 3 neither a design nor a proof within the time limit. "
+        "Ctrl-C ends the part that runs and keeps what it has found.",
+    )
+    parser.add_argument("problem", nargs="?", metavar="FILE", help="a problem file (JSON); studies/problems.py says what it holds")
+    parser.add_argument("--space", default=None, metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
+    parser.add_argument("--budget", action="append", metavar="NAME=VALUE", help="flops=60e9 or params=60e6; may be repeated")
+    parser.add_argument("--solver", default="dp", metavar="NAME", help=f"of {', '.join(EXACT)} (default dp)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="time limit of each part: the design or its diagnosis, the prices, the alternatives, the count (default 60)",
+    )
+    parser.add_argument("--alternatives", type=int, default=3, metavar="K", help="further designs to show (default 3)")
+    parser.add_argument("--differ", type=int, metavar="D", help="decisions in which they differ at least (default 4)")
+    parser.add_argument("--steps", type=int, default=3, metavar="K", help="steps of each budget to price, up and down (default 3)")
+    parser.add_argument("--output", default="results/design", metavar="DIR", help="default results/design")
+    parser.add_argument("--verify", default=None, metavar="FILE", help="check a design.json instead: its numbers and its proof")
+    return parser.parse_args(arguments)
+
+
+def problem_of(options: argparse.Namespace) -> tuple[str, DesignProblem]:
+    """The one problem that the command line names, with a title."""
+    if options.problem is not None:
+        if options.space is not None or options.budget:
+            raise ValueError(f"{options.problem} names the whole problem; leave out --space and --budget, or the file")
+        return Path(options.problem).stem, read_problem(Path(options.problem))
+    if not options.budget:
+        raise ValueError("there is no budget to design for; name a problem file or give --budget flops=60e9")
+    problems = read_budgets(options.budget)
+    if len(problems) > 1:
+        raise ValueError("a budget is named twice with different values; this command solves one problem, so give each name once")
+    space = options.space or "paper"
+    return Path(space).stem, DesignProblem(read_space(space), EffectiveEntropy(), problems[0])
+
+
+def investigate(title: str, problem: DesignProblem, options: argparse.Namespace) -> Findings:
+    """Solve the problem and answer what a designer asks next; prints each part as soon as it is known."""
+    solver = chosen("solver", options.solver, EXACT)
+    limits = Limits(seconds=options.seconds, gap=gap_of(solver))
+    print(f"{title}: {', '.join(budget_text(b) for b in problem.subject_to) or 'no budgets'}; {problem.space.size:,} designs\n")
+    solution = solve(problem, solver, limits)
+    if solution.architecture is None:
+        diagnosis = explain_infeasibility(problem, solver, limits)
+        print(f"{proof_text(problem, solution, solver)}\n\n{diagnosis_text(problem, diagnosis)}")
+        return Findings(problem, solution, diagnosis=diagnosis)
+    print(design_text(problem, solution, solver), flush=True)
+    prices = price_of_budgets(problem, solver, limits, options.steps, optimum=solution)
+    print(price_text(problem, prices), flush=True)
+    others: tuple[Solution, ...] = (solution,)
+    if options.alternatives:
+        others = alternatives(problem, options.alternatives + 1, options.differ, solver, limits, solution)
+        print(alternatives_text(problem, others, options.differ), flush=True)
+    assert solution.objective is not None
+    near = count_near(problem, solution.objective, NEAR, limits)
+    print(near_text(near, solution), flush=True)
+    return Findings(problem, solution, prices, others, options.differ, near)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parse_arguments(arguments)
+    if not 0 < options.seconds < math.inf:
+        raise ValueError(f"--seconds is {options.seconds}; expected a positive number")
+    for flag in ("alternatives", "steps"):
+        if getattr(options, flag) < 0:
+            raise ValueError(f"--{flag} is {getattr(options, flag)}; expected at least 0")
+    if options.verify is not None:
+        return verify(Path(options.verify), chosen("solver", options.solver, EXACT), options.seconds)
+    title, problem = problem_of(options)
+    if options.differ is None:
+        options.differ = min(4, decisions_of(problem))
+    if not 1 <= options.differ <= decisions_of(problem):
+        raise ValueError(f"--differ is {options.differ}; expected 1 to {decisions_of(problem)}, the decisions of a design")
+    solver = chosen("solver", options.solver, EXACT)
+    folder = output_folder(options.output)
+    findings = investigate(title, problem, options)
+    write_json(folder / "design.json", record_of(findings, solver))
+    written = ["design.json"]
+    if findings.solution.architecture is not None:
+        save_figure(draw_design(problem, findings.solution, findings.prices), folder / "design.png")
+        written.append("design.png")
+    print(f"\nWritten to {folder}: {', '.join(written)}")
+    if findings.solution.architecture is not None:
+        return 0
+    return 1 if findings.diagnosis is not None and findings.diagnosis.status is Status.INFEASIBLE else 3
+
+
+if __name__ == "__main__":
+    run_command(main)

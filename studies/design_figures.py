@@ -1,0 +1,136 @@
+"""Figure of one design: the network as it is built, and what each binding budget buys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.patches import Polygon, Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from formulation import Architecture, DesignProblem
+from solvers import Solution, Status
+from solvers.price import Price
+from studies.problems import number_text, quantity_text
+
+_BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#e69f00", "#009e73", "#9a9a9a"
+"""Of Okabe & Ito's colours, which colour-blind readers can tell apart."""
+_LAYER, _GAP, _JOINT = 1.0, 0.12, 0.7
+"""Along the network: a layer, the gap between two, a joint between blocks. A layer is one part attention and one part FFN."""
+
+_CLEAR = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+"""Behind words that a line may cross."""
+
+
+def draw_design(problem: DesignProblem, solution: Solution, prices: Sequence[Price]) -> Figure:
+    """The design from embedding to head; below, for every binding budget, the optimum as a function of it, others kept."""
+    assert solution.architecture is not None
+    assert solution.objective is not None
+    binding = [price for price in prices if price.binds is not False and len(price.breakpoints) > 1]
+    figure = Figure(figsize=(9.6, 7.2 if binding else 3.7), layout="constrained")
+    network: FigureBase = figure
+    if binding:
+        grid = figure.add_gridspec(2, 1, height_ratios=(1, 0.95))
+        network, steps = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
+    _draw_network(network.subplots(), solution.architecture)
+    word = {Status.OPTIMAL: "proved optimal"}.get(solution.status, "not proved optimal")
+    budgets = ", ".join(f"{quantity_text(b.quantity)} ≤ {number_text(b.upper)}" for b in problem.subject_to)
+    title = f"{problem.maximize.name} {solution.objective:,.1f} {problem.maximize.unit}, {word}"
+    network.suptitle(title + (f"\n{budgets}" if budgets else ""), fontsize=11)
+    if binding:
+        axes = steps.subplots(1, len(binding), squeeze=False, sharey=True)[0]
+        for axis, price in zip(axes, binding, strict=True):
+            _draw_steps(axis, problem, price)
+        axes[0].set_ylabel(f"optimal {problem.maximize.name}, {problem.maximize.unit}")
+    return figure
+
+
+def _draw_network(axis: Axes, design: Architecture) -> None:
+    """Every layer as a bar as high as its width, the FFN beside it as high as its own; joining maps between unequal widths."""
+    end = design.embedding_width
+    tallest = max(end, *design.widths, *design.ffn_widths)
+    size = min(9.0, 80 / len(design.blocks))
+    x = 0.0
+    _bar(axis, x, 0.5, end, _GREY, "token embedding, tied head")
+    x, left = x + 0.5, end
+    for number, block in enumerate(design.blocks, start=1):
+        x = _joint(axis, x, left, block.width)
+        start = x
+        for layer in range(block.depth):
+            first = number == 1 and layer == 0
+            _bar(axis, x, _LAYER / 2, block.width, _BLUE, "attention, width E" if first else None)
+            _bar(axis, x + _LAYER / 2, _LAYER / 2, block.ffn_width, _ORANGE, "FFN, width F" if first else None)
+            x += _LAYER + _GAP
+        x -= _GAP
+        text = f"block {number}\nE {block.width}\nF {block.ffn_width}\n{block.depth} layer{'s' if block.depth > 1 else ''}"
+        axis.text((start + x) / 2, -0.57 * tallest, text, ha="center", va="top", fontsize=size, linespacing=1.25)
+        left = block.width
+    x = _joint(axis, x, left, end)
+    _bar(axis, x, 0.5, end, _GREY, None)
+    axis.set_xlim(-0.4, x + 0.9)
+    axis.set_ylim(-1.12 * tallest, 0.56 * tallest)
+    axis.set_axis_off()
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=3, frameon=False, fontsize=9)
+
+
+def _bar(axis: Axes, x: float, width: float, height: float, colour: str, label: str | None) -> None:
+    axis.add_patch(Rectangle((x, -height / 2), width, height, facecolor=colour, edgecolor="white", linewidth=0.8, label=label))
+
+
+def _joint(axis: Axes, x: float, left: int, right: int) -> float:
+    """The map between two neighbours, a funnel where their widths differ and a line where there is none; the place after it."""
+    if left != right:
+        corners = [(x, -left / 2), (x, left / 2), (x + _JOINT, right / 2), (x + _JOINT, -right / 2)]
+        axis.add_patch(Polygon(corners, facecolor=_GREY, alpha=0.35, edgecolor="none"))
+    else:
+        axis.plot([x, x + _JOINT], [0, 0], color=_GREY, lw=1.5)
+    return x + _JOINT
+
+
+def _draw_steps(axis: Axes, problem: DesignProblem, price: Price) -> None:
+    """H*(u): the present design as a dot, the budget as a line; hollow where a step is not proved."""
+    scale, letter = next(((s, t) for s, t in ((1e9, "G "), (1e6, "M ")) if price.budget.upper >= s), (1.0, ""))
+    points = price.breakpoints
+    uppers = np.array([point.upper for point in points]) / scale
+    values = np.array([point.objective for point in points])
+    upper = price.budget.upper / scale
+    span = max(uppers[-1], upper) - uppers[0]
+    right = max(uppers[-1], upper) + 0.12 * span
+    if math.isfinite(price.explored):
+        right = max(uppers[-1], upper, min(right, price.explored / scale))
+    axis.step([*uppers, right], [*values, values[-1]], where="post", color=_BLUE, lw=2)
+    for point, x, y in zip(points, uppers, values, strict=True):
+        axis.plot([x], [y], "o", ms=5, mfc=_BLUE if point.proved else "white", mec=_BLUE, zorder=3)
+    axis.axvline(upper, color=_GREY, ls="--", lw=1.2, zorder=0)
+    axis.annotate(
+        "budget", (upper, 0.03), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points", color="#555555"
+    )
+    here = price.present
+    axis.plot([here.upper / scale], [here.objective], "o", ms=10, mfc=_GREEN, mec="white", zorder=4)
+    axis.annotate(
+        "this design",
+        (here.upper / scale, here.objective),
+        xytext=(-8, 6),
+        textcoords="offset points",
+        ha="right",
+        color=_GREEN,
+        fontweight="bold",
+    )
+    tall, labelled = values[-1] - values[0] or 1.0, (math.inf, math.inf)
+    for point, x, y in zip(points, uppers, values, strict=True):
+        # Labels would overlap at steps too near each other: the first of these speaks for them.
+        near = abs(x - labelled[0]) < 0.08 * span and abs(y - labelled[1]) < 0.06 * tall
+        if point is not here and not near:
+            labelled = (x, y)
+            change = 100 * (point.objective / here.objective - 1) if here.objective else 0.0
+            text = f"{change:+.{2 if abs(change) < 0.1 else 1}f} %".replace("-", "−")
+            axis.annotate(text, (x, y), xytext=(-6, 4), textcoords="offset points", ha="right", fontsize=8, bbox=_CLEAR)
+    axis.set_xlabel(f"{quantity_text(price.budget.quantity)}, {letter}{price.budget.quantity.unit}")
+    axis.set_xlim(uppers[0] - 0.2 * span, right + 0.04 * span)  # room for the words left of the first step
+    axis.margins(y=0.14)
+    axis.grid(alpha=0.3)
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.xaxis.set_major_locator(MaxNLocator(6))
