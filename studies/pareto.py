@@ -14,18 +14,27 @@ import hashlib
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from formulation import PUBLISHED, Architecture, Block, DesignProblem, SearchSpace
-from solvers.base import Limits, Status
-from solvers.dynamic_programming import DynamicProgramming
-from solvers.nsga2 import nsga2_front
-from solvers.pareto import Box, Front, Point, check_certificate, exact_front, hypervolume, reference_costs
+from formulation import Architecture, DesignProblem
+from solvers import (
+    Box,
+    DynamicProgramming,
+    Front,
+    Limits,
+    Point,
+    Status,
+    check_certificate,
+    exact_front,
+    hypervolume,
+    nsga2_front,
+    reference_costs,
+)
+from studies.baselines import Baseline, baselines_of
 from studies.pareto_figures import draw_front
 from studies.problems import number_text, problem_to_dict, read_budgets, read_quantity, read_space
 from studies.report import output_folder, provenance, run_command, save_figure, text_table, write_json
@@ -38,32 +47,6 @@ CHECKPOINTS = (1.0, 10.0, 60.0)
 _SHOWN = 24
 """Points of a front that the table shows."""
 _PACKAGES = ("numpy", "scipy", "pymoo", "moocore")
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A design that nobody optimized for this problem, held against the front.
-
-    family        "published" or "uniform": all blocks alike, as in GPT-2
-    point         its values
-    in_space      whether the space holds it
-    within        whether it keeps the problem's budgets
-    best          the best objective of the front at no larger costs; None where the front has no such point
-    """
-
-    name: str
-    family: str
-    point: Point
-    in_space: bool
-    within: bool
-    best: float | None
-
-    @property
-    def loss(self) -> float | None:
-        """By how much it falls short of the front at its own costs, relative; None where the comparison would not be fair."""
-        if not (self.in_space and self.within and self.best):
-            return None
-        return (self.best - self.point.objective) / self.best
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -207,38 +190,6 @@ def ratios_of(rows: Sequence[Row], seconds: float, exact: float, reference: tupl
         volumes = {time: hypervolume(trace[trace[:, 0] <= time, 2:], reference) for time in times}
         ratios.append({time: volume / exact for time, volume in volumes.items()} if exact > 0 else {})
     return ratios
-
-
-def baselines_of(front: Front) -> list[Baseline]:
-    """The published designs and the uniform ones, held against the front."""
-    problem = front.problem
-    designs = [(name, "published", design) for name, design in PUBLISHED.items()]
-    designs += [(str(design.blocks[0]), "uniform", design) for design in uniform_designs(problem.space)]
-    baselines = []
-    for name, family, design in designs:
-        point = Point(design, problem.maximize(design), tuple(cost(design) for cost in problem.minimize))
-        within = all(budget.quantity(design) <= budget.limit for budget in problem.subject_to)
-        cheaper = (own.objective for own in front.points if all(np.array(own.costs) <= point.costs))
-        baselines.append(Baseline(name, family, point, design in problem.space, within, max(cheaper, default=None)))
-    return baselines
-
-
-def uniform_designs(space: SearchSpace) -> list[Architecture]:
-    """Designs with all blocks alike, as in GPT-2: every width and depth that all menus hold, with the largest FFN ratio that all
-    hold and with GPT-2's ratio of 4, whether the menus hold it or not.
-    """
-
-    def common(name: str) -> list[Any]:
-        return sorted(set.intersection(*(set(getattr(menu, name)) for menu in space.menus)))
-
-    ratios = sorted({4.0, *common("ffn_ratios")[-1:]})
-    setting = (space.shared, space.embedding_width, space.vocabulary, space.positions)
-    return [
-        Architecture((Block(width, round(width * ratio), depth),) * space.blocks, *setting)
-        for ratio in ratios
-        for width in common("widths")
-        for depth in common("depths")
-    ]
 
 
 def _short(value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,10 +12,8 @@ from matplotlib.ticker import EngFormatter
 
 from formulation import Quantity
 from solvers.pareto import Front, hypervolume, values_of
+from studies.baselines import Baseline
 from studies.rows import Row
-
-if TYPE_CHECKING:
-    from studies.pareto import Baseline
 
 _FLOOR = 1e-3
 """Per cent at which anything closer to the whole hypervolume is drawn."""

@@ -17,7 +17,8 @@ import pytest
 from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace
 from hardware_models import Flops, Params
 from solvers.pareto import exhaustive_front, hypervolume, reference_costs
-from studies.pareto import main, uniform_designs
+from studies.baselines import uniform_designs
+from studies.pareto import main
 
 SPACE = {"blocks": 3, "widths": [512, 640, 768], "ffn_ratios": [1, 2], "depths": [1, 2]}
 
