@@ -12,11 +12,12 @@ MAIN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 INSTALL := $(IN_VENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help compare test lint types clean
+.PHONY: help compare design test lint types clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make compare  run every solver on the same design problem and compare them"
+	@echo "make design   the best design for your budgets: make design ARGS='--space fine --budget flops=60e9'"
 	@echo "make test     run the tests that take minutes at most"
 	@echo "make lint     check format and style"
 	@echo "make types    check types"
@@ -24,6 +25,9 @@ help:
 
 compare: $(MAIN)
 	$(IN_VENV) -m studies.compare_solvers $(ARGS)
+
+design: $(MAIN)
+	$(IN_VENV) -m studies.design $(ARGS)
 
 test: $(DEV)
 	$(IN_VENV) -m pytest -n 2 $(ARGS)

@@ -1,16 +1,17 @@
-"""SCIP through Pyomo's `contrib.solver`: the mixed-integer nonlinear program itself, in either form."""
+"""SCIP on the mixed-integer nonlinear program itself, in either form; Pyomo's `contrib.solver` hands it over."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from pyomo.contrib.solver.common.factory import SolverFactory
-from pyomo.contrib.solver.common.results import TerminationCondition
 
 from formulation import DesignProblem
 from solvers.base import Answer, EngineMissing, Run, broken_budgets
 from solvers.pyomo_model import Form, build_program, engine_bound
+
+_ENDLESS = 1e19
+"""From here on SCIP's numbers stand for infinity."""
 
 
 @dataclass(frozen=True)
@@ -61,31 +62,38 @@ class Scip:
 
             def eventexec(self, event: object) -> None:
                 incumbent, bound = self.model.getPrimalbound(), self.model.getDualbound()
-                found = program.unit * incumbent if abs(incumbent) < 1e19 else None
-                run.record(found, engine_bound(program, bound) if abs(bound) < 1e19 else None)
+                found = program.unit * incumbent if abs(incumbent) < _ENDLESS else None
+                run.record(found, engine_bound(program, bound) if abs(bound) < _ENDLESS else None)
 
-        solver._solver_model.includeEventhdlr(Watch(), "watch", "records incumbents and bounds")
-        result = solver.solve(
-            program.model,
-            time_limit=run.seconds_left,
-            rel_gap=run.limits.gap / 2,
-            warmstart_discrete_vars=start is not None,
-            load_solutions=False,
-            raise_exception_on_nonoptimal_result=False,
-            # Pyomo reads SCIP's log through a pipe that nobody empties while SCIP runs: a long log would block it for ever.
-            solver_options={"display/verblevel": 0},
+        engine = solver._solver_model
+        engine.includeEventhdlr(Watch(), "watch", "records incumbents and bounds")
+        engine.setParams(
+            {"display/verblevel": 0, "limits/gap": run.limits.gap / 2, "limits/time": min(run.seconds_left or _ENDLESS, _ENDLESS)}
         )
-        ended = result.termination_condition
-        run.interrupted |= ended is TerminationCondition.interrupted
+        if start is not None:
+            solver._mipstart()
+        failure = ""
+        try:
+            # Not through Pyomo, which reads the engine's messages from a pipe that fills up while the engine holds the interpreter.
+            engine.optimize()
+        except Exception as error:
+            # PySCIPOpt knows no other class for what SCIP reports, such as "SCIP: error in LP solver!".
+            if not str(error).startswith("SCIP:"):
+                raise
+            failure = f"ended by its own error ({str(error).removeprefix('SCIP: ')})"
+        ended = failure or engine.getStatus()
+        run.interrupted |= ended == "userinterrupt"
         design = None
-        if result.solution_loader.get_number_of_solutions():
-            result.solution_loader.load_vars()
+        if engine.getNSols():
+            values = engine.getBestSol()
+            for variable, own in solver._pyomo_var_to_solver_var_map.items():
+                variable.set_value(engine.getSolVal(values, own), skip_validation=True)
             design = program.decode()
             run.evaluations += 1
-        bound = result.objective_bound
-        bound = None if bound is None or not math.isfinite(bound) or abs(bound) >= 1e19 else engine_bound(program, bound)
-        infeasible = design is None and ended is TerminationCondition.provenInfeasible
-        message = f"{run.why_stopped or ended.name}, {result.extra_info.NNodes:,} nodes"
+        dual = engine.getDualbound()
+        bound = engine_bound(program, dual) if abs(dual) < _ENDLESS else None
+        infeasible = design is None and ended == "infeasible"
+        message = f"{run.why_stopped or ended}, {engine.getNNodes():,} nodes"
         if infeasible:
             return Answer(None, infeasible=True, message=f"no design keeps the budgets; {message}")
         kept = design is not None and not broken_budgets(problem, design)

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 HOUSE = {*MAY_IMPORT, "tests"}
 
-WITHOUT_TORCH = ("formulation", "solvers", "hardware_models", "studies.compare_solvers")
+WITHOUT_TORCH = ("formulation", "solvers", "hardware_models", "studies.compare_solvers", "studies.design", "studies.pareto")
 
 
 def imported_packages(source: str) -> set[str]:
