@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,8 +46,8 @@ class Budget:
 
     @property
     def limit(self) -> float:
-        """The largest value that is accepted: upper with room for rounding in the last digits."""
-        return self.upper * (1 + _ROUNDING)
+        """The largest value that is accepted: upper with room for rounding in the last digits, none where upper is 0."""
+        return min(self.upper * (1 + _ROUNDING), sys.float_info.max)
 
     def __str__(self) -> str:
         return f"{self.quantity.name} ≤ {self.upper:.6g} {self.quantity.unit}"

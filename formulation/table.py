@@ -138,9 +138,6 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
         for q, quantity in enumerate(quantities):
             if type(quantity).block_at is not Separable.block_at:
                 block[q] = [quantity.block_at(position, item, space) for item in menu.items]
-        if not np.all(np.isfinite(block)):
-            q, item = np.argwhere(~np.isfinite(block))[0]
-            raise ValueError(f"{quantities[q].name} of block {menu.items[item]} is {block[q, item]}; expected a finite number")
         blocks.append(block)
     pairs = {(left, right): join(left.widths, right.widths) for left, right in itertools.pairwise(menus)}
     for q, quantity in enumerate(quantities):
@@ -153,6 +150,10 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
     )
     for end, terms in ends:
         blocks[end] = np.where(is_max[:, None], np.maximum(blocks[end], terms), blocks[end] + np.where(is_max[:, None], 0, terms))
+    for menu, block in zip(menus, blocks, strict=True):
+        if not np.all(np.isfinite(block)):
+            q, item = np.argwhere(~np.isfinite(block))[0]
+            raise ValueError(f"{quantities[q].name} of block {menu.items[item]} is {block[q, item]}; expected a finite number")
     return Table(
         space,
         np.array([quantity.fixed(space) for quantity in quantities], dtype=float),

@@ -284,7 +284,7 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         else:
             bound = objective
     gap = None if bound is None or objective is None else relative_gap(objective, bound)
-    if gap is not None and gap <= limits.gap:
+    if gap is not None and gap <= max(limits.gap, ROUNDING):
         status = Status.OPTIMAL
     elif architecture is not None:
         status = Status.FEASIBLE

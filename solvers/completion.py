@@ -8,6 +8,7 @@ once; `LagrangianBound` prices the budgets into the valuation, `ResourceBound` k
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -19,6 +20,8 @@ _SAFETY = 1e-9
 """Relative amount added to computed bounds, so that rounding cannot cut off the optimum."""
 _NARROWING_SPREAD = (0.9, 1.0, 1.1)
 """Scalings of a cell's multipliers that `narrow_parts` tries."""
+_LARGEST = 1e150
+"""Multipliers beyond this could overflow in a product with a cost."""
 _DIFFERENCE = 1e-6
 """Step of the forward differences of a root bound, whose value and variables are scaled to about 1."""
 _CUTS = 18
@@ -67,31 +70,54 @@ class Cells:
 
 
 def best_completions(
-    table: Table, allowed: list[np.ndarray], most_layers: int, weights: np.ndarray, rows: slice, maximum: bool = False
+    table: Table, allowed: list[np.ndarray], most_layers: int, weights: np.ndarray, rows: slice
 ) -> list[np.ndarray]:
     """The largest value of blocks i … N − 1 for V valuations weights (V, R) · table rows (R).
 
     allowed  per block a bool array: items that may be used
-    maximum  the terms of the single row combine by maximum, for weights of 1, instead of a sum
 
     Entry i of the result is an array (V, widths of block i − 1, most_layers + 1) over the exact number of layers in those
     blocks, −∞ where no completion exists; entry 0 has one left width, the last entry is 0 for 0 layers.
     """
+    return [_padded(after, most_layers) for after in _backward(table, allowed, most_layers, weights, rows)][::-1]
+
+
+def best_designs(
+    table: Table, allowed: list[np.ndarray], most_layers: int, weights: np.ndarray, rows: slice, maximum: bool = False
+) -> np.ndarray:
+    """Entry 0 of `best_completions` without its left width: the largest value of whole designs, (V, most_layers + 1).
+
+    maximum  the terms of the single row combine by maximum, for weights of 1, instead of a sum
+    """
+    for after in _backward(table, allowed, most_layers, weights, rows, maximum):
+        last = after
+    return _padded(last, most_layers)[:, 0]
+
+
+def _padded(values: np.ndarray, most_layers: int) -> np.ndarray:
+    """Values (V, widths, layers up to some) with −∞ for more layers, up to the most."""
+    padded = np.full((*values.shape[:2], most_layers + 1), -np.inf)
+    padded[:, :, : values.shape[2]] = values
+    return padded
+
+
+def _backward(
+    table: Table, allowed: list[np.ndarray], most_layers: int, weights: np.ndarray, rows: slice, maximum: bool = False
+) -> Iterator[np.ndarray]:
+    """The entries of `best_completions` from the last to the first, each over the layers that its blocks can have at most."""
     space = table.space
     join = np.maximum if maximum else np.add
-    nothing = np.finfo(float).min if maximum else 0.0
-    count, states = len(weights), most_layers + 1
-    after = np.full((count, len(space.menus[-1].widths), states), -np.inf)
-    after[:, :, 0] = nothing
-    result = [after]
-    reach = 0  # the most layers that the blocks so far can have: beyond, everything is −∞
+    count = len(weights)
+    after = np.full((count, len(space.menus[-1].widths), 1), np.finfo(float).min if maximum else 0.0)
+    yield after
     for block in reversed(range(space.blocks)):
         menu = space.menus[block]
         own = table.blocks[block][rows]
         values = weights @ (own if maximum else _summed(table, rows, own))
         values[:, ~allowed[block]] = -np.inf
         by_depth = values.reshape(count, *menu.shape).max(axis=2)
-        before, reach = reach, min(reach + menu.depths[-1], most_layers)
+        before = after.shape[2] - 1
+        reach = min(before + menu.depths[-1], most_layers)
         here = np.full((count, len(menu.widths), reach + 1), -np.inf)
         for index, depth in enumerate(menu.depths):
             if depth > reach:
@@ -103,13 +129,11 @@ def best_completions(
                 grown[np.isneginf(np.minimum(value, rest))] = -np.inf
             np.maximum(here[:, :, depth:stop], grown, out=here[:, :, depth:stop])
         if block == 0:
-            after = np.full((count, 1, states), -np.inf)
-            after[:, :, : reach + 1] = here.max(axis=1, keepdims=True)
-            result.append(after)
-            break
+            yield here.max(axis=1, keepdims=True)
+            return
         own = table.joints[block - 1][rows]
         joints = np.tensordot(weights, own if maximum else _summed(table, rows, own), axes=1)
-        after = np.full((count, joints.shape[1], states), -np.inf)
+        after = np.full((count, joints.shape[1], reach + 1), -np.inf)
         for right in range(len(menu.widths)):
             lefts = np.flatnonzero(space.steps[block - 1][:, right])
             if not len(lefts):
@@ -120,10 +144,8 @@ def best_completions(
             joined = join(value, rest)
             if maximum:
                 joined[np.broadcast_to(np.isneginf(rest), joined.shape)] = -np.inf
-            into = after[:, span, : reach + 1]
-            np.maximum(into, joined, out=into)
-        result.append(after)
-    return result[::-1]
+            np.maximum(after[:, span], joined, out=after[:, span])
+        yield after
 
 
 def depth_boxes(
@@ -136,18 +158,18 @@ def depth_boxes(
     Returns depths (D,), lower and upper (D, rows). For a row that is a maximum the lower end is a valid bound, not the least.
     """
     most_layers = sum(menu.depths[-1] for menu in table.space.menus)
-    possible = best_completions(table, allowed, most_layers, np.zeros((1, 1)), slice(layers_row, layers_row + 1))[0][0, 0]
+    possible = best_designs(table, allowed, most_layers, np.zeros((1, 1)), slice(layers_row, layers_row + 1))[0]
     depths = np.flatnonzero(np.isfinite(possible))
     lower, upper = np.empty((2, len(depths), parts.stop - parts.start))
     for p, row in enumerate(range(parts.start, parts.stop)):
         one = slice(row, row + 1)
         fixed = table.fixed[row]
         if table.is_max[row]:
-            high = best_completions(table, allowed, most_layers, np.ones((1, 1)), one, maximum=True)[0][0, 0, depths]
+            high = best_designs(table, allowed, most_layers, np.ones((1, 1)), one, maximum=True)[0, depths]
             lower[:, p] = max(fixed, *(block[row].min() for block in table.blocks))
             upper[:, p] = np.maximum(high, fixed)
         else:
-            ends = best_completions(table, allowed, most_layers, np.array([[-1.0], [1.0]]), one)[0][:, 0, depths]
+            ends = best_designs(table, allowed, most_layers, np.array([[-1.0], [1.0]]), one)[:, depths]
             lower[:, p], upper[:, p] = fixed - ends[0], fixed + ends[1]
     return depths, lower, upper
 
@@ -174,25 +196,25 @@ class LagrangianBound:
             self.best_multipliers = self._ellipsoid_search(near)
         else:
             self.best_multipliers = self._line_search() if kinds else np.zeros((len(cells.layers), 0))
+        self.best_multipliers = np.nan_to_num(self.best_multipliers, nan=0.0, posinf=0.0)
         spread = self._SPREAD if len(cells.limits) else self._SPREAD[:1]
         self._multipliers = self.best_multipliers[:, None] * np.array(spread)[None, :, None]
-        tables = self._completions(self._multipliers)
+        tables = best_completions(table, allowed, self._most_layers, self._weights(self._multipliers), self._rows)
         self._tables = [array.reshape(len(cells.layers), len(spread), *array.shape[1:]) for array in tables]
         root = self._tables[0][np.arange(len(cells.layers)), :, 0, cells.layers] + self._multipliers @ self._room
         self.root = _safe(self._fixed + root.min(axis=1))
 
-    def _completions(self, multipliers: np.ndarray) -> list[np.ndarray]:
-        """Completions for multipliers (cells, M, K); valuations in the order of (cell, M)."""
+    def _weights(self, multipliers: np.ndarray) -> np.ndarray:
+        """The valuations of multipliers (cells, M, K), in the order of (cell, M)."""
         values = np.repeat(self.cells.coefficients[:, None], multipliers.shape[1], axis=1)
         weights = np.concatenate((values, -multipliers), axis=2)
-        flat = weights.reshape(-1, weights.shape[2])
-        return best_completions(self._table, self._allowed, self._most_layers, flat, self._rows)
+        return weights.reshape(-1, weights.shape[2])
 
     def _roots(self, multipliers: np.ndarray) -> np.ndarray:
         """Root bounds (cells, M), fixed terms left out, for multipliers (cells, M, K)."""
         cells = len(self.cells.layers)
-        values = self._completions(multipliers)[0][:, 0].reshape(cells, multipliers.shape[1], -1)
-        return values[np.arange(cells), :, self.cells.layers] + multipliers @ self._room
+        values = best_designs(self._table, self._allowed, self._most_layers, self._weights(multipliers), self._rows)
+        return values.reshape(cells, multipliers.shape[1], -1)[np.arange(cells), :, self.cells.layers] + multipliers @ self._room
 
     def _scale(self) -> tuple[np.ndarray, np.ndarray]:
         """The value at stake (cells,), and a natural size (cells, K) of the multipliers.
@@ -204,7 +226,7 @@ class LagrangianBound:
         size = np.where(self._room > 1e-9 * dearest, self._room, np.maximum(dearest, 1.0))
         stake = np.abs(self._roots(np.zeros((len(self.cells.layers), 1, kinds))))[:, 0]
         stake = np.where(np.isfinite(stake) & (stake > 0), stake, 1.0)
-        return stake, stake[:, None] / size
+        return stake, stake[:, None] / np.maximum(size, stake[:, None] / _LARGEST)
 
     def _line_search(self) -> np.ndarray:
         """Multipliers (cells, 1) with a small root bound: a grid refined around its best point."""
@@ -293,11 +315,12 @@ def narrow_parts(
     parts_fixed = np.where(table.is_max[cells.parts], 0.0, table.fixed[cells.parts])
     room = cells.limits - table.fixed[cells.costs]
     spare = cells.constants + cells.coefficients @ parts_fixed - at_least
+    size = abs(at_least) or float(np.abs(spare).max()) or 1.0
     for p, sign in product(range(lower.shape[1]), (1.0, -1.0)):
         if table.is_max[cells.parts][p] or not np.any(lower[:, p] < upper[:, p]):
             continue
         # μ's natural size: the part's range over the objective's excess; the true one lies within two orders of it.
-        unit = (upper[:, p] - lower[:, p]) / np.maximum(1e-3 * abs(at_least), 1e-300)
+        unit = (upper[:, p] - lower[:, p]) / (1e-3 * size)
         exponents = np.linspace(-2.5, 1.5, 5)
         best, grid = np.full(len(each), np.inf), np.tile(exponents, (len(each), 1))
         for _ in range(2):
@@ -307,10 +330,11 @@ def narrow_parts(
                 (weight[..., None] * cells.coefficients[:, None, None], -price[..., None] * multipliers[:, None, None]), axis=3
             )
             weights[..., p] += sign
-            ends = best_completions(table, allowed, most_layers, weights.reshape(-1, weights.shape[3]), rows)[0][:, 0]
+            ends = best_designs(table, allowed, most_layers, weights.reshape(-1, weights.shape[3]), rows)
             value = ends.reshape(*price.shape, -1)[each, :, :, cells.layers]
             value = value + sign * parts_fixed[p] + weight * spare[:, None, None] + price * (multipliers @ room)[:, None, None]
-            least = value.min(axis=1)
+            # What is not a number bounds nothing.
+            least = np.where(np.isnan(value), np.inf, value).min(axis=1)
             winner = least.argmin(axis=1)
             best = np.minimum(best, least[each, winner])
             grid = grid[each, winner][:, None] + np.array([-0.6, -0.3, 0.3, 0.6])
@@ -337,8 +361,11 @@ class ResourceBound:
         rows = cells.costs
         if any((array[rows] < 0).any() for array in (*table.blocks, *table.joints)):
             direction = np.zeros_like(direction)
-        self.cells, self._direction = cells, direction
         room = float(direction @ (cells.limits - table.fixed[cells.costs])) if len(direction) else 0.0
+        if room > _LARGEST:
+            # A budget that is none: steps of it would overflow.
+            direction, room = np.zeros_like(direction), 0.0
+        self.cells, self._direction = cells, direction
         self._unit, self._steps = 1.0, 0
         if room > 0:
             divisor = _common_divisor(table, rows, direction)
@@ -407,11 +434,11 @@ class ResourceBound:
             if len(self._direction)
             else np.zeros(len(cell))
         )
-        room = np.floor(spare / self._unit + self._slack).astype(np.intp)
+        room = np.clip(np.floor(spare / self._unit + self._slack), -1, self._steps).astype(np.intp)
         possible = (left < table.shape[2]) & (left >= 0) & (room >= 0)
         bound = np.full(len(cell), -np.inf)
         cell, width, left = cell[possible], width[possible], left[possible]
-        completion = table[cell, width, left, np.minimum(room[possible], self._steps)]
+        completion = table[cell, width, left, room[possible]]
         bound[possible] = _safe(self.cells.so_far(cell, totals[:, possible]) + completion)
         return bound
 

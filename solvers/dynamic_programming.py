@@ -22,6 +22,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from formulation import Budget, Combine, Composite, DesignProblem, Separable
+from formulation.architecture import positive_integer
 from formulation.table import tabulate
 from solvers.base import Answer, Limits, Run, Solver, broken_budgets
 from solvers.completion import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes, narrow_parts
@@ -38,7 +39,7 @@ _WORTHWHILE = 0.8
 _EQUAL = 1e-9
 """Relative difference of objectives that `count_designs` does not tell apart: what rounding may do to a bound."""
 _TOTALS_APART = 2.0**44
-"""Totals are equal where they agree to this fraction of the largest: closer than what Budget puts down to rounding."""
+"""Totals are equal where they agree in so many parts of themselves: closer than what Budget puts down to rounding."""
 
 Bound = Callable[[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -62,6 +63,10 @@ class DynamicProgramming:
     merging: bool = True
 
     distributions = ()
+
+    def __post_init__(self) -> None:
+        for name in ("beam", "steps", "rounds"):
+            positive_integer(name, getattr(self, name))
 
     @property
     def name(self) -> str:
@@ -242,6 +247,8 @@ class _Search:
         self.best: float = -np.inf
         self.choices = start
         self.labels = self.counted = 0
+        # Python's integers where 64 bits may not hold a count of designs; without counting an overflow does no harm.
+        self.count_type = object if floor is not None and problem.space.size >= 2**63 else np.int64
         self.least_costs: list[list[np.ndarray]] = []
         self.dropped: float = -np.inf
         if start is not None:
@@ -249,15 +256,21 @@ class _Search:
             run.record(self.best)
 
     @property
+    def least_counted(self) -> float:
+        """The floor with room for rounding."""
+        assert self.floor is not None
+        return self.floor - _EQUAL * abs(self.floor)
+
+    @property
     def at_least(self) -> float:
         """Objective of the designs that are sought: the floor, or what the incumbent has; −∞ where neither is there."""
-        return self.best if self.floor is None else self.floor
+        return self.best if self.floor is None else self.least_counted
 
     @property
     def threshold(self) -> float:
         """Bound that a label or box must exceed to be worth keeping."""
         if self.floor is not None:
-            return self.floor - _EQUAL * abs(self.floor)
+            return float(np.nextafter(self.least_counted, -np.inf))
         return self.best + self.run.limits.gap * abs(self.best) if np.isfinite(self.best) else -np.inf
 
     def answer(self) -> Answer:
@@ -368,7 +381,7 @@ class _Search:
         if labels is None:
             block, menu = 0, self.space.menus[0]
             cell, items = np.divmod(np.arange(len(cells.layers) * len(menu)), len(menu))
-            chosen, totals, ways = items[:, None], self.table.start()[:, items], np.ones(len(items), dtype=np.int64)
+            chosen, totals, ways = items[:, None], self.table.start()[:, items], np.ones(len(items), dtype=self.count_type)
         else:
             block = labels.chosen.shape[1]
             menu = self.space.menus[block]
@@ -446,22 +459,23 @@ class _Search:
         if self.floor is None and values[winner] > self.best:
             self.best, self.choices = float(values[winner]), tuple(map(int, labels.chosen[winner]))
             self.run.record(self.best)
-        return int(labels.ways[values >= self.threshold].sum())
+        return 0 if self.floor is None else int(labels.ways[values >= self.least_counted].sum())
 
 
 def _merged(labels: _Labels) -> _Labels:
     """Labels with equal cell, width, layers and totals merged: the same completions fit them all, so one can stand for its kind."""
     if len(labels) < 2:
         return labels
-    scale = np.abs(labels.totals).max(axis=1, keepdims=True)
-    whole = np.rint(labels.totals / np.where(scale > 0, scale, 1.0) * _TOTALS_APART).astype(np.int64)
-    keys = np.concatenate((np.stack((labels.cell, labels.width, labels.layers)), whole))
+    fraction, exponent = np.frexp(labels.totals)
+    whole = np.rint(fraction * _TOTALS_APART).astype(np.int64)
+    keys = np.concatenate((np.stack((labels.cell, labels.width, labels.layers)), whole, exponent))
     odd = np.random.default_rng(0).integers(1, 2**62, size=len(keys), dtype=np.int64) * 2 + 1
     _, first, kind = np.unique((keys * odd[:, None]).sum(axis=0), return_index=True, return_inverse=True)
     twin = first[kind]
     # Labels of the same hash and different keys stay apart.
-    twin = np.where(np.all(keys == keys[:, twin], axis=0), twin, np.arange(len(labels)))
-    ways = np.zeros(len(labels), dtype=np.int64)
+    each = np.arange(len(labels))
+    twin = np.where(np.all(keys == keys[:, twin], axis=0), twin, each)
+    ways = np.zeros_like(labels.ways)
     np.add.at(ways, twin, labels.ways)
-    kept = np.flatnonzero(ways)
+    kept = np.flatnonzero(twin == each)
     return replace(labels, ways=ways).pick(kept)

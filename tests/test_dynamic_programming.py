@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 from toys import RandomCost, toy
 
 from formulation import (
     Agreement,
+    Block,
     Budget,
     DesignProblem,
     EffectiveEntropy,
+    Menu,
     Quantity,
     SearchSpace,
+    Separable,
     deep_space,
     evaluator,
     fine_space,
     paper_space,
 )
+from formulation.architecture import Setting
 from hardware_models import Flops, Params
 from solvers import DynamicProgramming, Exhaustive, Limits, Status, solve
 from solvers.dynamic_programming import count_designs
@@ -100,6 +107,72 @@ def test_a_bound_at_a_time_limit_is_valid() -> None:
         solution = solve(problem, DynamicProgramming(), Limits(seconds=seconds))
         assert solution.bound is None or solution.bound >= 56_597.38
         assert solution.status is not Status.INFEASIBLE
+
+
+@dataclass(frozen=True)
+class Terms(Separable):
+    """A sum of given terms: one tuple per position, by the index of the block's depth less one."""
+
+    terms: tuple[tuple[float, ...], ...]
+
+    name = "terms"
+    unit = "1"
+
+    def block(self, block: Block, setting: Setting) -> float:
+        raise AssertionError("the position matters")
+
+    def block_at(self, position: int, block: Block, setting: Setting) -> float:
+        return self.terms[position][block.depth - 1]
+
+
+def test_counts_beyond_64_bits() -> None:
+    space = SearchSpace.uniform(32, (256,), (1, 2, 3, 4), (1,))
+    problem = DesignProblem(space, Agreement(next(iter(space))))
+    assert solve(problem, DynamicProgramming()).objective == 96
+    assert count_designs(problem, 0.0).number == 4**32
+    assert count_designs(problem, 95.0).number == 1 + 32 * 3
+
+
+def test_a_budget_that_is_none_leaves_the_others_their_say() -> None:
+    for number in range(6):
+        problem = medium(number)
+        free = Budget(RandomCost(7), sys.float_info.max)
+        loose = replace(problem, subject_to=(*problem.subject_to, free))
+        expected = solve(problem, DynamicProgramming())
+        found = solve(loose, DynamicProgramming(beam=1), Limits(gap=0))
+        assert found.status is Status.OPTIMAL
+        assert found.objective == pytest.approx(expected.objective, rel=1e-6)
+
+
+@pytest.mark.parametrize("huge", [-1e14, -1e16, 1e16])
+def test_huge_terms_do_not_make_others_equal(huge: float) -> None:
+    menus = (Menu((256,), (1,), (1, 2, 3)), Menu((256,), (1,), (1, 2)))
+    space = SearchSpace(menus)
+    objective, cost = Terms(((2.0, 2.0, 1.5), (0.0, 1.0))), Terms(((2.0, 1.0, huge), (1.0, 2.0)))
+    problem = DesignProblem(space, objective, (Budget(cost, 3.0),))
+    truth = max(objective(design) for design in space if cost(design) <= 3)
+    for merging in (True, False):
+        assert solve(problem, DynamicProgramming(merging=merging), Limits(gap=0)).objective == truth
+
+
+def test_a_count_from_zero_on_holds_every_design() -> None:
+    space = SearchSpace.uniform(2, (256, 512), (1, 2), (1, 2))
+    assert count_designs(DesignProblem(space, Agreement(next(iter(space)))), 0.0).number == space.size
+
+
+@pytest.mark.parametrize("upper", [5e-324, 1e-310, 1e-300])
+def test_budgets_near_nothing(upper: float) -> None:
+    space = SearchSpace((Menu((256,), (1,), (1, 2)), Menu((256,), (1,), (1, 2))))
+    problem = DesignProblem(space, Terms(((1.0, 2.0), (1.0, 2.0))), (Budget(Terms(((0.0, upper), (0.0, 2 * upper))), upper),))
+    solution = solve(problem, DynamicProgramming())
+    assert solution.status is Status.OPTIMAL
+    assert solution.objective == 3
+
+
+@pytest.mark.parametrize("name", ["beam", "steps", "rounds"])
+def test_options_are_checked(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0"):
+        DynamicProgramming(**{name: 0})
 
 
 @pytest.mark.parametrize("flops", [60e9, 110e9, 160e9])
