@@ -24,7 +24,8 @@ def alternatives(
 
     A decision is the width, the FFN width or the depth of a block, 3N in all. With differing = 1 these are the `count` best
     designs of the problem, ties in any order. Each solution says whether it was proved. Where fewer than `count` designs were
-    found, the last solution has none and its status says why: INFEASIBLE where no further design exists, else UNKNOWN.
+    found, the last solution has none and its status says why: INFEASIBLE where no further design exists, else UNKNOWN; where the
+    limits left no time to look for a further one, the series just ends.
 
     solver   DynamicProgramming() unless given
     limits   of the whole call, even shares for the designs; gap 0 unless given: with a larger gap g each design is the best of

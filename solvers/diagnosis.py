@@ -6,7 +6,8 @@ A deletion filter over the named budgets, by size. It works with any exact solve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -33,6 +34,8 @@ class Need:
     least         that value in the budget's unit, None where there is none
     architecture  the best design found with the budget at that value
     objective     its objective
+    alone         where no design keeps this budget even if all others are dropped: the least value that any design needs, proved;
+                  None where some design keeps it or the limits left that open
     """
 
     budget: Budget
@@ -40,10 +43,11 @@ class Need:
     least: float | None = None
     architecture: Architecture | None = None
     objective: float | None = None
+    alone: float | None = None
 
     def __str__(self) -> str:
         if self.status is Status.INFEASIBLE:
-            return f"{self.budget}: no value of it helps, the other budgets conflict without it"
+            return f"{self.budget}: to change it alone is not enough, the other budgets conflict without it"
         if self.least is None:
             return f"{self.budget}: nothing found within the limits, nothing proved"
         unit = self.budget.quantity.unit
@@ -60,6 +64,9 @@ class Diagnosis:
     conflict  budgets that no design keeps together, proved; the fewest where `smallest`; empty unless INFEASIBLE
     smallest  whether it is proved that any fewer budgets are kept by some design
     needs     one per budget of the problem, in its order; empty where it is feasible
+    joint     where no change of one budget alone is known to be enough: a design met whose use of the budgets would suffice for
+              all of them together, the one that exceeds them by the smallest factor; not proved to be the least
+    interrupted  whether Ctrl-C ended it
     """
 
     status: Status
@@ -68,6 +75,8 @@ class Diagnosis:
     needs: tuple[Need, ...] = ()
     architecture: Architecture | None = None
     seconds: float = 0.0
+    joint: Architecture | None = None
+    interrupted: bool = False
 
     def __str__(self) -> str:
         if self.status is Status.FEASIBLE:
@@ -112,7 +121,9 @@ class Negative(Separable):
         return -self.quantity.fixed(setting)
 
 
-def explain_infeasibility(problem: DesignProblem, solver: Solver | None = None, limits: Limits | None = None) -> Diagnosis:
+def explain_infeasibility(
+    problem: DesignProblem, solver: Solver | None = None, limits: Limits | None = None, proved: bool = False
+) -> Diagnosis:
     """The smallest set of budgets that conflict, and for each budget the least value that it alone would need.
 
     Sets are tried by size, so the first that no design keeps is smallest, provided that each one before was settled. Least
@@ -121,24 +132,28 @@ def explain_infeasibility(problem: DesignProblem, solver: Solver | None = None, 
 
     solver  an exact one, DynamicProgramming() unless given
     limits  of the whole call, shared out among its solves; their gap matters only to `Need.objective`
+    proved  whether it is proved already that no design keeps all budgets: they are a conflict then, whatever the limits leave open
     """
     run = Run(limits or Limits(gap=0))
-    return _Diagnosing(replace(problem, minimize=(), report=()), solver or DynamicProgramming(), run).diagnosis()
+    return _Diagnosing(replace(problem, minimize=(), report=()), solver or DynamicProgramming(), run).diagnosis(proved)
 
 
 class _Diagnosing:
-    """One call: its problem, solver and clock, and the designs met so far, which settle further questions."""
+    """One call: its problem, solver and clock, and the designs and conflicts met so far, which settle further questions."""
 
     def __init__(self, problem: DesignProblem, solver: Solver, run: Run) -> None:
         self.problem, self.solver, self.run = problem, solver, run
         self.budgets = problem.subject_to
         self.designs: list[Architecture] = []
+        self.conflicts: list[tuple[int, ...]] = []
 
-    def diagnosis(self) -> Diagnosis:
+    def diagnosis(self, proved: bool) -> Diagnosis:
         everything = tuple(range(len(self.budgets)))
+        if proved:
+            self.conflicts.append(everything)
         first = self._kept(everything, _SHARES)
         conflict: tuple[int, ...] = ()
-        smallest, needs = False, []
+        smallest, needs = False, list[Need]()
         if first is not Status.FEASIBLE:
             conflict, smallest = self._conflict(first, everything)
             needs = [self._need(number, conflict) for number in everything]
@@ -146,8 +161,9 @@ class _Diagnosing:
         # A search for something else may have met a design that the first solve did not find in its time.
         architecture = max(self._keeping(everything), key=self.problem.maximize, default=None)
         if architecture is not None:
-            return Diagnosis(Status.FEASIBLE, architecture=architecture, seconds=self.run.seconds)
-        return Diagnosis(status, tuple(self.budgets[i] for i in conflict), smallest, tuple(needs), None, self.run.seconds)
+            return Diagnosis(Status.FEASIBLE, architecture=architecture, seconds=self.run.seconds, interrupted=self.run.interrupted)
+        budgets, run = tuple(self.budgets[i] for i in conflict), self.run
+        return Diagnosis(status, budgets, smallest, tuple(needs), None, run.seconds, self._joint(needs), run.interrupted)
 
     def _conflict(self, first: Status, everything: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
         """The first set by size that is proved to conflict, and whether every smaller one was proved not to."""
@@ -165,22 +181,47 @@ class _Diagnosing:
     def _need(self, number: int, conflict: tuple[int, ...]) -> Need:
         budget, quantity = self.budgets[number], self.budgets[number].quantity
         others = tuple(i for i in range(len(self.budgets)) if i != number)
-        if conflict and number not in conflict:
-            return Need(budget, Status.INFEASIBLE)
         shares = max(_SHARES, 2 * (len(self.budgets) - number))
-        if isinstance(quantity, Separable) and quantity.combine is Combine.SUM:
-            minimizing = replace(self._within(others), maximize=Negative(quantity))
-            status, design = self._solve(minimizing, shares, gap=0)
-        else:
-            status, design = self._descend(budget, others, shares)
+        alone = None
+        # Where the fewest budgets in conflict are one, others may be impossible alone too; where they are more, none is.
+        if len(conflict) == 1 and self._kept((number,), shares) is Status.INFEASIBLE:
+            status, design = self._least(budget, (), shares)
+            alone = quantity(design) if design is not None and status is Status.OPTIMAL else None
+        if conflict and number not in conflict:
+            return Need(budget, Status.INFEASIBLE, alone=alone)
+        status, design = self._least(budget, others, shares)
         if design is None:
-            return Need(budget, status)
+            return Need(budget, status, alone=alone)
         least = quantity(design)
         if least > budget.upper:
             # The design that shows the least value need not be good: this is the best one at that value.
             best = self._solve(self._within(others, Budget(quantity, least)), shares, self.run.limits.gap, start=design)[1]
             design = best or design
-        return Need(budget, status, least, design, self.problem.maximize(design))
+        return Need(budget, status, least, design, self.problem.maximize(design), alone)
+
+    def _joint(self, needs: Sequence[Need]) -> Architecture | None:
+        """A design met that would suffice for all budgets together; one at the least values that each needs alone is looked for."""
+        if any(need.least is not None for need in needs):
+            return None
+        if any(need.alone is not None for need in needs):
+            budgets = (Budget(need.budget.quantity, max(need.alone or 0.0, need.budget.upper)) for need in needs)
+            self._solve(replace(self.problem, subject_to=tuple(budgets)), 1, _ANY)
+        return min(self.designs, key=self._excess, default=None)
+
+    def _excess(self, design: Architecture) -> float:
+        """The largest factor by which a design exceeds a budget; infinite for a budget of nothing."""
+        broken = broken_budgets(self.problem, design)
+        return max((b.quantity(design) / b.upper if b.upper else math.inf for b in broken), default=1.0)
+
+    def _least(self, budget: Budget, others: tuple[int, ...], shares: int) -> tuple[Status, Architecture | None]:
+        """The design that needs the least of a budget's quantity among those that keep the other budgets."""
+        quantity = budget.quantity
+        if isinstance(quantity, Separable) and quantity.combine is Combine.SUM:
+            status, design = self._solve(replace(self._within(others), maximize=Negative(quantity)), shares, gap=0)
+            if status is not Status.FEASIBLE:
+                return status, design
+            # An engine's tolerances may leave a gap that asking for less closes.
+        return self._descend(budget, others, shares)
 
     def _descend(self, budget: Budget, others: tuple[int, ...], shares: int) -> tuple[Status, Architecture | None]:
         """The design of least value among those that keep the other budgets, for a quantity that cannot be minimized.
@@ -210,7 +251,11 @@ class _Diagnosing:
         """FEASIBLE where some design keeps these budgets, INFEASIBLE where it is proved that none does, else UNKNOWN."""
         if any(True for _ in self._keeping(subset)):
             return Status.FEASIBLE
+        if any(set(conflict) <= set(subset) for conflict in self.conflicts):
+            return Status.INFEASIBLE
         status, design = self._solve(self._within(subset), shares, _ANY)
+        if status is Status.INFEASIBLE:
+            self.conflicts.append(subset)
         return status if design is None else Status.FEASIBLE
 
     def _keeping(self, subset: tuple[int, ...]) -> Iterator[Architecture]:

@@ -48,6 +48,8 @@ class Price:
     above      breakpoints over it, the nearest first: what more of the budget buys; proved ones leave none out
     floor      proved: no design keeps a budget lower than the last breakpoint of `below` (the present one where there is none)
     explored   `above` holds all breakpoints up to this value; math.inf where no further budget buys anything
+    limited    whether a limit ended a search without its proof: steps may be missing then, or not proved
+    interrupted  whether Ctrl-C did
     """
 
     budget: Budget
@@ -58,6 +60,8 @@ class Price:
     above: tuple[Breakpoint, ...]
     floor: bool
     explored: float
+    limited: bool = False
+    interrupted: bool = False
 
     @property
     def slack(self) -> float:
@@ -144,6 +148,7 @@ class _Pricing:
         self.budget = problem.subject_to[number]
         self.quantity = self.budget.quantity
         self.room = max(run.limits.gap, ROUNDING)
+        self.limited = False
 
     def price(self, optimum: Solution, steps: int, reach: float) -> Price:
         unlimited = self._value(None, optimum.architecture)
@@ -156,13 +161,16 @@ class _Pricing:
             binds = True if optimum.bound is not None and not self._as_good(optimum.bound, unlimited.objective) else None
         above, explored = self._above(present, unlimited, steps, reach)
         best = None if unlimited.architecture is None else unlimited.objective
-        return Price(self.budget, present, binds, best, tuple(below), above, floor, explored)
+        ended = self.limited, self.run.interrupted
+        return Price(self.budget, present, binds, best, tuple(below), above, floor, explored, *ended)
 
     def _value(self, upper: float | None, start: Architecture | None = None) -> _Value:
         """H* at `upper`, None for no budget at all."""
         budgets = list(self.problem.subject_to)
         budgets[self.number : self.number + 1] = [] if upper is None else [Budget(self.quantity, upper)]
-        return _value_of(solve_within(self.run, replace(self.problem, subject_to=tuple(budgets)), self.solver, _SHARES, start))
+        solution = solve_within(self.run, replace(self.problem, subject_to=tuple(budgets)), self.solver, _SHARES, start)
+        self.limited |= solution is None or solution.status not in (Status.OPTIMAL, Status.INFEASIBLE)
+        return _value_of(solution)
 
     def _as_good(self, value: float, other: float) -> bool:
         """Whether `value` is at least `other`, up to the gap."""

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from formulation import DesignProblem, EffectiveEntropy
@@ -22,7 +24,16 @@ from studies.compare_solvers import NEAR, SOLVERS
 from studies.design_check import gap_of, verify
 from studies.design_figures import draw_design
 from studies.design_file import Findings, record_of
-from studies.design_text import alternatives_text, decisions_of, design_text, diagnosis_text, near_text, price_text, proof_text
+from studies.design_text import (
+    alternatives_text,
+    counted,
+    decisions_of,
+    design_text,
+    diagnosis_text,
+    near_text,
+    price_text,
+    proof_text,
+)
 from studies.problems import budget_text, chosen, read_budgets, read_problem, read_space
 from studies.report import output_folder, run_command, save_figure, write_json
 
@@ -64,7 +75,14 @@ def problem_of(options: argparse.Namespace) -> tuple[str, DesignProblem]:
     if options.problem is not None:
         if options.space is not None or options.budget:
             raise ValueError(f"{options.problem} names the whole problem; leave out --space and --budget, or the file")
-        return Path(options.problem).stem, read_problem(Path(options.problem))
+        problem = read_problem(Path(options.problem))
+        if problem.minimize:
+            names = [quantity.name for quantity in problem.minimize]
+            raise ValueError(
+                f"{options.problem} also minimizes {' and '.join(names)}, which has no single best design; give a budget in its "
+                f"place, or run python -m studies.pareto {' '.join(f'--minimize {name}' for name in names)}"
+            )
+        return Path(options.problem).stem, problem
     if not options.budget:
         raise ValueError("there is no budget to design for; name a problem file or give --budget flops=60e9")
     problems = read_budgets(options.budget)
@@ -78,23 +96,41 @@ def investigate(title: str, problem: DesignProblem, options: argparse.Namespace)
     """Solve the problem and answer what a designer asks next; prints each part as soon as it is known."""
     solver = chosen("solver", options.solver, EXACT)
     limits = Limits(seconds=options.seconds, gap=gap_of(solver))
-    print(f"{title}: {', '.join(budget_text(b) for b in problem.subject_to) or 'no budgets'}; {problem.space.size:,} designs\n")
+    size = counted(problem.space.size, "design")
+    print(f"{title}: {', '.join(map(budget_text, problem.subject_to)) or 'no budgets'}; {size}\n", flush=True)
     solution = solve(problem, solver, limits)
+    _note_interruption("the search for a design", solution.interrupted)
     if solution.architecture is None:
-        diagnosis = explain_infeasibility(problem, solver, limits)
-        print(f"{proof_text(problem, solution, solver)}\n\n{diagnosis_text(problem, diagnosis)}")
-        return Findings(problem, solution, diagnosis=diagnosis)
+        diagnosis = explain_infeasibility(problem, solver, limits, proved=solution.status is Status.INFEASIBLE)
+        _note_interruption("the search for the reason", diagnosis.interrupted)
+        if diagnosis.architecture is None:
+            # What either search proved is proved.
+            solution = replace(solution, status=diagnosis.status)
+            print(f"{proof_text(problem, solution, solver)}\n\n{diagnosis_text(problem, diagnosis)}")
+            return Findings(problem, solution, diagnosis=diagnosis)
+        print("No design was found at first; looking for the reason met one, and the search went on from it.\n", flush=True)
+        solution = solve(problem, solver, replace(limits, start=diagnosis.architecture))
+        _note_interruption("the search for a better design", solution.interrupted)
     print(design_text(problem, solution, solver), flush=True)
     prices = price_of_budgets(problem, solver, limits, options.steps, optimum=solution)
     print(price_text(problem, prices), flush=True)
+    _note_interruption("the prices", any(price.interrupted for price in prices))
     others: tuple[Solution, ...] = (solution,)
     if options.alternatives:
         others = alternatives(problem, options.alternatives + 1, options.differ, solver, limits, solution)
-        print(alternatives_text(problem, others, options.differ), flush=True)
+        print(alternatives_text(problem, others, options.differ, options.alternatives), flush=True)
+        _note_interruption("the alternatives", any(other.interrupted for other in others[1:]))
     assert solution.objective is not None
     near = count_near(problem, solution.objective, NEAR, limits)
     print(near_text(near, solution), flush=True)
+    # Nothing else ends a count before its time.
+    _note_interruption("the count", not near.exact and near.seconds < options.seconds)
     return Findings(problem, solution, prices, others, options.differ, near)
+
+
+def _note_interruption(part: str, interrupted: bool) -> None:
+    if interrupted:
+        print(f"Ctrl-C ended {part} early; the command goes on (a second one within a part stops it all).", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,10 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if findings.solution.architecture is not None:
         save_figure(draw_design(problem, findings.solution, findings.prices), folder / "design.png")
         written.append("design.png")
+    else:
+        (folder / "design.png").unlink(missing_ok=True)  # of an earlier run: it would show another problem
     print(f"\nWritten to {folder}: {', '.join(written)}")
     if findings.solution.architecture is not None:
         return 0
-    return 1 if findings.diagnosis is not None and findings.diagnosis.status is Status.INFEASIBLE else 3
+    return 1 if findings.solution.status is Status.INFEASIBLE else 3
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from formulation import Agreement, Architecture, Budget, DesignProblem
-from solvers import DynamicProgramming, Exhaustive, Limits, Solver, Status, count_near, solve
+from solvers import DynamicProgramming, Exhaustive, Limits, Need, Solver, Status, count_near, explain_infeasibility, solve
 from solvers.base import relative_gap
 from studies.design_file import Stored, read_design
-from studies.design_text import decisions_of, proof_text
+from studies.design_text import counted, decisions_of, proof_text
 from studies.problems import brief, budget_text, number_text
 
 _GAP = 1e-6
@@ -30,21 +30,41 @@ def gap_of(solver: Solver) -> float:
 def verify(path: Path, solver: Solver, seconds: float) -> int:
     """Hold a design file against the definitions and prove its claim anew; prints what agrees and returns the exit code.
 
-    Every stored design is evaluated again: objective, use of the budgets, and that it keeps them. The claim of `solution` is
-    proved again, and the count of near designs repeated; prices and alternatives are not proved again, and the text says so.
+    Every stored design is evaluated again: objective, use of the budgets, and that it keeps them. The claim of `solution` and the
+    diagnosis are proved again, and the count of near designs repeated; prices and alternatives are not, and the text says so.
     """
     stored = read_design(path)
+    record = stored.record
     faults = list(_number_faults(stored))
-    designs = sum(1 for _ in _designs(stored.record))
     if not faults:
-        print(f"Stored designs held against the definitions: {designs}; every number agrees, and each design keeps its budgets.")
-        faults = list(_claim_faults(stored, solver, Limits(seconds=seconds, gap=gap_of(solver), start=stored.architecture)))
+        print(_numbers_text(record))
+        limits = Limits(seconds=seconds, gap=gap_of(solver), start=stored.architecture)
+        faults = [*_claim_faults(stored, solver, limits), *_diagnosis_faults(stored, solver, limits)]
+        if record["near"] is not None:
+            faults += _near_faults(stored, limits)
     if faults:
         print("".join(f"Does not hold: {fault}.\n" for fault in faults), end="", file=sys.stderr)
         return 1
-    further = " Steps of the budgets, alternatives and diagnosis were evaluated, not proved again." if designs > 1 else ""
-    print(f"Verified: {path}.{further}")
+    if record["solution"]["status"] == Status.UNKNOWN.value:
+        print(f"Nothing to verify: {path} claims neither a design nor that there is none; design again with more --seconds.")
+        return 1
+    further = [
+        ("the steps of the budgets", record["price"]),
+        ("the alternatives", record["alternatives"]["designs"]),
+        ("the diagnosis", record["diagnosis"] is not None and not _explained(record["diagnosis"])),
+    ]
+    evaluated = " and ".join(name for name, held in further if held)
+    print(f"Verified: {path}." + (f" Evaluated, but not proved again: {evaluated}." if evaluated else ""))
     return 0
+
+
+def _numbers_text(record: dict[str, Any]) -> str:
+    """What has been held against the definitions, once every stored number agrees with them."""
+    changed = [("step", record["price"]), ("way out of the conflict", (record["diagnosis"] or {"needs": []})["needs"])]
+    names = " or ".join(name for name, designs in changed if designs)
+    kept = "each design keeps the budgets" + (f", for a {names} with its own value of the one that changes" if names else "")
+    designs = sum(1 for _ in _designs(record))
+    return f"Stored designs held against the definitions: {designs}" + (f"; every number agrees, and {kept}." if designs else ".")
 
 
 def _designs(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -88,6 +108,7 @@ def _number_faults(stored: Stored) -> Iterator[str]:
             yield from _design_faults(what, point, design, problem, others)
             if not _same(point["upper"], max(budget.quantity(design), 0.0)):
                 yield f"{what} is not what its design needs, {budget.quantity(design)!r} {budget.quantity.unit}"
+        yield from _binding_faults(price, budget)
         for left, right in pairwise(points):
             if not (left["upper"] < right["upper"] and left["objective"] < right["objective"]):
                 yield f"the steps of {budget.quantity.name} do not rise"
@@ -100,8 +121,11 @@ def _number_faults(stored: Stored) -> Iterator[str]:
             if len(design.blocks) == len(before.blocks) == problem.space.blocks:
                 apart = decisions_of(problem) - Agreement(before)(design)
                 if apart < record["alternatives"]["differing"]:
-                    yield f"{what} differs from a design before it in {apart:.0f} decisions only"
+                    yield f"{what} differs from a design before it in {counted(round(apart), 'decision')} only"
         designs.append(design)
+    joint = (record["diagnosis"] or {"joint": None})["joint"]
+    if joint is not None and Architecture.from_dict(joint) not in problem.space:
+        yield "the design that shows what is enough together is not in the space of the problem"
     for number, need in enumerate((record["diagnosis"] or {"needs": []})["needs"]):
         budget = problem.subject_to[number]
         if not _same(need["upper"], budget.upper):
@@ -111,6 +135,17 @@ def _number_faults(stored: Stored) -> Iterator[str]:
             relaxed.append(Budget(budget.quantity, max(need["least"], 0.0)))
             design = Architecture.from_dict(need["architecture"])
             yield from _design_faults(f"the design that needs other {budget.quantity.name}", need, design, problem, relaxed)
+
+
+def _binding_faults(price: dict[str, Any], budget: Budget) -> Iterator[str]:
+    """Whether `binds` goes with the optimum without the budget and with the steps above the present one."""
+    present, unlimited = price["present"]["objective"], price["unlimited"]
+    room = _GAP * abs(present)
+    known = [point["objective"] for point in price["above"]] + ([] if unlimited is None else [unlimited])
+    if price["binds"] is False and max(known, default=present) > present + room:
+        yield f"{budget_text(budget)} is said not to bind, yet {max(known)!r} is stored for more of it, above {present!r}"
+    if price["binds"] is True and (unlimited is None or unlimited <= present):
+        yield f"{budget_text(budget)} is said to bind, yet nothing above {present!r} is stored for the problem without it"
 
 
 def _design_faults(
@@ -154,14 +189,12 @@ def _claim_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[st
     """Prove the stored claim anew; a sentence where it is refuted or cannot be proved in time. Prints what was proved."""
     claim, problem = stored.record["solution"], stored.problem
     late = f"could not be proved in {limits.seconds:g} s; give more --seconds"
+    if claim["status"] == Status.UNKNOWN.value:
+        return
     solution = solve(problem, solver, limits)
     if claim["status"] == Status.INFEASIBLE.value:
-        conflict = (stored.record["diagnosis"] or {"conflict": []})["conflict"]
-        if solution.status is Status.INFEASIBLE and conflict:
-            alone = replace(problem, subject_to=tuple(problem.subject_to[number] for number in sorted(set(conflict))))
-            solution = solve(alone, solver, limits)
         if solution.architecture is not None:
-            yield f"no design should keep the budgets that are said to conflict, but {solution.architecture} does"
+            yield f"no design should keep the budgets, but {solution.architecture} does"
         elif solution.status is not Status.INFEASIBLE:
             yield f"that no design keeps the budgets {late}"
         else:
@@ -177,16 +210,66 @@ def _claim_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[st
             print(f"No design exceeds the stored bound. {proof_text(problem, solution, solver)}")
         else:
             yield f"that no design exceeds {bound!r} {problem.maximize.unit} {late}"
-    if stored.record["near"] is not None:
-        yield from _near_faults(stored, limits)
+
+
+def _diagnosis_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[str]:
+    """Prove anew that the stored conflict is one and none is smaller, and the least values of the budgets."""
+    diagnosis, problem = stored.record["diagnosis"], stored.problem
+    if not _explained(diagnosis):
+        return
+    late = f"could not be proved in {limits.seconds:g} s; give more --seconds"
+    conflict = sorted(set(diagnosis["conflict"]))
+    solution = solve(replace(problem, subject_to=tuple(problem.subject_to[i] for i in conflict)), solver, limits)
+    if solution.architecture is not None:
+        yield f"no design should keep the budgets that are said to conflict, but {solution.architecture} does"
+        return
+    if solution.status is not Status.INFEASIBLE:
+        yield f"the conflict of budgets {late}"
+        return
+    again = explain_infeasibility(problem, solver, limits, proved=True)
+    if diagnosis["smallest"]:
+        if len(again.conflict) < len(diagnosis["conflict"]):
+            yield f"no fewer budgets should conflict, but no design keeps {' and '.join(map(budget_text, again.conflict))}"
+        elif not again.smallest:
+            yield f"that no fewer budgets conflict {late}"
+    faults = [fault for old, new in zip(diagnosis["needs"], again.needs, strict=True) for fault in _need_faults(old, new, late)]
+    yield from faults
+    if not faults:
+        print("The conflict of the budgets and what each would have to be agree.")
+
+
+def _explained(diagnosis: dict[str, Any] | None) -> bool:
+    """Whether a stored diagnosis says why there is no design, which can be proved again."""
+    return diagnosis is not None and diagnosis["status"] == Status.INFEASIBLE.value
+
+
+def _need_faults(stored: dict[str, Any], need: Need, late: str) -> Iterator[str]:
+    """What a stored need claims as proved and a fresh diagnosis refutes or leaves open."""
+    name = budget_text(need.budget)
+    if stored["status"] == Status.INFEASIBLE.value and need.status is not Status.INFEASIBLE:
+        if need.least is None:
+            yield f"that to change {name} alone is not enough {late}"
+        else:
+            yield f"to change {name} alone is said not to be enough, but {number_text(need.least)} is"
+    claims = [("with the other budgets kept", stored["least"] if stored["status"] == Status.OPTIMAL.value else None, need.least)]
+    claims += [("by itself", stored["alone"], need.alone)]
+    for which, claimed, found in claims:
+        if claimed is None:
+            continue
+        proved = need.status is Status.OPTIMAL or which == "by itself"
+        if found is not None and not abs(found - claimed) <= _GAP * abs(claimed) and (proved or found < claimed):
+            yield f"the least value of {name} {which} is said to be {claimed!r}, proved again {found!r}"
+        elif found is None or not proved:
+            yield f"the least value of {name} {which} {late}"
 
 
 def _near_faults(stored: Stored, limits: Limits) -> Iterator[str]:
     near = stored.record["near"]
     again = count_near(stored.problem, stored.record["solution"]["objective"], near["within"], limits)
-    if again.number > near["number"] if not again.exact else again.number != near["number"]:
+    # A count that is not exact is one of at least so many designs.
+    if (near["exact"] and again.number > near["number"]) or (again.exact and again.number < near["number"]):
         yield f"{near['number']:,} designs are said to lie within {100 * near['within']:g} % of it, counted again {again.number:,}"
     elif near["exact"] and not again.exact:
         yield f"the count of near designs could not be repeated in {limits.seconds:g} s; give more --seconds"
     else:
-        print(f"The count of {near['number']:,} near designs agrees.")
+        print(f"The count of {'' if near['exact'] else 'at least '}{counted(near['number'], 'near design')} agrees.")

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from formulation import Architecture, DesignProblem
 from solvers import Solution, Status
 from solvers.price import Price
-from studies.problems import number_text, quantity_text
+from studies.problems import budget_text, number_text, quantity_text
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#e69f00", "#009e73", "#9a9a9a"
 """Of Okabe & Ito's colours, which colour-blind readers can tell apart."""
@@ -37,8 +37,8 @@ def draw_design(problem: DesignProblem, solution: Solution, prices: Sequence[Pri
         network, steps = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     _draw_network(network.subplots(), solution.architecture)
     word = {Status.OPTIMAL: "proved optimal"}.get(solution.status, "not proved optimal")
-    budgets = ", ".join(f"{quantity_text(b.quantity)} ≤ {number_text(b.upper)}" for b in problem.subject_to)
-    title = f"{problem.maximize.name} {solution.objective:,.1f} {problem.maximize.unit}, {word}"
+    budgets = ", ".join(map(budget_text, problem.subject_to))
+    title = f"{problem.maximize.name} {_value_text(solution.objective)} {problem.maximize.unit}, {word}"
     network.suptitle(title + (f"\n{budgets}" if budgets else ""), fontsize=11)
     if binding:
         axes = steps.subplots(1, len(binding), squeeze=False, sharey=True)[0]
@@ -46,6 +46,11 @@ def draw_design(problem: DesignProblem, solution: Solution, prices: Sequence[Pri
             _draw_steps(axis, problem, price)
         axes[0].set_ylabel(f"optimal {problem.maximize.name}, {problem.maximize.unit}")
     return figure
+
+
+def _value_text(value: float) -> str:
+    """23,104.9, 61.3012 M."""
+    return f"{value:,.1f}" if abs(value) < 1e6 else number_text(float(f"{value:.6g}"))
 
 
 def _draw_network(axis: Axes, design: Architecture) -> None:
@@ -132,5 +137,5 @@ def _draw_steps(axis: Axes, problem: DesignProblem, price: Price) -> None:
     axis.set_xlim(uppers[0] - 0.2 * span, right + 0.04 * span)  # room for the words left of the first step
     axis.margins(y=0.14)
     axis.grid(alpha=0.3)
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if abs(value) < 1e6 else number_text(value))
     axis.xaxis.set_major_locator(MaxNLocator(6))

@@ -68,7 +68,7 @@ def record_of(findings: Findings, solver: Solver) -> dict[str, Any]:
         },
         "near": None if findings.near is None else {"within": NEAR, "number": findings.near.number, "exact": findings.near.exact},
         "diagnosis": None if findings.diagnosis is None else _diagnosis_record(problem, findings.diagnosis),
-        "provenance": provenance(0, solver.distributions) | {"solver": repr(solver)},
+        "provenance": provenance(0, ("numpy", "scipy", *solver.distributions)) | {"solver": repr(solver)},
     }
 
 
@@ -126,9 +126,11 @@ def _diagnosis_record(problem: DesignProblem, diagnosis: Diagnosis) -> dict[str,
                 "least": need.least,
                 "objective": need.objective,
                 "architecture": None if need.architecture is None else need.architecture.to_dict(),
+                "alone": need.alone,
             }
             for need in diagnosis.needs
         ],
+        "joint": None if diagnosis.joint is None else diagnosis.joint.to_dict(),
     }
 
 
@@ -185,8 +187,9 @@ _NEED = {
     "least": "a number or null",
     "objective": "a number or null",
     "architecture": "an object or null",
+    "alone": "a number or null",
 }
-_DIAGNOSIS = {"status": _STATUS, "conflict": "a list", "smallest": "true or false", "needs": "a list"}
+_DIAGNOSIS = {"status": _STATUS, "conflict": "a list", "smallest": "true or false", "needs": "a list", "joint": "an object or null"}
 
 
 def read_design(path: Path) -> Stored:
@@ -292,7 +295,11 @@ def _check_diagnosis(record: dict[str, Any], problem: DesignProblem) -> None:
     for number in record["conflict"]:
         if isinstance(number, bool) or not isinstance(number, int) or number not in numbers:
             raise ValueError(f"diagnosis has conflict {shown(record['conflict'])}; expected numbers of budgets, counted from 0")
+    if (record["status"] == Status.INFEASIBLE.value) != bool(record["conflict"]):
+        raise ValueError(f"diagnosis has status {record['status']}, which does not go with its conflict")
     _check_named("diagnosis's needs", record["needs"], _NEED, _quantities(problem) if record["needs"] else ())
+    if record["joint"] is not None:
+        Architecture.from_dict(record["joint"])
     for need in record["needs"]:
         given = [need[key] is not None for key in ("least", "objective", "architecture")]
         if any(given) != all(given):

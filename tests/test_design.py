@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,18 @@ from test_problem_file import PROBLEMS, QUICK, SMALL, damaged, sentence
 
 from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy
 from hardware_models import Flops, Params
-from solvers import Exhaustive, Limits, Status, solve
+from solvers import Count, DynamicProgramming, Exhaustive, Limits, RandomSearch, Run, Status, price_of_budgets, solve
+from solvers.base import Answer
 from studies import design
 from studies.design import main
 from studies.design_file import read_design
+from studies.design_text import alternatives_text, change_text, near_text, price_text
 from studies.problems import problem_to_dict
 
 FEASIBLE = DesignProblem(SMALL, EffectiveEntropy(), (Budget(Flops(), 15e9), Budget(Params(), 44e6)), (Flops(head=True),))
 INFEASIBLE = DesignProblem(SMALL, EffectiveEntropy(), (Budget(Flops(), 4e9), Budget(Params(), 42e6), Budget(Flops(128), 1e12)))
 FREE = DesignProblem(SMALL, Params())
+NOT_ENOUGH = {"status": "infeasible", "least": None, "objective": None, "architecture": None}
 DESIGNED = {"feasible": FEASIBLE, "infeasible": INFEASIBLE, "free": FREE}
 
 
@@ -60,6 +65,7 @@ def test_what_it_writes(made: dict[str, dict[str, Any]]) -> None:
     assert len(record["alternatives"]["designs"]) == 3
     assert record["near"]["exact"]
     assert record["diagnosis"] is None
+    assert {"numpy", "scipy"} <= set(record["provenance"]["versions"])
     assert made["infeasible"]["architecture"] is None
     assert made["infeasible"]["diagnosis"]["conflict"] == [0]
 
@@ -83,8 +89,8 @@ def test_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         "paper: flops ≤ 60 G FLOPs, params ≤ 55 M parameters; 1,451,520 designs",
         "Proved optimal: no design within the budgets exceeds 23,104.92 nat",
         "does not bind",
-        "+129.5 M FLOPs buys +0.74 % effective entropy",
-        "less than 59.5927 G FLOPs costs 0.74 %",
+        "+129.6 M FLOPs buys +0.74 % effective entropy",
+        "less than 59.592671232 G FLOPs costs 0.74 %",
         "more of it buys nothing",
         "54 designs lie within 0.1 % of the optimum.",
         "design.png",
@@ -98,9 +104,136 @@ def test_an_infeasible_problem_is_explained(tmp_path: Path, capsys: pytest.Captu
     assert main(["--budget", "flops=20e9", "--budget", "params=48e6", "--output", str(tmp_path)]) == 1
     text = capsys.readouterr().out
     assert "No design keeps flops ≤ 20 G FLOPs, whatever the other budgets (proved)." in text
-    assert "23.085449216 G (+3.085 G)" in text
-    assert "no value of it helps" in text
+    assert "23.085449216 G (+3.086 G)" in text
+    assert "not part of the conflict" in text
     assert main(["--verify", str(tmp_path / "design.json")]) == 0
+    text = capsys.readouterr().out
+    assert "what each would have to be agree" in text
+    assert "for a way out of the conflict with its own value" in text
+    assert "not proved again" not in text
+
+
+def test_every_budget_that_is_impossible_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "design.png").write_bytes(b"of another problem")
+    assert main(["--budget", "flops=20e9", "--budget", "params=20e6", "--output", str(tmp_path)]) == 1
+    text = capsys.readouterr().out
+    assert "flops ≤ 20 G FLOPs; every design needs at least 23.085449216 G\n" in text
+    assert "params ≤ 20 M parameters; every design needs at least 47.270144 M\n" in text
+    assert "Enough together: flops ≤ 23.085449216 G FLOPs and params ≤ 47.270144 M parameters" in text
+    assert "no design needs less of any" in text
+    assert not (tmp_path / "design.png").exists()
+    assert main(["--verify", str(tmp_path / "design.json")]) == 0
+
+
+@pytest.mark.parametrize("budgets", [("60e9", "55e6"), ("110e9", "60e6")])
+def test_printed_budgets_suffice(budgets: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--budget", f"flops={budgets[0]}", "--budget", f"params={budgets[1]}"]
+    assert main([*given, "--alternatives", "0", "--steps", "2", "--output", str(tmp_path)]) == 0
+    factor = {"G": 1e9, "M": 1e6}
+    steps = re.findall(r"^ *([\d.,]+) ([GM])  +(?:[+−][\d.]+ [GM]|needed now) +([\d.,]+) ", capsys.readouterr().out, re.MULTILINE)
+    prices = json.loads((tmp_path / "design.json").read_text())["price"]
+    names = [price["name"] for price in prices for _ in (*price["below"], price["present"], *price["above"])]
+    problem = read_design(tmp_path / "design.json").problem
+    assert len(steps) == len(names) > 4
+    for name, (number, letter, objective) in zip(names, steps, strict=True):
+        typed = (
+            Budget(b.quantity, float(number) * factor[letter] if b.quantity.name == name else b.upper) for b in problem.subject_to
+        )
+        solution = solve(replace(problem, subject_to=tuple(typed)), DynamicProgramming(), Limits(gap=0))
+        assert f"{solution.objective:,.2f}" == objective
+
+
+@pytest.mark.parametrize("value", [129_472_911.5, 0.1 + 0.2, 1.00004, 7_465_056.0, 0.99999])
+def test_changes_are_rounded_to_the_side_that_suffices(value: float) -> None:
+    factor = {"G": 1e9, "M": 1e6}
+
+    def read(text: str) -> float:
+        number, _, letter = text.replace("−", "-").replace(",", "").partition(" ")
+        return float(number) * factor.get(letter, 1)
+
+    for change in (value, -value):
+        assert change * (1 - 1e-12 if change > 0 else 1 + 1e-12) <= read(change_text(change)) <= change + 1e-3 * value
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Dynamic programming that gives up, proves no more than the whole problem, or is interrupted, as a slow engine may be."""
+
+    blind: int = 0
+    only: int = 0
+    interrupted: bool = False
+    calls: list[int] = field(default_factory=list, compare=False)
+
+    name = "scripted"
+    distributions = ()
+
+    def search(self, problem: DesignProblem, run: Run) -> Answer:
+        self.calls.append(len(problem.subject_to))
+        run.interrupted |= self.interrupted and len(self.calls) == 1
+        if len(self.calls) <= self.blind or (self.only and len(problem.subject_to) != self.only):
+            return Answer(None, message="gave up")
+        return DynamicProgramming().search(problem, Run(run.limits))
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem: DesignProblem, solver: Scripted) -> int:
+    monkeypatch.setitem(design.EXACT, "scripted", solver)
+    file = write(tmp_path / "p.json", problem_to_dict(problem))
+    return main([file, "--solver", "scripted", "--steps", "1", "--alternatives", "1", "--output", str(tmp_path)])
+
+
+def test_what_is_proved_stays_proved(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scripted(monkeypatch, tmp_path, INFEASIBLE, Scripted(only=3)) == 1
+    text = capsys.readouterr().out
+    assert "Proved: no design keeps the budgets" in text
+    assert "together (proved). Whether fewer conflict already is open; give more --seconds." in text
+    diagnosis = json.loads((tmp_path / "design.json").read_text())["diagnosis"]
+    assert (diagnosis["conflict"], diagnosis["smallest"]) == ([0, 1, 2], False)
+    assert main(["--verify", str(tmp_path / "design.json")]) == 0
+
+
+def test_a_proof_by_the_diagnosis_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scripted(monkeypatch, tmp_path, INFEASIBLE, Scripted(blind=1)) == 1
+    assert json.loads((tmp_path / "design.json").read_text())["solution"]["status"] == "infeasible"
+
+
+def test_a_design_met_by_the_diagnosis_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert scripted(monkeypatch, tmp_path, FEASIBLE, Scripted(blind=1)) == 0
+    assert "looking for the reason met one" in capsys.readouterr().out
+    record = json.loads((tmp_path / "design.json").read_text())
+    assert record["solution"]["objective"] == pytest.approx(solve(FEASIBLE, Exhaustive()).objective)
+    assert record["price"]
+    assert record["diagnosis"] is None
+
+
+def test_an_interruption_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scripted(monkeypatch, tmp_path, FEASIBLE, Scripted(interrupted=True)) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("Ctrl-C ended the search for a design early; the command goes on")
+    assert said.count("\n") == 1
+
+
+def test_what_the_limits_left_open_is_said() -> None:
+    optimum = solve(FEASIBLE, DynamicProgramming(), Limits(gap=0))
+    prices = price_of_budgets(FEASIBLE, RandomSearch(samples=20), optimum=optimum)
+    text = price_text(FEASIBLE, prices)
+    assert "The time limit ended the prices" in text
+    assert "whether less suffices is open" in text
+    assert "ended the prices" not in price_text(FEASIBLE, price_of_budgets(FEASIBLE, optimum=optimum))
+    others = (optimum, replace(optimum, status=Status.FEASIBLE))
+    assert "each the best that" not in alternatives_text(FEASIBLE, others, 1, 1)
+    assert "each the best that" in alternatives_text(FEASIBLE, (optimum, optimum), 1, 1)
+    assert "ended before a further one" in alternatives_text(FEASIBLE, (optimum,), 1, 1)
+    assert near_text(Count(1.0, 0, False, 1.0), optimum).startswith("\nAt least 1 design lies within 0.1 % of the optimum;")
+    assert near_text(Count(1.0, 2, True, 1.0), optimum) == "\n2 designs lie within 0.1 % of the optimum."
+
+
+def test_several_objectives_are_sent_to_the_front(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path / "p.json", problem_to_dict(replace(FEASIBLE, minimize=(Params(),))))
+    with pytest.raises(ValueError, match=r"python -m studies\.pareto --minimize params"):
+        main([file, "--output", str(tmp_path)])
+    assert capsys.readouterr().out == ""
 
 
 def test_neither_design_nor_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,8 +242,8 @@ def test_neither_design_nor_proof(tmp_path: Path, capsys: pytest.CaptureFixture[
     text = capsys.readouterr().out
     assert "nothing proved" in text
     assert "give more --seconds" in text
-    assert main(["--verify", str(tmp_path / "design.json")]) == 0
-    assert "nothing to prove" in capsys.readouterr().out
+    assert main(["--verify", str(tmp_path / "design.json")]) == 1
+    assert "Nothing to verify" in capsys.readouterr().out
 
 
 def test_an_engine_designs_and_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +251,9 @@ def test_an_engine_designs_and_verifies(tmp_path: Path, capsys: pytest.CaptureFi
     assert main([file, "--solver", "highs", "--steps", "0", "--alternatives", "1", "--output", str(tmp_path)]) == 0
     for solver in ("dp", "highs", "exhaustive"):
         assert main(["--verify", str(tmp_path / "design.json"), "--solver", solver]) == 0
-        assert "Verified" in capsys.readouterr().out
+        text = capsys.readouterr().out
+        assert "Verified" in text
+        assert text.endswith("Evaluated, but not proved again: the steps of the budgets and the alternatives.\n")
 
 
 @pytest.mark.parametrize(
@@ -206,6 +341,12 @@ def set_in(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         ("infeasible", set_in("problem", "budgets", 0, "upper", to=500e9), "names a budget"),
         ("infeasible", set_in("diagnosis", "conflict", to=[1]), "said to conflict"),
         ("infeasible", set_in("diagnosis", "needs", 0, "least", to=1.0), "breaks flops"),
+        ("feasible", set_in("price", 0, "binds", to=False), "is said not to bind"),
+        ("feasible", set_in("price", 1, "binds", to=True), "is said to bind"),
+        ("infeasible", set_in("diagnosis", "conflict", to=[0, 1]), "no fewer budgets should conflict"),
+        ("infeasible", set_in("diagnosis", "needs", 0, "least", to=lambda v: v * 1.1), "the least value of flops"),
+        ("infeasible", set_in("diagnosis", "needs", 0, "alone", to=lambda v: v * 1.1), "by itself"),
+        ("infeasible", set_in("diagnosis", "needs", 0, to=lambda v: v | NOT_ENOUGH), "is said not to be enough"),
     ],
 )
 def test_what_does_not_hold(
@@ -222,6 +363,12 @@ def test_what_does_not_hold(
     said = capsys.readouterr().err
     assert words in said
     assert all(line.startswith("Does not hold: ") for line in said.splitlines())
+
+
+def test_a_count_that_was_ended_is_a_lower_bound(made: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    record = copy.deepcopy(made["feasible"])
+    record["near"] |= {"number": 0, "exact": False}
+    assert main(["--verify", write(tmp_path / "design.json", record)]) == 0
 
 
 @pytest.mark.parametrize(
@@ -241,6 +388,7 @@ def test_what_does_not_hold(
         ("feasible", lambda record: record.update(extra=1), "unknown keys"),
         ("feasible", lambda record: record.pop("near"), "lacks near"),
         ("infeasible", set_in("diagnosis", "conflict", to=[7]), "counted from 0"),
+        ("infeasible", set_in("diagnosis", "conflict", to=[]), "does not go with its conflict"),
         ("infeasible", set_in("diagnosis", "needs", 0, "least", to=None), "only some of"),
     ],
 )
@@ -319,7 +467,7 @@ def check_command(folder: Path, draw: random.Random) -> None:
             sentence(error)
             return
     assert code in (0, 1, 3)
-    assert main(["--verify", str(folder / "design.json"), "--seconds", "2"]) == 0
+    assert main(["--verify", str(folder / "design.json"), "--seconds", "2"]) == (1 if code == 3 else 0)
 
 
 @settings(max_examples=60, **QUICK)

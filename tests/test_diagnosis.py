@@ -165,6 +165,34 @@ def test_a_heuristic_proves_nothing() -> None:
     assert "not settled" in str(diagnosis)
 
 
+def test_what_is_proved_already_is_a_conflict_whatever_the_limits_leave_open() -> None:
+    problem = DesignProblem(SPACE, Params(), (Budget(Flops(), 1), Budget(Params(), 1e9)))
+    diagnosis = explain_infeasibility(problem, RandomSearch(samples=50), proved=True)
+    assert diagnosis.status is Status.INFEASIBLE
+    assert diagnosis.conflict == problem.subject_to
+    assert not diagnosis.smallest
+    assert explain_infeasibility(problem, proved=True).conflict == problem.subject_to[:1]
+
+
+def test_budgets_that_are_impossible_alone_are_all_named() -> None:
+    tight = tuple(Budget(QUANTITIES[k], float(VALUES[k].min() / 2)) for k in (0, 1, 3))
+    diagnosis = explain_infeasibility(DesignProblem(SPACE, EffectiveEntropy(), (*tight, Budget(QUANTITIES[2], 1e9))))
+    assert [need.alone for need in diagnosis.needs] == [VALUES[0].min(), VALUES[1].min(), VALUES[3].min(), None]
+    assert {need.status for need in diagnosis.needs} == {Status.INFEASIBLE}
+    assert diagnosis.joint in SPACE
+    assert [budget.quantity(diagnosis.joint) for budget in tight[:2]] == [VALUES[0].min(), VALUES[1].min()]
+
+
+def test_what_is_enough_together_need_not_be_least() -> None:
+    least = VALUES[5:7].min(axis=1)
+    assert not (VALUES[5:7] <= least[:, None]).all(axis=0).any()
+    diagnosis = explain_infeasibility(
+        DesignProblem(SPACE, EffectiveEntropy(), tuple(Budget(QUANTITIES[k], float(VALUES[k].min() / 2)) for k in (5, 6)))
+    )
+    assert [need.alone for need in diagnosis.needs] == pytest.approx(least)
+    assert diagnosis.joint in SPACE
+
+
 def test_the_time_limit_leaves_things_open() -> None:
     def slow(design: object) -> float:
         time.sleep(0.002)
@@ -182,7 +210,7 @@ def test_it_speaks_in_sentences() -> None:
     diagnosis = explain_infeasibility(problem)
     assert str(diagnosis) == "no design keeps flops ≤ 1 FLOPs, whatever the other budgets"
     assert "would have to be" in str(diagnosis.needs[0])
-    assert "no value of it helps" in str(diagnosis.needs[1])
+    assert "not enough" in str(diagnosis.needs[1])
 
 
 @pytest.mark.parametrize("number", range(6))

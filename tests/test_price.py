@@ -80,6 +80,7 @@ def test_other_solvers_agree(solver: Solver) -> None:
     gap = 1e-6 if solver == Highs() else 0.0
     prices = price_of_budgets(problem, steps=1), price_of_budgets(problem, solver, Limits(gap=gap), steps=1)
     for ours, theirs in zip(*prices, strict=True):
+        assert not ours.limited
         assert [p.upper for p in theirs.breakpoints] == pytest.approx([p.upper for p in ours.breakpoints])
         assert theirs.binds is ours.binds
 
@@ -111,6 +112,8 @@ def test_a_heuristic_prices_nothing() -> None:
     assert not any(point.proved for point in price.breakpoints)
     assert price.binds is None
     assert not price.floor
+    assert price.limited
+    assert not price.interrupted
 
 
 def test_the_time_limit_shows() -> None:
