@@ -115,6 +115,12 @@ class Front:
         """Whether every point of the true front is proved to be here."""
         return bool(self.boxes) and not self.pending
 
+    def settles(self, costs: Costs) -> bool:
+        """Whether the best design within these costs is proved to be among the points, or that there is none."""
+        return self.complete or any(
+            box.settled and _all_within(box.corner, costs) and _all_within(costs, box.limits) for box in self.boxes
+        )
+
     @property
     def values(self) -> np.ndarray:
         """Array (points, 1 + K): objective, cost_1, …, cost_K."""
@@ -217,7 +223,7 @@ def exact_front(
     left = [Box(e, Status.UNKNOWN) for e in queue.rest() if cover.find(e) is None]
     pending = [replace(box, bound=_least_bound(box, settled)) for box in (*open_boxes, *left)]
     points = non_dominated(box.point for box in (*settled, *pending) if box.point is not None)
-    message = f"{len(settled):,} boxes settled"
+    message = f"{len(settled):,} {'box' if len(settled) == 1 else 'boxes'} settled"
     if pending:
         message = "; ".join(filter(None, (run.why_stopped, f"{message}, {len(pending):,} pending")))
     return Front(problem, points, (*settled, *pending), (), run.seconds, run.evaluations, message, run.interrupted)

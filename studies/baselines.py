@@ -20,6 +20,7 @@ class Baseline:
     in_space      whether the space holds it
     within        whether it keeps the problem's budgets
     best          the best objective of the front at no larger costs; None where the front has no such point
+    settled       whether that is proved; where it is not, the front is incomplete there, and its true best may be larger
     """
 
     name: str
@@ -28,11 +29,17 @@ class Baseline:
     in_space: bool
     within: bool
     best: float | None
+    settled: bool
 
     @property
     def loss(self) -> float | None:
-        """By how much it falls short of the front at its own costs, relative; None where the comparison would not be fair."""
+        """By how much it falls short of the front at its own costs, relative; a lower bound where that is not `settled`.
+
+        None where the comparison would not be fair, or where the front knows nothing as good yet.
+        """
         if not (self.in_space and self.within and self.best):
+            return None
+        if not self.settled and self.best < self.point.objective:
             return None
         return (self.best - self.point.objective) / self.best
 
@@ -47,7 +54,8 @@ def baselines_of(front: Front) -> list[Baseline]:
         point = Point(design, problem.maximize(design), tuple(cost(design) for cost in problem.minimize))
         within = all(budget.quantity(design) <= budget.limit for budget in problem.subject_to)
         cheaper = (own.objective for own in front.points if all(np.array(own.costs) <= point.costs))
-        baselines.append(Baseline(name, family, point, design in problem.space, within, max(cheaper, default=None)))
+        best = max(cheaper, default=None)
+        baselines.append(Baseline(name, family, point, design in problem.space, within, best, front.settles(point.costs)))
     return baselines
 
 

@@ -11,7 +11,7 @@ from solvers import Count, Diagnosis, Need, Price, Solution, Solver, Status
 from solvers.base import broken_budgets
 from studies.compare_solvers import NEAR
 from studies.problems import budget_text, number_text, quantity_text
-from studies.report import text_table
+from studies.report import counted, text_table
 
 _DESIGN = "design: width/ffn x depth"
 """Heads the column of designs."""
@@ -20,11 +20,6 @@ _DESIGN = "design: width/ffn x depth"
 def decisions_of(problem: DesignProblem) -> int:
     """Number of decisions in a design: width, FFN width and depth of each block."""
     return 3 * problem.space.blocks
-
-
-def counted(number: int, noun: str) -> str:
-    """1 design, 1,200 designs."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def short(value: float, digits: int = 4, rounding: str = ROUND_HALF_EVEN) -> str:

@@ -2,9 +2,10 @@
 
     python -m studies.pareto --minimize flops --minimize params --budget flops=160e9
     python -m studies.pareto --space fine --minimize params --budget flops=60e9 --seeds 1 --seconds 10 --exact-seconds 120
+    python -m studies.pareto problem.json
 
 Writes rows.jsonl (each settled box and each NSGA-II run, none of them computed twice), front.json and front.png, which
-`studies.pareto_figures` draws.
+`studies.pareto_figures` draws. The exact front is printed and written before NSGA-II runs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +36,11 @@ from solvers import (
     nsga2_front,
     reference_costs,
 )
+from solvers.pareto import check_objectives
 from studies.baselines import Baseline, baselines_of
 from studies.pareto_figures import draw_front
-from studies.problems import number_text, problem_to_dict, read_budgets, read_quantity, read_space
-from studies.report import output_folder, provenance, run_command, save_figure, text_table, write_json
+from studies.problems import number_text, problem_to_dict, quantity_text, read_budgets, read_problem, read_quantity, read_space
+from studies.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from studies.rows import Row, RowFile
 
 SOLVER = DynamicProgramming()
@@ -51,9 +54,21 @@ _PACKAGES = ("numpy", "scipy", "pymoo", "moocore")
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; see --help."""
-    parser = argparse.ArgumentParser(prog="python -m studies.pareto", description=__doc__.split("\n")[0])
-    parser.add_argument("--space", default="paper", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
-    parser.add_argument("--maximize", default="entropy", metavar="NAME", help="quantity to maximize (default entropy)")
+    parser = argparse.ArgumentParser(
+        prog="python -m studies.pareto",
+        description=__doc__.split("\n")[0],
+        epilog="Exit code: 0 the front is complete; 1 proved that no design keeps the budgets, or the certificate does not hold; "
+        "2 a mistake in the command or a file that cannot be read; 3 the front is incomplete, and the same command goes on; "
+        "130 Ctrl-C, and what is proved is kept.",
+    )
+    parser.add_argument(
+        "problem",
+        nargs="?",
+        metavar="FILE",
+        help='a problem file (JSON) in place of space, quantities and budgets; its "minimize" names the costs',
+    )
+    parser.add_argument("--space", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
+    parser.add_argument("--maximize", metavar="NAME", help="quantity to maximize (default entropy)")
     parser.add_argument("--minimize", action="append", metavar="NAME", help="quantity to minimize, such as flops; may be repeated")
     parser.add_argument("--budget", action="append", default=[], metavar="NAME=VALUE", help="flops=160e9; one for each quantity")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of NSGA-II (default 3)")
@@ -69,8 +84,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def problem_of(options: argparse.Namespace) -> DesignProblem:
-    """The problem that the command line asks for; ValueError for numbers out of range and names that are unknown or repeated."""
+def check_numbers(options: argparse.Namespace) -> None:
+    """ValueError for a number out of range."""
     for flag, least in (("seeds", 0), ("population", 2), ("evaluations", 1)):
         value = getattr(options, flag)
         if value is not None and value < least:
@@ -79,18 +94,42 @@ def problem_of(options: argparse.Namespace) -> DesignProblem:
         value = getattr(options, flag)
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"--{flag.replace('_', '-')} is {value}; expected a positive number")
-    names = options.minimize or []
+
+
+def problem_of(options: argparse.Namespace) -> tuple[str, DesignProblem]:
+    """The problem that the command line names, with a title; ValueError for names that are unknown or repeated."""
+    problem = _problem_in_flags(options) if options.problem is None else _problem_in_file(options)
+    budgets = (f"{quantity_text(budget.quantity)} ≤ {number_text(budget.upper)}" for budget in problem.subject_to)
+    return ", ".join((Path(options.problem or options.space or "paper").stem, *budgets)), problem
+
+
+def _problem_in_file(options: argparse.Namespace) -> DesignProblem:
+    if options.space is not None or options.maximize is not None or options.minimize or options.budget:
+        raise ValueError(
+            f"{options.problem} names the whole problem; leave out --space, --maximize, --minimize and --budget, or the file"
+        )
+    problem = read_problem(Path(options.problem))
+    if not problem.minimize:
+        raise ValueError(
+            f'the problem file {options.problem} minimizes nothing; name the costs in it, such as "minimize": ["flops"]'
+        )
+    check_objectives(problem)
+    return problem
+
+
+def _problem_in_flags(options: argparse.Namespace) -> DesignProblem:
+    maximize, names = options.maximize or "entropy", options.minimize or []
     if not names:
         raise ValueError("--minimize is missing; name what to minimize, such as --minimize flops")
-    quantities = [read_quantity(name) for name in (options.maximize, *names)]
-    if options.maximize in names:
-        raise ValueError(f"{options.maximize} is both maximized and minimized; expected different quantities")
+    quantities = [read_quantity(name) for name in (maximize, *names)]
+    if maximize in names:
+        raise ValueError(f"{maximize} is both maximized and minimized; expected different quantities")
     if len(set(names)) < len(names):
         raise ValueError(f"--minimize names {', '.join(names)}; expected each quantity once")
     problems = read_budgets(options.budget)
     if len(problems) > 1:
         raise ValueError(f"--budget gives one quantity several values ({', '.join(options.budget)}); expected one for each")
-    return DesignProblem(read_space(options.space), quantities[0], problems[0], minimize=tuple(quantities[1:]))
+    return DesignProblem(read_space(options.space or "paper"), quantities[0], problems[0], minimize=tuple(quantities[1:]))
 
 
 def _key(*parts: Any) -> str:
@@ -145,19 +184,29 @@ def _box(row: Row) -> Box:
 
 def run_nsga2(problem: DesignProblem, options: argparse.Namespace, file: RowFile) -> list[Row]:
     """One row per seed. Raises KeyboardInterrupt when the user stops a run: that one is not kept, the ones before are."""
-    rows = []
-    for seed in tqdm(range(options.seeds), unit="run", desc="NSGA-II", file=sys.stderr, dynamic_ncols=True):
-        key = _key("nsga2", problem, options.population, options.seconds, options.evaluations, seed)
-        kept = _kept(file, key, {"seed", "seconds", "evaluations", "trace", "points"})
-        if not kept:
+    about = f"NSGA-II, each at most {options.seconds:g} s"
+    for seed in tqdm(range(options.seeds), unit="run", desc=about, file=sys.stderr, dynamic_ncols=True):
+        if not _kept_nsga2(problem, options, file, seed):
             limits = Limits(seconds=options.seconds, evaluations=options.evaluations, seed=seed)
             front = nsga2_front(problem, limits, options.population)
             if front.interrupted:
                 raise KeyboardInterrupt
-            file.append(_nsga2_row(key, seed, options, front))
-            kept = file.rows[-1:]
-        rows.append(kept[0])
-    return rows
+            file.append(_nsga2_row(_nsga2_key(problem, options, seed), seed, options, front))
+    return known_nsga2(problem, options, file)
+
+
+def known_nsga2(problem: DesignProblem, options: argparse.Namespace, file: RowFile) -> list[Row]:
+    """The rows of those runs that the file holds, by seed."""
+    return [row for seed in range(options.seeds) for row in _kept_nsga2(problem, options, file, seed)]
+
+
+def _kept_nsga2(problem: DesignProblem, options: argparse.Namespace, file: RowFile, seed: int) -> list[Row]:
+    """The row of that seed; empty where there is none."""
+    return _kept(file, _nsga2_key(problem, options, seed), {"seed", "seconds", "evaluations", "trace", "points"})[:1]
+
+
+def _nsga2_key(problem: DesignProblem, options: argparse.Namespace, seed: int) -> str:
+    return _key("nsga2", problem, options.population, options.seconds, options.evaluations, seed)
 
 
 def _nsga2_row(key: str, seed: int, options: argparse.Namespace, front: Front) -> Row:
@@ -181,14 +230,20 @@ def _point_record(point: Point) -> dict[str, Any]:
     return {"objective": point.objective, "costs": list(point.costs), "design": point.architecture.to_dict()}
 
 
-def ratios_of(rows: Sequence[Row], seconds: float, exact: float, reference: tuple[float, ...]) -> list[dict[float, float]]:
-    """Per NSGA-II run the hypervolume of what it had found after each checkpoint and at its end, as a share of the exact one."""
+def ratios_of(rows: Sequence[Row], seconds: float, front: Front, reference: tuple[float, ...]) -> list[dict[float, float]]:
+    """Per NSGA-II run the hypervolume of what it had found after each checkpoint and at its end, as a share of the exact one.
+
+    Empty for a front that is not complete: a share of what is known of it would say nothing about the run.
+    """
+    exact = hypervolume(front.values, reference)
+    if not front.complete or exact <= 0:
+        return [{} for _ in rows]
     times = sorted({*(time for time in CHECKPOINTS if time < seconds), seconds})
     ratios = []
     for row in rows:
         trace = np.array(row["trace"]).reshape(-1, 3 + len(reference))
         volumes = {time: hypervolume(trace[trace[:, 0] <= time, 2:], reference) for time in times}
-        ratios.append({time: volume / exact for time, volume in volumes.items()} if exact > 0 else {})
+        ratios.append({time: volume / exact for time, volume in volumes.items()})
     return ratios
 
 
@@ -199,7 +254,7 @@ def _short(value: float) -> str:
 def front_table(front: Front) -> str:
     """The points by increasing costs, thinned evenly where there are many."""
     numbers = np.unique(np.linspace(0, len(front.points) - 1, min(_SHOWN, len(front.points))).round().astype(int))
-    header = [front.problem.maximize.name, *(cost.name for cost in front.problem.minimize), "design: width/ffn x depth"]
+    header = [front.problem.maximize.name, *map(quantity_text, front.problem.minimize), "design: width/ffn x depth"]
     lines = []
     for number in numbers:
         point = front.points[number]
@@ -210,23 +265,32 @@ def front_table(front: Front) -> str:
 
 def published_table(baselines: Sequence[Baseline], front: Front) -> str:
     """The published designs against the front."""
-    header = ["published design", front.problem.maximize.name, *(cost.name for cost in front.problem.minimize), "front", "loss"]
+    header = ["published design", front.problem.maximize.name, *map(quantity_text, front.problem.minimize), "front", "loss"]
     lines = [
-        [
-            one.name,
-            f"{one.point.objective:,.1f}",
-            *map(_short, one.point.costs),
-            "-" if one.best is None else f"{one.best:,.1f}",
-            f"{100 * one.loss:.2f} %" if one.loss is not None else "over budget" if one.in_space else "outside the space",
-        ]
+        [one.name, f"{one.point.objective:,.1f}", *map(_short, one.point.costs), *_comparison(one)]
         for one in baselines
         if one.family == "published"
     ]
-    return text_table(header, lines, {0})
+    table = text_table(header, lines, {0})
+    if any("≥" in line[-1] or line[-1] == "not settled" for line in lines):
+        table += "\n(the front is not complete at these costs yet: ≥ marks lower bounds of the loss)"
+    return table
+
+
+def _comparison(one: Baseline) -> tuple[str, str]:
+    """The front's best at a baseline's costs, and the loss or why there is none."""
+    if not one.within:
+        return "", "over budget"
+    best = "-" if one.best is None else f"{one.best:,.1f}"
+    if not one.in_space:
+        return best, "outside the space"
+    if one.loss is None:
+        return best, "-" if one.settled else "not settled"
+    return best, f"{'' if one.settled else '≥ '}{100 * one.loss:.2f} %"
 
 
 def ratio_table(rows: Sequence[Row], ratios: Sequence[dict[float, float]]) -> str:
-    """Hypervolume of NSGA-II as a share of the exact front's, per seed and second spent."""
+    """Hypervolume of NSGA-II as a share of the exact front's, per seed and second; without shares where there are none."""
     times = list(ratios[0])
     lines = [
         [str(row["seed"]), *(f"{100 * own[time]:.3f} %" for time in times), f"{row['evaluations']:,}", f"{len(row['points']):,}"]
@@ -239,20 +303,20 @@ def certificate_text(front: Front, faults: Sequence[str]) -> str:
     """What is proved, in a sentence or two."""
     infeasible = sum(box.status is Status.INFEASIBLE for box in front.boxes)
     settled = len(front.boxes) - len(front.pending)
+    kinds = f"{counted(settled - infeasible, 'optimum', 'optima')}, {infeasible:,} without any design"
     text = (
-        f"Certificate: {settled:,} boxes settled with proof by {SOLVER.name} ({settled - infeasible:,} optima, {infeasible:,} "
-        f"without any design) in {_solve_seconds(front):.1f} s"
+        f"Certificate: {counted(settled, 'box', 'boxes')} settled with proof by {SOLVER.name} ({kinds}) "
+        f"in {_solve_seconds(front):.1f} s"
     )
     if faults:
         return f"{text}; BUT IT DOES NOT HOLD: {'; '.join(faults[:3])}{' and more' if len(faults) > 3 else ''}."
+    points = counted(len(front.points), "point", "points")
     if front.complete:
-        return f"{text}; they cover all cost limits, so the front of {len(front.points):,} points is complete."
+        return f"{text}; they cover all cost limits, so the front of {points} is complete."
     bounds = [box.bound for box in front.pending if box.bound is not None]
     most = f", in which no design exceeds {max(bounds):,.1f}" if len(bounds) == len(front.pending) else ""
-    return (
-        f"{text}; {len(front.pending):,} boxes are pending{most}: the front of {len(front.points):,} points is NOT complete, "
-        "and the same command goes on."
-    )
+    pending = counted(len(front.pending), "box is", "boxes are")
+    return f"{text}; {pending} pending{most}: the front of {points} is NOT complete, and the same command goes on."
 
 
 def _solve_seconds(front: Front) -> float:
@@ -268,10 +332,12 @@ def summary_of(
     baselines: Sequence[Baseline],
 ) -> dict[str, Any]:
     """What front.json holds."""
-    names = [cost.name for cost in front.problem.minimize]
     return {
         "problem": problem_to_dict(front.problem),
-        "objectives": {"maximize": front.problem.maximize.name, "minimize": names},
+        "objectives": {
+            "maximize": front.problem.maximize.name,
+            "minimize": [quantity_text(cost) for cost in front.problem.minimize],
+        },
         "reference": {"objective": 0, "costs": list(reference), "rule": "each cost's budget, else its largest value on the space"},
         "hypervolume": hypervolume(front.values, reference),
         "certificate": {
@@ -303,6 +369,7 @@ def summary_of(
                 "within_budgets": one.within,
                 "front_objective": one.best,
                 "loss": one.loss,
+                "settled": one.settled,
             }
             for one in baselines
         ],
@@ -310,39 +377,81 @@ def summary_of(
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the study; returns the exit code: 1 where the certificate does not hold."""
-    options = parse_arguments(arguments)
-    problem = problem_of(options)
-    folder = output_folder(options.output)
+def write_results(
+    folder: Path,
+    title: str,
+    front: Front,
+    faults: Sequence[str],
+    reference: tuple[float, ...],
+    rows: Sequence[Row],
+    ratios: Sequence[dict[float, float]],
+    baselines: Sequence[Baseline],
+) -> None:
+    """Write front.json and, where there is a point to draw, front.png; says so."""
+    write_json(folder / "front.json", summary_of(front, faults, reference, rows, ratios, baselines))
+    written = ["rows.jsonl", "front.json"]
+    if front.points:
+        save_figure(draw_front(front, title, rows, baselines, reference), folder / "front.png")
+        written.append("front.png")
+    print(f"\nWritten to {folder}: {', '.join(written)}", flush=True)
+
+
+def study(title: str, problem: DesignProblem, options: argparse.Namespace, folder: Path) -> int:
+    """Prove the front, show and write it, then run NSGA-II; returns the exit code. KeyboardInterrupt where the user stops it."""
     file = RowFile(folder / "rows.jsonl")
     reference = reference_costs(problem)
-    try:
-        front = prove_front(problem, options.exact_seconds, file)
-        if front.interrupted:
-            raise KeyboardInterrupt
+    front = prove_front(problem, options.exact_seconds, file)
+    if front.interrupted:
+        raise KeyboardInterrupt
+    faults = check_certificate(front)
+    baselines = baselines_of(front)
+    print(f"\n{title}: {problem.maximize.name} against {' and '.join(map(quantity_text, problem.minimize))}")
+    if front.complete and not front.points and not faults:
+        print(f"\nProved: no design keeps the budgets; {_design_command(options)} says which conflict.")
+        write_results(folder, title, front, faults, reference, (), (), baselines)
+        return 1
+    if front.points:
+        print(f"\n{front_table(front)}\n\n{published_table(baselines, front)}")
+    print(f"\n{certificate_text(front, faults)}", flush=True)
+    rows = known_nsga2(problem, options, file)
+    if len(rows) < options.seeds:
+        write_results(folder, title, front, faults, reference, rows, ratios_of(rows, options.seconds, front, reference), baselines)
         rows = run_nsga2(problem, options, file)
+    ratios = ratios_of(rows, options.seconds, front, reference)
+    if rows:
+        print(f"\n{ratio_table(rows, ratios)}\n({_ratio_note(front, reference)})")
+    write_results(folder, title, front, faults, reference, rows, ratios, baselines)
+    return 1 if faults else 0 if front.complete else 3
+
+
+def _design_command(options: argparse.Namespace) -> str:
+    """The command that explains why no design keeps the budgets; it takes no problem of several objectives."""
+    command = ["python", "-m", "studies.design"]
+    if options.problem is not None:
+        return f'`{shlex.join([*command, options.problem])}`, once "minimize" is taken out of the file,'
+    space = [] if options.space is None else ["--space", options.space]
+    return f"`{shlex.join([*command, *space, *(part for budget in options.budget for part in ('--budget', budget))])}`"
+
+
+def _ratio_note(front: Front, reference: tuple[float, ...]) -> str:
+    if not front.complete:
+        return "hypervolumes as shares of the exact front's follow when the front is complete"
+    problem = front.problem
+    at = ", ".join(f"{quantity_text(cost)} {number_text(most)}" for cost, most in zip(problem.minimize, reference, strict=True))
+    return f"hypervolume as a share of the exact front's; reference point: {problem.maximize.name} 0, {at}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the study; returns the exit code, see --help."""
+    options = parse_arguments(arguments)
+    check_numbers(options)
+    title, problem = problem_of(options)
+    folder = output_folder(options.output)
+    try:
+        return study(title, problem, options, folder)
     except KeyboardInterrupt:
         print(f"\ninterrupted; what is proved is kept in {folder / 'rows.jsonl'}, and the same command goes on", file=sys.stderr)
         return 130
-    faults = check_certificate(front)
-    exact = hypervolume(front.values, reference)
-    ratios = ratios_of(rows, options.seconds, exact, reference)
-    baselines = baselines_of(front)
-    title = ", ".join((Path(options.space).stem, *(f"{b.quantity.name} ≤ {number_text(b.upper)}" for b in problem.subject_to)))
-    print(f"\n{title}: {problem.maximize.name} against {' and '.join(cost.name for cost in problem.minimize)}")
-    if front.points:
-        print(f"\n{front_table(front)}\n\n{published_table(baselines, front)}")
-    if rows and exact > 0:
-        print(f"\n{ratio_table(rows, ratios)}")
-        at = ", ".join(f"{c.name} {number_text(r)}" for c, r in zip(problem.minimize, reference, strict=True))
-        which = "exact front's" if front.complete else "front's known so far"
-        print(f"(hypervolume as a share of the {which}; reference point: {problem.maximize.name} 0, {at})")
-    print(f"\n{certificate_text(front, faults)}")
-    write_json(folder / "front.json", summary_of(front, faults, reference, rows, ratios, baselines))
-    save_figure(draw_front(front, title, rows, baselines, reference), folder / "front.png")
-    print(f"\nWritten to {folder}: rows.jsonl, front.json, front.png")
-    return 1 if faults else 0
 
 
 if __name__ == "__main__":

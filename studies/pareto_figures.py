@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from matplotlib.ticker import EngFormatter
 from formulation import Quantity
 from solvers.pareto import Front, hypervolume, values_of
 from studies.baselines import Baseline
+from studies.problems import quantity_text
+from studies.report import counted
 from studies.rows import Row
 
 _FLOOR = 1e-3
@@ -21,53 +24,80 @@ _FLOOR = 1e-3
 _EXACT, _NSGA2, _PUBLISHED, _UNIFORM = "#0072b2", "#d55e00", "#000000", "#7f7f7f"
 """Of Okabe & Ito's colours, which colour-blind readers can tell apart."""
 
+_MARGIN = 0.06
+"""Room around the front, as a share of its range."""
+
 
 def draw_front(
     front: Front, title: str, rows: Sequence[Row], baselines: Sequence[Baseline], reference: tuple[float, ...]
 ) -> Figure:
-    """Left the objective against the first cost, coloured by the second where there is one; right the hypervolume over time."""
-    figure = Figure(figsize=(12.5, 5.6), layout="constrained")
-    plane, progress = figure.subplots(1, 2, width_ratios=(2, 1))
-    figure.suptitle(title, fontsize=11)
+    """Left the objective against the first cost, coloured by the second where there is one; right the hypervolume over time.
+
+    The right one only for a complete front: before, nothing is known of which the hypervolumes could be shares. The front must
+    have a point.
+    """
+    if front.complete:
+        figure = Figure(figsize=(12.5, 6.2), layout="constrained")
+        plane, progress = figure.subplots(1, 2, width_ratios=(2, 1))
+        _draw_progress(progress, front, rows, reference)
+    else:
+        figure = Figure(figsize=(9, 6.2), layout="constrained")
+        plane = figure.subplots()
+        title = f"{title}: incomplete front, {counted(len(front.pending), 'box', 'boxes')} pending"
+    figure.suptitle(textwrap.fill(title, round(11 * figure.get_figwidth())), fontsize=11)
     _draw_plane(figure, plane, front, rows, baselines)
-    _draw_progress(progress, front, rows, reference)
     return figure
 
 
 def _label(quantity: Quantity) -> str:
-    return f"{quantity.name} ({quantity.unit})"
+    return f"{quantity_text(quantity)}, {quantity.unit}"
 
 
 def _draw_plane(figure: Figure, axis: Axes, front: Front, rows: Sequence[Row], baselines: Sequence[Baseline]) -> None:
     problem, values = front.problem, front.values
     kind = "exact front" if front.complete else "front known so far"
-    label = f"{kind}, {len(values):,} points"
-    if len(problem.minimize) == 1:
-        axis.step(values[:, 1], values[:, 0], where="post", color=_EXACT, lw=1.2)
-        axis.plot(values[:, 1], values[:, 0], "o", ms=5, color=_EXACT, label=label)
-    elif len(values):
-        points = axis.scatter(values[:, 1], values[:, 0], c=values[:, 2], s=22, cmap="viridis", label=label)
+    label = f"{kind}, {counted(len(values), 'point', 'points')}"
+    several = len(problem.minimize) > 1
+    if several:
+        points = axis.scatter(values[:, 1], values[:, 0], c=values[:, 2], s=22, cmap="viridis", label=label, zorder=2)
         figure.colorbar(points, ax=axis, label=_label(problem.minimize[1]), format=EngFormatter(), pad=0.01)
-    for number, row in enumerate(rows):
-        found = np.array([[point["objective"], point["costs"][0]] for point in row["points"]]).reshape(-1, 2)
+    else:
+        axis.plot(values[:, 1], values[:, 0], "o", ms=5, color=_EXACT, label=label)
+        if front.complete:
+            axis.step(values[:, 1], values[:, 0], where="post", color=_EXACT, lw=1.2)
+    found = np.array([[point["objective"], point["costs"][0]] for row in rows for point in row["points"]]).reshape(-1, 2)
+    if rows:
         name = f"NSGA-II, {len(rows)} runs" if len(rows) > 1 else "NSGA-II"
-        axis.plot(found[:, 1], found[:, 0], ".", ms=2.5, color=_NSGA2, label=None if number else name)
+        # Beneath points whose colours mean something, above those that all look alike.
+        name += " (drawn behind the front)" if several else ""
+        axis.plot(found[:, 1], found[:, 0], ".", ms=2.5, color=_NSGA2, label=name, zorder=1 if several else 3)
+    # Baselines outside the budgets, and uniform ones within them, may cost many times what the front does: they set no limits.
+    allowed = [one.point for one in baselines if one.family == "published" and one.in_space and one.within]
+    near = np.vstack((values[:, :2], found, values_of(allowed).reshape(-1, values.shape[1])[:, :2]))
+    axis.set_ylim(_limits(near[:, 0]))
+    axis.set_xlim(_limits(near[:, 1]))
     _draw_baselines(axis, baselines)
-    # Uniform designs may cost many times what the front does: those far off are left outside the picture.
-    near = [*values[:, :2].tolist(), *((one.point.objective, one.point.costs[0]) for one in baselines if one.family == "published")]
-    (bottom, left), (top, right) = np.min(near, axis=0), np.max(near, axis=0)
-    axis.set_xlim(left - 0.06 * (right - left), right + 0.06 * (right - left))
-    axis.set_ylim(bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom))
     axis.xaxis.set_major_formatter(EngFormatter())
     axis.yaxis.set_major_formatter(EngFormatter())
     axis.set_xlabel(_label(problem.minimize[0]))
     axis.set_ylabel(_label(problem.maximize))
     axis.grid(alpha=0.3)
-    axis.legend(loc="lower right", frameon=True, fontsize=8)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False, fontsize=8)
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """The range of the values with some room."""
+    low, high = float(values.min()), float(values.max())
+    room = _MARGIN * ((high - low) or abs(high) or 1.0)
+    return low - room, high + room
 
 
 def _draw_baselines(axis: Axes, baselines: Sequence[Baseline]) -> None:
-    """Filled where the design is one of the problem's, hollow where the space does not hold it or a budget forbids it."""
+    """Filled where the design is one of the problem's, hollow where the space does not hold it or a budget forbids it.
+
+    Those outside the limits of the axes are counted in the legend.
+    """
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     kinds = (("uniform", "s", _UNIFORM, 5, "all blocks alike"), ("published", "*", _PUBLISHED, 12, "published"))
     for family, marker, colour, size, name in kinds:
         for allowed in (True, False):
@@ -75,9 +105,20 @@ def _draw_baselines(axis: Axes, baselines: Sequence[Baseline]) -> None:
             if not own:
                 continue
             values = values_of(one.point for one in own)
+            shown = (left <= values[:, 1]) & (values[:, 1] <= right) & (bottom <= values[:, 0]) & (values[:, 0] <= top)
             label = name if allowed else f"{name}, outside the space or budgets"
-            face = colour if allowed else "none"
-            axis.plot(values[:, 1], values[:, 0], marker, ms=size, mfc=face, mec=colour, mew=0.9, ls="none", label=label)
+            if not shown.all():
+                label += f" ({len(own) - shown.sum():,} beyond the axes)"
+            style: dict[str, Any] = {
+                "ms": size,
+                "mfc": colour if allowed else "none",
+                "mec": colour,
+                "mew": 0.9,
+                "ls": "none",
+                "zorder": 4,
+            }
+            # Markers at the edges are drawn whole. Without any point there is nothing to clip, and the layout would go wrong.
+            axis.plot(values[shown, 1], values[shown, 0], marker, label=label, clip_on=not shown.any(), **style)
 
 
 def _draw_progress(axis: Axes, front: Front, rows: Sequence[Row], reference: tuple[float, ...]) -> None:
@@ -98,7 +139,7 @@ def _draw_progress(axis: Axes, front: Front, rows: Sequence[Row], reference: tup
     axis.set_yscale("log")
     axis.set_ylim(_FLOOR / 1.5, 150)
     axis.set_xlabel("seconds")
-    axis.set_ylabel(f"hypervolume below the front's, % ({_FLOOR:g} stands for anything less)")
+    axis.set_ylabel(f"hypervolume below the front's, %\n({_FLOOR:g} stands for anything less)")
     axis.grid(alpha=0.3)
 
 

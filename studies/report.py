@@ -79,6 +79,11 @@ def peak_memory_bytes() -> int | None:
     return None if line is None else 1024 * int(line.split()[1])
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """1 design, 1,200 designs; `many` where an s is not enough."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], left: set[int]) -> str:
     """A table for people: columns as wide as their widest cell, aligned right but for the columns numbered in `left`."""
     widths = [max(len(line[i]) for line in (header, *lines)) for i in range(len(header))]

@@ -219,6 +219,22 @@ def test_control_c_leaves_boxes_pending_with_bounds_that_hold() -> None:
         assert all(box.bound is not None and point.objective <= box.bound for box in within)
 
 
+def test_what_boxes_settle_no_later_box_changes() -> None:
+    problem = DesignProblem(SMALL, EffectiveEntropy(), minimize=ALL_COSTS)
+    whole = exact_front(problem)
+    part = replace(whole, boxes=(*whole.boxes[: len(whole.boxes) // 3], Box((np.inf,) * 2, Status.UNKNOWN)))
+    part = replace(part, points=non_dominated(box.point for box in part.boxes if box.point is not None))
+
+    def best(front: Front, costs: tuple[float, ...]) -> float:
+        return max((own.objective for own in front.points if np.all(np.array(own.costs) <= costs)), default=-np.inf)
+
+    asked = [point_of(problem, design).costs for design in SMALL]
+    assert all(whole.settles(costs) for costs in asked)
+    settled = [costs for costs in asked if part.settles(costs)]
+    assert 0 < len(settled) < len(asked)
+    assert all(best(part, costs) == best(whole, costs) for costs in settled)
+
+
 def test_a_solver_without_proof_leaves_everything_pending() -> None:
     problem = DesignProblem(SMALL, EffectiveEntropy(), minimize=(Params(),))
     front = exact_front(problem, RandomSearch(samples=50))
