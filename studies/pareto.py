@@ -387,12 +387,14 @@ def write_results(
     ratios: Sequence[dict[float, float]],
     baselines: Sequence[Baseline],
 ) -> None:
-    """Write front.json and, where there is a point to draw, front.png; says so."""
+    """Write front.json and, where there is a point to draw, front.png, else remove the one of an earlier run; says so."""
     write_json(folder / "front.json", summary_of(front, faults, reference, rows, ratios, baselines))
     written = ["rows.jsonl", "front.json"]
     if front.points:
         save_figure(draw_front(front, title, rows, baselines, reference), folder / "front.png")
         written.append("front.png")
+    else:
+        (folder / "front.png").unlink(missing_ok=True)
     print(f"\nWritten to {folder}: {', '.join(written)}", flush=True)
 
 

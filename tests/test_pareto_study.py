@@ -228,6 +228,8 @@ def test_a_figure_shows_the_front_whatever_the_baselines_cost() -> None:
 
 def test_a_problem_without_a_design_is_no_front(space: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--space", space, "--minimize", "params", "--budget", "flops=1e9", "--seeds", "1", "--evaluations", "40"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "front.png").write_text("of another problem")
     assert main([*flags, "--output", str(tmp_path / "out")]) == 1
     text = capsys.readouterr().out
     assert f"Proved: no design keeps the budgets; `python -m studies.design --space {space} --budget flops=1e9` says" in text
