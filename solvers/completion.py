@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -67,6 +68,10 @@ class Cells:
         """Affine value of the parts that n partial designs have gathered: cell (n,), totals (Q, n) to (n,)."""
         used = np.where(self.coefficients[cell].T == 0, 0.0, totals[self.parts])
         return self.constants[cell] + np.einsum("np,pn->n", self.coefficients[cell], used)
+
+    def of_nothing(self, table: Table) -> np.ndarray:
+        """Affine value (C,) of the terms that every design has: where partial designs begin."""
+        return self.so_far(np.arange(len(self.layers)), np.repeat(table.fixed[:, None], len(self.layers), axis=1))
 
 
 def best_completions(
@@ -189,8 +194,6 @@ class LagrangianBound:
         self._most_layers = int(cells.layers.max())
         self._rows = slice(cells.parts.start, cells.costs.stop)
         self._room = cells.limits - table.fixed[cells.costs]
-        used = np.where(cells.coefficients == 0, 0.0, table.fixed[cells.parts])
-        self._fixed = cells.constants + (cells.coefficients * used).sum(axis=1)
         kinds = len(cells.limits)
         if kinds > 1:
             self.best_multipliers = self._ellipsoid_search(near)
@@ -199,10 +202,14 @@ class LagrangianBound:
         self.best_multipliers = np.nan_to_num(self.best_multipliers, nan=0.0, posinf=0.0)
         spread = self._SPREAD if len(cells.limits) else self._SPREAD[:1]
         self._multipliers = self.best_multipliers[:, None] * np.array(spread)[None, :, None]
-        tables = best_completions(table, allowed, self._most_layers, self._weights(self._multipliers), self._rows)
-        self._tables = [array.reshape(len(cells.layers), len(spread), *array.shape[1:]) for array in tables]
-        root = self._tables[0][np.arange(len(cells.layers)), :, 0, cells.layers] + self._multipliers @ self._room
-        self.root = _safe(self._fixed + root.min(axis=1))
+        self.root = _safe(cells.of_nothing(table) + self._roots(self._multipliers).min(axis=1))
+
+    @cached_property
+    def _tables(self) -> list[np.ndarray]:
+        """Completions (cells, M, left widths, layers + 1) per block: made when a partial design is first bounded."""
+        weights = self._weights(self._multipliers)
+        tables = best_completions(self._table, self._allowed, self._most_layers, weights, self._rows)
+        return [array.reshape(*self._multipliers.shape[:2], *array.shape[1:]) for array in tables]
 
     def _weights(self, multipliers: np.ndarray) -> np.ndarray:
         """The valuations of multipliers (cells, M, K), in the order of (cell, M)."""
@@ -314,7 +321,7 @@ def narrow_parts(
     rows = slice(cells.parts.start, cells.costs.stop)
     parts_fixed = np.where(table.is_max[cells.parts], 0.0, table.fixed[cells.parts])
     room = cells.limits - table.fixed[cells.costs]
-    spare = cells.constants + cells.coefficients @ parts_fixed - at_least
+    spare = cells.of_nothing(table) - at_least
     size = abs(at_least) or float(np.abs(spare).max()) or 1.0
     for p, sign in product(range(lower.shape[1]), (1.0, -1.0)):
         if table.is_max[cells.parts][p] or not np.any(lower[:, p] < upper[:, p]):
@@ -375,8 +382,7 @@ class ResourceBound:
         self._slack = 2 * table.space.blocks * _WHOLE
         self._fewest, self._tables = self._build(table, allowed)
         root = self._tables[0][np.arange(len(cells.layers)), 0, cells.layers - self._fewest[0], self._steps]
-        used = np.where(cells.coefficients == 0, 0.0, table.fixed[cells.parts])
-        self.root = _safe(cells.constants + (cells.coefficients * used).sum(axis=1) + root)
+        self.root = _safe(cells.of_nothing(table) + root)
 
     def _whole(self, cost: np.ndarray) -> np.ndarray:
         """Costs (K, …) as whole steps of the resource, rounded down, cut off beyond the budget."""

@@ -9,7 +9,6 @@ from operator import itemgetter
 import numpy as np
 
 from formulation import Composite, DesignProblem, Separable
-from formulation.space import Choices
 from formulation.table import tabulate
 from solvers.base import Answer, Run
 from solvers.evaluation import Scorer
@@ -30,9 +29,9 @@ class Scored:
     _parents: np.ndarray
     _items: np.ndarray
 
-    def choices(self, number: int) -> Choices:
-        """The menu items of one of them."""
-        return (*map(int, self._chosen[self._parents[number]]), int(self._items[number]))
+    def choices(self, which: np.ndarray) -> np.ndarray:
+        """The menu items (m, N) of some of them, by their numbers (m,)."""
+        return np.column_stack((self._chosen[self._parents[which]], self._items[which]))
 
 
 def scored_designs(problem: DesignProblem, run: Run) -> Iterator[Scored]:
@@ -63,7 +62,7 @@ class Exhaustive:
             winner = int(chunk.values.argmax())
             if chunk.values[winner] > best:
                 best = float(chunk.values[winner])
-                architecture = problem.space.decode(chunk.choices(winner))
+                architecture = problem.space.decode(chunk.choices(np.array([winner]))[0])
                 run.record(best)
         if (why := run.why_stopped) and run.evaluations < problem.space.size:
             return Answer(architecture, message=f"{why} after {run.evaluations:,} of {problem.space.size:,} designs")

@@ -19,15 +19,13 @@ from formulation import Architecture, Budget, DesignProblem, evaluator
 from formulation.problem import just_below
 from solvers.base import ROUNDING, Limits, Run, Solution, Solver, Status, solve, solve_within
 from solvers.dynamic_programming import DynamicProgramming
-from solvers.evaluation import Vectorised
+from solvers.exhaustive import scored_designs
 
 Costs = tuple[float, ...]
 """One number per minimized quantity, in their order and units; as limits, math.inf stands for none."""
 
 _SAME = 1e-11
 """Relative difference below which two values are the same: the step of `just_below`."""
-_CHUNK = 1 << 16
-"""Designs enumerated at a time by brute force."""
 
 
 @dataclass(frozen=True)
@@ -379,36 +377,19 @@ def _box_faults(problem: DesignProblem, box: Box) -> Iterator[str]:
 def exhaustive_front(problem: DesignProblem) -> tuple[Point, ...]:
     """The front by scoring every design of the space: an independent witness for spaces of some ten million designs."""
     check_objectives(problem)
-    space, tests = problem.space, Vectorised(problem)
-    evaluate = [evaluator(quantity, space) for quantity in (problem.maximize, *problem.minimize)]
-    choices, values = np.empty((0, space.blocks), dtype=np.intp), np.empty((0, len(evaluate)))
-    for portion in _portions(problem):
-        portion = portion[tests.feasible(portion)]
-        if len(portion):
+    space = problem.space
+    costs = [evaluator(quantity, space) for quantity in problem.minimize]
+    choices, values = np.empty((0, space.blocks), dtype=np.intp), np.empty((0, 1 + len(costs)))
+    for chunk in scored_designs(problem, Run(Limits())):
+        feasible = np.flatnonzero(chunk.values > -np.inf)
+        if len(feasible):
+            portion = chunk.choices(feasible)
             choices = np.concatenate((choices, portion))
-            values = np.concatenate((values, np.column_stack([read(portion) for read in evaluate])))
+            portion_values = np.column_stack((chunk.values[feasible], *(read(portion) for read in costs)))
+            values = np.concatenate((values, portion_values))
             kept = _undominated(values)
             choices, values = choices[kept], values[kept]
     return non_dominated(point_of(problem, space.decode(row)) for row in choices.tolist())
-
-
-def _portions(problem: DesignProblem) -> Iterator[np.ndarray]:
-    """The choices of every design, some `_CHUNK` rows at a time."""
-    menus, steps = problem.space.menus, problem.space.steps
-    stack = [np.arange(len(menus[0]))[:, None]]
-    while stack:
-        chosen = stack.pop()
-        block = chosen.shape[1]
-        if block == problem.space.blocks:
-            yield chosen
-            continue
-        portion = max(_CHUNK // len(menus[block]), 1)
-        if len(chosen) > portion:
-            stack.append(chosen[portion:])
-            chosen = chosen[:portion]
-        allowed = steps[block - 1][menus[block - 1].width_of[chosen[:, -1]]][:, menus[block].width_of]
-        parents, items = np.nonzero(allowed)
-        stack.append(np.column_stack((chosen[parents], items)))
 
 
 def reference_costs(problem: DesignProblem, solver: Solver | None = None) -> Costs:
