@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from formulation import PUBLISHED, Architecture, Block
+from formulation.rows import Row
 from hardware_models import Flops
-from studies.rows import Row
 
 COLOURS = (
     "#0072b2",

@@ -21,6 +21,17 @@ from typing import Any
 from tqdm import tqdm
 
 from formulation import PUBLISHED, Budget, DesignProblem, EffectiveEntropy, SearchSpace
+from formulation.report import (
+    output_folder,
+    peak_memory_bytes,
+    provenance,
+    restart_peak_memory,
+    run_command,
+    save_figure,
+    text_table,
+    write_json,
+)
+from formulation.rows import Row, RowFile
 from solvers import (
     Cbc,
     CpSat,
@@ -40,17 +51,6 @@ from solvers import (
 )
 from studies.compare_figures import draw_anytime, draw_designs
 from studies.problems import COSTS, chosen, number_text, read_budgets, read_cost, read_space
-from studies.report import (
-    output_folder,
-    peak_memory_bytes,
-    provenance,
-    restart_peak_memory,
-    run_command,
-    save_figure,
-    text_table,
-    write_json,
-)
-from studies.rows import Row, RowFile
 
 PUBLISHED_BUDGETS = ("flops=60e9", "flops=110e9", "flops=160e9")
 """The three FLOPs budgets of the paper's search (MeRino, section 5)."""

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from formulation import DesignProblem, EffectiveEntropy
+from formulation.report import output_folder, run_command, save_figure, write_json
 from solvers import Limits, Solution, Solver, Status, alternatives, count_near, explain_infeasibility, price_of_budgets, solve
 from studies.compare_solvers import NEAR, SOLVERS
 from studies.design_check import gap_of, verify
@@ -35,7 +36,6 @@ from studies.design_text import (
     proof_text,
 )
 from studies.problems import budget_text, chosen, read_budgets, read_problem, read_space
-from studies.report import output_folder, run_command, save_figure, write_json
 
 EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.items() if not entrant.seeded}
 """Solvers that prove and leave nothing to chance."""

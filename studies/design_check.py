@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from formulation import Agreement, Architecture, Budget, DesignProblem
+from formulation.report import counted
 from solvers import DynamicProgramming, Exhaustive, Limits, Need, Solver, Status, count_near, explain_infeasibility, solve
 from solvers.base import relative_gap
 from studies.design_file import Stored, read_design
 from studies.design_text import decisions_of, proof_text
 from studies.problems import brief, budget_text, number_text
-from studies.report import counted
 
 _GAP = 1e-6
 """Relative gap up to which a stored design counts as optimal."""

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from formulation import Architecture, DesignProblem, Quantity
+from formulation.report import provenance
 from solvers import Breakpoint, Count, Diagnosis, Price, Solution, Solver, Status
 from studies.compare_solvers import NEAR
 from studies.problems import brief, is_number, problem_from_dict, problem_to_dict, read_json, shown
-from studies.report import provenance
 
 _FORMAT, _VERSION = "merino design", 1
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 
 from formulation import Agreement, Architecture, Budget, DesignProblem
+from formulation.report import counted, text_table
 from solvers import Count, Diagnosis, Need, Price, Solution, Solver, Status
 from solvers.base import broken_budgets
 from studies.compare_solvers import NEAR
 from studies.problems import budget_text, number_text, quantity_text
-from studies.report import counted, text_table
 
 _DESIGN = "design: width/ffn x depth"
 """Heads the column of designs."""

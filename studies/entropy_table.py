@@ -25,8 +25,8 @@ import numpy as np
 from tqdm import tqdm
 
 from formulation import EntropyTable, Estimate, closed_form_entropy, monte_carlo_entropy
+from formulation.report import output_folder, provenance, run_command, save_figure, write_json
 from formulation.spectral import check_rho
-from studies.report import output_folder, provenance, run_command, save_figure, write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,6 +23,8 @@ import numpy as np
 from tqdm import tqdm
 
 from formulation import Architecture, DesignProblem
+from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.rows import Row, RowFile
 from solvers import (
     Box,
     DynamicProgramming,
@@ -40,8 +42,6 @@ from solvers.pareto import check_objectives
 from studies.baselines import Baseline, baselines_of
 from studies.pareto_figures import draw_front
 from studies.problems import number_text, problem_to_dict, quantity_text, read_budgets, read_problem, read_quantity, read_space
-from studies.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
-from studies.rows import Row, RowFile
 
 SOLVER = DynamicProgramming()
 """Proves the boxes of the exact front."""

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from formulation import Quantity
+from formulation.report import counted
+from formulation.rows import Row
 from solvers.pareto import Front, hypervolume, values_of
 from studies.baselines import Baseline
 from studies.problems import quantity_text
-from studies.report import counted
-from studies.rows import Row
 
 _FLOOR = 1e-3
 """Per cent at which anything closer to the whole hypervolume is drawn."""

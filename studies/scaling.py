@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 from formulation import Block, Budget, Combine, DesignProblem, EffectiveEntropy, Menu, Quantity, SearchSpace, Separable
 from formulation.architecture import Setting
+from formulation.report import output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.rows import Row, RowFile
 from formulation.table import evaluator
 from hardware_models import Flops, Params
 from solvers import EngineMissing, EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch, Solver
 from studies.compare_solvers import SOLVERS, Cell, best_bound, finished_rows, loss_at, run_cell
 from studies.problems import chosen
-from studies.report import output_folder, provenance, run_command, save_figure, text_table, write_json
-from studies.rows import Row, RowFile
 from studies.scaling_figures import draw_scaling
 
 

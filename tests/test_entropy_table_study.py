@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from formulation.report import run_command
 from studies import entropy_table
-from studies.report import run_command
 
 QUICK = ["--quick", "--draws", "2"]
 

@@ -56,7 +56,7 @@ def test_imported_packages_finds_every_form() -> None:
 import json, solvers.base as base
 from . import own
 def late():
-    from studies.report import provenance
+    from formulation.report import provenance
 if TYPE_CHECKING:
     import formulation
 """

@@ -17,9 +17,9 @@ import pytest
 from test_conformance import HEURISTIC
 
 from formulation import DesignProblem, fine_space, paper_space
+from formulation.rows import Row
 from solvers import DynamicProgramming, EngineMissing, Limits, Status, solve
 from studies.compare_solvers import SOLVERS
-from studies.rows import Row
 from studies.scaling import (
     BUDGETS,
     HEURISTICS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,14 @@ class RowFile:
             elif number < len(lines):
                 raise ValueError(f"line {number} of {path} is damaged; mend or move the file, or choose another --output")
         if lines and lines[-1]:
-            with replace_file(path) as file:
-                file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode())
+            self._write()
+
+    def keep(self, wanted: Callable[[Row], bool]) -> None:
+        """Drop the rows that are not `wanted`, on disk too."""
+        rows = [row for row in self.rows if wanted(row)]
+        if len(rows) < len(self.rows):
+            self.rows = rows
+            self._write()
 
     def append(self, row: Row) -> None:
         """Add a row and make sure it is on disk."""
@@ -44,3 +51,7 @@ class RowFile:
             file.write(json.dumps(row, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def _write(self) -> None:
+        with replace_file(self._path) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in self.rows).encode())

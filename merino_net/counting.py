@@ -1,0 +1,51 @@
+"""Counting what a network really has and does, for any model of transformers: parameters, and PyTorch's own count of FLOPs."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of parameters; tied ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def forward_flops(config: PreTrainedConfig, seq_len: int, head: bool = True) -> int:
+    """FLOPs of one forward pass over `seq_len` tokens, 2 per multiply-add, as PyTorch's counter sees every matrix product.
+
+    Attention is counted without causal halving, norms and activations are left out: the rules of `hardware_models.Flops`.
+    Nothing is computed and no memory taken: the network is built on PyTorch's `meta` device.
+
+    config  of any causal language model that transformers knows, ours included
+    head    whether the output head counts
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+        tokens = torch.zeros(1, seq_len, dtype=torch.long)
+        mask = torch.ones(1, seq_len, dtype=torch.long)
+    network = model if head else model.base_model
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(input_ids=tokens, attention_mask=mask, use_cache=False)
+    return counter.get_total_flops()
+
+
+def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
+    """The FLOP/s that `device` reaches on the product of two large square matrices: the peak that utilisation is measured against.
+
+    The best of several products after a warm-up, 2n³ FLOPs each; n is 2048 on a CPU (all threads that PyTorch uses) and 8192
+    elsewhere. A practical peak: datasheets name more, which no product of matrices reaches.
+    """
+    n, repetitions = (2048, 5) if device.type == "cpu" else (8192, 20)
+    generator = torch.Generator().manual_seed(0)  # the caller's random numbers stay as they are
+    left, right = (torch.randn(n, n, generator=generator).to(device, dtype) for _ in range(2))
+    seconds = []
+    for _ in range(2 + repetitions):
+        start = time.perf_counter()
+        (left @ right)[0, 0].item()  # waits for the device
+        seconds.append(time.perf_counter() - start)
+    return 2 * n**3 / min(seconds[2:])

@@ -1,0 +1,546 @@
+"""Perplexity and zero-shot accuracy of language models side by side, every convention named.
+
+    python -m merino_net.evaluate results/train/model --benchmark wikitext2 ptb --tasks all
+    python -m merino_net.evaluate model-a model-b facebook/opt-125m --benchmark wikitext2 --data-dir data --tasks boolq arc_easy
+    python -m merino_net.evaluate model-a --text held_out.txt.xz --context 1024 --stride 1024
+
+Writes rows.jsonl (one line a model and measurement, none of them measured twice) and evaluate.json (all that the tables show,
+conventions, provenance). How a text is scored is `merino_net.perplexity`'s, how a task is, `merino_net.zero_shot`'s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from tqdm import tqdm
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from formulation.report import counted, output_folder, provenance, run_command, text_table, write_json
+from formulation.rows import Row, RowFile
+from merino_net.perplexity import (
+    BENCHMARKS,
+    NamedText,
+    benchmark_text,
+    first_line,
+    positions_of,
+    read_text,
+    score_text,
+    start_token,
+    window_of,
+)
+from merino_net.zero_shot import TASKS, HubUnreachable, TaskUnavailable, ZeroShot, file_sha256, task_file
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "lm_eval")
+_MODEL_FILES = re.compile(
+    r"config\.json|tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab.*|merges\.txt|.*\.(safetensors|bin|model|py)"
+)
+"""Files of a model folder that its numbers depend on; what training leaves beside them is not among them."""
+_TRAINING_FILES = {"training_args.bin", "optimizer.bin", "scheduler.bin"}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to evaluate: what was typed, its name in tables, a fingerprint of weights and tokenizer, and its positions."""
+
+    source: str
+    name: str
+    fingerprint: str
+    positions: int | None
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Where the examples of a task come from: a local file with its SHA-256, or the hub (None)."""
+
+    name: str
+    file: Path | None
+    sha256: str | None
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; see --help."""
+    description, examples, _ = __doc__.split("\n\n", 2)
+    parser = argparse.ArgumentParser(
+        prog="python -m merino_net.evaluate",
+        description=description,
+        epilog=f"Examples:\n{examples}\n\nExit code: 0 all measured; 1 some tasks could not be run (the reason is printed); "
+        "2 a mistake in the command\nor a file that cannot be read; 130 Ctrl-C, and what is measured is kept.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="a folder that save_pretrained wrote, or a name on the Hugging Face hub"
+    )
+    parser.add_argument(
+        "--benchmark", nargs="+", default=[], metavar="NAME", help=f"perplexity on {' or '.join(BENCHMARKS)} (test)"
+    )
+    parser.add_argument("--text", nargs="+", default=[], metavar="FILE", help="perplexity on UTF-8 files, plain, .gz or .xz")
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help=f"zero-shot accuracy: all, or of {', '.join(TASKS)}")
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="local files in place of the hub: DIR/wikitext2.test.txt and DIR/ptb.test.txt or in DIR/eval; the tasks' JSON "
+        "lines in DIR or DIR/zero_shot",
+    )
+    parser.add_argument(
+        "--context", type=int, metavar="C", help="window of the perplexities in tokens (default: the positions, at most 1024)"
+    )
+    parser.add_argument(
+        "--stride", type=int, metavar="S", help="tokens from window to window (default C/2; C for windows side by side)"
+    )
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="windows or prompts in a forward pass (default 8)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="number format of the model (default float32)"
+    )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 and so on (default: cuda where there is one)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples of each task, for a quick look")
+    parser.add_argument("--output", default="results/evaluate", metavar="DIR", help="default results/evaluate")
+    parser.add_argument("--again", action="store_true", help="measure anew what the output folder already holds")
+    return parser.parse_args(arguments)
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """ValueError for a command line that asks for nothing, for names that are unknown, and for numbers out of range."""
+    if not (options.benchmark or options.text or options.tasks):
+        raise ValueError("nothing to measure; give --benchmark wikitext2 ptb, --text FILE, --tasks all, or several of them")
+    for flag, given, known in (("benchmark", options.benchmark, tuple(BENCHMARKS)), ("tasks", options.tasks, ("all", *TASKS))):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise ValueError(f"--{flag} {unknown[0]} is not known; expected {', '.join(known[:-1])} or {known[-1]}")
+    for flag in ("context", "stride", "batch", "limit"):
+        value = getattr(options, flag)
+        if value is not None and value < 1:
+            raise ValueError(f"--{flag} is {value}; expected at least 1")
+    if options.data_dir is not None and not Path(options.data_dir).is_dir():
+        raise ValueError(f"--data-dir {options.data_dir} is no folder; name the one that holds the evaluation files")
+    for flag, given in (("MODEL", options.models), ("--text", options.text)):
+        twice = next((name for name in given if given.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{flag} names {twice} twice; expected each once")
+    if options.tasks and importlib.util.find_spec("lm_eval") is None:
+        raise ImportError("--tasks needs lm-evaluation-harness, which is not installed; pip install lm_eval")
+
+
+def find_models(sources: Sequence[str]) -> list[Model]:
+    """The models named on the command line, nothing loaded yet but their configurations; ValueError for one that is none."""
+    short = [Path(source).name if Path(source).is_dir() else source for source in sources]
+    models = []
+    for source, name in zip(sources, short, strict=True):
+        config = _configuration(source)
+        models.append(
+            Model(
+                source=source,
+                name=name if name and short.count(name) == 1 else source,
+                fingerprint=_folder_fingerprint(Path(source)) if Path(source).is_dir() else f"{source}@{config._commit_hash}",
+                positions=positions_of(config),
+            )
+        )
+    return models
+
+
+def _configuration(source: str) -> Any:
+    """A model's configuration; ValueError in one sentence where there is none."""
+    folder = Path(source)
+    if folder.is_file():
+        raise ValueError(f"{source} is a file; expected a folder that save_pretrained wrote, or a name on the hub")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(f"{source} is no model: it has no config.json; expected a folder that save_pretrained wrote")
+    if not folder.is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
+        raise ValueError(f"there is no folder {source}; name a folder that save_pretrained wrote, or a model on the hub")
+    try:
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        if folder.is_dir():
+            raise ValueError(f"the config.json of {source} cannot be used ({first_line(error)})") from None
+        raise ValueError(
+            f"{source} is no folder here, and the Hugging Face hub does not give it ({first_line(error)}); "
+            "check the name and the network"
+        ) from None
+
+
+def _folder_fingerprint(folder: Path) -> str:
+    """SHA-256 of the names and bytes of the files that a model's numbers depend on."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and _MODEL_FILES.fullmatch(path.name) and path.name not in _TRAINING_FILES:
+            with path.open("rb") as file:
+                digest.update(f"{path.name}\n{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def load_model(model: Model, dtype: str, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Weights and tokenizer, the weights in `dtype` on `device`.
+
+    Raises ValueError where either cannot be read, and where weights are missing: transformers would fill them with random numbers.
+    """
+    try:
+        # With output_loading_info it returns a pair, which its annotation does not say.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model.source, dtype=getattr(torch, dtype), output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"the weights of {model.name} cannot be loaded ({first_line(error)})") from None
+    network, report = loaded
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{model.name} lacks {counted(len(missing), 'weight')}, such as {missing[0]}; expected a complete causal language model"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model.source)
+        # Where the files are missing, transformers may make an empty tokenizer.
+        if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+            raise ValueError("its vocabulary is empty")
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{model.name} has no tokenizer that works ({first_line(error)}); save one beside the weights") from None
+    return network.to(device), tokenizer
+
+
+def device_of(name: str | None) -> str:
+    """The device to compute on, tried; ValueError for one that does not work here."""
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name} does not work here ({first_line(error)}); expected cpu, cuda or cuda:0") from None
+    return name
+
+
+def find_texts(options: argparse.Namespace) -> list[NamedText]:
+    """The benchmarks and files that the command line names; ValueError for one that cannot be read."""
+    folder = None if options.data_dir is None else Path(options.data_dir)
+    texts = [benchmark_text(name, folder) for name in dict.fromkeys(options.benchmark)]
+    texts += [NamedText(Path(name).name, f"file {Path(name).name}", read_text(Path(name))) for name in options.text]
+    names = [text.name for text in texts]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two texts are called {twice}; rename one, or evaluate them apart")
+    return texts
+
+
+def find_tasks(options: argparse.Namespace) -> tuple[list[TaskData], dict[str, str]]:
+    """The tasks to run in the paper's order, and those that cannot be with the reason. ValueError where none is left."""
+    wanted = [name for name in TASKS if "all" in options.tasks or name in options.tasks]
+    if options.data_dir is None:
+        return [TaskData(name, None, None) for name in wanted], {}
+    files = {name: task_file(name, Path(options.data_dir)) for name in wanted}
+    missing = {name: f"no file {TASKS[name].files[0]} in the data folder" for name, file in files.items() if file is None}
+    found = [TaskData(name, file, file_sha256(file)) for name, file in files.items() if file is not None]
+    if wanted and not found:
+        first = TASKS[wanted[0]].files[0]
+        raise ValueError(
+            f"{options.data_dir} holds none of the tasks' files, such as {first}; name another --data-dir, or none for the hub"
+        )
+    return found, missing
+
+
+def _key(*parts: Any) -> str:
+    """A hash of what a row depends on."""
+    return hashlib.sha256(json.dumps([*parts, provenance(0)["versions"].get("merino")]).encode()).hexdigest()[:16]
+
+
+def text_key(model: Model, text: NamedText, options: argparse.Namespace) -> str:
+    """The key of a perplexity; ValueError for a window that the model does not take."""
+    try:
+        window = window_of(model.positions, options.context, options.stride)
+    except ValueError as error:
+        raise ValueError(f"{model.name}: {error}") from None
+    return _key("text", model.fingerprint, text.name, text.sha256, *window, options.dtype)
+
+
+def task_key(model: Model, task: TaskData, options: argparse.Namespace) -> str:
+    """The key of an accuracy."""
+    return _key("task", model.fingerprint, task.name, task.sha256, options.limit, options.dtype, _version("lm_eval"))
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
+
+
+def measure(
+    models: Sequence[Model], texts: Sequence[NamedText], tasks: Sequence[TaskData], options: argparse.Namespace, file: RowFile
+) -> tuple[dict[str, Row], dict[str, str]]:
+    """Every row by its key, those missing in the file measured and appended; and the tasks that the hub does not give, and why."""
+    known = {} if options.again else {row["key"]: row for row in file.rows if set(row) >= {"key", "measured"}}
+    plan: list[tuple[Model, str, NamedText | TaskData]] = [
+        *((model, text_key(model, text, options), text) for model in models for text in texts),
+        *((model, task_key(model, task, options), task) for model in models for task in tasks),
+    ]
+    device = device_of(options.device)
+    failed: dict[str, str] = {}
+    left = sum(key not in known for _, key, _ in plan)
+    with tqdm(total=left, unit="row", desc="evaluate", file=sys.stderr, dynamic_ncols=True) as progress:
+        for model in models:
+            missing = [(key, what) for one, key, what in plan if one is model and key not in known]
+            if missing:
+                _measure_model(model, missing, options, device, failed, known, file, progress)
+    return known, failed
+
+
+def _measure_model(
+    model: Model,
+    missing: Sequence[tuple[str, NamedText | TaskData]],
+    options: argparse.Namespace,
+    device: str,
+    failed: dict[str, str],
+    known: dict[str, Row],
+    file: RowFile,
+    progress: tqdm[Any],
+) -> None:
+    """Load a model once and measure what is missing; rows go to `known` and the file as they come."""
+
+    progress.set_description(f"{model.name}: loading")
+    network, tokenizer = load_model(model, options.dtype, device)
+    harness: ZeroShot | None = None
+    for key, what in missing:
+        progress.set_description(f"{model.name}: {what.name}")
+        start = time.perf_counter()
+        try:
+            if isinstance(what, TaskData):
+                if what.name in failed:
+                    continue
+                harness = harness or ZeroShot(network, tokenizer, model.positions, options.batch)
+                measured = _task_record(harness, model, what, options)
+            else:
+                measured = _text_record(network, tokenizer, model, what, options)
+        except HubUnreachable:
+            raise
+        except TaskUnavailable as error:
+            failed[what.name] = str(error)
+            continue
+        except torch.OutOfMemoryError:
+            raise ValueError(
+                f"{model.name} on {what.name} needs more memory than {device} has with --batch {options.batch}; give a smaller one"
+            ) from None
+        except ValueError as error:
+            raise ValueError(f"{model.name} on {what.name}: {error}") from None
+        row = {
+            "key": key,
+            "model": model.name,
+            "fingerprint": model.fingerprint,
+            "parameters": network.num_parameters(),
+            "positions": model.positions,
+            "dtype": options.dtype,
+            "device": device if device == "cpu" else torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+            "batch": options.batch,
+            "seconds": time.perf_counter() - start,
+            "machine": provenance(0)["machine"],
+            "versions": provenance(0, _PACKAGES)["versions"],
+            "measured": measured,
+        }
+        file.append(row)
+        known[key] = row
+        progress.update()
+
+
+def _text_record(network: Any, tokenizer: Any, model: Model, text: NamedText, options: argparse.Namespace) -> Row:
+    context, stride = window_of(model.positions, options.context, options.stride)
+    # Shown on a terminal only.
+    with tqdm(unit="token", unit_scale=True, leave=False, disable=None, file=sys.stderr, dynamic_ncols=True) as bar:
+
+        def advance(scored: int, of: int) -> None:
+            bar.total = of
+            bar.update(scored)
+
+        score = score_text(network, tokenizer, text.text, context=context, stride=stride, batch=options.batch, progress=advance)
+    start = tokenizer.convert_ids_to_tokens(start_token(tokenizer))
+    return {
+        "text": text.name,
+        "variant": text.variant,
+        "sha256": text.sha256,
+        "context": context,
+        "stride": stride,
+        "start_token": start,
+        **score.to_dict(),
+    }
+
+
+def _task_record(harness: ZeroShot, model: Model, task: TaskData, options: argparse.Namespace) -> Row:
+    return {
+        "task": task.name,
+        "data": "hub" if task.file is None else task.file.name,
+        "sha256": task.sha256,
+        "complete": TASKS[task.name].examples,
+        "limit": options.limit,
+        "few_shot": 0,
+        "lm_eval": _version("lm_eval"),
+        **asdict(harness.accuracy(task.name, task.file, options.limit)),
+    }
+
+
+def _number(value: float | None, form: str = ",.2f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def perplexity_table(text: NamedText, rows: Sequence[tuple[Model, Row]]) -> str:
+    """One line a model: the perplexities on a text, and what they were divided by below."""
+    header = ["model", "context/stride", "tokens", "token ppl", "word ppl", "word ppl, no line ends", "byte ppl", "bits/byte"]
+    lines = []
+    for model, row in rows:
+        one = row["measured"]
+        lines.append(
+            [
+                model.name,
+                f"{one['context']}/{one['stride']}",
+                f"{one['tokens']:,}",
+                _number(one["token_perplexity"]),
+                _number(one["word_perplexity"]),
+                _number(one["word_perplexity_without_line_ends"]),
+                _number(one["byte_perplexity"], ",.4f"),
+                _number(one["bits_per_byte"], ",.4f"),
+            ]
+        )
+    size = rows[0][1]["measured"]
+    counts = (
+        f"{size['words'] + size['lines']:,} words with one end of line a line, {size['words']:,} without, {size['bytes']:,} bytes"
+    )
+    return f"{text.name}: {text.variant}; {counts}\n\n{text_table(header, lines, {0})}"
+
+
+def accuracy_table(rows: Sequence[tuple[Model, Sequence[Row]]]) -> str:
+    """One line a model: accuracies and their mean, the examples below; then standard errors and acc_norm."""
+    header = ["accuracy", *(_title(row["measured"]) for row in rows[0][1]), "mean"]
+    lines = [
+        [model.name, *(_number(row["measured"]["acc"], ".3f") for row in own), _number(mean_accuracy(own), ".3f")]
+        for model, own in rows
+    ]
+    lines.append(["examples", *(f"{row['measured']['examples']:,}" for row in rows[0][1]), ""])
+    other_lines = [
+        [f"{model.name}, {label}", *(_number(row["measured"][field], ".3f") for row in own)]
+        for model, own in rows
+        for label, field in (("standard error", "acc_stderr"), ("acc_norm", "acc_norm"), ("its standard error", "acc_norm_stderr"))
+        if any(row["measured"][field] is not None for row in own)
+    ]
+    others = text_table(["also", *header[1:-1]], other_lines, {0}) if other_lines else ""
+    return f"{text_table(header, lines, {0})}\n\n{others}".rstrip()
+
+
+def _title(measured: Row) -> str:
+    """A task's name in the table, with * where fewer than all examples were evaluated."""
+    return TASKS[measured["task"]].title + ("*" if measured["examples"] < measured["complete"] else "")
+
+
+def mean_accuracy(rows: Sequence[Row]) -> float:
+    """The plain mean of acc over tasks, each counted once, as in the paper's average."""
+    return sum(row["measured"]["acc"] for row in rows) / len(rows)
+
+
+def text_conventions() -> list[str]:
+    """How the perplexities are to be read."""
+    return [
+        "token ppl = exp(nats / tokens of the model's own tokenizer): compare it within one tokenizer only",
+        "word ppl = exp(nats / (white-space words + one end of line a line)); no line ends: exp(nats / words)",
+        "byte ppl = exp(nats / UTF-8 bytes); bits/byte = nats / (bytes ln 2)",
+        "each text is one document after the tokenizer's bos or else eos token, which is not scored; nothing is appended",
+        "windows of `context` tokens move by `stride`: every token is scored once, from all that precedes it or at least "
+        "context - stride + 1 tokens",
+    ]
+
+
+def task_conventions(rows_of: Sequence[tuple[Model, Sequence[Row]]], not_run: dict[str, str]) -> list[str]:
+    """How the accuracies are to be read, of which data, and what was not run."""
+    rows = [row for _, own in rows_of for row in own]
+    versions = ", ".join(sorted({row["measured"]["lm_eval"] for row in rows}))
+    names = dict.fromkeys(row["measured"]["task"] for row in rows)
+    lines = [
+        f"acc of lm-evaluation-harness {versions} with its own task definitions, no examples in the prompt; higher is better",
+        f"mean = plain mean of acc over the {counted(len(names), 'task')} run (the paper's average is over {len(TASKS)})",
+    ]
+    partial = {
+        TASKS[one["task"]].title: f"{TASKS[one['task']].title} {one['examples']:,} of {one['complete']:,}"
+        for one in (row["measured"] for row in rows)
+        if one["examples"] < one["complete"]
+    }
+    if partial:
+        lines.append(f"* partial, so not comparable with published figures: {', '.join(partial.values())}")
+    cut = [
+        f"{model.name} on {TASKS[one['task']].title} {one['cut']:,} of {one['requests']:,}"
+        for model, own in rows_of
+        for one in (row["measured"] for row in own)
+        if one["cut"]
+    ]
+    if cut:
+        lines.append(f"prompts that lost their beginning to the model's positions: {', '.join(cut)}")
+    lines.extend(f"not run: {name} ({reason})" for name, reason in not_run.items())
+    return lines
+
+
+def study(options: argparse.Namespace, folder: Path) -> int:
+    """Measure, show and write; returns the exit code."""
+    texts, (tasks, not_run) = find_texts(options), find_tasks(options)
+    models = find_models(options.models)
+    rows, failed = measure(models, texts, tasks, options, RowFile(folder / "rows.jsonl"))
+    not_run |= failed
+    tasks = [task for task in tasks if task.name not in failed]
+    if not texts and not tasks:
+        raise ValueError(next(iter(failed.values())))
+    of_texts = {text.name: [(model, rows[text_key(model, text, options)]) for model in models] for text in texts}
+    of_tasks = [(model, [rows[task_key(model, task, options)] for task in tasks]) for model in models]
+    for text in texts:
+        print(f"\n{perplexity_table(text, of_texts[text.name])}")
+    conventions: dict[str, list[str]] = {}
+    if texts:
+        conventions["perplexity"] = text_conventions()
+        _print_legend(conventions["perplexity"])
+    if tasks:
+        conventions["accuracy"] = task_conventions(of_tasks, not_run)
+        print(f"\n{accuracy_table(of_tasks)}")
+        _print_legend(conventions["accuracy"])
+    write_json(
+        folder / "evaluate.json",
+        {
+            "models": [
+                {
+                    "name": model.name,
+                    "fingerprint": model.fingerprint,
+                    "texts": [_without_key(dict(of_texts[text.name])[model]) for text in texts],
+                    "tasks": [_without_key(row) for row in own],
+                    "mean_accuracy": mean_accuracy(own) if own else None,
+                }
+                for model, own in of_tasks
+            ],
+            "not_run": not_run,
+            "conventions": conventions,
+            "provenance": provenance(0, _PACKAGES),
+        },
+    )
+    print(f"\nWritten to {folder}: rows.jsonl, evaluate.json", flush=True)
+    return 1 if not_run else 0
+
+
+def _print_legend(lines: Sequence[str]) -> None:
+    print("\n" + "\n".join(f"  {line}" for line in lines), flush=True)
+
+
+def _without_key(row: Row) -> Row:
+    """A row for evaluate.json: what was measured, and on what."""
+    return {**row["measured"], **{name: row[name] for name in ("parameters", "dtype", "device", "batch", "seconds", "machine")}}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code, see --help."""
+    options = parse_arguments(arguments)
+    check_options(options)
+    # What goes wrong is said in our own words; what goes well needs no words of theirs.
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for name in ("huggingface_hub", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return study(options, output_folder(options.output))
+
+
+if __name__ == "__main__":
+    run_command(main)

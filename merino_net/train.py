@@ -1,0 +1,289 @@
+"""`python -m merino_net.train`: from a design and a text to a trained network, in one command that can be stopped at any time.
+
+What a run does is `merino_net.training`; here the command line becomes a network, a tokenizer and packed sequences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from formulation.architecture import Architecture
+from formulation.published import PUBLISHED
+from formulation.report import counted, output_folder, provenance, run_command, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from merino_net.data import Sequences
+    from merino_net.text import Text
+    from merino_net.training import TrainingPlan, TrainingResult
+
+DEMONSTRATION_VOCABULARY = 4096
+"""Tokens that Python's own documentation, the text without --text, is given: it supports few more than 10,000."""
+
+_EXAMPLES = """
+examples:
+  python -m merino_net.train results/design/design.json --steps 300        Python's documentation: no file, no network
+  python -m merino_net.train design.json --text books/ notes.jsonl.xz --vocabulary 8192 --output results/mine
+  python -m merino_net.train MeRino-52M --text hub:Salesforce/wikitext/wikitext-103-raw-v1 --tokenizer openai-community/gpt2
+  torchrun --nproc-per-node 4 -m merino_net.train design.json --text books/ --processes 4
+  python -m merino_net.train design.json --text pile.jsonl.xz --recipe paper --device-batch 16 --compile
+
+A run that was stopped goes on with the same command. The network lands in the output folder, ready for from_pretrained,
+merino_net.generate, merino_net.evaluate and merino_net.export.
+"""
+
+
+def read_design(source: str) -> Architecture:
+    """The architecture in a design.json, in an architecture's own JSON file, or of a published name; ValueError otherwise."""
+    if source in PUBLISHED:
+        return PUBLISHED[source]
+    path = Path(source)
+    if not path.is_file():
+        raise ValueError(
+            f"there is no file {source}; expected a design.json, an architecture's JSON or one of {', '.join(PUBLISHED)}"
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{source} is no JSON ({error}); expected what python -m studies.design writes") from None
+    try:
+        if isinstance(record, dict) and record.get("format") == "merino design":
+            if record.get("version") != 1:
+                raise ValueError(f"design version is {record.get('version')!r}; this release reads version 1")
+            if record.get("architecture") is None:
+                raise ValueError("the design has no architecture: no design was found for its problem")
+            record = record["architecture"]
+        return Architecture.from_dict(record)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; its exit code."""
+    options = _parser().parse_args(arguments)
+    architecture = read_design(options.design)
+    if options.vocabulary is not None:
+        architecture = dataclasses.replace(architecture, vocabulary=options.vocabulary)
+    elif not options.text and options.tokenizer is None:
+        architecture = dataclasses.replace(architecture, vocabulary=DEMONSTRATION_VOCABULARY)
+    folder = output_folder(options.output)
+
+    from merino_net.allocator import keep_memory
+
+    keep_memory()
+    import torch
+
+    from merino_net.configuration import MerinoConfig
+    from merino_net.text import Text
+    from merino_net.training import check_processes, start_over, train
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    plan = _plan(options)
+    if plan.seq_len > architecture.positions:
+        raise ValueError(
+            f"a sequence of {plan.seq_len} is longer than the design's {architecture.positions} positions; use --sequence"
+        )
+    processes = check_processes(options.processes, plan)
+    if options.fresh and processes.is_main_process:
+        start_over(folder)
+    text = Text(tuple(options.text), options.documents)
+    separate = Text(tuple(options.held_out_text), options.documents) if options.held_out_text else None
+    with processes.main_process_first():
+        tokenizer = _tokenizer(options.tokenizer, text, architecture.vocabulary, folder)
+        training, held_out, identity = _data(text, separate, tokenizer, plan, options)
+    config = MerinoConfig.from_architecture(
+        architecture,
+        hidden_act=options.activation,
+        initializer_range=options.sigma,
+        dropout=options.dropout,
+        attention_dropout=options.dropout,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    if processes.is_main_process:
+        _introduce(architecture, training, held_out, plan, processes.num_processes)
+    result = train(
+        config,
+        training,
+        held_out,
+        plan,
+        folder,
+        identity=identity,
+        tokenizer=tokenizer,
+        peak_flops_per_s=None if options.peak_tflops is None else options.peak_tflops * 1e12,
+    )
+    if processes.is_main_process:
+        _finish(options.design, architecture, plan, folder, result)
+    return 0
+
+
+def _introduce(architecture: Architecture, training: Sequences, held_out: Sequences, plan: TrainingPlan, processes: int) -> None:
+    epochs = plan.steps * plan.batch / len(training)
+    print(f"design {architecture}, vocabulary {architecture.vocabulary:,}, {counted(processes, 'process', 'processes')}")
+    print(
+        f"{len(training) * plan.seq_len:,} tokens to train on, {len(held_out) * plan.seq_len:,} held out; {plan.steps:,} steps of "
+        f"{plan.tokens_per_step:,} tokens are {epochs:.2g} passes",
+        flush=True,
+    )
+
+
+def _finish(design: str, architecture: Architecture, plan: TrainingPlan, folder: Path, result: TrainingResult) -> None:
+    if Path(design).is_file():
+        shutil.copyfile(design, folder / "design.json")
+    path = folder / "training.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if "provenance" not in record:
+        record["architecture"] = architecture.to_dict()
+        record["provenance"] = provenance(plan.seed, ("torch", "transformers", "accelerate", "tokenizers"))
+        write_json(path, record)
+    print(
+        f"held-out loss {result.held_out_loss:.4f} nat per token (perplexity {result.held_out_perplexity:.2f}) after "
+        f"{result.tokens:,} tokens; {result.tokens_per_s:,.0f} tokens/s, {result.mfu:.0%} of the "
+        f"{result.peak_flops_per_s / 1e12:.3g} TFLOP/s of a plain matrix product\nthe network is in {folder}"
+    )
+
+
+def _plan(options: argparse.Namespace) -> TrainingPlan:
+    from merino_net.training import TrainingPlan
+
+    given = {
+        "steps": options.steps,
+        "batch": options.batch,
+        "seq_len": options.sequence,
+        "learning_rate": options.learning_rate,
+        "warm_up": options.warm_up,
+        "weight_decay": options.weight_decay,
+        "clip": options.clip,
+        "device_batch": options.device_batch,
+        "precision": options.precision,
+        "compile": options.compile or None,
+        "checkpointing": options.checkpointing or None,
+        "fsdp": options.fsdp or None,
+        "log_every": options.log_every,
+        "evaluate_every": options.evaluate_every,
+        "save_every": options.save_every,
+        "evaluate_at_most": options.evaluate_at_most,
+        "keep": options.keep,
+        "seed": options.seed,
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return TrainingPlan.paper(**changes) if options.recipe == "paper" else TrainingPlan(**changes)
+
+
+def _tokenizer(name: str | None, text: Text, vocabulary: int, folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer named, or the one that this run trained before, or one trained on the text now; kept in the run's folder."""
+    from merino_net.data import kept_tokenizer, load_tokenizer
+
+    if name is not None:
+        tokenizer = load_tokenizer(name)
+        if len(tokenizer) != vocabulary:
+            raise ValueError(
+                f"the tokenizer {name} has {len(tokenizer):,} tokens and the design {vocabulary:,}; "
+                f"--vocabulary {len(tokenizer)} gives the design that many"
+            )
+        return tokenizer
+    return kept_tokenizer(text, vocabulary, folder / "tokenizer")
+
+
+def _data(
+    text: Text, separate: Text | None, tokenizer: PreTrainedTokenizerBase, plan: TrainingPlan, options: argparse.Namespace
+) -> tuple[Sequences, Sequences, dict[str, Any]]:
+    """The sequences to train on, those held out, and what tells them from others."""
+    from merino_net.data import Sequences, packed, split, token_array
+
+    cache = Path(options.cache)
+    rows = packed(token_array(text, tokenizer, cache), plan.seq_len)
+    identity: dict[str, Any] = {"text_sha256": text.fingerprint(), "vocabulary": len(tokenizer), "tokens": rows.size}
+    if separate is not None:
+        others = packed(token_array(separate, tokenizer, cache), plan.seq_len)
+        return Sequences(rows), Sequences(others), {**identity, "held_out_text_sha256": separate.fingerprint()}
+    trained, held_out = split(len(rows), options.held_out, plan.seed)
+    return Sequences(rows, trained), Sequences(rows, held_out), {**identity, "held_out_share": options.held_out}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m merino_net.train",
+        description="Train a designed language model on a text.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merino"
+    parser.add_argument("design", help="a design.json, an architecture's JSON file, or the name of a published design")
+    parser.add_argument("--output", default="results/train", help="folder of the run (default: %(default)s)")
+    parser.add_argument("--fresh", action="store_true", help="start over where the output folder holds a run")
+
+    data = parser.add_argument_group("text")
+    data.add_argument(
+        "--text",
+        nargs="+",
+        default=[],
+        metavar="SOURCE",
+        help="files (plain, .jsonl, also .xz or .gz), folders or hub:OWNER/NAME[/CONFIG][@SPLIT] (default: Python's documentation)",
+    )
+    data.add_argument("--documents", type=int, metavar="N", help="take this many documents at most")
+    data.add_argument(
+        "--held-out", type=float, default=0.02, metavar="SHARE", help="share of sequences held out (default: %(default)s)"
+    )
+    data.add_argument("--held-out-text", nargs="+", metavar="SOURCE", help="hold out this text instead")
+    data.add_argument(
+        "--vocabulary",
+        type=int,
+        metavar="N",
+        help=f"tokens, instead of the design's (Python's documentation: {DEMONSTRATION_VOCABULARY:,})",
+    )
+    data.add_argument(
+        "--tokenizer", metavar="NAME", help="a folder, tokenizer.json or hub name (default: byte-level BPE of the text)"
+    )
+    data.add_argument("--sequence", type=int, metavar="TOKENS", help="length of a packed sequence (default: 256; paper: 1024)")
+    data.add_argument("--cache", default=str(caches), metavar="FOLDER", help="of the tokens (default: ~/.cache/merino)")
+
+    plan = parser.add_argument_group("training")
+    plan.add_argument("--recipe", choices=("small", "paper"), default="small", help="defaults of the flags below (default: small)")
+    plan.add_argument("--steps", type=int, help="optimizer steps (default: 1,000; paper: 600,000)")
+    plan.add_argument("--batch", type=int, help="sequences per step, all processes together (default: 32; paper: 1,024)")
+    plan.add_argument("--device-batch", type=int, help="sequences at a time in a process; the rest accumulates (default: all)")
+    plan.add_argument("--learning-rate", type=float, help="of AdamW, decaying linearly (default: 6e-4, the paper's)")
+    plan.add_argument("--warm-up", type=int, metavar="STEPS", help="(default: the paper's 1,000, at most a tenth of the steps)")
+    plan.add_argument("--weight-decay", type=float, help="(default: 0.1)")
+    plan.add_argument("--clip", type=float, help="largest gradient norm (default: 1.0)")
+    plan.add_argument("--seed", type=int, help="of weights, data order, dropout, held-out split (default: 0)")
+    plan.add_argument("--log-every", type=int, metavar="STEPS", help="(default: 10; paper: 100)")
+    plan.add_argument("--evaluate-every", type=int, metavar="STEPS", help="(default: 100; paper: 5,000)")
+    plan.add_argument("--evaluate-at-most", type=int, metavar="N", help="held-out sequences evaluated (default: 512)")
+    plan.add_argument("--save-every", type=int, metavar="STEPS", help="(default: 100; paper: 5,000)")
+    plan.add_argument("--keep", type=int, metavar="N", help="checkpoints kept (default: 2)")
+
+    network = parser.add_argument_group("network")
+    network.add_argument("--dropout", type=float, default=0.0, help="(default: %(default)s)")
+    network.add_argument(
+        "--sigma", type=float, default=0.02, help="standard deviation of the initial weights (default: %(default)s)"
+    )
+    network.add_argument(
+        "--activation", default="gelu", help="of the feed-forward network: gelu, relu, silu, ... (default: %(default)s)"
+    )
+
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--precision", choices=("bf16", "float32"), help="(default: bf16 autocast, float32 weights)")
+    machine.add_argument("--compile", action="store_true", help="torch.compile: worth its start-up in long runs")
+    machine.add_argument("--checkpointing", action="store_true", help="recompute activations instead of keeping them")
+    machine.add_argument("--processes", type=int, metavar="N", help="fail unless N processes take part; start them with torchrun")
+    machine.add_argument("--fsdp", action="store_true", help="shard over the processes (FSDP) instead of copying (DDP)")
+    machine.add_argument("--threads", type=int, help="of PyTorch on the CPU (default: its own choice)")
+    machine.add_argument(
+        "--peak-tflops", type=float, help="of one device, for the utilisation (default: a matrix product, measured)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)
