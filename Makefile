@@ -56,6 +56,6 @@ $(MAIN): pyproject.toml constraints.txt $(IN_VENV)
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt $(IN_VENV)
-	@echo "installing merino and its development tools into $(VENV), which takes about two minutes the first time"
-	$(INSTALL) -e '.[dev,cbc,cpsat]'
+	@echo "installing merino with all extras and its development tools into $(VENV), which takes some minutes and 5 GB the first time"
+	$(INSTALL) -e '.[all]'
 	@touch $(MAIN) $@

@@ -27,10 +27,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from formulation.files import replace_file
 from formulation.report import counted, output_folder, provenance, run_command, text_table, write_json
 from merino_net.counting import parameter_count
-from merino_net.evaluate import Model, find_models, load_model
-from merino_net.generate import embedding_rows, quieten
 from merino_net.model_card import DEVICES, model_card
-from merino_net.perplexity import first_line
+from merino_net.pretrained import Model, embedding_rows, find_models, first_line, load_model, quieten
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

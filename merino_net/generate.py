@@ -16,20 +16,17 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, TextStreamer
-from transformers.utils import logging
 
 from formulation.report import counted, run_command
-from merino_net.evaluate import device_of, find_models, load_model
-from merino_net.perplexity import positions_of, start_token
+from merino_net.pretrained import device_of, embedding_rows, find_models, load_model, positions_of, quieten, start_token
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
     from transformers.generation.streamers import BaseStreamer
 
 _LEAST_TEMPERATURE = 0.001
@@ -168,19 +165,6 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, count: int, p
             raise ValueError(f"{have}, so none is left for an answer; shorten it")
         raise ValueError(f"{have}, which leaves {left:,} and not the {count:,} asked for; ask for --tokens {left} or shorten it")
     return torch.tensor([tokens])
-
-
-def embedding_rows(model: PreTrainedModel) -> int:
-    """How many tokens a model has an embedding for."""
-    embedding: Any = model.get_input_embeddings()
-    return int(embedding.weight.shape[0])
-
-
-def quieten(source: str) -> None:
-    """Leave the terminal to our own lines; a download from the hub keeps its bar."""
-    logging.set_verbosity_error()
-    if Path(source).is_dir():
-        logging.disable_progress_bar()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

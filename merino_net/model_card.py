@@ -18,7 +18,7 @@ from formulation.architecture import Architecture
 from formulation.report import counted
 from merino_net.configuration import MerinoConfig
 from merino_net.counting import forward_flops, parameter_count
-from merino_net.perplexity import first_line, positions_of
+from merino_net.pretrained import first_line, positions_of
 
 Record = dict[str, Any]
 

@@ -22,7 +22,7 @@ import onnxruntime
 import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
-from merino_net.perplexity import first_line
+from merino_net.pretrained import first_line
 from merino_net.tracing import decoding_steps, quiet, reference_logits, sample, texts_to_compare, tolerance
 
 if TYPE_CHECKING:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from merino_net.pretrained import first_line, positions_of, start_token
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -201,17 +203,6 @@ def _text_of_hub(benchmark: _Benchmark) -> str:
     return "".join(map(benchmark.line, rows[benchmark.field]))
 
 
-def first_line(error: BaseException) -> str:
-    """What an error of another library says, up to its first line end; its kind where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), "").rstrip(".:") or type(error).__name__
-
-
-def positions_of(config: Any) -> int | None:
-    """The most tokens a model of this configuration takes; None where it sets no such limit."""
-    values = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
-    return next((int(value) for value in values if value is not None), None)
-
-
 def window_of(positions: int | None, context: int | None = None, stride: int | None = None) -> tuple[int, int]:
     """Context and stride in tokens, checked: by default min(positions, 1024), and half the context.
 
@@ -245,17 +236,6 @@ def windows(tokens: int, context: int, stride: int) -> Iterator[tuple[int, int, 
         scored = min(stride if done else context, tokens - done)
         done += scored
         yield max(0, done - context), done, scored
-
-
-def start_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token put before a text, never scored: the tokenizer's bos, else its eos (for GPT-2 and ours both are end of text).
-
-    Raises ValueError where it has neither.
-    """
-    token = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    if token is None:
-        raise ValueError("the tokenizer has no end-of-text token (eos or bos), which the text must begin with; set eos_token in it")
-    return int(token)
 
 
 def score_text(

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from merino_net.generate import embedding_rows
-from merino_net.perplexity import positions_of
+from merino_net.pretrained import embedding_rows, positions_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

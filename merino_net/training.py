@@ -42,6 +42,7 @@ from formulation.rows import Row, RowFile
 from merino_net.checkpoints import check_room, mark_complete, newest_complete, step_of
 from merino_net.counting import forward_flops, matmul_flops_per_s, parameter_count
 from merino_net.data import Sequences
+from merino_net.pretrained import quieten
 
 PAPER_LEARNING_RATE = 6e-4
 PAPER_WARM_UP = 1000
@@ -204,7 +205,7 @@ def train(
     `from_pretrained` (config.json, model.safetensors, tokenizer) and `training.json`. Raises ValueError where `folder` holds
     another run, the plan does not fit the data or the loss is no longer a number; OSError where the disk is full.
     """
-    _quieten()
+    quieten()
     processes = check_processes(None, plan)
     device_batch, accumulation = plan.accumulation(processes.num_processes)
     if len(training) < plan.batch:
@@ -587,9 +588,3 @@ def _duration(seconds: float) -> str:
 def _say(shown: bool, sentence: str) -> None:
     if shown:
         tqdm.write(sentence)
-
-
-def _quieten() -> None:
-    """Leave the terminal to our own lines."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -31,6 +32,7 @@ from transformers import (
 
 from merino_net import MerinoConfig, MerinoForCausalLM, evaluate, perplexity, zero_shot
 from merino_net.perplexity import NamedText, Score, benchmark_text, read_text, score_text, window_of, windows
+from merino_net.pretrained import Model, find_models, load_model
 from merino_net.zero_shot import TASKS, Accuracy, HubUnreachable, TaskUnavailable, ZeroShot, local_examples, task_file
 
 END_OF_TEXT = "<|endoftext|>"
@@ -744,7 +746,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr("datasets.load_dataset", fail)
     monkeypatch.setattr(
-        evaluate.AutoConfig, "from_pretrained", lambda name: (_ for _ in ()).throw(OSError(f"We couldn't connect for {name}"))
+        AutoConfig, "from_pretrained", lambda name: (_ for _ in ()).throw(OSError(f"We couldn't connect for {name}"))
     )
     return asked
 
@@ -793,11 +795,11 @@ def test_rows_that_exist_are_not_measured_again(
     arguments = [folder, "--benchmark", "ptb", "--tasks", "rte", "--data-dir", data_dir]
     loads: list[str] = []
 
-    def load(model: evaluate.Model, *others: Any) -> Any:
+    def load(model: Model, *others: Any) -> Any:
         loads.append(model.name)
         return original(model, *others)
 
-    original = evaluate.load_model
+    original = load_model
     monkeypatch.setattr(evaluate, "load_model", load)
     _, first = run(tmp_path / "out", *arguments)
     _, second = run(tmp_path / "out", *arguments, "--batch", 3)
@@ -938,14 +940,14 @@ def test_models_of_one_folder_name_are_told_apart(tmp_path: Path, folders: list[
     for parent, folder in zip(("a", "b"), folders, strict=True):
         shutil.copytree(folder, tmp_path / parent / "model")
     sources = [str(tmp_path / parent / "model") for parent in ("a", "b")]
-    assert [model.name for model in evaluate.find_models(sources)] == sources
-    assert [model.name for model in evaluate.find_models(sources[:1])] == ["model"]
+    assert [model.name for model in find_models(sources)] == sources
+    assert [model.name for model in find_models(sources[:1])] == ["model"]
 
 
 def test_hub_models_are_known_by_their_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     config = SimpleNamespace(_commit_hash="abc", n_positions=7)
-    monkeypatch.setattr(evaluate.AutoConfig, "from_pretrained", lambda name: config)
-    (found,) = evaluate.find_models(["some/model"])
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda name: config)
+    (found,) = find_models(["some/model"])
     assert (found.name, found.fingerprint, found.positions) == ("some/model", "some/model@abc", 7)
 
 
