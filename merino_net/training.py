@@ -329,7 +329,7 @@ def _arguments(plan: TrainingPlan, folder: Path, batches: tuple[int, int, int], 
     device_batch, accumulation, evaluation_batch = batches
     sharding: dict[str, Any] = {}
     if plan.fsdp:
-        sharding = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["MerinoLayer"]}}
+        sharding = {"fsdp": True, "fsdp_config": {"version": 2}}
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=plan.steps,
@@ -518,6 +518,7 @@ class _Keeper(TrainerCallback):
         self._log.restart(state.global_step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        PartialState().wait_for_everyone()  # each process writes a file of its own
         if self._log.writes:
             mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
         self._log.draw()

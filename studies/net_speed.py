@@ -18,6 +18,7 @@ import importlib.metadata
 import importlib.util
 import json
 import math
+import os
 import sys
 import tempfile
 import time
@@ -26,7 +27,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -53,8 +54,9 @@ DTYPES = ("bfloat16", "float32")
 RUNTIMES = {"torch": "PyTorch float32", "torch-bf16": "PyTorch bfloat16", "onnx": "ONNX Runtime float32"}
 """What prefill and decoding run in: name on the command line to name in tables."""
 
+PAPER_TOKENS = 128
 PAPER_LATENCY_MS = {"MeRino-52M": 48, "MeRino-61M": 77, "MeRino-64M": 114, "OPT-125M": 182, "OPT-350M": 559}
-"""Latency of a query of 128 tokens on a Jetson Nano's GPU, ms (MeRino, its tables); it does not say which logits or precision."""
+"""Latency of a query of that many tokens on a Jetson Nano's GPU, ms (MeRino, its tables); it does not say which logits or precision."""
 
 _SEED = 0
 _GPT2_RATIO = 4
@@ -62,8 +64,8 @@ _GPT2_RATIO = 4
 _EQUAL = 0.01
 """FLOPs that differ by less, relatively, count as equal."""
 _RESAMPLES = 10_000
-_NOISY = 1.3
-"""Upper by lower quartile of a model's times, above which the report says that the machine had other work to do."""
+_DISTURBED = 0.1
+"""Cores in use by others, of those that the threads need, above which the report says that the figures are not to be trusted."""
 
 
 def equal_gpt2(config: MerinoConfig, seq_len: int, activation: str = "gelu_new") -> GPT2Config:
@@ -98,7 +100,8 @@ def equal_gpt2(config: MerinoConfig, seq_len: int, activation: str = "gelu_new")
         attn_pdrop=config.attention_dropout,
         bos_token_id=config.bos_token_id,
         eos_token_id=config.eos_token_id,
-        loss_type="ForCausalLM",  # the loss that both use; transformers does not tell it from GPT-2's class name, and says so
+        # The loss that both have. Transformers does not tell it from the name of GPT-2's class, and would say so at every start.
+        loss_type="ForCausalLM",  # type: ignore[call-arg]
     )
 
 
@@ -185,7 +188,12 @@ def random_tokens(config: PreTrainedConfig, batch: int, length: int) -> Tensor:
 
 
 def _setting(threads: int, packages: Iterable[str], **shape: int) -> dict[str, Any]:
-    return {**shape, "threads": threads, "versions": {name: importlib.metadata.version(name) for name in packages}}
+    return {
+        **shape,
+        "threads": threads,
+        "cpus": os.cpu_count(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }
 
 
 def train_bench(config: MerinoConfig, shapes: Shapes, dtype: str, compiled: bool, threads: int, turns: int) -> Bench:
@@ -397,8 +405,35 @@ def _size(config: PreTrainedConfig) -> dict[str, int]:
     return {"parameters": parameter_count(model), "weights_read": weights_read(model)}
 
 
-_MEASURED = ("turn", "order", "seconds")
+_MEASURED = ("turn", "order", "seconds", "other_cores")
 """What a row says besides what it describes."""
+
+
+class Load:
+    """What else the machine does, from now on.
+
+    It matters: where a core is shared, every operation waits at its end for the slower thread, some milliseconds each, and a
+    network of many small operations loses several times its speed while one of few large ones does not.
+    """
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Seconds that all processors worked (nan where the system does not tell, as only Linux does), that we worked, and that passed."""
+        try:
+            user, nice, system, _, _, irq, soft_irq, steal, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        except (OSError, ValueError):
+            busy = math.nan
+        else:
+            busy = sum(map(int, (user, nice, system, irq, soft_irq, steal))) / os.sysconf("SC_CLK_TCK")
+        return busy, time.process_time(), time.perf_counter()
+
+    def other_cores(self) -> float | None:
+        """How many cores other processes kept at work on average; None where the system does not tell."""
+        busy, own, passed = (now - start for now, start in zip(self._now(), self._start, strict=True))
+        return None if math.isnan(busy) else max(0.0, (busy - own) / passed)
 
 
 def run_benches(benches: Sequence[Bench], file: RowFile) -> None:
@@ -446,8 +481,9 @@ def _run_bench(bench: Bench, missing: Sequence[tuple[Task, Row, Sequence[int]]],
                     timer()
             for turn in turns:
                 order = list(timers)[:: -1 if turn % 2 else 1]
+                load = Load()
                 seconds = {name: timers[name]() for name in order}
-                file.append({**description, "turn": turn, "order": order, "seconds": seconds})
+                file.append({**description, "turn": turn, "order": order, "seconds": seconds, "other_cores": load.other_cores()})
                 progress.update()
 
 
@@ -492,12 +528,15 @@ def _task_record(group: Sequence[Row]) -> dict[str, Any]:
         if name not in references
         for reference in references
     ]
-    return {**description, "models": models, "turns": len(group), "ratios": ratios}
+    loads = [row["other_cores"] for row in group if row["other_cores"] is not None]
+    others = fmean(loads) if loads else None
+    return {**description, "models": models, "turns": len(group), "other_cores": others, "ratios": ratios}
 
 
 def _ratio_record(name: str, reference: str, description: Row, seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     own, other = description["models"][name], description["models"][reference]
-    known = description["part"] == "prefill" and {name, reference} <= PAPER_LATENCY_MS.keys()
+    like_paper = description["part"] == "prefill" and description["tokens"] == PAPER_TOKENS
+    known = like_paper and {name, reference} <= PAPER_LATENCY_MS.keys()
     return {
         "model": name,
         "reference": reference,
@@ -513,12 +552,11 @@ def report(summary: dict[str, Any]) -> str:
     parts = []
     for task in summary["tasks"]:
         parts.append(f"{_title(task)}\n{times_table(task)}\n\n{ratios_table(task)}")
-        spread = {each["model"]: each["upper_quartile"] / each["lower_quartile"] for each in task["models"]}
-        worst = max(spread, key=lambda name: spread[name])
-        if spread[worst] > _NOISY:
+        setting, others = task["setting"], task["other_cores"]
+        if others is not None and others > setting["cpus"] - setting["threads"] + _DISTURBED * setting["threads"]:
             parts.append(
-                f"The times of {worst} lie {spread[worst]:.1f} times apart between their quartiles: the machine had other work. "
-                "Repeat it on an idle one, with another --output."
+                f"Not to be trusted: other processes kept {others:.1f} of {counted(setting['cpus'], 'core')} at work meanwhile. "
+                "Repeat it on an idle machine, with another --output."
             )
     return "\n\n".join(parts)
 
@@ -592,7 +630,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of prefill and decoding (default 8; with --quick 3)")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="default 2")
     parser.add_argument("--output", default="results/net_speed", metavar="DIR", help="default results/net_speed")
-    parser.add_argument("--quick", action="store_true", help="few turns, short texts, MeRino-52M and OPT-125M only: under a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="few turns, short texts, MeRino-52M and OPT-125M, PyTorch: under a minute"
+    )
     return parser.parse_args(arguments)
 
 

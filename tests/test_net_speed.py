@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -28,6 +30,7 @@ from studies.net_speed import (
     PARTS,
     RUNTIMES,
     Bench,
+    Load,
     Shapes,
     Task,
     benches_of,
@@ -187,21 +190,49 @@ def test_summary_compares_by_turns_and_says_what_was_expected() -> None:
         assert ratio["by_flops"] == flops["OPT"] / flops["small"]
         assert (ratio["by_weights"] is not None) == (task["part"] == "decode")
         assert ratio["paper"] is None  # it measured no such models
-    assert "the machine had other work" in report({"tasks": tasks})
+    assert "Not to be trusted" not in report({"tasks": tasks})
 
 
-def made_row(bench: Bench, task: Task, turn: int, seconds: dict[str, float]) -> Row:
+@pytest.mark.parametrize(("others", "trusted"), [(None, True), (0.0, True), (0.1, True), (0.5, False), (3.0, False)])
+def test_report_says_when_others_used_the_cores(others: float | None, trusted: bool) -> None:
+    bench = small_benches()[1]
+    row = made_row(bench, bench.tasks[0], 0, {"small": 1.0, "OPT": 2.0}, others)
+    row["setting"] |= {"cpus": 2, "threads": 2}
+    assert ("Not to be trusted" not in report(summarise([row]))) == trusted
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_own_work_is_not_counted_as_that_of_others() -> None:
+    load = Load()
+    quiet = load.other_cores()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        load = Load()
+        start, own = time.perf_counter(), time.process_time()
+        while time.perf_counter() - start < 1:
+            pass
+        busy, own = load.other_cores(), time.process_time() - own
+        other.kill()
+    assert quiet is not None
+    assert busy is not None
+    # Two busy processes and whatever else the machine does: never more than its cores, less what we had ourselves.
+    assert 0.1 < busy <= (os.cpu_count() or 1) - own + 0.1
+
+
+def made_row(bench: Bench, task: Task, turn: int, seconds: dict[str, float], others: float | None = 0.0) -> Row:
     models = {name: {"flops": task.flops[name], "parameters": 10, "weights_read": 5} for name in bench.models}
     kind = {"part": task.part, "work": task.work, "runtime": task.runtime, "tokens": task.tokens}
     setting = {**task.setting, "memory_kept": False}
-    measured = {"turn": turn, "order": list(seconds), "seconds": seconds}
+    measured = {"turn": turn, "order": list(seconds), "seconds": seconds, "other_cores": others}
     return {**kind, "setting": setting, "models": models, "references": list(bench.references), **measured}
 
 
 def test_paper_figures_stand_beside_the_models_that_it_measured() -> None:
-    (bench,) = benches_of(parse_arguments(["--quick", "--parts", "prefill", "--runtimes", "torch"]))
-    rows = [made_row(bench, task, 0, dict.fromkeys(bench.models, 1.0)) for task in bench.tasks]
-    assert [task["ratios"][0]["paper"] for task in summarise(rows)["tasks"]] == [182 / 48] * 2
+    designs, references = {"MeRino-52M": MerinoConfig()}, {"OPT-125M": baseline_config("OPT-125M")}
+    for prompt, expected in ((128, 182 / 48), (64, None)):
+        shapes = replace(SMALL, prompt=prompt)
+        (bench,) = inference_benches(designs, references, ["prefill"], ["torch"], shapes, 1, 1)
+        rows = [made_row(bench, task, 0, dict.fromkeys(bench.models, 1.0)) for task in bench.tasks]
+        assert [task["ratios"][0]["paper"] for task in summarise(rows)["tasks"]] == [expected] * 2
 
 
 def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,7 +276,7 @@ def counting_bench(prepared: list[str], stop_after: int | None = None) -> Bench:
         done += 1
         return seconds[name]
 
-    setting = {"prompt": 4, "threads": 1, "versions": {"torch": "0"}}
+    setting = {"prompt": 4, "threads": 1, "cpus": 2, "versions": {"torch": "0"}}
     task = Task(
         "prefill", "all logits", "PyTorch float32", setting, 4, {"small": 10, "OPT": 20}, 0, lambda name: partial(run, name)
     )
