@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 
 import torch
@@ -25,7 +26,8 @@ def forward_flops(config: PreTrainedConfig, seq_len: int, head: bool = True) -> 
     head    whether the output head counts
     """
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+        # A copy, as transformers writes the attention into the configuration it is given.
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="eager").eval()
         tokens = torch.zeros(1, seq_len, dtype=torch.long)
         mask = torch.ones(1, seq_len, dtype=torch.long)
     network = model if head else model.base_model

@@ -368,7 +368,10 @@ def _arguments(plan: TrainingPlan, folder: Path, batches: tuple[int, int, int], 
 
 
 class _Trainer(Trainer):
-    """transformers' Trainer, which says in a sentence that a checkpoint could not be written."""
+    """transformers' Trainer, without a key-value cache that nobody reads; it says in a sentence that a disk is full."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        return super().compute_loss(model, {**inputs, "use_cache": False}, *arguments, **options)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(str(self.args.output_dir))

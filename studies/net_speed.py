@@ -56,7 +56,7 @@ RUNTIMES = {"torch": "PyTorch float32", "torch-bf16": "PyTorch bfloat16", "onnx"
 
 PAPER_TOKENS = 128
 PAPER_LATENCY_MS = {"MeRino-52M": 48, "MeRino-61M": 77, "MeRino-64M": 114, "OPT-125M": 182, "OPT-350M": 559}
-"""Latency of a query of that many tokens on a Jetson Nano's GPU, ms (MeRino, its tables); it does not say which logits or precision."""
+"""Latency of a query of that many tokens on a Jetson Nano's GPU, ms (MeRino, its tables; logits and precision are not stated)."""
 
 _SEED = 0
 _GPT2_RATIO = 4
@@ -421,7 +421,7 @@ class Load:
 
     @staticmethod
     def _now() -> tuple[float, float, float]:
-        """Seconds that all processors worked (nan where the system does not tell, as only Linux does), that we worked, and that passed."""
+        """Seconds that all processors worked (nan where the system is not Linux), we worked, and passed."""
         try:
             user, nice, system, _, _, irq, soft_irq, steal, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
         except (OSError, ValueError):

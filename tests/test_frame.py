@@ -60,7 +60,7 @@ def test_imported_packages_finds_every_form() -> None:
 import json, solvers.base as base
 from . import own
 def late():
-    from formulation.report import provenance
+    from studies.problems import read_space
 if TYPE_CHECKING:
     import formulation
 """

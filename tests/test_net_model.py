@@ -62,6 +62,14 @@ def test_published_designs_at_their_full_length(name: str) -> None:
     assert forward_flops(config, 1024) == Flops(head=True)(architecture)
 
 
+def test_counting_leaves_the_configuration_alone() -> None:
+    config = MerinoConfig()
+    before = config.to_dict()
+    forward_flops(config, 4)
+    assert config.to_dict() == before
+    assert config._attn_implementation != "eager"
+
+
 def test_default_configuration_is_merino_52m() -> None:
     assert MerinoConfig().to_architecture() == PUBLISHED["MeRino-52M"]
 

@@ -1,0 +1,122 @@
+"""The study that trains designs side by side: who takes part, equal terms, resumption, and a local cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from formulation import PUBLISHED, Architecture, Block
+from hardware_models import Flops, Params
+from solvers import Exhaustive, Limits, Status, solve
+from studies import train_compare
+from studies.train_compare import candidates, main, problem_of, scaled, summary_of, uniform_design
+
+
+def test_scaling_divides_widths_and_keeps_the_rest() -> None:
+    half = scaled(PUBLISHED["MeRino-61M"], 2, 4096, 256)
+    assert half.widths == (320, 384, 448, 512)
+    assert half.ffn_widths == (320, 576, 448, 512)
+    assert half.depths == PUBLISHED["MeRino-61M"].depths
+    assert (half.embedding_width, half.vocabulary, half.positions) == (384, 4096, 256)
+    assert scaled(PUBLISHED["MeRino-61M"], 1, 50257, 2048) == PUBLISHED["MeRino-61M"]
+    assert scaled(Architecture((Block(96 * 64, 64, 1),)), 1000, 9, 9).widths == (64,)
+
+
+@pytest.mark.parametrize(("published", "scale"), [("MeRino-52M", 4), ("MeRino-61M", 4), ("MeRino-52M", 2)])
+def test_all_designs_keep_the_budget_and_the_first_is_the_optimum(published: str, scale: int) -> None:
+    problem, designs = candidates(published, scale, 2048, 256)
+    flops, budget = problem.subject_to[0].quantity, problem.subject_to[0].upper
+    assert flops == Flops(256)
+    assert budget == flops(scaled(PUBLISHED[published], scale, 2048, 256))
+    assert all(flops(design.architecture) <= budget for design in designs)
+    truth = solve(problem, Exhaustive(), Limits(seconds=60))
+    assert truth.status is Status.OPTIMAL
+    assert problem.maximize(designs[0].architecture) == pytest.approx(truth.objective)
+    by_name = {design.name: design.architecture for design in designs}
+    assert flops(by_name["uniform"]) >= 0.9 * budget
+    assert not by_name["uniform"].shared
+    others = [design for name, design in by_name.items() if name not in ("uniform", "most parameters")]
+    assert all(Params()(by_name["most parameters"]) >= Params()(design) for design in others)
+
+
+def test_a_uniform_design_uses_the_budget_up() -> None:
+    problem, _ = problem_of(PUBLISHED["MeRino-52M"], 4, 2048, 256)
+    (block,) = uniform_design(problem).blocks
+    assert (block.width, block.ffn_width, block.depth) == (256, 1216, 2)
+
+
+def arguments(folder: Path, *flags: str) -> list[str]:
+    text = folder / "text.txt"
+    if not text.exists():
+        random = np.random.default_rng(0)
+        words = ("sheep", "wool", "soft", "map", "proof", "bound", "model", "words")
+        text.write_text("\n".join(" ".join(random.choice(words, 12)) for _ in range(200)), encoding="utf-8")
+    sizes = ["--vocabulary", "270", "--sequence", "16", "--batch", "4", "--steps", "10", "--seeds", "2", "--precision", "float32"]
+    places = ["--text", str(text), "--cache", str(folder / "cache"), "--output", str(folder / "out")]
+    return [*sizes, *places, "--evaluate-at-most", "8", *flags]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "out" / "rows.jsonl").read_text().splitlines()]
+
+
+def test_runs_are_resumed_and_compared_on_equal_terms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(tmp_path, "--jobs", "2")) == 0
+    first = rows(tmp_path)
+    designs = [design["design"] for design in json.loads((tmp_path / "out" / "summary.json").read_text())["designs"]]
+    assert sorted((row["design"], row["seed"]) for row in first) == sorted((name, seed) for name in designs for seed in (0, 1))
+    assert {row["tokens"] for row in first} == {10 * 4 * 16}
+    assert len({json.dumps({**row["plan"], "seed": None}) for row in first}) == 1
+    assert (tmp_path / "out" / "train_compare.png").stat().st_size > 10_000
+    assert "held-out loss" in capsys.readouterr().out
+
+    kept = (tmp_path / "out" / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "out" / "rows.jsonl").write_text("\n".join(kept[:-1]) + "\n")
+    (tmp_path / "out" / "runs").rename(tmp_path / "out" / "others")
+    assert main(arguments(tmp_path, "--jobs", "1")) == 0
+    again = rows(tmp_path)
+    assert again[:-1] == first[:-1]
+    assert again[-1]["held_out_loss"] == first[-1]["held_out_loss"]
+
+
+def test_a_local_cluster_gives_the_same_losses(tmp_path: Path) -> None:
+    flags = ("--seeds", "1", "--jobs", "2")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "cluster").mkdir()
+    assert main(arguments(tmp_path / "here", *flags)) == 0
+    assert main(arguments(tmp_path / "cluster", *flags, "--backend", "dask")) == 0
+    losses = [{row["design"]: row["held_out_loss"] for row in rows(tmp_path / name)} for name in ("here", "cluster")]
+    assert losses[0] == losses[1]
+
+
+def test_the_summary_is_paired_by_seed() -> None:
+    problem, designs = candidates("MeRino-52M", 4, 2048, 256)
+    loss = {designs[0].name: (2.0, 4.0), designs[1].name: (2.5, 4.1), designs[2].name: (3.0, 3.0), designs[3].name: (1.0, 1.0)}
+    made = [
+        {"design": name, "seed": seed, "held_out_loss": value} for name, pair in loss.items() for seed, value in enumerate(pair)
+    ]
+    first, second, *_ = summary_of(problem, designs, made)
+    assert (first["loss"], first["difference"]) == (3.0, 0.0)
+    assert second["difference"] == pytest.approx(0.3)
+    assert second["difference_sd"] == pytest.approx(0.4 / 2**0.5)
+    assert first["perplexity"] == pytest.approx(np.exp(3.0))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--published", "MeRino-53M"], "did you mean 'MeRino-52M'"),
+        (["--scale", "0"], "scale is 0"),
+        (["--seeds", "0"], "seeds is 0"),
+        (["--published", "MeRino-52M", "--scale", "16"], "no uniform design"),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_trained(tmp_path: Path, flags: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        main(arguments(tmp_path, *flags))
+    assert not (tmp_path / "out" / "rows.jsonl").exists()
+    assert train_compare.OPTIMUM == "proven optimum"
