@@ -1,6 +1,10 @@
 """The network: a designed architecture as a PyTorch model of the Hugging Face family. Importing this package registers it there."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+try:
+    import torch  # noqa: F401
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+except ImportError as error:
+    raise ImportError(f"merino_net needs {error.name}: install the extra net, as in pip install -e '.[net]'") from None
 
 from merino_net.configuration import MerinoConfig
 from merino_net.modeling import MerinoForCausalLM, MerinoModel

@@ -143,7 +143,7 @@ def _tokenizer_in_folder(path: Path) -> PreTrainedTokenizerBase:
         _read_tokenizer(path / "tokenizer.json")
     try:
         return AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # the last three of settings of the wrong kind
         raise ValueError(f"the folder {path} holds no tokenizer that can be read; expected a tokenizer.json in it") from None
 
 

@@ -14,6 +14,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,8 +68,12 @@ class Text:
     def fingerprint(self) -> str:
         """A sha256 that differs where the documents may: of the files' bytes as they lie on disk, in order, whatever their names.
 
-        Of a data set of the hub only the name counts: a change made there goes unnoticed.
+        Of a data set of the hub only the name counts: a change made there goes unnoticed. The files are read once.
         """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         identity = [_READING, self.documents_at_most, *chain.from_iterable(source.identity() for source in self._all())]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from formulation.architecture import Architecture
+from formulation.architecture import Architecture, positive_integer
+from formulation.files import replace_file
 from formulation.published import PUBLISHED
 from formulation.report import counted, output_folder, provenance, run_command, write_json
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from merino_net.data import Sequences
     from merino_net.text import Text
-    from merino_net.training import TrainingPlan, TrainingResult
+    from merino_net.training import TrainingPlan
 
 DEMONSTRATION_VOCABULARY = 4096
 """Tokens that Python's own documentation, the text without --text, is given: it supports few more than 10,000."""
@@ -73,6 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
         architecture = dataclasses.replace(architecture, vocabulary=options.vocabulary)
     elif not options.text and options.tokenizer is None:
         architecture = dataclasses.replace(architecture, vocabulary=DEMONSTRATION_VOCABULARY)
+    if options.threads is not None:
+        positive_integer("threads", options.threads)
+    if options.processes is not None:
+        positive_integer("processes", options.processes)
     folder = output_folder(options.output)
 
     from merino_net.allocator import keep_memory
@@ -82,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from merino_net.configuration import MerinoConfig
     from merino_net.text import Text
-    from merino_net.training import check_processes, start_over, train
+    from merino_net.training import check_processes, train
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -92,8 +97,13 @@ def main(arguments: list[str] | None = None) -> int:
             f"a sequence of {plan.seq_len} is longer than the design's {architecture.positions} positions; use --sequence"
         )
     processes = check_processes(options.processes, plan)
-    if options.fresh and processes.is_main_process:
-        start_over(folder)
+    network = {
+        "hidden_act": options.activation,
+        "initializer_range": options.sigma,
+        "dropout": options.dropout,
+        "attention_dropout": options.dropout,
+    }
+    MerinoConfig.from_architecture(architecture, **network)  # a mistake in it is said before the text is read
     text = Text(tuple(options.text), options.documents)
     separate = Text(tuple(options.held_out_text), options.documents) if options.held_out_text else None
     with processes.main_process_first():
@@ -101,10 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         training, held_out, identity = _data(text, separate, tokenizer, plan, options)
     config = MerinoConfig.from_architecture(
         architecture,
-        hidden_act=options.activation,
-        initializer_range=options.sigma,
-        dropout=options.dropout,
-        attention_dropout=options.dropout,
+        **network,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -119,10 +126,17 @@ def main(arguments: list[str] | None = None) -> int:
         folder,
         identity=identity,
         tokenizer=tokenizer,
+        fresh=options.fresh,
         peak_flops_per_s=None if options.peak_tflops is None else options.peak_tflops * 1e12,
     )
     if processes.is_main_process:
-        _finish(options.design, architecture, plan, folder, result)
+        _finish(Path(options.design), architecture, plan, folder)
+        peak = "a plain matrix product" if options.peak_tflops is None else "--peak-tflops"
+        print(
+            f"held-out loss {result.held_out_loss:.4f} nat per token (perplexity {result.held_out_perplexity:.2f}, "
+            f"{result.held_out_sequences:,} sequences) after {result.tokens:,} tokens; {result.tokens_per_s:,.0f} tokens/s, "
+            f"{result.mfu:.0%} of the {result.peak_flops_per_s / 1e12:.3g} TFLOP/s of {peak}\nthe network is in {folder}"
+        )
     return 0
 
 
@@ -136,20 +150,19 @@ def _introduce(architecture: Architecture, training: Sequences, held_out: Sequen
     )
 
 
-def _finish(design: str, architecture: Architecture, plan: TrainingPlan, folder: Path, result: TrainingResult) -> None:
-    if Path(design).is_file():
-        shutil.copyfile(design, folder / "design.json")
-    path = folder / "training.json"
+def _finish(design: Path, architecture: Architecture, plan: TrainingPlan, folder: Path) -> None:
+    """Put the design and where all comes from beside the network."""
+    from merino_net.run_folder import RESULT
+
+    if design.is_file() and design.resolve() != (folder / "design.json").resolve():
+        with replace_file(folder / "design.json") as file:
+            file.write(design.read_bytes())
+    path = folder / RESULT
     record = json.loads(path.read_text(encoding="utf-8"))
     if "provenance" not in record:
         record["architecture"] = architecture.to_dict()
         record["provenance"] = provenance(plan.seed, ("torch", "transformers", "accelerate", "tokenizers"))
         write_json(path, record)
-    print(
-        f"held-out loss {result.held_out_loss:.4f} nat per token (perplexity {result.held_out_perplexity:.2f}) after "
-        f"{result.tokens:,} tokens; {result.tokens_per_s:,.0f} tokens/s, {result.mfu:.0%} of the "
-        f"{result.peak_flops_per_s / 1e12:.3g} TFLOP/s of a plain matrix product\nthe network is in {folder}"
-    )
 
 
 def _plan(options: argparse.Namespace) -> TrainingPlan:
@@ -202,7 +215,12 @@ def _data(
 
     cache = Path(options.cache)
     rows = packed(token_array(text, tokenizer, cache), plan.seq_len)
-    identity: dict[str, Any] = {"text_sha256": text.fingerprint(), "vocabulary": len(tokenizer), "tokens": rows.size}
+    identity: dict[str, Any] = {
+        "text_sha256": text.fingerprint(),
+        "tokenizer_sha256": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "vocabulary": len(tokenizer),
+        "tokens": rows.size,
+    }
     if separate is not None:
         others = packed(token_array(separate, tokenizer, cache), plan.seq_len)
         return Sequences(rows), Sequences(others), {**identity, "held_out_text_sha256": separate.fingerprint()}
@@ -234,7 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--held-out", type=float, default=0.02, metavar="SHARE", help="share of sequences held out (default: %(default)s)"
     )
-    data.add_argument("--held-out-text", nargs="+", metavar="SOURCE", help="hold out this text instead")
+    data.add_argument("--held-out-text", nargs="+", metavar="SOURCE", help="hold out this text, and no share of the other")
     data.add_argument(
         "--vocabulary",
         type=int,

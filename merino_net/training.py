@@ -7,6 +7,7 @@ never taken for a whole one, every figure of the log says what it counts. Where 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,10 +41,10 @@ from transformers import (
 from formulation.architecture import positive_integer
 from formulation.report import save_figure, write_json
 from formulation.rows import Row, RowFile
-from merino_net.checkpoints import check_room, mark_complete, newest_complete, step_of
 from merino_net.counting import forward_flops, matmul_flops_per_s, parameter_count
 from merino_net.data import Sequences
-from merino_net.pretrained import quieten
+from merino_net.pretrained import positions_of, quieten
+from merino_net.run_folder import RESULT, check_room, mark_complete, newest_complete, owned, step_of
 
 PAPER_LEARNING_RATE = 6e-4
 PAPER_WARM_UP = 1000
@@ -71,8 +73,8 @@ class TrainingPlan:
     log_every, evaluate_every, save_every   steps between rows of the log, held-out losses, checkpoints; the latter two are
                          multiples of the first, so that a resumed run logs the same rows
     evaluate_at_most     held-out sequences that are evaluated, the first of them
-    keep                 checkpoints kept
-    seed                 of the initial weights, of the order of the data and of dropout
+    keep                 checkpoints kept, at least 2: while one is being written, only the one before is whole
+    seed                 of the initial weights, of the order of the data and of dropout; below 2³²
     """
 
     steps: int = 1000
@@ -114,8 +116,10 @@ class TrainingPlan:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0 and less than 1")
         if self.precision not in ("bf16", "float32"):
             raise ValueError(f"precision is {self.precision!r}; expected bf16 or float32")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; expected a whole number of at least 0")
+        if self.keep < 2:
+            raise ValueError("keep is 1; expected at least 2: while a checkpoint is being written, only the one before is whole")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; expected a whole number of at least 0 and less than 2^32")
 
     @classmethod
     def paper(cls, **changes: Any) -> TrainingPlan:
@@ -151,18 +155,20 @@ class TrainingPlan:
 class TrainingResult:
     """What came of a run.
 
+    held_out_sequences   how many were evaluated, the first of those held out
     held_out_loss   mean cross-entropy in nat per token over the held-out sequences evaluated, after the last step; a sequence's
                     first token is context only
     training_loss   the same over the steps since the row of the log before the last
     tokens          tokens trained on
     seconds         time spent in training steps by all sessions, evaluation and checkpoints left out
-    tokens_per_s    median over the rows of the log, start-up left out
+    tokens_per_s    median over the rows of the log but the first, which includes the start-up
     mfu             model-FLOPs utilisation: tokens_per_s · training FLOPs per token / `peak_flops_per_s` of all processes together
     """
 
     steps: int
     parameters: int
     training_flops_per_token: float
+    held_out_sequences: int
     held_out_loss: float
     training_loss: float
     tokens: int
@@ -186,6 +192,7 @@ def train(
     *,
     identity: dict[str, Any] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    fresh: bool = False,
     peak_flops_per_s: float | None = None,
     progress: bool = True,
 ) -> TrainingResult:
@@ -198,6 +205,7 @@ def train(
     config     of any causal language model of transformers, ours or a baseline
     identity   what else tells this run from another (the data, say): kept in run.json and compared on resumption
     tokenizer  saved beside the weights
+    fresh      start over where `folder` holds a run, once everything else has been found in order
     peak_flops_per_s   of one device; None: measured by a matrix product in the plan's precision
     progress   whether a bar (on a terminal) and a line for each held-out loss are shown
 
@@ -207,10 +215,12 @@ def train(
     """
     quieten()
     processes = check_processes(None, plan)
+    config = copy.deepcopy(config)  # transformers writes into the configuration it is given
     device_batch, accumulation = plan.accumulation(processes.num_processes)
-    if len(training) < plan.batch:
-        raise ValueError(f"there are {len(training)} sequences to train on, fewer than the {plan.batch} of one step; lower batch")
+    _check_data(config, training, held_out, plan)
     evaluated, at_a_time = _evaluated(len(held_out), plan, processes.num_processes, device_batch)
+    if peak_flops_per_s is not None and not 0 < peak_flops_per_s < math.inf:
+        raise ValueError(f"the peak is {peak_flops_per_s:g} FLOP/s; expected a positive number")
     run = json.loads(
         json.dumps(
             {
@@ -221,49 +231,63 @@ def train(
             }
         )
     )
-    _claim(folder, run, processes)
-    if (folder / "training.json").exists():
-        return TrainingResult(**json.loads((folder / "training.json").read_text(encoding="utf-8"))["result"])
+    with owned(folder, run, processes, fresh):
+        if (folder / RESULT).exists():
+            return TrainingResult(**json.loads((folder / RESULT).read_text(encoding="utf-8"))["result"])
+        checkpoints = folder / "checkpoints"
+        newest, damaged = newest_complete(checkpoints)
+        torch.manual_seed(plan.seed)
+        trained = newest is not None and step_of(newest) >= plan.steps  # stopped between the last step and the end
+        if newest is not None and trained:
+            model = AutoModelForCausalLM.from_pretrained(newest)
+        else:
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        if processes.is_main_process:
+            for checkpoint in damaged:
+                _say(progress, f"{checkpoint.name} was cut short and is removed")
+                shutil.rmtree(checkpoint)
+        processes.wait_for_everyone()
+        if peak_flops_per_s is None:
+            peak_flops_per_s = matmul_flops_per_s(processes.device, torch.bfloat16 if plan.precision == "bf16" else torch.float32)
+        log = _Log(
+            folder=folder,
+            start=0 if newest is None else step_of(newest),
+            plan=plan,
+            flops_per_token=3 * forward_flops(config, plan.seq_len) / plan.seq_len,
+            peak=peak_flops_per_s * processes.num_processes,
+            held_out_sequences=evaluated,
+            processes=processes,
+            progress=progress and processes.is_main_process,
+        )
+        trainer = _Trainer(
+            model=model,
+            args=_arguments(plan, checkpoints, (device_batch, accumulation, at_a_time), cpu=processes.device.type == "cpu"),
+            train_dataset=Subset(training, range(len(training) // plan.batch * plan.batch)),  # whole steps only
+            eval_dataset=Subset(held_out, range(evaluated)),
+            callbacks=[_Keeper(log)],
+        )
+        trainer.remove_callback(transformers.PrinterCallback)
+        if newest is not None:
+            _say(log.progress, f"going on from step {step_of(newest)}")
+        with log:
+            if not trained:
+                trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+        result = log.result(parameter_count(model))
+        _publish(trainer, tokenizer, folder, run, result)
+        return result
 
-    checkpoints = folder / "checkpoints"
-    newest, damaged = newest_complete(checkpoints)
-    torch.manual_seed(plan.seed)
-    trained = newest is not None and step_of(newest) >= plan.steps  # stopped between the last step and the end
-    if newest is not None and trained:
-        model = AutoModelForCausalLM.from_pretrained(newest)
-    else:
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    if processes.is_main_process:
-        for checkpoint in damaged:
-            _say(progress, f"{checkpoint.name} was cut short and is removed")
-            shutil.rmtree(checkpoint)
-    processes.wait_for_everyone()
-    peak = peak_flops_per_s or matmul_flops_per_s(processes.device, torch.bfloat16 if plan.precision == "bf16" else torch.float32)
-    log = _Log(
-        folder=folder,
-        start=0 if newest is None else step_of(newest),
-        plan=plan,
-        flops_per_token=3 * forward_flops(config, plan.seq_len) / plan.seq_len,
-        peak=peak * processes.num_processes,
-        writes=processes.is_main_process,
-        progress=progress and processes.is_main_process,
-    )
-    trainer = _Trainer(
-        model=model,
-        args=_arguments(plan, checkpoints, (device_batch, accumulation, at_a_time), cpu=processes.device.type == "cpu"),
-        train_dataset=Subset(training, range(len(training) // plan.batch * plan.batch)),  # whole steps only
-        eval_dataset=Subset(held_out, range(evaluated)),
-        callbacks=[_Keeper(log)],
-    )
-    trainer.remove_callback(transformers.PrinterCallback)
-    if newest is not None:
-        _say(log.progress, f"going on from step {step_of(newest)}")
-    with log:
-        if not trained:
-            trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
-    result = log.result(parameter_count(model))
-    _publish(trainer, tokenizer, folder, run, result)
-    return result
+
+def _check_data(config: PreTrainedConfig, training: Sequences, held_out: Sequences, plan: TrainingPlan) -> None:
+    """ValueError where the sequences are not the plan's, or are too few or too long."""
+    if len(training) < plan.batch:
+        raise ValueError(f"there are {len(training)} sequences to train on, fewer than the {plan.batch} of one step; lower batch")
+    for name, sequences in (("train on", training), ("hold out", held_out)):
+        length = len(sequences[0]["input_ids"])
+        if length != plan.seq_len:
+            raise ValueError(f"the sequences to {name} have {length} tokens and the plan {plan.seq_len}; pack them to that length")
+    positions = positions_of(config)
+    if positions is not None and plan.seq_len > positions:
+        raise ValueError(f"a sequence of {plan.seq_len} is longer than the network's {positions} positions; shorten it")
 
 
 def check_processes(expected: int | None, plan: TrainingPlan) -> PartialState:
@@ -272,57 +296,39 @@ def check_processes(expected: int | None, plan: TrainingPlan) -> PartialState:
     Some launchers start one process where several were asked for and say nothing: a run must not go on as if it were several.
     """
     promised = int(os.environ.get("WORLD_SIZE", "1"))
-    backend = {"backend": "gloo"} if promised > 1 else {}
-    state = PartialState() if torch.cuda.is_available() else PartialState(cpu=True, **backend)
-    if state.num_processes != (wanted := expected or promised) or promised != wanted:
+    gpu = torch.cuda.is_available()
+    options: dict[str, Any] = {} if gpu else {"cpu": True}
+    if promised > 1:  # the others wait while one process makes tokens of a large text
+        options |= {"timeout": timedelta(days=2), **({} if gpu else {"backend": "gloo"})}
+    state = PartialState(**options)
+    wanted = promised if expected is None else expected
+    if not wanted == promised == state.num_processes:
         raise ValueError(
             f"{wanted} processes were asked for and {state.num_processes} take part; "
             f"start them with: torchrun --nproc-per-node {wanted} -m merino_net.train ..."
         )
-    if plan.fsdp and state.num_processes == 1:
-        raise ValueError("FSDP shards a network over processes, and there is one; start several with torchrun, or leave --fsdp out")
-    return state
-
-
-def _claim(folder: Path, run: dict[str, Any], processes: PartialState) -> None:
-    """Take `folder` for `run`, or recognise the run that is there; ValueError naming what differs."""
-    path = folder / "run.json"
-    if processes.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_json(path, run)
-    processes.wait_for_everyone()
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is damaged; move {folder} away or choose another output folder") from None
-    differences = list(_differences(there, run))
-    if differences:
+    if state.num_processes == 1 and torch.cuda.device_count() > 1:
         raise ValueError(
-            f"{folder} holds another run: {'; '.join(differences[:3])}; choose another output folder, or --fresh to start over"
+            f"this machine has {torch.cuda.device_count()} GPUs and one process would train on all of them with a larger "
+            "batch than planned; start one process for each with torchrun, or show it one with CUDA_VISIBLE_DEVICES=0"
         )
-
-
-def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in sorted({*there, *here}):
-            yield from _differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
-    elif there != here:
-        yield f"{name} is {there!r} there and {here!r} here"
+    if plan.fsdp and not (gpu and state.num_processes > 1):
+        raise ValueError("FSDP shards a network over the GPUs of several processes, which are not there; leave --fsdp out (DDP)")
+    return state
 
 
 def _evaluated(available: int, plan: TrainingPlan, processes: int, device_batch: int) -> tuple[int, int]:
     """How many of the held-out sequences are evaluated, and how many at a time in each process.
 
-    Every batch is full in every process, so that the mean of the batches' losses is that of the tokens, on however many processes.
+    Of several processes each gets full batches only, so that the mean over batches is that over tokens.
     """
-    count = min(available, plan.evaluate_at_most)
-    whole = count // plan.batch * plan.batch
-    if whole:
-        return whole, device_batch
-    if count < processes:
-        raise ValueError(f"{count} sequences are held out, fewer than the {processes} processes; hold out more")
-    return count // processes * processes, 1
+    count = min(available, plan.evaluate_at_most) // processes * processes
+    if count < 1:
+        raise ValueError(f"{available} sequences are held out, fewer than the {processes} processes; hold out more")
+    if processes == 1:
+        return count, device_batch
+    share = count // processes
+    return count, max(size for size in range(1, min(device_batch, share) + 1) if share % size == 0)
 
 
 def _arguments(plan: TrainingPlan, folder: Path, batches: tuple[int, int, int], cpu: bool) -> TrainingArguments:
@@ -345,6 +351,7 @@ def _arguments(plan: TrainingPlan, folder: Path, batches: tuple[int, int, int], 
         max_grad_norm=plan.clip,
         bf16=plan.precision == "bf16",
         use_cpu=cpu,
+        use_cache=True,  # what the published configuration says; training itself passes False
         ddp_backend="gloo" if cpu and PartialState().num_processes > 1 else None,
         ddp_find_unused_parameters=False,
         torch_compile=plan.compile,
@@ -405,7 +412,8 @@ class _Log:
     plan: TrainingPlan
     flops_per_token: float
     peak: float
-    writes: bool
+    held_out_sequences: int
+    processes: PartialState
     progress: bool
     file: RowFile = field(init=False)
     rows: list[Row] = field(init=False)
@@ -414,10 +422,11 @@ class _Log:
     marked_step: int = 0
 
     def __enter__(self) -> _Log:
-        self.file = RowFile(self.folder / "log.jsonl")
-        self.rows = [row for row in self.file.rows if row["step"] <= self.start]
-        if self.writes:
-            self.file.keep(lambda row: row["step"] <= self.start)
+        with self.processes.main_process_first():  # which alone changes the file
+            self.file = RowFile(self.folder / "log.jsonl")
+            self.rows = [row for row in self.file.rows if row.get("step", math.inf) <= self.start]
+            if self.processes.is_main_process:
+                self.file.keep(lambda row: row.get("step", math.inf) <= self.start)
         self.bar = tqdm(
             total=self.plan.steps, initial=self.start, unit="step", disable=None if self.progress else True, dynamic_ncols=True
         )
@@ -430,12 +439,12 @@ class _Log:
     def append(self, row: Row) -> None:
         """Add a row; the main process alone puts it on disk."""
         self.rows.append(row)
-        if self.writes:
+        if self.processes.is_main_process:
             self.file.append(row)
 
     def draw(self) -> None:
         """Both losses so far, as loss.png."""
-        if self.writes:
+        if self.processes.is_main_process:
             save_figure(loss_figure(self.rows), self.folder / "loss.png")
 
     def restart(self, step: int) -> None:
@@ -443,12 +452,9 @@ class _Log:
         self.mark, self.marked_step = time.perf_counter(), step
 
     def trained(self, step: int, logs: dict[str, float]) -> Row:
-        """The row of the training loss at `step`. ValueError where the loss is no number any more."""
-        if not math.isfinite(logs["loss"]):
-            raise ValueError(
-                f"the loss is {logs['loss']} at step {step}; lower the learning rate, lengthen the warm-up or use float32, "
-                "and start over in another output folder"
-            )
+        """The row of the training loss at `step`. ValueError where loss or gradient are no numbers any more."""
+        _finite("loss", logs["loss"], step)
+        _finite("gradient norm", logs["grad_norm"], step)
         seconds = time.perf_counter() - self.mark
         tokens_per_s = (step - self.marked_step) * self.plan.tokens_per_step / seconds
         mfu = tokens_per_s * self.flops_per_token / self.peak
@@ -467,7 +473,8 @@ class _Log:
         }
 
     def evaluated(self, step: int, loss: float) -> Row:
-        """The row of the held-out loss at `step`."""
+        """The row of the held-out loss at `step`; ValueError where it is no number."""
+        _finite("held-out loss", loss, step)
         if self.progress:
             last = next((row for row in reversed(self.rows) if "loss" in row), None)
             speed = (
@@ -485,11 +492,14 @@ class _Log:
         """What the rows come to."""
         trained = [row for row in self.rows if "loss" in row]
         evaluated = [row for row in self.rows if "held_out_loss" in row]
+        if not trained or not evaluated:
+            raise ValueError(f"{self.folder / 'log.jsonl'} lacks rows of this run; start over with --fresh")
         tokens_per_s = median(row["tokens_per_s"] for row in trained[1:] or trained)
         return TrainingResult(
             steps=trained[-1]["step"],
             parameters=parameters,
             training_flops_per_token=self.flops_per_token,
+            held_out_sequences=self.held_out_sequences,
             held_out_loss=evaluated[-1]["held_out_loss"],
             training_loss=trained[-1]["loss"],
             tokens=trained[-1]["tokens"],
@@ -521,8 +531,8 @@ class _Keeper(TrainerCallback):
         self._log.restart(state.global_step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        PartialState().wait_for_everyone()  # each process writes a file of its own
-        if self._log.writes:
+        self._log.processes.wait_for_everyone()  # each of them writes a file of its own
+        if self._log.processes.is_main_process:
             mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
         self._log.draw()
         self._log.restart(state.global_step)
@@ -543,19 +553,7 @@ def _publish(
     for path in sorted(unfinished.iterdir()):
         os.replace(path, folder / path.name)
     unfinished.rmdir()
-    write_json(folder / "training.json", {"format": "merino training", "version": 1, **run, "result": asdict(result)})
-
-
-def start_over(folder: Path) -> None:
-    """Remove the run in `folder`, and nothing else that lies there. ValueError where there is no run but other files."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not (folder / "run.json").exists():
-        raise ValueError(f"{folder} holds no run of merino_net.train but other files; choose another output folder")
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    shutil.rmtree(folder / ".unfinished", ignore_errors=True)
-    for name in ("training.json", "log.jsonl", "run.json"):
-        (folder / name).unlink(missing_ok=True)
+    write_json(folder / RESULT, {"format": "merino training", "version": 1, **run, "result": asdict(result)})
 
 
 def loss_figure(rows: list[Row]) -> Any:
@@ -582,6 +580,14 @@ def loss_figure(rows: list[Row]) -> Any:
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
+
+
+def _finite(name: str, value: float, step: int) -> None:
+    if not math.isfinite(value):
+        raise ValueError(
+            f"the {name} is {value} at step {step}; lower the learning rate, lengthen the warm-up or use float32, "
+            "and start over in another output folder"
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -6,7 +6,8 @@
 
 The designs: the proven optimum of the (scaled) paper space, the published MeRino whose FLOPs are the budget, a uniform
 GPT-2-like design, and the design with most parameters. Widths are divided by `--scale`, so that a machine without a GPU can
-train them. Every run is a task of joblib: on the cores of this machine, or on a Dask cluster that shares the output folder.
+train them. Every run is a task of joblib: on the cores of this machine, or on a Dask cluster that shares the folders of
+`--output` and `--cache`.
 Writes rows.jsonl (a finished run is never run twice, one that was stopped goes on), summary.json and train_compare.png.
 """
 
@@ -20,7 +21,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -108,7 +109,7 @@ def problem_of(published: Architecture, scale: int, vocabulary: int, seq_len: in
 
 
 def uniform_design(problem: DesignProblem) -> Architecture:
-    """GPT-2's shape with the FLOPs of the budget: equal layers that share nothing, F = 4E or a little more.
+    """GPT-2's shape with the FLOPs of the budget: equal layers that share nothing, 4E ≤ F < 8E.
 
     Of the widths and depths that take at least 90 % of the budget, those whose quotient is nearest to GPT-2's (768/12); F then
     grows in steps of 64 as far as the budget allows. ValueError where there is none.
@@ -137,7 +138,7 @@ def uniform_design(problem: DesignProblem) -> Architecture:
 
 
 def candidates(published: str, scale: int, vocabulary: int, seq_len: int) -> tuple[DesignProblem, list[Candidate]]:
-    """The problem and the designs that take part, a design that two names share but once. RuntimeError without a proof."""
+    """The problem and the designs that take part, a design that two names share but once. ValueError without a proof."""
     problem, small = problem_of(chosen("published design", published, PUBLISHED), scale, vocabulary, seq_len)
     designs = [
         (OPTIMUM, _proved(problem)),
@@ -154,16 +155,16 @@ def candidates(published: str, scale: int, vocabulary: int, seq_len: int) -> tup
 def _proved(problem: DesignProblem) -> Architecture:
     solution = solve(problem, DynamicProgramming(), Limits(seconds=60))
     if solution.status is not Status.OPTIMAL or solution.architecture is None:
-        raise RuntimeError(f"no proof: {solution.status.value} after {solution.seconds:.1f} s")
+        raise ValueError(f"no optimum was proved in {solution.seconds:.0f} s ({solution.status.value}); choose a larger --scale")
     return solution.architecture
 
 
 def run_task(task: Task) -> Row:
     """Train one design and return its row; this is what a worker does."""
     import torch
-    from merino_net.allocator import keep_memory
 
     from merino_net import MerinoConfig
+    from merino_net.allocator import keep_memory
     from merino_net.data import Sequences, packed, split
     from merino_net.training import TrainingPlan, train
 
@@ -203,11 +204,13 @@ def workers(backend: str, scheduler: str | None, jobs: int) -> Iterator[joblib.P
         from distributed import Client, LocalCluster
     except ImportError:
         raise ImportError("the backend dask needs the package distributed; install it with: pip install distributed") from None
-    cluster = None if scheduler else LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
-    with Client(scheduler or cluster, set_as_default=True), joblib.parallel_config(backend="dask"):
+    with ExitStack() as stack:
+        if scheduler is None:
+            local = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+            scheduler = stack.enter_context(local).scheduler_address
+        stack.enter_context(Client(scheduler, set_as_default=True))
+        stack.enter_context(joblib.parallel_config(backend="dask"))
         yield joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    if cluster is not None:
-        cluster.close()
 
 
 def summary_of(problem: DesignProblem, designs: Sequence[Candidate], rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -296,6 +299,7 @@ def main(arguments: list[str] | None = None) -> int:
     positive_integer("scale", options.scale)
     positive_integer("seeds", options.seeds)
     positive_integer("jobs", options.jobs)
+    positive_integer("threads", options.threads)
     problem, designs = candidates(options.published, options.scale, options.vocabulary, options.sequence)
     folder = output_folder(options.output)
 
@@ -366,7 +370,7 @@ def main(arguments: list[str] | None = None) -> int:
             "data": data,
             "plan": dataclasses.asdict(plan),
             "designs": records,
-            "provenance": provenance(0, ("numpy", "torch", "transformers", "tokenizers", "joblib", "pymoo")),
+            "provenance": provenance(0, ("numpy", "torch", "transformers", "accelerate", "tokenizers", "joblib")),
         },
     )
     return 0
@@ -404,7 +408,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch in each run (default: %(default)s)")
     parser.add_argument("--backend", choices=("loky", "dask"), default="loky", help="where runs go (default: loky, processes here)")
     parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of a Dask cluster that shares the output folder (default: a local one)"
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster that shares the folders of --output and --cache (default: a local one)",
     )
     parser.add_argument("--cache", default=str(caches), metavar="FOLDER", help="of the tokens (default: ~/.cache/merino)")
     parser.add_argument("--output", default="results/train_compare", help="folder of the results (default: %(default)s)")

@@ -9,21 +9,23 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 from transformers import AutoModelForCausalLM
 
 from formulation import PUBLISHED, Architecture, Block
 from formulation.report import run_command
-from merino_net import MerinoConfig, checkpoints, training
-from merino_net.checkpoints import is_complete, mark_complete, newest_complete
+from merino_net import MerinoConfig, run_folder, training
 from merino_net.data import Sequences
+from merino_net.run_folder import is_complete, mark_complete, newest_complete, owned, start_over
 from merino_net.train import main, read_design
-from merino_net.training import TrainingPlan, check_processes, start_over, train
+from merino_net.training import TrainingPlan, check_processes, train
 
 ROOT = Path(__file__).resolve().parent.parent
 DESIGN = Architecture((Block(64, 96, 2), Block(128, 64, 1)), embedding_width=96, vocabulary=300, positions=32)
@@ -193,11 +195,75 @@ def test_a_folder_of_another_run_is_refused_and_left_alone(tmp_path: Path) -> No
     assert json.loads((tmp_path / "run.json").read_text())["plan"]["learning_rate"] == 1e-3
 
 
-def test_starting_over_spares_other_files(tmp_path: Path) -> None:
+def test_starting_over_removes_the_run_and_spares_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(ValueError, match="no run"):
-        start_over(tmp_path)
-    assert (tmp_path / "thesis.tex").exists()
+    short_run(tmp_path)
+    start_over(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"thesis.tex", ".lock"}
+
+
+def test_a_network_of_others_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"theirs")
+    with pytest.raises(ValueError, match=r"holds a model\.safetensors that no run"):
+        short_run(tmp_path)
+    start_over(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == b"theirs"
+
+
+def test_two_commands_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    short_run(tmp_path)
+    run = json.loads((tmp_path / "run.json").read_text())
+    with owned(tmp_path, run, PartialState(), fresh=False), pytest.raises(ValueError, match="another process is training"):
+        short_run(tmp_path)
+    short_run(tmp_path)
+
+
+def test_one_configuration_serves_several_runs(tmp_path: Path) -> None:
+    config = MerinoConfig.from_architecture(DESIGN)
+    before = config.to_dict()
+    results = [
+        train(config, sequences(), sequences(6), short(), tmp_path / name, progress=False, peak_flops_per_s=1e12) for name in "ab"
+    ]
+    assert config.to_dict() == before
+    assert results[0].held_out_loss == results[1].held_out_loss
+    assert train(config, sequences(), sequences(6), short(), tmp_path / "a", progress=False, peak_flops_per_s=1e12) == results[0]
+
+
+def test_the_published_configuration_caches(tmp_path: Path) -> None:
+    short_run(tmp_path)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).config.use_cache is True
+
+
+@pytest.mark.parametrize(("batch", "at_most", "used"), [(4, 512, 6), (8, 512, 6), (4, 5, 5)])
+def test_what_is_held_out_does_not_depend_on_the_batch(tmp_path: Path, batch: int, at_most: int, used: int) -> None:
+    result = short_run(tmp_path, short(batch=batch, evaluate_at_most=at_most))
+    assert result.held_out_sequences == used
+
+
+def test_several_processes_evaluate_full_batches() -> None:
+    for available, processes, device_batch in product((1, 2, 7, 63, 64, 513), (1, 2, 3), (1, 4, 16)):
+        if available < processes:
+            continue
+        count, at_a_time = training._evaluated(available, TrainingPlan(), processes, device_batch)
+        assert count <= available
+        assert at_a_time <= device_batch
+        assert processes == 1 or count % (processes * at_a_time) == 0
+
+
+@pytest.mark.parametrize("peak", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_peak_that_makes_no_sense_is_refused_before_anything_is_written(tmp_path: Path, peak: float) -> None:
+    config = MerinoConfig.from_architecture(DESIGN)
+    with pytest.raises(ValueError, match="the peak is"):
+        train(config, sequences(), sequences(6), short(), tmp_path, peak_flops_per_s=peak)
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_sequences_of_another_length_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="16 tokens and the plan 32"):
+        short_run(tmp_path, short(seq_len=32))
+    config = MerinoConfig.from_architecture(DESIGN)
+    with pytest.raises(ValueError, match="longer than the network's 32 positions"):
+        train(config, sequences(8, 64), sequences(6, 64), short(seq_len=64), tmp_path, progress=False)
 
 
 def interrupted_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +325,7 @@ def test_a_full_disk_is_said_before_the_checkpoint_and_loses_nothing(tmp_path: P
     usage = shutil.disk_usage(tmp_path)
     calls = iter([usage, usage._replace(free=1000)])
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.shutil, "disk_usage", lambda _: next(calls))
+        patch.setattr(run_folder.shutil, "disk_usage", lambda _: next(calls))
         with pytest.raises(OSError, match="0 MB left; make room and run the same command again"):
             short_run(tmp_path / "full")
     short_run(tmp_path / "full")
@@ -298,7 +364,9 @@ def test_too_few_sequences(tmp_path: Path) -> None:
         ({"warm_up": 2000}, "at most the 1000 steps"),
         ({"weight_decay": -1}, "weight_decay is -1"),
         ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**32}, "less than 2"),
         ({"device_batch": 0}, "device_batch is 0"),
+        ({"keep": 1}, "keep is 1"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(changes: dict[str, Any], said: str) -> None:
@@ -322,11 +390,14 @@ def test_the_papers_plan_is_the_papers() -> None:
     assert TrainingPlan(steps=300).warm_up_steps == 30
 
 
-def test_one_process_is_not_taken_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_process_is_not_taken_for_two_and_does_not_take_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"2 processes were asked for and 1 take part.*torchrun --nproc-per-node 2"):
         check_processes(2, TrainingPlan())
-    with pytest.raises(ValueError, match="FSDP shards a network over processes"):
+    with pytest.raises(ValueError, match="FSDP shards a network over the GPUs"):
         check_processes(None, TrainingPlan(fsdp=True))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    with pytest.raises(ValueError, match=r"8 GPUs and one process.*torchrun"):
+        check_processes(None, TrainingPlan())
 
 
 def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
@@ -351,6 +422,35 @@ def test_a_text_that_cannot_be_trained_on(tmp_path: Path, capsys: pytest.Capture
     write_design(tmp_path)
     (tmp_path / "text.txt").write_bytes(content)
     assert said.removeprefix("the ") in refusal(capsys, command(tmp_path, "out")).replace(str(tmp_path) + "/", "")
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [["--held-out", "2"], ["--activation", "gulu"], ["--batch", "5000"], ["--text", "nowhere.txt"], ["--peak-tflops", "0"]],
+)
+def test_starting_over_with_a_mistake_loses_nothing(
+    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], mistake: list[str]
+) -> None:
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    before = {path: path.read_bytes() for path in (tmp_path / "whole").rglob("*") if path.is_file()}
+    refusal(capsys, [*command(tmp_path, "whole"), "--fresh", *mistake])
+    assert {path: path.read_bytes() for path in (tmp_path / "whole").rglob("*") if path.is_file()} == before
+
+
+def test_a_design_in_the_output_folder(undisturbed: Path, tmp_path: Path) -> None:
+    write_text(tmp_path)
+    (tmp_path / "out").mkdir()
+    design = write_design(tmp_path / "out")
+    assert main([str(design), *command(tmp_path, "out")[1:], "--steps", "6"]) == 0
+    assert read_design(str(design)) == DESIGN
+    assert "provenance" in json.loads((tmp_path / "out" / "training.json").read_text())
+
+
+@pytest.mark.parametrize("flags", [["--threads", "0"], ["--threads", "-1"], ["--processes", "0"]])
+def test_no_threads_or_processes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+    write_design(tmp_path)
+    write_text(tmp_path)
+    assert f"{flags[0].removeprefix('--')} is {flags[1]}" in refusal(capsys, [*command(tmp_path, "out"), *flags])
 
 
 def test_a_text_shorter_than_a_sequence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

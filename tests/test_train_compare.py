@@ -12,7 +12,6 @@ import pytest
 from formulation import PUBLISHED, Architecture, Block
 from hardware_models import Flops, Params
 from solvers import Exhaustive, Limits, Status, solve
-from studies import train_compare
 from studies.train_compare import candidates, main, problem_of, scaled, summary_of, uniform_design
 
 
@@ -119,4 +118,3 @@ def test_mistakes_are_said_before_anything_is_trained(tmp_path: Path, flags: lis
     with pytest.raises(ValueError, match=said):
         main(arguments(tmp_path, *flags))
     assert not (tmp_path / "out" / "rows.jsonl").exists()
-    assert train_compare.OPTIMUM == "proven optimum"
