@@ -72,7 +72,7 @@ class TrainingPlan:
     compile, checkpointing, fsdp   torch.compile; recompute activations; shard over processes (FSDP) instead of copying (DDP)
     log_every, evaluate_every, save_every   steps between rows of the log, held-out losses, checkpoints; the latter two are
                          multiples of the first, so that a resumed run logs the same rows
-    evaluate_at_most     held-out sequences that are evaluated, the first of them
+    evaluate_at_most     held-out sequences that are evaluated, the first of them; rounded down to a multiple of the processes
     keep                 checkpoints kept, at least 2: while one is being written, only the one before is whole
     seed                 of the initial weights, of the order of the data and of dropout; below 2³²
     """
