@@ -295,7 +295,9 @@ def _parser() -> argparse.ArgumentParser:
     machine.add_argument("--compile", action="store_true", help="torch.compile: worth its start-up in long runs")
     machine.add_argument("--checkpointing", action="store_true", help="recompute activations instead of keeping them")
     machine.add_argument("--processes", type=int, metavar="N", help="fail unless N processes take part; start them with torchrun")
-    machine.add_argument("--fsdp", action="store_true", help="shard over the processes (FSDP) instead of copying (DDP)")
+    machine.add_argument(
+        "--fsdp", action="store_true", help="shard over processes on GPUs (FSDP) instead of copying (DDP); not tried yet"
+    )
     machine.add_argument("--threads", type=int, help="of PyTorch on the CPU (default: its own choice)")
     machine.add_argument(
         "--peak-tflops", type=float, help="of one device, for the utilisation (default: a matrix product, measured)"

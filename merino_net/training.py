@@ -69,7 +69,8 @@ class TrainingPlan:
     beta1, beta2, weight_decay, clip   AdamW's decay rates, decoupled weight decay, largest gradient norm
     device_batch         sequences at a time in each process; None: all of the process's share. Less memory, same result
     precision            "bf16" (autocast; weights and optimizer stay float32) or "float32"
-    compile, checkpointing, fsdp   torch.compile; recompute activations; shard over processes (FSDP) instead of copying (DDP)
+    compile, checkpointing, fsdp   torch.compile; recompute activations; shard over processes (FSDP) instead of copying (DDP).
+                         FSDP needs GPUs (on CPUs accelerate would quietly copy) and has not been tried yet
     log_every, evaluate_every, save_every   steps between rows of the log, held-out losses, checkpoints; the latter two are
                          multiples of the first, so that a resumed run logs the same rows
     evaluate_at_most     held-out sequences that are evaluated, the first of them; rounded down to a multiple of the processes

@@ -59,6 +59,7 @@ def training_record(**changes: Any) -> dict[str, Any]:
         steps=40,
         parameters=1,
         training_flops_per_token=1e6,
+        held_out_sequences=100,
         held_out_loss=4.25,
         training_loss=4.5,
         tokens=81920,

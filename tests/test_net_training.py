@@ -103,7 +103,7 @@ def test_the_held_out_loss_in_the_log_is_that_of_the_network(undisturbed: Path) 
     assert losses(folder)[-1][2] == pytest.approx(loss.item(), rel=1e-3)
 
 
-@pytest.mark.parametrize("after_step", [7, 14])
+@pytest.mark.parametrize("after_step", [7, pytest.param(14, marks=pytest.mark.slow)])
 def test_killed_and_started_again_has_the_same_losses(undisturbed: Path, after_step: int) -> None:
     output = f"killed-{after_step}"
     process = started(command(undisturbed, output))

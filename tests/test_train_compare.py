@@ -111,7 +111,7 @@ def test_the_summary_is_paired_by_seed() -> None:
         (["--published", "MeRino-53M"], "did you mean 'MeRino-52M'"),
         (["--scale", "0"], "scale is 0"),
         (["--seeds", "0"], "seeds is 0"),
-        (["--published", "MeRino-52M", "--scale", "16"], "no uniform design"),
+        (["--published", "MeRino-52M", "--scale", "8"], "no uniform design"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_trained(tmp_path: Path, flags: list[str], said: str) -> None:
