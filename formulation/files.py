@@ -1,4 +1,4 @@
-"""Writing a file all or nothing: earlier results survive whatever goes wrong on the way."""
+"""Where files go: results are written all or nothing, so that earlier ones survive; what can be made anew goes to a cache."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+
+def cache_folder() -> Path:
+    """The user's folder for what can be made anew: merino in $XDG_CACHE_HOME, or in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merino"
 
 
 @contextmanager

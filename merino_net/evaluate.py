@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers.utils import logging as transformers_logging
 
 from formulation.report import counted, output_folder, provenance, run_command, text_table, write_json
 from formulation.rows import Row, RowFile
@@ -37,7 +36,7 @@ from merino_net.perplexity import (
     score_text,
     window_of,
 )
-from merino_net.pretrained import Model, device_of, find_models, load_model, start_token
+from merino_net.pretrained import Model, device_of, find_models, load_model, quieten, start_token
 from merino_net.zero_shot import TASKS, HubUnreachable, TaskUnavailable, ZeroShot, file_sha256, task_file
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "lm_eval")
@@ -431,8 +430,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     check_options(options)
     # What goes wrong is said in our own words; what goes well needs no words of theirs.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quieten()
     for name in ("huggingface_hub", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return study(options, output_folder(options.output))

@@ -9,12 +9,11 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from formulation.architecture import Architecture, positive_integer
-from formulation.files import replace_file
+from formulation.files import cache_folder, replace_file
 from formulation.published import PUBLISHED
 from formulation.report import counted, output_folder, provenance, run_command, write_json
 
@@ -235,7 +234,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merino"
     parser.add_argument("design", help="a design.json, an architecture's JSON file, or the name of a published design")
     parser.add_argument("--output", default="results/train", help="folder of the run (default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="start over where the output folder holds a run")
@@ -263,7 +261,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tokenizer", metavar="NAME", help="a folder, tokenizer.json or hub name (default: byte-level BPE of the text)"
     )
     data.add_argument("--sequence", type=int, metavar="TOKENS", help="length of a packed sequence (default: 256; paper: 1024)")
-    data.add_argument("--cache", default=str(caches), metavar="FOLDER", help="of the tokens (default: ~/.cache/merino)")
+    data.add_argument("--cache", default=str(cache_folder()), metavar="FOLDER", help="of the tokens (default: ~/.cache/merino)")
 
     plan = parser.add_argument_group("training")
     plan.add_argument("--recipe", choices=("small", "paper"), default="small", help="defaults of the flags below (default: small)")

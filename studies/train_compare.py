@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from formulation import PUBLISHED, Architecture, Block, Budget, DesignProblem, EffectiveEntropy, SearchSpace, paper_space
 from formulation.architecture import HEAD_SIZE, positive_integer
+from formulation.files import cache_folder
 from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from hardware_models import Flops, Params
@@ -386,7 +387,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m studies.train_compare",
         description="Train several designs of one FLOPs budget on equal tokens with equal seeds.",
     )
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merino"
     parser.add_argument(
         "--published", default="MeRino-52M", help="the published design whose FLOPs are the budget (default: %(default)s)"
     )
@@ -412,7 +412,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="of a Dask cluster that shares the folders of --output and --cache (default: a local one)",
     )
-    parser.add_argument("--cache", default=str(caches), metavar="FOLDER", help="of the tokens (default: ~/.cache/merino)")
+    parser.add_argument("--cache", default=str(cache_folder()), metavar="FOLDER", help="of the tokens (default: ~/.cache/merino)")
     parser.add_argument("--output", default="results/train_compare", help="folder of the results (default: %(default)s)")
     return parser
 
