@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 import numpy as np
 
 from formulation.architecture import Architecture
-from formulation.quantity import Composite, Quantity
+from formulation.quantity import Quantity
 from formulation.space import SearchSpace
 
 _ROUNDING = 1e-12
@@ -28,13 +28,16 @@ def just_below(value: float) -> float:
 class Budget:
     """quantity(architecture) ≤ upper, in the unit of the quantity.
 
-    Raises ValueError for an upper that is negative or not a finite number.
+    confidence  a probability: the budget then holds with it under the quantity's own measurement and model error (a chance
+                constraint). `quantity` becomes the value that is kept with that probability, `Quantity.at_confidence`
+    Raises ValueError for an upper that is negative or not a finite number, and for a confidence where no error is known.
     """
 
     quantity: Quantity
     upper: float
+    confidence: InitVar[float | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, confidence: float | None) -> None:
         if not isinstance(self.quantity, Quantity):
             raise ValueError(f"a budget's quantity is {self.quantity!r}; expected a Quantity such as Params()")
         bad_type = isinstance(self.upper, bool) or not isinstance(self.upper, int | float | np.number)
@@ -43,6 +46,8 @@ class Budget:
                 f"the budget for {self.quantity.name} is {self.upper!r}; expected a finite number, 0 or more {self.quantity.unit}"
             )
         object.__setattr__(self, "upper", float(self.upper))
+        if confidence is not None:
+            object.__setattr__(self, "quantity", self.quantity.at_confidence(confidence))
 
     @property
     def limit(self) -> float:
@@ -110,8 +115,7 @@ class DesignProblem:
         for quantity in self.quantities:
             if not isinstance(quantity, Quantity):
                 raise ValueError(f"{quantity!r} is no Quantity; expected one such as EffectiveEntropy() or Flops()")
-            if isinstance(quantity, Composite):
-                quantity.check(self.space)
+            quantity.check(self.space)
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:

@@ -45,6 +45,20 @@ class Quantity(ABC):
     def __call__(self, architecture: Architecture) -> float:
         """The value of one architecture."""
 
+    def check(self, space: SearchSpace) -> None:
+        """ValueError naming a design of `space` for which there is no value; nothing is refused unless overridden."""
+        return
+
+    def at_confidence(self, confidence: float) -> Quantity:
+        """The value that what is really seen stays below with probability `confidence`, as a quantity of the same kind.
+
+        ValueError unless overridden: only a quantity that knows its own error can say.
+        """
+        raise ValueError(
+            f"{self.name} has no error of its own, so nothing holds with confidence {confidence!r}; "
+            "leave the confidence out, or give it to a measured quantity such as a latency"
+        )
+
 
 class Separable(Quantity):
     """q(A) = fixed ⊕ Σ_i block(block_i) ⊕ Σ joint(left, right) over unequal neighbours, where ⊕ is a sum or a maximum.
@@ -107,10 +121,6 @@ class Composite(Quantity):
         given. Returns coefficients (…, P) and a constant (…) such that coefficients · p + constant ≥ formula(p) wherever
         lower ≤ p ≤ upper. Exact methods need that the excess at a point vanishes as boxes around it shrink.
         """
-
-    @abstractmethod
-    def check(self, space: SearchSpace) -> None:
-        """ValueError naming a design of `space` for which the formula is not defined."""
 
     def __call__(self, architecture: Architecture) -> float:
         return float(self.formula([part(architecture) for part in self.parts]))

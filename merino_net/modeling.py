@@ -225,7 +225,8 @@ class MerinoModel(MerinoPreTrainedModel):
             position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen).unsqueeze(0)
         x_BTE = self.dropout(inputs_embeds + self.positions(position_ids))
         for enter, block in zip(self.joints, self.blocks, strict=False):
-            x_BTE = block(enter(x_BTE), mask, past_key_values, **kwargs)
+            x_BTE = enter(x_BTE)  # a statement of its own: what enters a joint is freed before the block runs
+            x_BTE = block(x_BTE, mask, past_key_values, **kwargs)
         x_BTE = self.norm(self.joints[-1](x_BTE))
         return BaseModelOutputWithPast(last_hidden_state=x_BTE, past_key_values=past_key_values if use_cache else None)
 

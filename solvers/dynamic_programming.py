@@ -23,7 +23,7 @@ import numpy as np
 
 from formulation import Budget, Combine, Composite, DesignProblem, Separable
 from formulation.architecture import positive_integer
-from formulation.table import tabulate
+from formulation.table import Table, tabulate
 from solvers.base import Answer, Limits, Run, Solver, broken_budgets
 from solvers.completion import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes, narrow_parts
 from solvers.evaluation import LAYERS, decode_best, require_structure
@@ -138,12 +138,40 @@ class _Rows:
             return slice(len(quantities) - len(new), len(quantities))
 
         self.parts = place(self.composite.parts if self.composite else (objective,))
-        self.costs = place(tuple(budget.quantity for budget in sums))
-        self.maxima = place(tuple(budget.quantity for budget in maxima))
-        self.cost_limits = np.array([budget.limit for budget in sums])
-        self.max_limits = np.array([budget.limit for budget in maxima])
+        # Parts of composites that grow with all of them are costs of their own, with the limits that the others leave: `imply`.
+        rising = [composite.parts for _, composite in composites if min(composite.signs) > 0]
+        of = {combine: tuple(part for parts in rising for part in parts if part.combine is combine) for combine in Combine}
+        self.costs = place(tuple(budget.quantity for budget in sums) + of[Combine.SUM])
+        self.maxima = place(tuple(budget.quantity for budget in maxima) + of[Combine.MAX])
+        self.cost_limits = np.array([budget.limit for budget in sums] + [np.inf] * len(of[Combine.SUM]))
+        self.max_limits = np.array([budget.limit for budget in maxima] + [np.inf] * len(of[Combine.MAX]))
         self.formulas = [(composite.formula, place(composite.parts), budget.limit) for budget, composite in composites]
+        self.rising = []
+        costs, peaks = self.costs.start + len(sums), self.maxima.start + len(maxima)
+        for budget, composite in composites:
+            if min(composite.signs) > 0:
+                rows = []
+                for part in composite.parts:
+                    is_sum = part.combine is Combine.SUM
+                    rows.append(costs if is_sum else peaks)
+                    costs, peaks = costs + is_sum, peaks + (not is_sum)
+                self.rising.append((composite.formula, rows, budget.limit))
         self.quantities = quantities
+
+    def imply(self, table: Table) -> None:
+        """Limits of each part of a rising composite: what its budget leaves when all others are as small as they may be."""
+        for formula, rows, limit in self.rising:
+            lower, upper = (_extremes(table, rows, pick) for pick in (np.min, np.max))
+            for p, row in enumerate(rows):
+                least, most = lower[p], upper[p]
+                for _ in range(60 if formula([*lower[:p], most, *lower[p + 1 :]]) > limit else 0):
+                    middle = (least + most) / 2
+                    if formula([*lower[:p], middle, *lower[p + 1 :]]) > limit:
+                        most = middle
+                    else:
+                        least = middle
+                limits, first = (self.max_limits, self.maxima) if table.is_max[row] else (self.cost_limits, self.costs)
+                limits[row - first.start] = most + _EQUAL * abs(most)  # sums of other orders may differ in their last digits
 
     def objective(self, totals: np.ndarray) -> np.ndarray:
         """Objective of complete designs from their totals (Q, n)."""
@@ -241,6 +269,7 @@ class _Search:
         self.problem, self.run, self.space, self.options, self.floor = problem, run, problem.space, options, floor
         self.rows = _Rows(problem)
         self.table = tabulate(self.rows.quantities, problem.space)
+        self.rows.imply(self.table)
         # A term over the budget of a maximum rules its item out by itself.
         limits = self.rows.max_limits[:, None]
         self.allowed = [np.all(block[self.rows.maxima] <= limits, axis=0) for block in self.table.blocks]
@@ -395,6 +424,14 @@ class _Search:
             possible &= row - least[block + 1][0, width, left] <= limit
         for row, limit in zip(totals[self.rows.maxima], self.rows.max_limits, strict=True):
             possible &= row <= limit
+        for formula, rows, limit in self.rows.rising:
+            parts = [
+                totals[row]
+                if self.table.is_max[row]
+                else totals[row] - self.least_costs[row - self.rows.costs.start][block + 1][0, width, left]
+                for row in rows
+            ]
+            possible &= formula(parts) <= limit * (1 + _EQUAL)
         found = _Labels(cell, chosen, width, layers, totals, np.zeros(len(cell)), ways).pick(possible)
         bounds = bound(block + 1, found.cell, found.width, found.layers, found.totals)
         self._drop(bounds)
@@ -460,6 +497,15 @@ class _Search:
             self.best, self.choices = float(values[winner]), tuple(map(int, labels.chosen[winner]))
             self.run.record(self.best)
         return 0 if self.floor is None else int(labels.ways[values >= self.least_counted].sum())
+
+
+def _extremes(table: Table, rows: Sequence[int], pick: Callable[..., np.ndarray]) -> list[float]:
+    """The least or greatest that some quantities can be, each block and joint at its own extreme."""
+    extremes = []
+    for row in rows:
+        terms = [table.fixed[row], *(pick(array[row]) for array in (*table.blocks, *table.joints))]
+        extremes.append(float(max(terms) if table.is_max[row] else sum(terms)))
+    return extremes
 
 
 def _merged(labels: _Labels) -> _Labels:

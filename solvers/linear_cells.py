@@ -85,8 +85,15 @@ class _Box:
     bound: float
 
 
+def _is_linear(composite: Composite) -> bool:
+    """Whether the formula is affine in the parts."""
+    model = pyo.ConcreteModel()
+    model.part = pyo.Var(range(len(composite.parts)))
+    return composite.formula(list(model.part.values())).polynomial_degree() in (0, 1)
+
+
 def search_cells(problem: DesignProblem, run: Run, engine: LinearEngine) -> Answer:
-    """Solve `problem` to proof with a linear engine; NotSeparable for black boxes and composite budgets."""
+    """Solve `problem` to proof with a linear engine; NotSeparable for black boxes and for composite budgets that are not linear."""
     return _Search(problem, run, engine).answer()
 
 
@@ -95,7 +102,7 @@ class _Search:
 
     def __init__(self, problem: DesignProblem, run: Run, engine: LinearEngine) -> None:
         for budget in problem.subject_to:
-            if isinstance(budget.quantity, Composite):
+            if isinstance(budget.quantity, Composite) and not _is_linear(budget.quantity):
                 raise NotSeparable(f"a linear program cannot hold the composite budget {budget}; use DynamicProgramming or Scip")
         self.problem, self.run, self.engine = problem, run, engine
         self.composite = problem.maximize if isinstance(problem.maximize, Composite) else None

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
@@ -161,8 +162,14 @@ def _part_variables(model: pyo.ConcreteModel, writer: _Writer, composite: Compos
 def _add_budget(model: pyo.ConcreteModel, writer: _Writer, budget: Budget) -> None:
     quantity = budget.quantity
     if isinstance(quantity, Composite):
-        values = [sum(writer.terms(part)) for part in quantity.parts]
-        model.budgets.add(quantity.formula(values) / max(budget.limit, 1e-300) <= 1.0)
+        # A maximum in which the value grows keeps the budget where each of its terms, put in its place, does.
+        for part, sign in zip(quantity.parts, quantity.signs, strict=True):
+            if part.combine is Combine.MAX and sign < 0:
+                raise NotSeparable(f"{quantity.name} falls with the maximum {part.name}; use DynamicProgramming or Exhaustive")
+        terms = [writer.terms(part) for part in quantity.parts]
+        choices = [own if part.combine is Combine.MAX else [sum(own)] for part, own in zip(quantity.parts, terms, strict=True)]
+        for values in product(*choices):
+            model.budgets.add(quantity.formula(values) / max(budget.limit, 1e-300) <= 1.0)
     elif quantity.combine is Combine.MAX:  # type: ignore[attr-defined]
         writer.cap(quantity, budget.limit)  # type: ignore[arg-type]
     else:
@@ -191,7 +198,7 @@ class _Writer(Protocol):
     space: SearchSpace
 
     def terms(self, quantity: Separable) -> list[Any]:
-        """Expressions of the fixed, block and joint terms of a summed quantity."""
+        """Expressions of the fixed, block and joint terms of a quantity, whichever way it combines them."""
 
     def cap(self, quantity: Separable, limit: float) -> None:
         """Constrain every term of a maximum to at most `limit`."""
@@ -218,12 +225,16 @@ def _add_flow(model: pyo.ConcreteModel, space: SearchSpace, has_width: Callable[
 
 
 def _joint_terms(model: pyo.ConcreteModel, table: Table) -> list[Any]:
-    """Expressions of the joint terms of the single quantity in `table`, linear in the flow."""
+    """Expressions of the joint terms of the single quantity in `table`, linear in the flow.
+
+    Where a maximum has no joint term its fixed one stands for it.
+    """
     expressions = []
     for i, (joint, step) in enumerate(zip(table.joints, table.space.steps, strict=True)):
-        used = [(int(a), int(b)) for a, b in np.argwhere(step & (joint[0] != 0))]
+        values = np.where(np.isfinite(joint[0]), joint[0], table.fixed[0])
+        used = [(int(a), int(b)) for a, b in np.argwhere(step & (values != 0))]
         if used:
-            expressions.append(pyo.quicksum(float(joint[0, a, b]) * model.flow[i, a, b] for a, b in used))
+            expressions.append(pyo.quicksum(float(values[a, b]) * model.flow[i, a, b] for a, b in used))
     return expressions
 
 

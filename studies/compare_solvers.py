@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from formulation import PUBLISHED, Budget, DesignProblem, EffectiveEntropy, SearchSpace
+from formulation import PUBLISHED, Budget, Composite, DesignProblem, EffectiveEntropy, SearchSpace, Separable
 from formulation.report import (
     output_folder,
     peak_memory_bytes,
@@ -50,7 +50,8 @@ from solvers import (
     solve,
 )
 from studies.compare_figures import draw_anytime, draw_designs
-from studies.problems import COSTS, chosen, number_text, read_budgets, read_cost, read_space
+from studies.problems import add_budget_arguments, number_text, read_budgets, read_space
+from studies.quantities import COSTS, chosen, read_quantity
 
 PUBLISHED_BUDGETS = ("flops=60e9", "flops=110e9", "flops=160e9")
 """The three FLOPs budgets of the paper's search (MeRino, section 5)."""
@@ -110,12 +111,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; see --help."""
     parser = argparse.ArgumentParser(prog="python -m studies.compare_solvers", description=__doc__.split("\n")[0])
     parser.add_argument("--space", default="paper", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
-    parser.add_argument(
-        "--budget",
-        action="append",
-        metavar="NAME=VALUE",
-        help="flops=60e9 or params=60e6; budgets of different names hold together, a name given again makes a further problem "
-        "(default: the paper's three FLOPs budgets)",
+    add_budget_arguments(
+        parser,
+        "different names hold together, a name given again makes a further problem (default: the paper's three FLOPs budgets)",
     )
     parser.add_argument(
         "--solvers",
@@ -141,9 +139,13 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
     if not 0 < arguments.seconds < math.inf:
         raise ValueError(f"--seconds is {arguments.seconds}; expected a positive number")
     space = read_space(arguments.space)
-    problems = read_budgets(arguments.budget or PUBLISHED_BUDGETS)
-    default = _QUICK if arguments.quick else [name for name, entrant in SOLVERS.items() if not entrant.extra]
+    problems = read_budgets(arguments.budget or PUBLISHED_BUDGETS, arguments.confidence, arguments.extrapolate)
+    black_boxes = [b.quantity.name for budgets in problems for b in budgets if not isinstance(b.quantity, Separable | Composite)]
+    default: Sequence[str] = _QUICK if arguments.quick else [name for name, entrant in SOLVERS.items() if not entrant.extra]
     names = [name.strip() for name in arguments.solvers.split(",")] if arguments.solvers is not None else list(default)
+    if black_boxes and arguments.solvers is None:
+        names = [name for name in names if SOLVERS[name].seeded]
+        print(f"{black_boxes[0]} is a black box, so only heuristics take part: {', '.join(names)}", file=sys.stderr)
     entrants = {name: chosen("solver", name, SOLVERS) for name in names}
     seeds, seconds = (1, min(arguments.seconds, 2.0)) if arguments.quick else (arguments.seeds, arguments.seconds)
     label = Path(arguments.space).stem
@@ -281,7 +283,7 @@ def published_losses(space: SearchSpace, seconds: float) -> list[dict[str, Any]]
     """Each published design against the optimum of `space` under its own counted FLOPs and parameters, by dynamic programming."""
     losses = []
     for name, design in PUBLISHED.items():
-        budgets = tuple(Budget(quantity, quantity(design)) for quantity in map(read_cost, COSTS))
+        budgets = tuple(Budget(quantity, quantity(design)) for quantity in map(read_quantity, COSTS))
         objective = EffectiveEntropy()
         solution = solve(DesignProblem(space, objective, budgets), DynamicProgramming(), Limits(seconds=seconds))
         value, best = objective(design), solution.objective

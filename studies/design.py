@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from formulation import DesignProblem, EffectiveEntropy
+from formulation import DesignProblem, EffectiveEntropy, Quantity
 from formulation.report import output_folder, run_command, save_figure, write_json
 from solvers import Limits, Solution, Solver, Status, alternatives, count_near, explain_infeasibility, price_of_budgets, solve
+from studies.black_boxes import Tabulator
 from studies.compare_solvers import NEAR, SOLVERS
 from studies.design_check import gap_of, verify
 from studies.design_figures import draw_design
@@ -35,7 +36,8 @@ from studies.design_text import (
     price_text,
     proof_text,
 )
-from studies.problems import budget_text, chosen, read_budgets, read_problem, read_space
+from studies.problems import add_budget_arguments, budget_text, read_budgets, read_problem, read_space
+from studies.quantities import chosen
 
 EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.items() if not entrant.seeded}
 """Solvers that prove and leave nothing to chance."""
@@ -53,7 +55,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("problem", nargs="?", metavar="FILE", help="a problem file (JSON); studies/problems.py says what it holds")
     parser.add_argument("--space", default=None, metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
-    parser.add_argument("--budget", action="append", metavar="NAME=VALUE", help="flops=60e9 or params=60e6; may be repeated")
+    add_budget_arguments(parser, "all hold together")
+    parser.add_argument(
+        "--measure",
+        type=int,
+        default=0,
+        metavar="N",
+        help="designs of the space to measure a black-box budget on, at least 20; a table fitted to them is what is searched",
+    )
     parser.add_argument("--solver", default="dp", metavar="NAME", help=f"of {', '.join(EXACT)} (default dp)")
     parser.add_argument(
         "--seconds",
@@ -70,11 +79,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def problem_of(options: argparse.Namespace) -> tuple[str, DesignProblem]:
-    """The one problem that the command line names, with a title."""
+def problem_of(options: argparse.Namespace, tabulated: Callable[[Quantity], Quantity]) -> tuple[str, DesignProblem]:
+    """The one problem that the command line names, with a title; `tabulated` stands in for a black box."""
     if options.problem is not None:
-        if options.space is not None or options.budget:
-            raise ValueError(f"{options.problem} names the whole problem; leave out --space and --budget, or the file")
+        flags = ("space", "budget", "confidence", "extrapolate", "measure")
+        if given := [f"--{flag}" for flag in flags if getattr(options, flag)]:
+            raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
         problem = read_problem(Path(options.problem))
         if problem.minimize:
             names = [quantity.name for quantity in problem.minimize]
@@ -85,7 +95,7 @@ def problem_of(options: argparse.Namespace) -> tuple[str, DesignProblem]:
         return Path(options.problem).stem, problem
     if not options.budget:
         raise ValueError("there is no budget to design for; name a problem file or give --budget flops=60e9")
-    problems = read_budgets(options.budget)
+    problems = read_budgets(options.budget, options.confidence, options.extrapolate, tabulated)
     if len(problems) > 1:
         raise ValueError("a budget is named twice with different values; this command solves one problem, so give each name once")
     space = options.space or "paper"
@@ -141,18 +151,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for flag in ("alternatives", "steps"):
         if getattr(options, flag) < 0:
             raise ValueError(f"--{flag} is {getattr(options, flag)}; expected at least 0")
+    if options.measure and options.measure < 20:
+        raise ValueError(f"--measure is {options.measure}; expected at least 20 designs to fit a table to")
     if options.verify is not None:
         return verify(Path(options.verify), chosen("solver", options.solver, EXACT), options.seconds)
-    title, problem = problem_of(options)
+    folder = output_folder(options.output)
+    tabulator = Tabulator(read_space(options.space or "paper"), options.measure, folder)
+    title, problem = problem_of(options, tabulator)
     if options.differ is None:
         options.differ = min(4, decisions_of(problem))
     if not 1 <= options.differ <= decisions_of(problem):
         raise ValueError(f"--differ is {options.differ}; expected 1 to {decisions_of(problem)}, the decisions of a design")
     solver = chosen("solver", options.solver, EXACT)
-    folder = output_folder(options.output)
     findings = investigate(title, problem, options)
     write_json(folder / "design.json", record_of(findings, solver))
     written = ["design.json"]
+    if findings.solution.architecture is not None and (text := tabulator.check_text(findings.solution.architecture)):
+        print(text)
     if findings.solution.architecture is not None:
         save_figure(draw_design(problem, findings.solution, findings.prices), folder / "design.png")
         written.append("design.png")

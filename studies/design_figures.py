@@ -14,7 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from formulation import Architecture, DesignProblem
 from solvers import Solution, Status
 from solvers.price import Price
-from studies.problems import budget_text, number_text, quantity_text
+from studies.problems import budget_text, number_text
+from studies.quantities import quantity_text
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#e69f00", "#009e73", "#9a9a9a"
 """Of Okabe & Ito's colours, which colour-blind readers can tell apart."""

@@ -17,7 +17,8 @@ from formulation import Architecture, DesignProblem, Quantity
 from formulation.report import provenance
 from solvers import Breakpoint, Count, Diagnosis, Price, Solution, Solver, Status
 from studies.compare_solvers import NEAR
-from studies.problems import brief, is_number, problem_from_dict, problem_to_dict, read_json, shown
+from studies.problems import brief, problem_from_dict, problem_to_dict, read_json
+from studies.quantities import is_number, shown
 
 _FORMAT, _VERSION = "merino design", 1
 

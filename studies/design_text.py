@@ -11,7 +11,8 @@ from formulation.report import counted, text_table
 from solvers import Count, Diagnosis, Need, Price, Solution, Solver, Status
 from solvers.base import broken_budgets
 from studies.compare_solvers import NEAR
-from studies.problems import budget_text, number_text, quantity_text
+from studies.problems import budget_text, number_text
+from studies.quantities import quantity_text
 
 _DESIGN = "design: width/ffn x depth"
 """Heads the column of designs."""

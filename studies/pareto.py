@@ -41,7 +41,8 @@ from solvers import (
 from solvers.pareto import check_objectives
 from studies.baselines import Baseline, baselines_of
 from studies.pareto_figures import draw_front
-from studies.problems import number_text, problem_to_dict, quantity_text, read_budgets, read_problem, read_quantity, read_space
+from studies.problems import add_budget_arguments, number_text, problem_to_dict, read_budgets, read_problem, read_space
+from studies.quantities import quantity_text, read_quantity
 
 SOLVER = DynamicProgramming()
 """Proves the boxes of the exact front."""
@@ -70,7 +71,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--space", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
     parser.add_argument("--maximize", metavar="NAME", help="quantity to maximize (default entropy)")
     parser.add_argument("--minimize", action="append", metavar="NAME", help="quantity to minimize, such as flops; may be repeated")
-    parser.add_argument("--budget", action="append", default=[], metavar="NAME=VALUE", help="flops=160e9; one for each quantity")
+    add_budget_arguments(parser, "one for each quantity")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of NSGA-II (default 3)")
     parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="time limit of each NSGA-II run (default 60)")
     parser.add_argument(
@@ -121,12 +122,12 @@ def _problem_in_flags(options: argparse.Namespace) -> DesignProblem:
     maximize, names = options.maximize or "entropy", options.minimize or []
     if not names:
         raise ValueError("--minimize is missing; name what to minimize, such as --minimize flops")
-    quantities = [read_quantity(name) for name in (maximize, *names)]
+    quantities = [read_quantity(name, extrapolate=options.extrapolate) for name in (maximize, *names)]
     if maximize in names:
         raise ValueError(f"{maximize} is both maximized and minimized; expected different quantities")
     if len(set(names)) < len(names):
         raise ValueError(f"--minimize names {', '.join(names)}; expected each quantity once")
-    problems = read_budgets(options.budget)
+    problems = read_budgets(options.budget, options.confidence, options.extrapolate)
     if len(problems) > 1:
         raise ValueError(f"--budget gives one quantity several values ({', '.join(options.budget)}); expected one for each")
     return DesignProblem(read_space(options.space or "paper"), quantities[0], problems[0], minimize=tuple(quantities[1:]))

@@ -16,7 +16,7 @@ from formulation.report import counted
 from formulation.rows import Row
 from solvers.pareto import Front, hypervolume, values_of
 from studies.baselines import Baseline
-from studies.problems import quantity_text
+from studies.quantities import quantity_text
 
 _FLOOR = 1e-3
 """Per cent at which anything closer to the whole hypervolume is drawn."""

@@ -10,13 +10,13 @@ The file is versioned. Every key but `space` and `maximize` may be left out:
      "report": ["params"]}
 
 `space` is paper, fine, deep or an object as `SearchSpace.from_dict` reads it; a quantity is its name, or an object with `quantity`
-and its options; a budget's `unit` may be left out, but one that is given must be the quantity's own: nothing is converted.
+and its options, as `studies.quantities` says: {"quantity": "latency", "device": "my-board.json", "confidence": 0.95, "upper": 50}.
+A budget's `unit` may be left out, but one that is given must be the quantity's own: nothing is converted.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
+import argparse
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -24,25 +24,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from formulation import Budget, DesignProblem, EffectiveEntropy, Quantity, SearchSpace, deep_space, fine_space, paper_space
-from hardware_models import Flops, Params
+from formulation import Budget, Composite, DesignProblem, Quantity, SearchSpace, Separable, deep_space, fine_space, paper_space
+from studies.quantities import chosen, is_number, quantity_from_dict, quantity_text, quantity_to_dict, read_quantity, shown
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {"paper": paper_space, "fine": fine_space, "deep": deep_space}
-QUANTITIES: dict[str, type[Quantity]] = {"entropy": EffectiveEntropy, "flops": Flops, "params": Params}
-COSTS = ("flops", "params")
-"""Quantities that a budget on the command line may name."""
 _FORMAT, _VERSION = "merino problem", 1
 _MOST_BLOCKS, _MOST_LAYERS, _MOST_ITEMS, _MOST_WIDTHS = 64, 2_000, 10_000, 256
 """What a problem file may ask for: more blocks, layers in all, items or widths of a block than this is taken for a mistake."""
-
-
-def chosen(what: str, name: Any, known: dict[str, Any]) -> Any:
-    """known[name]; ValueError that suggests the nearest name."""
-    if isinstance(name, str) and name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1) if isinstance(name, str) else []
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {what} {shown(name)}{hint} (choose from {', '.join(known)})")
 
 
 def read_space(name: str) -> SearchSpace:
@@ -56,31 +44,60 @@ def read_space(name: str) -> SearchSpace:
         raise ValueError(f"the space file {name}: {error}") from None
 
 
-def read_budgets(texts: Sequence[str]) -> list[tuple[Budget, ...]]:
-    """One tuple of budgets per problem: every combination of one value of each quantity named."""
+def add_budget_arguments(parser: argparse.ArgumentParser, repeats: str) -> None:
+    """--budget and what goes with it; `repeats` says what a name given again means."""
+    parser.add_argument(
+        "--budget",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="flops=60e9, params=60e6, memory=200e6 (bytes), latency@DEVICE=50 (ms; a shipped device or a .json file), "
+        f"my_module:MyCost=1; studies/quantities.py lists them. May be repeated: {repeats}",
+    )
+    parser.add_argument(
+        "--confidence", type=float, metavar="P", help="with which budgets of measured latency hold under its error, such as 0.95"
+    )
+    parser.add_argument(
+        "--extrapolate", action="store_true", help="let latency tables predict what they were not validated on; tables say so"
+    )
+
+
+def read_budgets(
+    texts: Sequence[str],
+    confidence: float | None = None,
+    extrapolate: bool = False,
+    tabulated: Callable[[Quantity], Quantity] = lambda quantity: quantity,
+) -> list[tuple[Budget, ...]]:
+    """One tuple of budgets per problem: every combination of one value of each quantity named.
+
+    confidence   with which budgets of quantities that know their error hold; ValueError where there is none of them
+    extrapolate  whether latency tables may predict what they were not validated on
+    tabulated    what stands in for a black box
+    """
     values: dict[str, list[Budget]] = {}
+    uncertain = False
     for text in texts:
-        name, equals, number = text.partition("=")
+        name, equals, number = text.rpartition("=")
         try:
             upper = float(number)
         except ValueError:
             upper = math.nan
         if not equals or math.isnan(upper):
             raise ValueError(f"the budget {text!r} is no NAME=NUMBER; write it as flops=60e9")
-        budget = Budget(read_cost(name), upper)
+        quantity = read_quantity(name, "budget", extrapolate)
+        if not isinstance(quantity, Separable | Composite):
+            quantity = tabulated(quantity)
+        knows_error = type(quantity).at_confidence is not Quantity.at_confidence
+        uncertain |= knows_error
+        budget = Budget(quantity, upper, confidence if knows_error else None)
         if budget not in values.setdefault(name, []):
             values[name].append(budget)
+    if confidence is not None and not uncertain:
+        names = ", ".join(values) or "none"
+        raise ValueError(
+            f"--confidence needs a budget that knows its error, such as latency@jetson-nano=50; the budgets are {names}"
+        )
     return list(product(*values.values()))
-
-
-def read_cost(name: str) -> Quantity:
-    """The cost of that name with its default options."""
-    return chosen("budget", name, {cost: QUANTITIES[cost] for cost in COSTS})()
-
-
-def read_quantity(name: str) -> Quantity:
-    """The quantity of that name with its default options."""
-    return chosen("quantity", name, QUANTITIES)()
 
 
 def number_text(value: float) -> str:
@@ -89,13 +106,6 @@ def number_text(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:,.12g} {letter}"
     return f"{value:,.12g}"
-
-
-def quantity_text(quantity: Quantity) -> str:
-    """Its name with the options that are not the default, which tell two of one name apart: flops (seq_len=128)."""
-    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(quantity) if dataclasses.is_dataclass(quantity) else ()
-    options = [f"{f.name}={getattr(quantity, f.name)}" for f in fields if f.repr and getattr(quantity, f.name) != f.default]
-    return quantity.name + (f" ({', '.join(options)})" if options else "")
 
 
 def budget_text(budget: Budget) -> str:
@@ -127,10 +137,10 @@ def problem_from_dict(record: Any) -> DesignProblem:
     budgets = tuple(_budget(entry) for entry in _list(record, "budgets"))
     return DesignProblem(
         _space(record["space"]),
-        _quantity("maximize", record["maximize"]),
+        quantity_from_dict("maximize", record["maximize"]),
         budgets,
-        tuple(_quantity("report", entry) for entry in _list(record, "report")),
-        tuple(_quantity("minimize", entry) for entry in _list(record, "minimize")),
+        tuple(quantity_from_dict("report", entry) for entry in _list(record, "report")),
+        tuple(quantity_from_dict("minimize", entry) for entry in _list(record, "minimize")),
     )
 
 
@@ -140,13 +150,13 @@ def problem_to_dict(problem: DesignProblem) -> dict[str, Any]:
         "format": _FORMAT,
         "version": _VERSION,
         "space": problem.space.to_dict(),
-        "maximize": _quantity_record(problem.maximize),
-        "minimize": [_quantity_record(quantity) for quantity in problem.minimize],
+        "maximize": quantity_to_dict(problem.maximize),
+        "minimize": [quantity_to_dict(quantity) for quantity in problem.minimize],
         "budgets": [
-            {**_quantity_record(budget.quantity), "upper": budget.upper, "unit": budget.quantity.unit}
+            {**quantity_to_dict(budget.quantity), "upper": budget.upper, "unit": budget.quantity.unit}
             for budget in problem.subject_to
         ],
-        "report": [_quantity_record(quantity) for quantity in problem.report],
+        "report": [quantity_to_dict(quantity) for quantity in problem.report],
     }
 
 
@@ -157,12 +167,6 @@ def read_json(what: str, path: Path) -> Any:
         raise ValueError(f"cannot read the {what} {path}: {str(error.strerror).lower()}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the {what} {path} is no JSON that can be read ({error})") from None
-
-
-def shown(value: Any) -> str:
-    """A value as an error message shows it: never more than a line."""
-    text = repr(value)
-    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def brief(error: Exception) -> str:
@@ -209,60 +213,10 @@ def _check_size(space: SearchSpace) -> None:
         assert menu.items  # makes every block, which refuses those out of range
 
 
-def _options(what: str, record: Any, extra: tuple[str, ...] = ()) -> tuple[type[Quantity], dict[str, Any]]:
-    """The class of the quantity that `record` names, and its options."""
-    if isinstance(record, str):
-        return chosen("quantity", record, QUANTITIES), {}
-    if not isinstance(record, dict) or "quantity" not in record:
-        raise ValueError(f'{what} holds {shown(record)}; expected a quantity\'s name or an object with "quantity"')
-    kind = chosen("quantity", record["quantity"], QUANTITIES)
-    options = {key: value for key, value in record.items() if key != "quantity" and key not in extra}
-    known = _option_names(kind)
-    if unknown := set(options) - set(known):
-        expected = ", ".join((*known, *extra)) or "no options"
-        raise ValueError(f"{record['quantity']} has unknown keys {shown(sorted(unknown))}; expected {expected}")
-    return kind, options
-
-
-def _option_names(kind: type[Quantity]) -> list[str]:
-    """Fields of a quantity that a file may set: those that JSON can hold."""
-    return [field.name for field in dataclasses.fields(kind) if field.name != "table"]  # type: ignore[arg-type]
-
-
-def _quantity(what: str, record: Any, extra: tuple[str, ...] = ()) -> Quantity:
-    kind, options = _options(what, record, extra)
-    for name, value in options.items():
-        default = next(field.default for field in dataclasses.fields(kind) if field.name == name)  # type: ignore[arg-type]
-        _check_kind(f"{kind.name}'s {name}", value, default)
-        if isinstance(default, tuple):
-            options[name] = tuple(value)
-    return kind(**options)
-
-
-def _check_kind(what: str, value: Any, default: Any) -> None:
-    """ValueError where an option is no truth value, number or list of numbers as its default is."""
-    if isinstance(default, bool):
-        good, expected = isinstance(value, bool), "true or false"
-    elif isinstance(default, tuple):
-        good = isinstance(value, list) and len(value) == len(default) and all(map(is_number, value))
-        expected = f"a list of {len(default)} numbers"
-    else:
-        good, expected = is_number(value), "a number"
-    if not good:
-        raise ValueError(f"{what} is {shown(value)}; expected {expected}")
-
-
-def is_number(value: Any, largest: float = 1e100) -> bool:
-    """Whether a value is a number of at most `largest`, a size that sums and products of a few keep finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= largest  # also false for NaN
-
-
 def _budget(record: Any) -> Budget:
     if not isinstance(record, dict):
         raise ValueError(f'budgets holds {shown(record)}; expected an object such as {{"quantity": "flops", "upper": 60e9}}')
-    quantity = _quantity("budgets", record, ("upper", "unit"))
+    quantity = quantity_from_dict("budgets", record, ("upper", "unit"))
     unit = record.get("unit", quantity.unit)
     if unit != quantity.unit:
         raise ValueError(f"the budget for {quantity.name} has unit {shown(unit)}; expected {quantity.unit!r}, nothing is converted")
@@ -271,14 +225,3 @@ def _budget(record: Any) -> Budget:
             f"the budget for {quantity.name} has upper {shown(record.get('upper'))}; expected a number of {quantity.unit}"
         )
     return Budget(quantity, record["upper"])
-
-
-def _quantity_record(quantity: Quantity) -> dict[str, Any]:
-    names = {kind: name for name, kind in QUANTITIES.items()}
-    if type(quantity) not in names or getattr(quantity, "table", None) is not None:
-        raise ValueError(f"{quantity.name} cannot be written to a problem file; expected one of {', '.join(QUANTITIES)}")
-    options = {name: getattr(quantity, name) for name in _option_names(type(quantity))}
-    return {
-        "quantity": names[type(quantity)],
-        **{key: list(value) if isinstance(value, tuple) else value for key, value in options.items()},
-    }

@@ -30,7 +30,7 @@ from formulation.table import evaluator
 from hardware_models import Flops, Params
 from solvers import EngineMissing, EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch, Solver
 from studies.compare_solvers import SOLVERS, Cell, best_bound, finished_rows, loss_at, run_cell
-from studies.problems import chosen
+from studies.quantities import chosen
 from studies.scaling_figures import draw_scaling
 
 

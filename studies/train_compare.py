@@ -38,7 +38,7 @@ from formulation.report import counted, output_folder, provenance, run_command, 
 from formulation.rows import Row, RowFile
 from hardware_models import Flops, Params
 from solvers import DynamicProgramming, Limits, Status, solve
-from studies.problems import chosen
+from studies.quantities import chosen
 
 OPTIMUM, PUBLISHED_DESIGN, UNIFORM, MOST_PARAMETERS = "proven optimum", "published", "uniform", "most parameters"
 _GPT2_SHAPE = 768 / 12

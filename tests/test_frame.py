@@ -25,6 +25,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Package -> the other packages of the house that it may import. A new package gets its line here."""
 
+MEASURES = {"hardware_models/engines.py", "hardware_models/profile.py"}
+"""What measures real networks, and so imports them too; nothing else of its package may import it."""
+
 HOUSE = {*MAY_IMPORT, "tests"}
 
 WITHOUT_TORCH = ("formulation", "solvers", "hardware_models", "studies.compare_solvers", "studies.design", "studies.pareto")
@@ -72,7 +75,8 @@ def test_imports_go_one_way(package: str) -> None:
     files = source_files(package)
     assert files, f"no Python file in {package}"
     forbidden = HOUSE - {package} - MAY_IMPORT[package]
-    found = {str(file.relative_to(ROOT)): imported_packages(file.read_text(encoding="utf-8")) & forbidden for file in files}
+    found = {file.relative_to(ROOT).as_posix(): imported_packages(file.read_text(encoding="utf-8")) & forbidden for file in files}
+    found = {file: names - ({"merino_net"} if file in MEASURES else set()) for file, names in found.items()}
     assert {file: names for file, names in found.items() if names} == {}
 
 
@@ -133,7 +137,7 @@ def test_constraints_pin_what_the_tests_install() -> None:
 
 
 def test_version_is_given_once() -> None:
-    again = re.compile(rf"__version__|[\"']{re.escape(PYPROJECT['project']['version'])}[\"']")
+    again = re.compile(rf"(?<!torch\.)__version__|[\"']{re.escape(PYPROJECT['project']['version'])}[\"']")
     files = [ROOT / "Makefile", ROOT / "environment.yml", *(file for package in MAY_IMPORT for file in source_files(package))]
     assert [file for file in files if again.search(file.read_text(encoding="utf-8"))] == []
 

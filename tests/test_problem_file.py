@@ -28,7 +28,8 @@ from formulation import (
     paper_space,
 )
 from hardware_models import Flops, Params
-from studies.problems import budget_text, problem_from_dict, problem_to_dict, quantity_text, read_problem
+from studies.problems import budget_text, problem_from_dict, problem_to_dict, read_problem
+from studies.quantities import quantity_text
 
 QUICK = {"suppress_health_check": [HealthCheck.function_scoped_fixture], "database": None}
 SMALL = SearchSpace.uniform(2, (256, 512), (1, 1.5), (1, 2))

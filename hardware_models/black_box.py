@@ -1,0 +1,114 @@
+"""Black boxes: any function of a design as a cost, such as a latency really measured for each, remembered and with its noise.
+
+Heuristics call it. Exact solvers need sums over blocks: `BlackBox.table` fits one to some measured designs.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import t as student
+
+from formulation import Architecture, Quantity, SearchSpace
+from formulation.architecture import positive_integer
+from formulation.rows import RowFile
+from hardware_models.latency import LatencyTable, Validated, fit_table
+from hardware_models.measurement import MeasuredNetwork
+from hardware_models.workload import BODY_FEATURES, Workload
+
+
+@dataclass(frozen=True)
+class BlackBox(Quantity):
+    """The median of `repetitions` calls of a function, each design's calls made once and remembered.
+
+    With `confidence` p it is the value that one more call stays below with probability p, if calls of one design scatter as a
+    log-normal: exp(m + t·s·√(1 + 1/n)) with mean m and standard deviation s of the logarithms of the n calls, and t the p-quantile
+    of Student's distribution with n − 1 degrees of freedom.
+
+    name, unit   as the words say
+    function     from a design to a number above 0, in the unit; may give another number each time
+    repetitions  calls of each design; 1 for a function without noise
+    file         where calls are kept from one run to the next (JSON lines), None: in memory only
+    confidence   a probability, None: the median itself
+
+    Raises ValueError for a call that does not give a finite number above 0, and for a confidence without two repetitions.
+    """
+
+    name: str
+    unit: str
+    function: Callable[[Architecture], float] = field(repr=False)
+    repetitions: int = 3
+    file: Path | None = field(default=None, repr=False)
+    confidence: float | None = None
+    _seen: dict[Architecture, tuple[float, ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "repetitions", positive_integer("repetitions", self.repetitions))
+        if self.confidence is not None:
+            if not 0.5 <= self.confidence < 1:
+                raise ValueError(f"the confidence is {self.confidence!r}; expected a probability of at least 0.5 and less than 1")
+            if self.repetitions < 2:
+                raise ValueError(
+                    f"{self.name} calls each design once, which says nothing of its noise; expected repetitions=2 or more"
+                )
+
+    def at_confidence(self, confidence: float) -> BlackBox:
+        """See `Quantity.at_confidence`; it remembers with this one."""
+        return replace(self, confidence=confidence)
+
+    def __call__(self, architecture: Architecture) -> float:
+        values = self.calls(architecture)
+        if self.confidence is None:
+            return statistics.median(values)
+        logs = [math.log(value) for value in values]
+        spread = statistics.stdev(logs) * math.sqrt(1 + 1 / len(logs))
+        return math.exp(statistics.fmean(logs) + student.ppf(self.confidence, len(logs) - 1) * spread)
+
+    def calls(self, architecture: Architecture) -> tuple[float, ...]:
+        """The numbers that the function gave for a design; it is called where there are none yet."""
+        if self._rows is not None and not self._seen:
+            self._seen.update((Architecture.from_dict(row["design"]), tuple(row["values"])) for row in self._rows.rows)
+        if len(self._seen.get(architecture, ())) < self.repetitions:
+            values = tuple(self._call(architecture) for _ in range(self.repetitions))
+            self._seen[architecture] = values
+            if self._rows is not None:
+                self._rows.append({"design": architecture.to_dict(), "values": values})
+        return self._seen[architecture]
+
+    @cached_property
+    def _rows(self) -> RowFile | None:
+        return None if self.file is None else RowFile(self.file)
+
+    def _call(self, architecture: Architecture) -> float:
+        value = float(self.function(architecture))
+        if not 0 < value < math.inf:
+            raise ValueError(f"{self.name} of the design {architecture} is {value!r}; expected a finite number above 0 {self.unit}")
+        return value
+
+    def table(
+        self,
+        space: SearchSpace,
+        designs: int = 60,
+        seed: int = 0,
+        workload: Workload | None = None,
+        features: Sequence[str] = BODY_FEATURES,
+    ) -> LatencyTable:
+        """A table for exact solvers, fitted to so many designs drawn uniformly from a space; `Latency(table)` is its cost.
+
+        Each call counts as a round, so that the table's error (cross-validated) holds for one call of one more design. Raises
+        ValueError where the space has not so many designs, or fewer than 20 are asked for.
+        """
+        if space.size < designs:
+            raise ValueError(f"the space has {space.size} designs; expected at least {designs} to fit a table to")
+        draw, chosen = np.random.default_rng(seed), dict[Architecture, None]()
+        while len(chosen) < designs:
+            chosen |= dict.fromkeys(map(space.decode, space.sample(draw, designs)))
+        rows = [MeasuredNetwork(design, self.calls(design)) for design in list(chosen)[:designs]]
+        fitted = fit_table(self.name, "measured", workload or Workload(), rows, features, {"runtime": "a function of the user's"})
+        return replace(fitted, quantity="cost", unit=self.unit, validated=Validated.of_space(space))

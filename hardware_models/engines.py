@@ -1,0 +1,235 @@
+"""Networks ready to be timed: a design in a runtime and a precision, with random weights, as a pass to call.
+
+The one place of this package that runs networks: PyTorch (eager or compiled) runs `merino_net`'s model, ONNX Runtime the plain
+network of `hardware_models.profile_standalone`, which computes the same and is exported in a second instead of fifteen.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import DynamicCache
+
+from formulation import Architecture
+from hardware_models.profile_standalone import Network, cache_of, conditions, time_pass, trimmed_mean
+from hardware_models.workload import Workload
+from merino_net import MerinoConfig, MerinoForCausalLM
+
+RUNTIMES: dict[str, tuple[str, ...]] = {
+    "torch": ("float32", "bfloat16", "float16", "int8"),
+    "compiled": ("float32", "bfloat16", "float16"),
+    "onnx": ("float32", "int8"),
+}
+"""Runtime -> precisions that it has; int8 is dynamic: weights in 8 bits, activations quantized as they come."""
+
+Pass = Callable[[], object]
+"""Runs one pass, and returns when it has finished."""
+
+
+@dataclass
+class Engine:
+    """One runtime in one precision for one workload. It keeps what designs have in common: their embedding, compiled passes.
+
+    runtime, precision  of `RUNTIMES`
+    device              "cpu" or "cuda"
+    threads             of the processor
+
+    Raises ValueError for a runtime or a precision that there is not.
+    """
+
+    runtime: str
+    precision: str
+    workload: Workload
+    device: str = "cpu"
+    threads: int = 2
+    _surroundings: dict[Any, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False)
+    _compiled: dict[Architecture, Pass] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.runtime not in RUNTIMES:
+            raise ValueError(f"the runtime is {self.runtime!r}; expected one of {', '.join(RUNTIMES)}")
+        if self.precision not in RUNTIMES[self.runtime]:
+            raise ValueError(
+                f"{self.runtime} has no precision {self.precision!r}; expected one of {', '.join(RUNTIMES[self.runtime])}"
+            )
+        if self.device != "cpu" and (self.precision == "int8" or self.runtime == "onnx"):
+            raise ValueError(f"{self.runtime} in {self.precision} is measured on the CPU only; leave it out or use device cpu")
+
+    @property
+    def name(self) -> str:
+        """runtime-precision-phase, the name of its table in a device file."""
+        return f"{self.runtime}-{self.precision}-{self.workload.phase}"
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How it measures, for a device file."""
+        runtime = {
+            "torch": "PyTorch eager, merino_net's model",
+            "compiled": "PyTorch torch.compile, merino_net's model",
+            "onnx": "ONNX Runtime, plain network",
+        }
+        how = conditions(runtime[self.runtime], self.precision, self.device)
+        packages = ("transformers", "onnxruntime")
+        how["versions"] |= {
+            name: importlib.metadata.version(name) for name in packages if name != "onnxruntime" or self.runtime == "onnx"
+        }
+        return how
+
+    def prepare(self, design: Architecture) -> Pass:
+        """The pass of a design; building it takes longer than running it."""
+        torch.set_num_threads(self.threads)
+        if self.runtime == "onnx":
+            return self._onnx_pass(design)
+        if self.runtime == "compiled":
+            if design not in self._compiled:
+                self._compiled[design] = self._torch_pass(design)
+            return self._compiled[design]
+        return self._torch_pass(design)
+
+    def latency_ms(self, design: Architecture, seconds: float = 0.3) -> float:
+        """Latency of one pass [ms]: the mean of the middle half of the passes that fit into so many seconds, at least five."""
+        return 1000 * trimmed_mean(time_pass(self.prepare(design), seconds))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, "float32" if self.precision == "int8" else self.precision)
+        return dtype
+
+    def _around(self, design: Architecture) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embedding and positions of a design, which all designs of one setting share."""
+        key = (design.vocabulary, design.positions, design.embedding_width)
+        if key not in self._surroundings:
+            sizes = design.vocabulary, design.positions
+            embedding, positions = (
+                (torch.rand(size, design.embedding_width) * 0.04 - 0.02).to(self.device, self._dtype) for size in sizes
+            )
+            self._surroundings[key] = embedding, positions
+        return self._surroundings[key]
+
+    def _tokens(self, design: Architecture) -> torch.Tensor:
+        count = self.workload.seq_len if self.workload.phase == "prefill" else 1
+        return torch.randint(design.vocabulary, (self.workload.batch, count)).to(self.device)
+
+    def _past(self, design: Architecture) -> list[torch.Tensor]:
+        blocks = [(block.width, block.ffn_width, block.depth) for block in design.blocks]
+        if self.workload.phase == "prefill":
+            return []
+        past: list[torch.Tensor] = cache_of(blocks, self.workload.seq_len, self.workload.batch, self._dtype, self.device)
+        return past
+
+    @torch.no_grad()
+    def _torch_pass(self, design: Architecture) -> Pass:
+        model = self._merino(design)
+        forward: Callable[..., Any] = torch.compile(model) if self.runtime == "compiled" else model
+        tokens, states = self._tokens(design), self._past(design)
+        cache = DynamicCache(config=MerinoConfig.from_architecture(design)) if states else None
+        for layer, (key, value) in enumerate(zip(states[::2], states[1::2], strict=True)):
+            assert cache is not None
+            cache.update(key, value, layer)
+        keep = 1 if self.workload.logits == "last" else 0
+
+        @torch.inference_mode(self.runtime == "torch")
+        @torch.no_grad()
+        def run() -> None:
+            forward(input_ids=tokens, past_key_values=cache, use_cache=cache is not None, logits_to_keep=keep)
+            if cache is not None:
+                cache.crop(-1)
+            if self.device != "cpu":
+                torch.cuda.synchronize()
+
+        return run
+
+    def _merino(self, design: Architecture) -> nn.Module:
+        """merino_net's model with small random weights; nothing is drawn for the embedding twice."""
+        with torch.device("meta"):
+            model = MerinoForCausalLM(MerinoConfig.from_architecture(design)).eval()
+        model = model.to(self._dtype)
+        embedding, positions = self._around(design)
+        model.model.tokens.weight = model.lm_head.weight = nn.Parameter(embedding, requires_grad=False)
+        model.model.positions.weight = nn.Parameter(positions, requires_grad=False)
+        for module in model.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.is_meta:
+                    drawn = torch.rand(parameter.shape) * 0.04 - 0.02
+                    setattr(module, name, nn.Parameter(drawn.to(self.device, self._dtype), requires_grad=False))
+        return _in_8_bits(model) if self.precision == "int8" else model
+
+    def _onnx_pass(self, design: Architecture) -> Pass:
+        import onnxruntime
+
+        inputs = (self._tokens(design), *self._past(design))
+        graph = _onnx_graph(design, *self._around(design), self.workload.logits, inputs)
+        if self.precision == "int8":
+            graph = _onnx_in_8_bits(graph)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        names = [value.name for value in session.get_inputs()]
+        feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        return lambda: session.run(None, feed)
+
+
+def _onnx_graph(
+    design: Architecture, embedding: torch.Tensor, positions: torch.Tensor, logits: str, inputs: tuple[torch.Tensor, ...]
+) -> bytes:
+    """The plain network as an ONNX graph for inputs of exactly these shapes, by PyTorch's older exporter: the newer takes 15 s.
+
+    It is traced with a vocabulary of one, and gets its embedding afterwards: tracing looks through every weight several times.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    blocks = [(block.width, block.ffn_width, block.depth) for block in design.blocks]
+    network = Network(blocks, embedding[:1].clone(), positions, design.shared, fused=False, logits=logits).eval()
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        traced = (torch.zeros_like(inputs[0]), *inputs[1:])
+        torch.onnx.export(
+            network,
+            traced,
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=17,
+            do_constant_folding=False,
+        )
+    model = onnx.load_from_string(buffer.getvalue())
+    (tokens,) = (weight for weight in model.graph.initializer if weight.name == "tokens")
+    tokens.CopyFrom(numpy_helper.from_array(embedding.numpy(), tokens.name))
+    del model.graph.value_info[:]
+    model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value = design.vocabulary
+    text: bytes = model.SerializeToString()
+    return text
+
+
+def _onnx_in_8_bits(graph: bytes) -> bytes:
+    """The graph with the weights of its matrix products in 8 bits, activations quantized as they come."""
+    import logging
+
+    import onnx
+    from onnxruntime.quantization import quantize_dynamic
+
+    buffer = io.BytesIO()
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it advises to prepare the graph, which is already in its final shapes
+    try:
+        quantize_dynamic(onnx.load_from_string(graph), buffer)
+    finally:
+        logging.disable(level)
+    return buffer.getvalue()
+
+
+def _in_8_bits(model: nn.Module) -> nn.Module:
+    """PyTorch's dynamic quantization of every linear map."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated in favour of torchao, which devices with an older PyTorch do not have
+        quantized: nn.Module = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    return quantized

@@ -1,0 +1,272 @@
+"""Cost model: latency of a network on a device, predicted by a table of prices that was fitted to measurements.
+
+What a table is and what it predicts lives here; how tables are stored in device files is `hardware_models.device`, how they are
+fitted `hardware_models.fit`, how networks are measured `hardware_models.profile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import NormalDist, fmean
+from typing import Any
+
+import numpy as np
+
+from formulation import Architecture, Block, SearchSpace, Separable
+from formulation.architecture import Setting
+from hardware_models.fit import FitError, fit_error, nonnegative_fit
+from hardware_models.measurement import MeasuredNetwork
+from hardware_models.workload import BODY_FEATURES, FEATURES, Workload, feature_matrix
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What the error of a table was measured on; a prediction for anything else is an extrapolation.
+
+    widths, ffn_widths, layers      least and greatest E, F and Σ L
+    embedding_widths, vocabularies  each value seen: the work around the blocks is part of the price of a pass
+    shared                          True: networks whose layers share weights; False: such whose layers do not; or both
+    """
+
+    widths: tuple[int, int]
+    ffn_widths: tuple[int, int]
+    layers: tuple[int, int]
+    embedding_widths: tuple[int, ...]
+    vocabularies: tuple[int, ...]
+    shared: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, designs: Iterable[Architecture]) -> Validated:
+        """What some designs span."""
+        designs = list(designs)
+        blocks = [block for design in designs for block in design.blocks]
+
+        def ends(values: Iterable[int]) -> tuple[int, int]:
+            values = list(values)
+            return min(values), max(values)
+
+        return cls(
+            ends(block.width for block in blocks),
+            ends(block.ffn_width for block in blocks),
+            ends(sum(design.depths) for design in designs),
+            tuple(sorted({design.embedding_width for design in designs})),
+            tuple(sorted({design.vocabulary for design in designs})),
+            tuple(sorted({design.shared for design in designs})),
+        )
+
+    @classmethod
+    def of_space(cls, space: SearchSpace) -> Validated:
+        """What the designs of a space span, as far as its menus tell."""
+        items = [block for menu in dict.fromkeys(space.menus) for block in menu.items]
+        widths, ffn_widths = [block.width for block in items], [block.ffn_width for block in items]
+        least, most = (sum(menu.depths[end] for menu in space.menus) for end in (0, -1))
+        around = (space.embedding_width,), (space.vocabulary,), (space.shared,)
+        return cls((min(widths), max(widths)), (min(ffn_widths), max(ffn_widths)), (least, most), *around)
+
+    def leaves_out(self, setting: Setting, blocks: Iterable[Block], layers: Iterable[int]) -> str:
+        """What of networks with these blocks and total depths lies outside, in words; empty where nothing does."""
+        return "; ".join(dict.fromkeys(self._outside(setting, blocks, layers)))
+
+    def _outside(self, setting: Setting, blocks: Iterable[Block], layers: Iterable[int]) -> Iterator[str]:
+        blocks = list(blocks)
+        ranges = (
+            ("width", [block.width for block in blocks], self.widths),
+            ("ffn_width", [block.ffn_width for block in blocks], self.ffn_widths),
+            ("total depth", list(layers), self.layers),
+        )
+        for name, values, (least, most) in ranges:
+            beyond = [value for value in (min(values, default=least), max(values, default=most)) if not least <= value <= most]
+            if beyond:
+                yield f"{name} {' and '.join(f'{value:,}' for value in dict.fromkeys(beyond))} (validated {least:,} to {most:,})"
+        for name, value, known in (
+            ("embedding width", setting.embedding_width, self.embedding_widths),
+            ("vocabulary", setting.vocabulary, self.vocabularies),
+        ):
+            if value not in known:
+                yield f"{name} {value:,} (validated {', '.join(f'{one:,}' for one in known)})"
+        if setting.shared not in self.shared:
+            yield f"layers that {'share' if setting.shared else 'do not share'} weights (none were measured)"
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Prices of kinds of work on one device, in one runtime and precision, for one workload.
+
+    device, name   of the device, and of the table among those of the device
+    workload       the pass that is predicted
+    prices         (feature, ms per unit) of `FEATURES`, each 0 or more
+    validated      what the error was measured on
+    error          out-of-sample error of the prediction of whole networks, None where nobody measured it
+    rows           the measured networks behind it, where they are kept
+    how            how it was measured: runtime, precision, clocks, date, versions, assumptions
+    quantity, unit what is predicted where it is not latency in ms, such as an energy (`hardware_models.black_box`)
+    origin         the name or the path that the device was read by
+    """
+
+    device: str
+    name: str
+    workload: Workload
+    prices: tuple[tuple[str, float], ...]
+    validated: Validated
+    error: FitError | None = None
+    rows: tuple[MeasuredNetwork, ...] = field(default=(), repr=False, compare=False)
+    how: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    quantity: str = "latency"
+    unit: str = "ms"
+    origin: str = field(default="", repr=False, compare=False)
+
+    def predict(self, architecture: Architecture) -> float:
+        """Latency of one pass [ms], whether or not the design is one that the table was validated on."""
+        return Latency(self, extrapolate=True)(architecture)
+
+    def leaves_out(self, architecture: Architecture) -> str:
+        """What of a design makes its prediction an extrapolation; empty where nothing does."""
+        return self.validated.leaves_out(architecture, architecture.blocks, [sum(architecture.depths)])
+
+    def margin(self, confidence: float) -> float:
+        """The ratio measured / predicted that is kept with probability `confidence`, by the error of the table.
+
+        Between the quantiles that the table states it is interpolated, linearly in the normal quantile. ValueError for a
+        confidence outside them: nothing is known of rarer errors.
+        """
+        if self.error is None:
+            raise ValueError(
+                f"the table {self.name} of {self.device} states no error, so nothing holds with a confidence; "
+                "measure the device with python -m hardware_models.profile"
+            )
+        known = np.array([probability for probability, _ in self.error.quantiles])
+        is_number = isinstance(confidence, int | float) and not isinstance(confidence, bool)
+        if not is_number or not known[0] <= confidence <= known[-1]:
+            raise ValueError(
+                f"the confidence is {confidence!r}; the table {self.name} of {self.device} states its error for "
+                f"{known[0]:g} to {known[-1]:g}"
+            )
+        normal = [NormalDist().inv_cdf(probability) for probability in known]
+        ratios = [ratio for _, ratio in self.error.quantiles]
+        return float(np.interp(NormalDist().inv_cdf(confidence), normal, ratios))
+
+
+@dataclass(frozen=True)
+class Latency(Separable):
+    """Latency of one pass [ms], as a table predicts it: Σ price·work over the kinds of work in `FEATURES`.
+
+    With `confidence` p, the latency that a measurement stays below with probability p: the prediction times the p-quantile of
+    measured / predicted over networks that the fit had not seen (split conformal prediction, Vovk et al. 2005). That holds for
+    a network drawn like those; one that was optimised for a small prediction is more likely to be underestimated.
+
+    table        a `LatencyTable`, of a device file (`hardware_models.device.read_device`)
+    confidence   a probability that the table's error covers, None: the prediction itself
+    extrapolate  True: predict what the table was not validated on as well; the name then says so
+
+    Raises ValueError for a design or a space beyond what was validated, unless `extrapolate`.
+    """
+
+    table: LatencyTable
+    confidence: float | None = None
+    extrapolate: bool = False
+
+    def __post_init__(self) -> None:
+        assert self._factor  # a confidence that the table cannot give is refused here
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """latency@device:table, marked where it extrapolates or holds with a confidence."""
+        table, extrapolating = self.table, " (extrapolating)" if self.extrapolate else ""
+        confident = "" if self.confidence is None else f" at {100 * self.confidence:g} %"
+        return f"{table.quantity}@{table.device}:{table.name}{confident}{extrapolating}"
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """ms, unless the table says otherwise."""
+        return self.table.unit
+
+    def at_confidence(self, confidence: float) -> Latency:
+        """See `Quantity.at_confidence`."""
+        return replace(self, confidence=confidence)
+
+    @property
+    def _factor(self) -> float:
+        return 1.0 if self.confidence is None else self.table.margin(self.confidence)
+
+    def block(self, block: Block, setting: Setting) -> float:
+        return self._price(lambda feature: feature.block(block, setting, self.table.workload))
+
+    def joint(self, left: int, right: int, setting: Setting) -> float:
+        return self._price(lambda feature: feature.joint(left, right, self.table.workload))
+
+    def fixed(self, setting: Setting) -> float:
+        return self._price(lambda feature: feature.fixed(setting, self.table.workload))
+
+    def _price(self, work: Any) -> float:
+        return self._factor * sum(price * work(FEATURES[name]) for name, price in self.table.prices)
+
+    def check(self, space: SearchSpace) -> None:
+        """ValueError where the space holds widths, depths or surroundings that the table was not validated on."""
+        items = [block for menu in dict.fromkeys(space.menus) for block in menu.items]
+        self._refuse("the space has", self.table.validated.leaves_out(space, items, Validated.of_space(space).layers))
+
+    def _refuse(self, who: str, outside: str) -> None:
+        if outside and not self.extrapolate:
+            raise ValueError(
+                f"{self.name} was not validated for this: {who} {outside}; stay within, or ask for an extrapolation "
+                "(extrapolate=True, on the command line --extrapolate)"
+            )
+
+    def __call__(self, architecture: Architecture) -> float:
+        self._refuse("the design has", self.table.leaves_out(architecture))
+        return super().__call__(architecture)
+
+
+def fit_table(
+    device: str,
+    name: str,
+    workload: Workload,
+    rows: Sequence[MeasuredNetwork],
+    features: Sequence[str] = BODY_FEATURES,
+    how: dict[str, Any] | None = None,
+    folds: int = 10,
+) -> LatencyTable:
+    """The table whose prices come nearest to measured networks: least squares of the relative error, no price below 0.
+
+    Its error is that of networks and rounds that the fit has not seen: every round of a network is predicted by prices fitted to
+    other networks (in `folds` groups) and, where there are several, to other rounds, so that it holds for a run on another
+    occasion as far as the rounds tell. Raises ValueError for fewer networks than twice the folds, or for two rows of one network.
+    """
+    designs = [row.design for row in rows]
+    if len(set(designs)) < len(designs):
+        twice = next(design for number, design in enumerate(designs) if design in designs[:number])
+        raise ValueError(f"the network {twice} was measured twice; expected one row a network, with all its rounds")
+    if len(designs) < 2 * folds:
+        raise ValueError(
+            f"there are {len(designs)} measured networks; expected at least {2 * folds} to fit a table and know its error"
+        )
+    work = feature_matrix(designs, workload, features)
+    used = [number for number in range(len(features)) if work[:, number].any()]
+    work, features = work[:, used], [features[number] for number in used]
+    prices = nonnegative_fit(work, np.array([row.mean_ms for row in rows]))
+    predicted, measured = unseen_rounds(work, rows, folds)
+    return LatencyTable(
+        device,
+        name,
+        workload,
+        tuple((feature, float(price)) for feature, price in zip(features, prices, strict=True) if price > 0),
+        Validated.of(designs),
+        fit_error(predicted, measured),
+        tuple(rows),
+        how or {},
+    )
+
+
+def unseen_rounds(work: np.ndarray, rows: Sequence[MeasuredNetwork], folds: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and measured latency of every round of every network, each by a fit to other networks and other rounds."""
+    fold = np.random.default_rng(seed).permutation(len(rows)) % folds
+    rounds = min(len(row.rounds_ms) for row in rows)
+    predicted, measured = [], []
+    for k in range(rounds):
+        others = np.array([fmean(row.rounds_ms[:k] + row.rounds_ms[k + 1 : rounds] or row.rounds_ms) for row in rows])
+        for held_out in range(folds):
+            prices = nonnegative_fit(work[fold != held_out], others[fold != held_out])
+            predicted.append(work[fold == held_out] @ prices)
+            measured.append(np.array([row.rounds_ms[k] for row, own in zip(rows, fold, strict=True) if own == held_out]))
+    return np.concatenate(predicted), np.concatenate(measured)

@@ -1,0 +1,427 @@
+#!/usr/bin/env python3
+"""Measure a device with nothing but Python 3.6 and PyTorch 1.10: copy this one file to it and run it.
+
+    python3 profile_standalone.py --name my-board                        # writes my-board.json; run it again to add rounds
+    python3 profile_standalone.py --name my-board --phases prefill,decode --precisions float32,float16 --rounds 5
+
+It times block-wise transformers as the Merino toolkit designs them, on the GPU where there is one, and writes a device file
+(its format: hardware_models/device.py of the toolkit) with one row a network. Take the file home:
+
+    python -m studies.design --budget latency@my-board.json=50
+
+Prices are fitted to the rows when the file is read. `python -m hardware_models.profile` measures the same networks with the same
+clockwork in other runtimes too. No f-string tricks, dataclasses or newer modules here: this file runs where nothing newer does.
+"""
+
+import argparse
+import datetime
+import json
+import math
+import os
+import platform
+import random
+import sys
+import time
+import warnings
+
+import torch
+from torch import nn
+
+HEAD_SIZE = 64
+WIDTHS = tuple(range(256, 1025, 64))
+FFN_RATIOS = (1, 1.5, 2, 3, 4)
+MOST_LAYERS = 24
+UNSHARED_LAYERS = 6  # the most that a network without shared weights has here: it has to fit into the memory of a small board
+SURROUNDINGS = {"embedding_width": 768, "vocabulary": 50257, "positions": 2048}
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+PHASES = ("prefill", "decode")
+
+
+def plan(count, seed=0, widths=WIDTHS, ratios=FFN_RATIOS, most_layers=MOST_LAYERS):
+    """`count` networks to measure, each (blocks, shared) with blocks (width, ffn_width, depth); fewer are the beginning of more.
+
+    Every third is a single block, their widths all over the range, deep after shallow; the others are whole networks of two to
+    four blocks, with widths that never fall and total depths spread evenly on a logarithmic scale up to `most_layers`. Of the small
+    ones, every other shares no weights. Drawn with the seed; the same on every machine and Python, as only random() is used.
+    """
+    draw = random.Random(seed)
+
+    def pick(values):
+        return values[int(draw.random() * len(values))]
+
+    networks = []
+    while len(networks) < count:
+        number = len(networks)
+        if number % 3 == 0:
+            single = number // 3
+            width = widths[5 * single % len(widths)]
+            depth = 1 if single % 2 else min(4 + 2 * (single % 3), most_layers)
+            shapes = ((width, int(width * pick(ratios)), depth),)
+        else:
+            blocks = 2 + int(draw.random() * 3)
+            low, high = math.log(blocks), math.log(max(most_layers, blocks))
+            total = int(round(math.exp(low + (high - low) * draw.random())))
+            cuts = [1] * blocks
+            for _ in range(total - blocks):
+                cuts[int(draw.random() * blocks)] += 1
+            chosen = sorted(pick(widths) for _ in range(blocks))
+            shapes = tuple((width, int(width * pick(ratios)), depth) for width, depth in zip(chosen, cuts))
+        layers = sum(depth for _, _, depth in shapes)
+        network = (shapes, layers > UNSHARED_LAYERS or number % 2 == 0)
+        if network not in networks:
+            networks.append(network)
+    return networks
+
+
+class Layer(nn.Module):
+    """A pre-norm transformer layer with biases; keys and values of earlier tokens come in, all of them go out."""
+
+    def __init__(self, width, ffn_width, fused):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+        self.ffn_norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, ffn_width)
+        self.down = nn.Linear(ffn_width, width)
+        self.heads = width // HEAD_SIZE
+        self.fused = fused and hasattr(nn.functional, "scaled_dot_product_attention")
+
+    def forward(self, x, mask, past):
+        batch, tokens, width = x.shape
+        parts = self.query_key_value(self.attention_norm(x)).view(batch, tokens, 3, self.heads, HEAD_SIZE).permute(2, 0, 3, 1, 4)
+        query, key, value = parts[0], parts[1], parts[2]
+        if past is not None:
+            key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
+        if self.fused:
+            mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=past is None)
+        else:
+            scores = torch.matmul(query, key.transpose(-1, -2)) * HEAD_SIZE**-0.5
+            if mask is not None:
+                scores = scores + mask
+            mixed = torch.matmul(torch.softmax(scores, -1), value)
+        x = x + self.output(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return x + self.down(nn.functional.gelu(self.up(self.ffn_norm(x)))), (key, value)
+
+
+class Network(nn.Module):
+    """Embedding, blocks with a bias-free map between unequal neighbours, final norm, and the embedding as output head.
+
+    blocks     (width, ffn_width, depth) each
+    embedding  token embedding (vocabulary, embedding width), which networks may have in common
+    shared     whether the layers of a block are one set of weights
+    fused      attention in PyTorch's own kernel where it has one
+    logits     "last": the head sees the last token of each sequence only
+
+    forward(tokens) is a prefill; forward(tokens, *past) goes on from keys and values, two tensors a layer application.
+    """
+
+    def __init__(self, blocks, embedding, positions, shared=True, fused=True, logits="last"):
+        super().__init__()
+        self.register_buffer("tokens", embedding)
+        self.register_buffer("positions", positions)
+        self.last = logits == "last"
+        outside = embedding.shape[1]
+        chain = [outside] + [width for width, _, _ in blocks] + [outside]
+        pairs = list(zip(chain, chain[1:]))
+        self.joints = nn.ModuleList(nn.Identity() if a == b else nn.Linear(a, b, bias=False) for a, b in pairs)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(Layer(width, ffn_width, fused) for _ in range(1 if shared else depth))
+            for width, ffn_width, depth in blocks
+        )
+        self.depths = [depth for _, _, depth in blocks]
+        self.norm = nn.LayerNorm(outside)
+
+    def forward(self, tokens, *past):
+        seen = past[0].shape[2] if past else 0
+        count = tokens.shape[1]
+        x = nn.functional.embedding(tokens, self.tokens) + self.positions[seen : seen + count]
+        mask = None if past else torch.full((count, count), float("-inf"), dtype=x.dtype, device=x.device).triu(1)
+        states = []
+        for joint, layers, depth in zip(self.joints, self.blocks, self.depths):
+            x = joint(x)
+            for i in range(depth):
+                used = len(states)
+                x, state = layers[i % len(layers)](x, mask, past[used : used + 2] if past else None)
+                states += state
+        x = self.norm(self.joints[-1](x))
+        x = x[:, -1:] if self.last else x
+        return (nn.functional.linear(x, self.tokens), *states)
+
+
+def cache_of(blocks, length, batch, dtype, device):
+    """Keys and values of `length` random tokens for every layer application of a network."""
+    shapes = [(batch, width // HEAD_SIZE, length, HEAD_SIZE) for width, _, depth in blocks for _ in range(2 * depth)]
+    return [torch.randn(shape, dtype=torch.float32).to(device=device, dtype=dtype) for shape in shapes]
+
+
+def surroundings_on(device, dtype):
+    """Token embedding and positions with small random entries."""
+    sizes = SURROUNDINGS["vocabulary"], SURROUNDINGS["positions"]
+    return [(torch.rand(n, SURROUNDINGS["embedding_width"]) * 0.04 - 0.02).to(device=device, dtype=dtype) for n in sizes]
+
+
+def pass_of(network, blocks, workload, precision, device):
+    """A function that runs one pass of a network through its workload, and returns when the device has finished."""
+    batch, length = workload["batch"], workload["seq_len"]
+    dtype = getattr(torch, "float32" if precision == "int8" else precision)
+    count = length if workload["phase"] == "prefill" else 1
+    tokens = torch.randint(SURROUNDINGS["vocabulary"], (batch, count)).to(device)
+    past = [] if workload["phase"] == "prefill" else cache_of(blocks, length, batch, dtype, device)
+
+    def run():
+        with torch.no_grad():
+            network(tokens, *past)
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def time_pass(run, seconds, least=5, warm_up=2):
+    """Seconds of single passes, at least `least`, for about that many seconds in all; after a warm-up that does not count."""
+    for _ in range(warm_up):
+        run()
+    timed, start = [], time.perf_counter()
+    while len(timed) < least or time.perf_counter() - start < seconds:
+        before = time.perf_counter()
+        run()
+        timed.append(time.perf_counter() - before)
+    return timed
+
+
+def trimmed_mean(values):
+    """Mean of the middle half: the slowest quarter, in which something else ran, and the fastest do not count."""
+    ordered = sorted(values)
+    cut = len(ordered) // 4
+    middle = ordered[cut : len(ordered) - cut]
+    return sum(middle) / len(middle)
+
+
+def deviation(values):
+    """Standard deviation of the values, 0 for a single one."""
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1))
+
+
+def new_row(blocks, shared):
+    """A row without rounds."""
+    return {"blocks": blocks_text(blocks), "shared": shared, "rounds_ms": [], "std_ms": 0.0, "passes": 0}
+
+
+def blocks_text(blocks):
+    """512/512x2 640/960x1, as device files write it."""
+    return " ".join("{}/{}x{}".format(*block) for block in blocks)
+
+
+def add_round(row, timed):
+    """Add the timed passes of one round to a row of a device file [ms]."""
+    milliseconds = [1000 * value for value in timed]
+    passes, added = row["passes"], len(milliseconds)
+    squares = row["std_ms"] ** 2 * max(passes - 1, 0) + deviation(milliseconds) ** 2 * max(added - 1, 0)
+    row["rounds_ms"].append(round(trimmed_mean(milliseconds), 6))
+    row["passes"] = passes + added
+    row["std_ms"] = round(math.sqrt(squares / max(row["passes"] - len(row["rounds_ms"]), 1)), 6)
+
+
+def conditions(runtime, precision, device):
+    """How a table was measured, in words."""
+    if device == "cpu":
+        hardware = "{} CPUs, {} threads".format(os.cpu_count(), torch.get_num_threads())
+    else:
+        hardware = torch.cuda.get_device_name(0)
+    return {
+        "runtime": runtime,
+        "precision": precision,
+        "hardware": ", ".join(part for part in (platform.machine(), processor(), hardware) if part),
+        "clocks": clocks(),
+        "statistics": "mean of the middle half of the passes of a round, after a warm-up; networks in another order in each round",
+        "date": datetime.date.today().isoformat(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def processor():
+    """The processor's name as Linux tells it, else as Python does."""
+    return _line("/proc/cpuinfo", "model name") or platform.processor()
+
+
+def clocks():
+    """Governor and highest clock of the first processor as Linux tells them; what is not told is said to be unknown."""
+    folder = "/sys/devices/system/cpu/cpu0/cpufreq/"
+    governor, most = _line(folder + "scaling_governor"), _line(folder + "scaling_max_freq")
+    known = ["governor " + governor] if governor else []
+    known += ["up to {:.0f} MHz".format(int(most) / 1000)] if most else []
+    seen = _line("/proc/cpuinfo", "cpu MHz")
+    known += ["{} MHz seen".format(seen)] if seen else []
+    return ", ".join(known) or "unknown"
+
+
+def _line(path, key=""):
+    """The first line of a file, or what follows the colon in the first one that begins with `key`; empty where there is none."""
+    try:
+        with open(path) as file:
+            for line in file:
+                if line.startswith(key):
+                    return (line.split(":", 1)[1] if key else line).strip()
+    except (OSError, IndexError):
+        pass
+    return ""
+
+
+def memory_bytes():
+    """Memory of the machine, None where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def write_text(path, text):
+    """Write a file whole or not at all."""
+    temporary = "{}.{}.part".format(path, os.getpid())
+    with open(temporary, "w") as file:
+        file.write(text)
+    os.replace(temporary, path)
+
+
+def file_text(record):
+    """The text of a device file with one line for each row."""
+    rows = [json.dumps(row) for table in record["tables"] for row in table["rows"]]
+    hollow = dict(record, tables=[dict(table, rows=["@row"] * len(table["rows"])) for table in record["tables"]])
+    parts = json.dumps(hollow, indent=1).split(json.dumps("@row"))
+    return "".join(part + row for part, row in zip(parts, rows + ["\n"]))
+
+
+def read_earlier(path, name):
+    """The device file at `path` to add rounds to, or a new one."""
+    new = {"format": "merino device", "version": 1, "name": name, "description": "", "source": "measured by profile_standalone.py"}
+    if memory_bytes():
+        new["ram_bytes"] = memory_bytes()
+    new["tables"] = []
+    if not os.path.exists(path):
+        return new
+    try:
+        with open(path) as file:
+            record = json.load(file)
+        if [record[key] for key in ("format", "version", "name")] != [new[key] for key in ("format", "version", "name")]:
+            raise ValueError
+        if not all("rows" in table and "prices" not in table for table in record["tables"]):
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
+        raise SystemExit("error: {} is no file that this script wrote for {}; name another --output".format(path, name))
+    return record
+
+
+def parse_arguments(arguments):
+    """The command line; see --help."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--name", required=True, help="of the device: lower-case letters, digits, hyphens")
+    parser.add_argument("--output", metavar="FILE", help="device file (default NAME.json); rounds are added to one that exists")
+    parser.add_argument("--phases", default="prefill", help="prefill, decode or both, with a comma (default prefill)")
+    parser.add_argument(
+        "--precisions", default="float32", help="of {}, with commas (default float32)".format(", ".join(PRECISIONS))
+    )
+    parser.add_argument("--seq-len", type=int, default=128, metavar="T", help="tokens of a query, or in the cache (default 128)")
+    parser.add_argument("--batch", type=int, default=1, metavar="B", help="sequences at a time (default 1)")
+    parser.add_argument("--networks", type=int, default=60, metavar="N", help="networks to measure (default 60, at least 20)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="times to measure all of them (default 3)")
+    parser.add_argument("--seconds", type=float, default=0.3, metavar="S", help="to time each network for in a round (default 0.3)")
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default: cuda, else cpu)"
+    )
+    options = parser.parse_args(arguments)
+    for flag, known in (("phases", PHASES), ("precisions", PRECISIONS)):
+        chosen = getattr(options, flag).split(",")
+        if not set(chosen) <= set(known):
+            parser.error("--{} is {!r}; expected some of {}".format(flag, getattr(options, flag), ", ".join(known)))
+        setattr(options, flag, chosen)
+    if not all(character in "abcdefghijklmnopqrstuvwxyz0123456789._-" for character in options.name) or options.name[:1] in (
+        "",
+        ".",
+        "-",
+        "_",
+    ):
+        parser.error("--name is {!r}; expected lower-case letters, digits, dots and hyphens".format(options.name))
+    for flag, least in (("seq_len", 1), ("batch", 1), ("networks", 20), ("rounds", 1)):
+        if getattr(options, flag) < least:
+            parser.error("--{} is {}; expected at least {}".format(flag.replace("_", "-"), getattr(options, flag), least))
+    if options.seq_len >= SURROUNDINGS["positions"]:
+        parser.error("--seq-len is {}; expected less than {}, the positions".format(options.seq_len, SURROUNDINGS["positions"]))
+    if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
+        parser.error("--device is {!r}, which PyTorch does not find here".format(options.device))
+    if options.device == "cuda" and "int8" in options.precisions:
+        parser.error("--precisions int8 runs on the CPU only; add --device cpu")
+    return options
+
+
+def main(arguments=None):
+    """Measure, round by round; the file is written after each, so that a stop loses no finished round."""
+    options = parse_arguments(arguments)
+    path = options.output or options.name + ".json"
+    record = read_earlier(path, options.name)
+    networks = plan(options.networks)
+    tables = [(phase, precision) for phase in options.phases for precision in options.precisions]
+    total, done, start = options.rounds * len(tables) * len(networks), 0, time.time()
+    for _ in range(options.rounds):
+        for phase, precision in tables:
+            table = table_of(record, phase, precision, options, networks)
+            for (blocks, _), timed in measured_round(networks, table, precision, options):
+                done += 1
+                left = (time.time() - start) / done * (total - done)
+                text = "\r{}/{} networks, {} left, {} {} {} {:.2f} ms   "
+                clock = "{:d}:{:02d} min".format(int(left) // 60, int(left) % 60)
+                sys.stderr.write(text.format(done, total, clock, phase, precision, blocks_text(blocks), 1000 * trimmed_mean(timed)))
+                sys.stderr.flush()
+            write_text(path, file_text(record))
+    sys.stderr.write("\n")
+    print("Written to {}: {} tables of {} networks".format(path, len(record["tables"]), len(networks)))
+
+
+def table_of(record, phase, precision, options, networks):
+    """The table to add a round to, made where there is none; SystemExit where it holds other networks or another workload."""
+    name = "torch-{}-{}".format(precision, phase)
+    workload = {"phase": phase, "seq_len": options.seq_len, "batch": options.batch, "logits": "last"}
+    for table in record["tables"]:
+        if table["name"] == name:
+            known = [(row["blocks"], row["shared"]) for row in table["rows"]]
+            if table["workload"] != workload or known != [(blocks_text(blocks), shared) for blocks, shared in networks]:
+                raise SystemExit(
+                    "error: {} was measured with other --seq-len, --batch or --networks; name another --output".format(name)
+                )
+            return table
+    table = {
+        "name": name,
+        "unit": "ms",
+        "workload": workload,
+        "how": conditions("PyTorch {}, plain network".format(torch.__version__), precision, options.device),
+        "surroundings": SURROUNDINGS,
+        "rows": [new_row(blocks, shared) for blocks, shared in networks],
+    }
+    record["tables"].append(table)
+    return table
+
+
+def measured_round(networks, table, precision, options):
+    """Time every network once, in an order of this round's own; the rows change when all are done."""
+    dtype = getattr(torch, "float32" if precision == "int8" else precision)
+    embedding, positions = surroundings_on(options.device, dtype)
+    order = list(range(len(networks)))
+    random.Random(len(table["rows"][0]["rounds_ms"])).shuffle(order)
+    results = {}
+    for number in order:
+        blocks, shared = networks[number]
+        network = Network(blocks, embedding, positions, shared).eval()
+        if precision == "int8":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # newer PyTorch says that this moves elsewhere, where an old one does not have it
+                network = torch.quantization.quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
+        network = network.to(device=options.device, dtype=None if precision == "int8" else dtype)
+        results[number] = time_pass(pass_of(network, blocks, table["workload"], precision, options.device), options.seconds)
+        yield networks[number], results[number]
+    for number, timed in results.items():
+        add_round(table["rows"][number], timed)
+
+
+if __name__ == "__main__":
+    main()
