@@ -18,7 +18,8 @@ from torch import nn
 from transformers import DynamicCache
 
 from formulation import Architecture
-from hardware_models.profile_standalone import Network, cache_of, conditions, time_pass, trimmed_mean
+from hardware_models.latency import LatencyTable
+from hardware_models.profile_standalone import Network, Pace, cache_of, conditions, deviation, trimmed_mean
 from hardware_models.workload import Workload
 from merino_net import MerinoConfig, MerinoForCausalLM
 
@@ -31,6 +32,22 @@ RUNTIMES: dict[str, tuple[str, ...]] = {
 
 Pass = Callable[[], object]
 """Runs one pass, and returns when it has finished."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one visit to a network gave.
+
+    trimmed_ms  mean of the middle half of its passes [ms]
+    std_ms      standard deviation of all [ms]
+    passes      how many
+    pace_ms     of the machine, before and after (`profile_standalone.Pace`)
+    """
+
+    trimmed_ms: float
+    std_ms: float
+    passes: int
+    pace_ms: float
 
 
 @dataclass
@@ -51,6 +68,7 @@ class Engine:
     threads: int = 2
     _surroundings: dict[Any, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False)
     _compiled: dict[Architecture, Pass] = field(default_factory=dict, repr=False)
+    _pace: Pace | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:
@@ -77,6 +95,7 @@ class Engine:
         }
         how = conditions(runtime[self.runtime], self.precision, self.device)
         packages = ("transformers", "onnxruntime")
+        how |= {"threads": self.threads, "device": self.device}
         how["versions"] |= {
             name: importlib.metadata.version(name) for name in packages if name != "onnxruntime" or self.runtime == "onnx"
         }
@@ -93,9 +112,18 @@ class Engine:
             return self._compiled[design]
         return self._torch_pass(design)
 
+    def measure(self, design: Architecture, seconds: float = 0.3) -> Measurement:
+        """Passes timed for so many seconds, at least five of them, and the pace of the machine around them."""
+        run = self.prepare(design)
+        if self._pace is None:
+            self._pace = Pace(self.device)
+        timed, pace = self._pace.around(run, seconds)
+        values = [1000 * value for value in timed]
+        return Measurement(trimmed_mean(values), deviation(values), len(values), pace)
+
     def latency_ms(self, design: Architecture, seconds: float = 0.3) -> float:
         """Latency of one pass [ms]: the mean of the middle half of the passes that fit into so many seconds, at least five."""
-        return 1000 * trimmed_mean(time_pass(self.prepare(design), seconds))
+        return self.measure(design, seconds).trimmed_ms
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -175,6 +203,17 @@ class Engine:
         names = [value.name for value in session.get_inputs()]
         feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
         return lambda: session.run(None, feed)
+
+
+def engine_of(table: LatencyTable) -> Engine:
+    """The engine that a table of `hardware_models.profile` was measured with; ValueError for a table from elsewhere."""
+    runtime, _, rest = table.name.partition("-")
+    precision, threads = rest.removesuffix(f"-{table.workload.phase}"), table.how.get("threads")
+    if runtime not in RUNTIMES or precision not in RUNTIMES[runtime] or not isinstance(threads, int):
+        raise ValueError(
+            f"the table {table.name} of {table.device} is none that python -m hardware_models.profile wrote; expected one of those"
+        )
+    return Engine(runtime, precision, table.workload, table.how.get("device", "cpu"), threads)
 
 
 def _onnx_graph(

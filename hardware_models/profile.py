@@ -4,7 +4,8 @@
     python -m hardware_models.profile --name my-laptop --runtimes torch,onnx --precisions float32,int8 --phases prefill,decode
 
 Times the networks of `profile_standalone.plan`, single blocks and whole networks, in every runtime, precision and phase asked for:
-warm-up, repeated passes of which the middle half counts, all networks once a round and in another order each round. Fits the
+warm-up, repeated passes of which the middle half counts, all networks once a round and in another order each round. A fixed piece
+of work timed before and after tells whether the machine ran at its usual pace; where not, the network is measured again. Fits the
 prices of `hardware_models.latency` to them and writes NAME.json with the error that fit has on networks and rounds it has not
 seen. Every network is on disk as soon as it is measured (NAME.rows.jsonl): the same command goes on where it was stopped, and
 with more --rounds, on another day, it adds to what is there. For a device that has nothing but an old Python and PyTorch, copy
@@ -14,12 +15,15 @@ hardware_models/profile_standalone.py to it.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 import os
+import statistics
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -73,6 +77,9 @@ def engines_of(options: argparse.Namespace) -> list[Engine]:
             raise ValueError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}; expected at least {least}")
     if not 0 < options.seconds < 3600:
         raise ValueError(f"--seconds is {options.seconds}; expected a positive number of seconds, such as 0.3")
+    needed = ("torch", "transformers", *(("onnx", "onnxruntime") if "onnx" in options.runtimes.split(",") else ()))
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        raise ValueError(f"{missing[0]} is not installed; run pip install -e '.[net,export]', or name other --runtimes")
     from hardware_models.engines import RUNTIMES, Engine
 
     wanted = [
@@ -98,30 +105,84 @@ def networks_to_measure(count: int) -> list[Architecture]:
 
 
 def measure_rounds(engines: Sequence[Engine], designs: Sequence[Architecture], rounds: int, seconds: float, file: RowFile) -> None:
-    """Measure every design in every engine, round by round, and append a row for each; those that exist are not measured again."""
-    from tqdm import tqdm
+    """Measure every design in every engine, round by round, and append a row for each; those that exist are not measured again.
 
-    from hardware_models.profile_standalone import deviation, time_pass, trimmed_mean
+    Unless the machine was not steady: then a network is measured anew, a few times at most, once all others are done.
+    """
     from merino_net.allocator import keep_memory
 
     keep_memory()
-    done = {(row["table"], row["round"], row["network"]) for row in file.rows if "round" in row}
     for engine in engines:
         if not any(row["table"] == engine.name for row in file.rows):
             file.append({"table": engine.name, "workload": asdict(engine.workload), "how": engine.how})
-    jobs = [
-        (engine, number, designs[k])
+    by_name = {engine.name: engine for engine in engines}
+    jobs = {
+        (engine.name, number, str(designs[k])): designs[k]
         for number in range(rounds)
         for engine in engines
         for k in np.random.default_rng(number).permutation(len(designs))
-        if (engine.name, number, str(designs[k])) not in done
-    ]
-    with tqdm(jobs, unit="network", disable=not sys.stderr.isatty()) as bar:
-        for engine, number, design in bar:
-            bar.set_postfix_str(f"{engine.name} round {number + 1}, {design}")
-            timed = [1000 * value for value in time_pass(engine.prepare(design), seconds)]
-            row = {"table": engine.name, "round": number, "network": str(design)}
-            file.append(row | {"trimmed_ms": trimmed_mean(timed), "std_ms": deviation(timed), "passes": len(timed)})
+    }
+
+    def measure(key: Key, design: Architecture) -> Row:
+        table, number, network = key
+        facts = by_name[table].measure(design, seconds)
+        return {"table": table, "round": number, "network": network, **asdict(facts)}
+
+    measure_steadily(jobs, file, _key, measure)
+
+
+Key = tuple[Any, ...]
+
+
+def _key(row: Row) -> Key | None:
+    return (row["table"], row["round"], row["network"]) if "round" in row else None
+
+
+def measure_steadily(
+    jobs: Mapping[Key, Architecture],
+    file: RowFile,
+    key_of: Callable[[Row], Key | None],
+    measure: Callable[[Key, Architecture], Row],
+    usual_ms: float | None = None,
+) -> None:
+    """Append a row for each job that the file has none for, then for those that it has no steady row for, a few times at most.
+
+    A row is steady where its `pace_ms` is within 4 % of the usual one: `usual_ms`, or the median of all rows where it is None.
+    """
+    from tqdm import tqdm
+
+    from hardware_models.profile_standalone import ATTEMPTS, is_steady
+
+    for attempt in range(ATTEMPTS):
+        best = steadiest(file.rows, key_of, usual_ms)
+        usual = usual_pace(file.rows, key_of) if usual_ms is None else usual_ms
+        tried = Counter(key_of(row) for row in file.rows)
+        todo = [
+            key
+            for key in jobs
+            if key not in best or (not is_steady(best[key]["pace_ms"], usual) and tried[key] < ATTEMPTS and attempt)
+        ]
+        with tqdm(todo, unit="network", desc="again" if attempt else None, disable=not sys.stderr.isatty()) as bar:
+            for key in bar:
+                bar.set_postfix_str(" ".join(map(str, key)))
+                file.append(measure(key, jobs[key]))
+
+
+def usual_pace(rows: Sequence[Row], key_of: Callable[[Row], Key | None]) -> float:
+    """Median pace of the rows that are measurements [ms], 0 where there are none."""
+    paces = [row["pace_ms"] for row in rows if key_of(row) is not None]
+    return statistics.median(paces) if paces else 0.0
+
+
+def steadiest(rows: Sequence[Row], key_of: Callable[[Row], Key | None], usual_ms: float | None = None) -> dict[Key, Row]:
+    """For each job the row whose pace is nearest to the usual one."""
+    usual = usual_pace(rows, key_of) if usual_ms is None else usual_ms
+    best: dict[Key, Row] = {}
+    for row in rows:
+        key = key_of(row)
+        if key is not None and (key not in best or abs(row["pace_ms"] - usual) < abs(best[key]["pace_ms"] - usual)):
+            best[key] = row
+    return best
 
 
 def measured_networks(rows: Sequence[Row]) -> tuple[MeasuredNetwork, ...]:
@@ -146,13 +207,17 @@ def measured_networks(rows: Sequence[Row]) -> tuple[MeasuredNetwork, ...]:
 
 def device_of(rows: Sequence[Row], name: str, description: str, source: str) -> Device:
     """The device that rows of `measure_rounds` describe: a table, fitted, for each engine with enough networks."""
-    from hardware_models.profile_standalone import memory_bytes
+    from hardware_models.profile_standalone import is_steady, memory_bytes
 
     tables = []
+    best, usual = steadiest(rows, _key), usual_pace(rows, _key)
     for head in (row for row in rows if "how" in row):
-        networks = measured_networks([row for row in rows if row["table"] == head["table"]])
+        own = [row for row in best.values() if row["table"] == head["table"]]
+        networks = measured_networks(own)
         if len(networks) >= _LEAST:
-            tables.append(fit_table(name, head["table"], Workload(**head["workload"]), networks, how=head["how"]))
+            off = sum(not is_steady(row["pace_ms"], usual) for row in own)
+            how = head["how"] | {"pace_ms": round(usual, 4), "not_steady": f"{off} of {len(own)} measurements"}
+            tables.append(fit_table(name, head["table"], Workload(**head["workload"]), networks, how=how))
     return Device(name, tuple(tables), description, source, memory_bytes())
 
 

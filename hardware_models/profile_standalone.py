@@ -49,11 +49,11 @@ def plan(count, seed=0, widths=WIDTHS, ratios=FFN_RATIOS, most_layers=MOST_LAYER
     def pick(values):
         return values[int(draw.random() * len(values))]
 
-    networks = []
+    networks, repeats = [], 0
     while len(networks) < count:
         number = len(networks)
         if number % 3 == 0:
-            single = number // 3
+            single = number // 3 + repeats
             width = widths[5 * single % len(widths)]
             depth = 1 if single % 2 else min(4 + 2 * (single % 3), most_layers)
             shapes = ((width, int(width * pick(ratios)), depth),)
@@ -70,6 +70,10 @@ def plan(count, seed=0, widths=WIDTHS, ratios=FFN_RATIOS, most_layers=MOST_LAYER
         network = (shapes, layers > UNSHARED_LAYERS or number % 2 == 0)
         if network not in networks:
             networks.append(network)
+        else:
+            repeats += 1
+            if repeats > 100 * count:
+                raise ValueError("there are no {} different networks of these widths and depths".format(count))
     return networks
 
 
@@ -188,6 +192,48 @@ def time_pass(run, seconds, least=5, warm_up=2):
         run()
         timed.append(time.perf_counter() - before)
     return timed
+
+
+STEADY = 0.04  # relative difference of the pace from the usual one up to which a machine counts as steady
+ATTEMPTS = 4  # times that networks are measured for which it was not
+
+
+class Pace:
+    """A fixed piece of work that tells how fast the machine runs just now: clocks rise and fall, and others may use them too.
+
+    Called, it gives the milliseconds of a hundred layer norms and activations of 128 × 768 numbers, about as long as a network.
+    """
+
+    def __init__(self, device="cpu"):
+        self.device = device
+        self.norm = nn.LayerNorm(768).to(device)
+        self.numbers = torch.rand(128, 768).to(device)
+
+    def work(self):
+        with torch.no_grad():
+            for _ in range(100):
+                nn.functional.gelu(self.norm(self.numbers))
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+    def __call__(self):
+        return 1000 * trimmed_mean(time_pass(self.work, 0.03, least=4, warm_up=1))
+
+    def around(self, run, seconds):
+        """Seconds of single passes, and the pace: the mean of what it was before and after."""
+        before = self()
+        timed = time_pass(run, seconds)
+        return timed, (before + self()) / 2
+
+
+def median(values):
+    """The middle one of the sorted values, the lower of two."""
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def is_steady(pace, usual):
+    """Whether the machine ran as fast as it usually does."""
+    return abs(pace / usual - 1) <= STEADY
 
 
 def trimmed_mean(values):
@@ -403,13 +449,17 @@ def table_of(record, phase, precision, options, networks):
 
 
 def measured_round(networks, table, precision, options):
-    """Time every network once, in an order of this round's own; the rows change when all are done."""
+    """Time every network, in an order of this round's own, and those again for which the machine was not steady.
+
+    The usual pace is the median of all that were seen for the table. The rows change when all networks are done.
+    """
     dtype = getattr(torch, "float32" if precision == "int8" else precision)
     embedding, positions = surroundings_on(options.device, dtype)
     order = list(range(len(networks)))
     random.Random(len(table["rows"][0]["rounds_ms"])).shuffle(order)
-    results = {}
-    for number in order:
+    results, pace, how = {}, Pace(options.device), table["how"]
+    paces = how.setdefault("paces_ms", [])
+    for number in remaining(order, results, paces):
         blocks, shared = networks[number]
         network = Network(blocks, embedding, positions, shared).eval()
         if precision == "int8":
@@ -417,10 +467,23 @@ def measured_round(networks, table, precision, options):
                 warnings.simplefilter("ignore")  # newer PyTorch says that this moves elsewhere, where an old one does not have it
                 network = torch.quantization.quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
         network = network.to(device=options.device, dtype=None if precision == "int8" else dtype)
-        results[number] = time_pass(pass_of(network, blocks, table["workload"], precision, options.device), options.seconds)
-        yield networks[number], results[number]
-    for number, timed in results.items():
+        run = pass_of(network, blocks, table["workload"], precision, options.device)
+        timed, seen = pace.around(run, options.seconds)
+        paces.append(round(seen, 4))
+        if number not in results or abs(seen / median(paces) - 1) < abs(results[number][1] / median(paces) - 1):
+            results[number] = timed, seen
+        yield networks[number], timed
+    for number, (timed, _) in results.items():
         add_round(table["rows"][number], timed)
+    how["pace_ms"] = median(paces)
+    how["not_steady"] = how.get("not_steady", 0) + sum(not is_steady(seen, how["pace_ms"]) for _, seen in results.values())
+
+
+def remaining(order, results, paces):
+    """All of `order` once, then again and again those whose result was not measured at the usual pace, ATTEMPTS times at most."""
+    for _ in range(ATTEMPTS):
+        for number in [k for k in order if k not in results or not is_steady(results[k][1], median(paces))]:
+            yield number
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class Datasheet:
     energy_per_flop   precision -> energy an operation [J]
     energy_per_byte   energy a byte read or written [J]
     static_power_w    power drawn whatever is computed, such as that of the idle device [W]
+    power_w           power that the device is rated for [W]: energies are computed from it where those above are not published
 
     Mappings are kept as tuples of their items, so that a datasheet can be hashed. Raises ValueError for figures that are not finite
     numbers above 0 (the overhead: of at least 0) and for precisions other than those of `BYTES`.
@@ -61,6 +62,7 @@ class Datasheet:
     energy_per_flop: Figures | None = None
     energy_per_byte: float | None = None
     static_power_w: float | None = None
+    power_w: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("name", "source"):
@@ -68,7 +70,7 @@ class Datasheet:
                 raise ValueError(f"the datasheet's {name} is {getattr(self, name)!r}; expected a text")
         if self.layer_overhead_s != 0:
             positive_number("layer_overhead_s", self.layer_overhead_s)
-        for name in ("bandwidth", "ram_bytes", "energy_per_byte", "static_power_w"):
+        for name in ("bandwidth", "ram_bytes", "energy_per_byte", "static_power_w", "power_w"):
             if name == "bandwidth" or getattr(self, name) is not None:
                 positive_number(name, getattr(self, name))
         for name in ("peak_flops", "energy_per_flop"):
@@ -114,8 +116,9 @@ DATASHEETS: dict[str, Datasheet] = {
             "NVIDIA Jetson Nano System-on-Module Data Sheet (4 GB): Maxwell GPU of 128 cores, 472 GFLOP/s in float16, 25.6 GB/s; "
             "GPU at 921.6 MHz in its 10 W mode, 640 MHz in its 5 W mode (NVIDIA L4T Development Guide, power modes of the Nano). "
             "Peaks are cores × 2 × clock in float32, twice that in float16: the 236 and 472 GFLOP/s that are quoted. int8 is no "
-            "faster and not listed. Static power and energies: none found.",
+            "faster and not listed. Power: its 10 W mode. Static power and energies: none found.",
             ram_bytes=4 * _GIB,
+            power_w=10,
         ),
         Datasheet(
             "jetson-orin-nano-8gb",
@@ -124,8 +127,9 @@ DATASHEETS: dict[str, Datasheet] = {
             "NVIDIA Jetson Orin Nano Series Data Sheet: Ampere GPU of 1024 cores and 32 tensor cores at 625 MHz, 8 GB of LPDDR5 on "
             "128 bits, 68 GB/s, 40 TOPS in int8 with sparsity and hence 20 without, modes of 7 and 15 W. float32 is cores × 2 × "
             "clock; float16 on tensor cores is taken to be half of int8, as in NVIDIA's Ampere architecture. "
-            "Static power and energies: none found.",
+            "Power: its 15 W mode. Static power and energies: none found.",
             ram_bytes=8 * _GIB,
+            power_w=15,
         ),
         Datasheet(
             "raspberry-pi-4",
@@ -150,6 +154,7 @@ DATASHEETS: dict[str, Datasheet] = {
             "TITAN X of the same chip (11 and 44). float16 is not listed: at compute capability 6.1 it is slower than float32. "
             "Static power and energies: none found.",
             ram_bytes=12 * _GIB,
+            power_w=250,
         ),
         Datasheet(
             "xeon-platinum-8180",
@@ -157,7 +162,9 @@ DATASHEETS: dict[str, Datasheet] = {
             6 * 8 * 2666e6,
             "Intel Xeon Platinum 8180, one socket: 28 cores at 2.5 GHz, two AVX-512 FMA units a core, hence 64 operations a cycle "
             "and core, six channels of DDR4-2666 (Intel ARK). The clock is lower while AVX-512 runs on all cores, so this peak is "
-            "an upper bound. Memory depends on the server; static power and energies: none found.",
+            "an upper bound. Power: 205 W by design (Intel ARK), memory left out. How much memory there is depends "
+            "on the server; static power and energies: none found.",
+            power_w=205,
         ),
         Datasheet(
             "h100-sxm",
@@ -167,6 +174,7 @@ DATASHEETS: dict[str, Datasheet] = {
             "float16 and bfloat16 of 1,979 TFLOP/s and int8 of 3,958 TOP/s with sparsity, half of it without; further digits from "
             "NVIDIA's H100 architecture white paper. Static power and energies: none found.",
             ram_bytes=80e9,
+            power_w=700,
         ),
     )
 }
@@ -258,10 +266,19 @@ class _Latency(_Roofline):
 
 
 class _Energy(_Roofline):
-    """In mJ: what operations and bytes take, and the static power for as long as they last."""
+    """In mJ: what operations and bytes take, and the static power for as long as they last; else the rated power for as long."""
 
     unit = "mJ"
-    needs = ("energy_per_flop", "energy_per_byte", "static_power_w")
+
+    @property
+    def _rated(self) -> bool:
+        """Whether the rated power stands in for energies that are not published."""
+        return self.device.energy_per_flop is None and self.device.power_w is not None
+
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Figures of the datasheet."""
+        return ("power_w",) if self._rated else ("energy_per_flop", "energy_per_byte", "static_power_w")
 
     @property
     @abstractmethod
@@ -269,12 +286,14 @@ class _Energy(_Roofline):
         """The latency of the same pass."""
 
     def _cost(self, product: Product) -> float:
+        if self._rated:
+            return self.device.figure("power_w") * self.latency._cost(product)
         computing_j = product.flops * self.device.figure("energy_per_flop", self.precision)
         moving_j = product.numbers * BYTES[self.precision] * self.device.figure("energy_per_byte")
         return 1e3 * (computing_j + moving_j) + self.device.figure("static_power_w") * self.latency._cost(product)
 
     def _overhead(self) -> float:
-        return self.device.figure("static_power_w") * self.latency._overhead()
+        return self.device.figure("power_w" if self._rated else "static_power_w") * self.latency._overhead()
 
 
 @dataclass(frozen=True)
@@ -344,9 +363,12 @@ class DecodeLatency(_Latency):
 class PrefillEnergy(_Energy):
     """Energy of a query of T tokens [mJ]: e_flop · FLOPs + e_byte · bytes + static power · latency, summed as `PrefillLatency`.
 
+    Of a device whose energies nobody published it is the power that the device is rated for times the latency: as if it drew that
+    power while it is as fast as it can be.
+
     device, seq_len, precision, batch, logits  as in `PrefillLatency`
 
-    Raises ValueError as `PrefillLatency` does, and for a datasheet that lacks one of the energies or the static power.
+    Raises ValueError as `PrefillLatency` does, and for a datasheet that states neither energies with a static power nor a power.
     """
 
     device: Datasheet

@@ -103,11 +103,11 @@ def draw_designs(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
             continue
         best = max(own, key=lambda row: (row["objective"], row["status"] == "optimal"))
         proved = any(row["status"] == "optimal" for row in own)
-        _bars(left, best["widths"], best["ffn_widths"], best["depths"])
+        draw_blocks(left, best["widths"], best["ffn_widths"], best["depths"])
         left.set_title(f"{title}: {'optimum' if proved else 'best found'}, entropy {best['objective']:,.0f}", fontsize=10)
         limit = _flops_of(best)
         name, design = min(PUBLISHED.items(), key=lambda item: abs(flops(item[1]) - limit))
-        _bars(right, design.widths, design.ffn_widths, design.depths)
+        draw_blocks(right, design.widths, design.ffn_widths, design.depths)
         right.set_title(f"{name}: {flops(design) / 1e9:.1f} GFLOPs by our count", fontsize=10)
         left.set_ylabel("width")
     axes[-1, 0].set_xlabel("block")
@@ -123,7 +123,8 @@ def _flops_of(row: Row) -> float:
     return Flops()(Architecture(blocks))
 
 
-def _bars(axis: Axes, widths: Sequence[int], ffn_widths: Sequence[int], depths: Sequence[int]) -> None:
+def draw_blocks(axis: Axes, widths: Sequence[int], ffn_widths: Sequence[int], depths: Sequence[int]) -> None:
+    """Bars of width and FFN width for each block, its depth above them."""
     place = np.arange(1, len(widths) + 1)
     axis.bar(place - 0.2, widths, 0.38, color=COLOURS[0], label="width E")
     axis.bar(place + 0.2, ffn_widths, 0.38, color=COLOURS[4], label="FFN width F")

@@ -551,9 +551,9 @@ _COMMON_ASSUMPTIONS = (
     "Q, K and V are 512 wide in HAT, whatever the width of the layer: at width 512 its self-attention is that of our layers, at "
     "640 ours does a quarter more work than what was priced.",
     "HAT's layers share no weights; nothing is known of the latency of shared ones.",
-    "Rows that follow each other were measured on one occasion, and occasions differ (by a quarter in part of the TITAN Xp's rows). "
-    "Folds drawn at random mix them, so the error is that of a network measured on one of the same occasions; error_on_other_occasions "
-    "is for others.",
+    "Rows that follow each other were measured on one occasion, and occasions differ (by a quarter in part of the TITAN Xp's "
+    "rows). Folds drawn at random mix them, so the error is that of a network measured on one of the same occasions; "
+    "error_on_other_occasions is for others.",
 )
 _ASSUMPTIONS: dict[str, list[str]] = {
     "decoder": [

@@ -64,6 +64,8 @@ COSTS = ("flops", "params")
 ON_DEVICES = ("latency", *ROOFLINE, "memory-share")
 _EXTRA = ("device", "table", "extrapolate", "confidence")
 _plugged_in: dict[str, Quantity] = {}
+_plugged_in_classes: dict[type[Quantity], str] = {}
+"""What modules of the user's gave, by name: so that a problem can be written to a file again."""
 
 
 def chosen(what: str, name: Any, known: dict[str, Any]) -> Any:
@@ -126,6 +128,8 @@ def quantity_to_dict(quantity: Quantity) -> dict[str, Any]:
     for name, known in _plugged_in.items():
         if known == quantity:
             return {"quantity": name}
+    if type(quantity) in _plugged_in_classes:
+        return {"quantity": _plugged_in_classes[type(quantity)]} | _options_of(quantity)
     if isinstance(quantity, Latency) and quantity.table.origin:
         options = {"device": quantity.table.origin, "table": quantity.table.name, "extrapolate": quantity.extrapolate}
         return {"quantity": "latency", **options}
@@ -244,7 +248,8 @@ def _check_like(what: str, value: Any, default: Any) -> None:
 
 
 def _options_of(quantity: Quantity, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(quantity) if field.name not in ("table", *without)]  # type: ignore[arg-type]
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(quantity) if dataclasses.is_dataclass(quantity) else ()
+    names = [field.name for field in fields if field.name not in ("table", *without)]
     values = {name: getattr(quantity, name) for name in names}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
@@ -267,6 +272,7 @@ def _plug_in(name: str, options: dict[str, Any]) -> Quantity:
     if isinstance(found, type) and issubclass(found, Quantity):
         try:
             quantity = found(**options)
+            _plugged_in_classes[found] = name
         except TypeError as error:
             raise ValueError(f"{name} cannot be made with the options {shown(options)} ({error})") from None
     elif options:

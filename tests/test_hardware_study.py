@@ -1,0 +1,89 @@
+"""The study of cost models on a small space, and its mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from formulation import PUBLISHED, SearchSpace
+from hardware_models import Device, write_device
+from studies import hardware
+from tests.test_latency import TABLE
+
+SPACE = SearchSpace.uniform(4, (512, 640, 1024), (1, 1.5), (1, 3))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "space.json").write_text(json.dumps(SPACE.to_dict()))
+    write_device(Device("toy", (TABLE,)), tmp_path / "toy.json")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    return hardware.main(["--space", "space.json", "--designs", "200", "--output", "out", *arguments])
+
+
+def test_every_optimum_keeps_its_own_budget_and_the_common_design_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    costs = ["params", "flops", "memory", "latency@toy.json", "latency@jetson-nano"]
+    assert run("--costs", *costs, "--extrapolate") == 0
+    record = json.loads((folder / "out" / "hardware.json").read_text())
+    matrix = np.array(record["matrix"])
+    assert matrix.shape == (5, 5)
+    assert (np.diag(matrix) <= 1 + 1e-9).all()
+    entropies = [one["entropy"] for one in record["optima"]]
+    for row, entropy in zip(matrix, entropies, strict=True):
+        # A design that keeps another model's budget too is no better there than that model's optimum.
+        assert all(entropy <= own * (1 + 1e-6) for spent, own in zip(row, entropies, strict=True) if spent <= 1)
+    common = record["common"]
+    assert all(device["spent_of_limit"] <= 1 + 1e-9 for device in common["devices"])
+    assert all(device["entropy_lost"] >= -1e-9 for device in common["devices"])
+    assert [one["extrapolated"] for one in record["optima"]][:3] == ["", "", ""]
+    assert "total depth" in record["optima"][3]["extrapolated"]
+    out = capsys.readouterr().out
+    assert "latency@toy.json*" in out
+    assert "* outside what the device's table was validated on" in out
+    for name in ("optima.png", "matrix.png", "flops_latency.png"):
+        assert (folder / "out" / name).stat().st_size > 10_000
+
+
+def test_what_is_not_validated_is_left_out_unless_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--costs", "params", "latency@toy.json") == 0
+    captured = capsys.readouterr()
+    assert "left out: latency@toy:prefill was not validated for this: the space has width 1,024" in captured.err
+    assert "toy" not in captured.out
+    assert not (folder / "out" / "flops_latency.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--costs", "latency@toy.json"], "no cost model is validated on this space"),
+        (["--costs", "flops", "flops"], "expected each once"),
+        (["--costs", "wattage"], "unknown cost 'wattage'"),
+        (["--reference", "GPT-4"], "unknown reference 'GPT-4'"),
+        (["--designs", "3"], "--designs is 3; expected at least 20"),
+        (["--costs", "latency"], "latency is that of a device; write latency@jetson-nano"),
+        (["--costs", "latency@jetson-nano:decode"], "has no table 'decode'"),
+    ],
+)
+def test_mistakes_are_sentences(folder: Path, arguments: list[str], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        run(*arguments)
+    assert not (folder / "out" / "hardware.json").exists()
+
+
+def test_latency_of_designs_of_equal_flops_spreads(folder: Path) -> None:
+    space = SearchSpace.uniform(4, (512, 768, 1024), (1, 2), (1, 2, 3))
+    picture = hardware.latency_at_equal_flops(space, hardware.read_costs(["flops", "params"], space, False), 500, seed=0)
+    assert picture["costs"]["flops"]["spearman"] == pytest.approx(1.0)
+    assert picture["costs"]["flops"]["spread"] < 1.03
+    assert picture["costs"]["params"]["spread"] > 1.05  # sharing: depth costs FLOPs and no parameters
+
+
+def test_the_default_reference_is_in_the_default_space() -> None:
+    assert PUBLISHED["MeRino-61M"] in hardware.read_space("paper")

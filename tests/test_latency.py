@@ -1,0 +1,216 @@
+"""Latency tables: what they predict, how they are fitted, what they refuse, and budgets that hold with a confidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEntropy, SearchSpace, evaluator, tabulate
+from hardware_models import (
+    FEATURES,
+    Flops,
+    Latency,
+    LatencyTable,
+    MeasuredNetwork,
+    Params,
+    Validated,
+    Workload,
+    fit_error,
+    fit_table,
+)
+from hardware_models.fit import FitError
+from hardware_models.measurement import read_blocks
+from hardware_models.workload import BODY_FEATURES, feature_matrix
+from solvers import DynamicProgramming, Exhaustive, Status, solve
+
+SPACE = SearchSpace.uniform(2, (256, 512, 768), (1, 2), (1, 2, 4))
+PRICES = {"pass": 3.0, "block": 0.1, "layer": 0.2, "attention_maps": 9.0, "ffn_maps": 8.0, "scores": 12.0, "joint_maps": 10.0}
+ERROR = FitError(40, 0.02, 0.99, 0.99, 1.0, ((0.5, 1.0), (0.9, 1.05), (0.95, 1.08), (0.99, 1.2)))
+TABLE = LatencyTable("toy", "prefill", Workload(), tuple(PRICES.items()), Validated.of_space(SPACE), ERROR)
+
+
+def random_designs(count: int, seed: int = 0) -> list[Architecture]:
+    draw = np.random.default_rng(seed)
+    space = SearchSpace.uniform(3, range(256, 1025, 64), (1, 1.5, 2, 3, 4), range(1, 7))
+    designs = [space.decode(row) for row in space.sample(draw, count)]
+    return [replace(design, shared=number % 3 > 0) for number, design in enumerate(dict.fromkeys(designs))]
+
+
+def measured(designs: list[Architecture], rounds: tuple[float, ...] = (1.0,), noise: float = 0.0) -> list[MeasuredNetwork]:
+    """Networks whose latency is that of `PRICES`, times a factor for each round and a log-normal noise."""
+    draw = np.random.default_rng(7)
+    return [
+        MeasuredNetwork(design, tuple(TABLE.predict(design) * factor * np.exp(noise * draw.normal()) for factor in rounds))
+        for design in designs
+    ]
+
+
+def test_a_prediction_is_the_priced_sum_of_the_work() -> None:
+    design = Architecture((Block(512, 768, 2), Block(768, 768, 1)))
+    tokens = 128
+    flop = {
+        "attention_maps": 8 * tokens * (2 * 512**2 + 768**2),
+        "ffn_maps": 4 * tokens * (2 * 512 * 768 + 768**2),
+        "scores": 4 * tokens**2 * (2 * 512 + 768),
+        "joint_maps": 2 * tokens * (768 * 512 + 512 * 768),
+    }
+    expected = 3.0 + 2 * 0.1 + 3 * 0.2 + sum(PRICES[name] * value / 1e9 for name, value in flop.items())
+    assert Latency(TABLE)(design) == pytest.approx(expected)
+    assert sum(flop.values()) == pytest.approx(Flops(tokens)(design))  # the kinds of work are all FLOPs there are
+
+
+def test_work_of_a_decoding_step() -> None:
+    work = Workload("decode", seq_len=100, batch=2)
+    design = Architecture((Block(512, 512, 3),), shared=False, embedding_width=512)
+    amounts = dict(zip(FEATURES, feature_matrix([design], work, tuple(FEATURES))[0], strict=True))
+    assert work.tokens == 2
+    assert amounts["scores"] == pytest.approx(3 * 4 * 2 * 101 * 512 / 1e9)
+    assert amounts["weights"] == pytest.approx(3 * 6 * 512**2 / 1e6)
+    assert amounts["head"] == pytest.approx(2 * 2 * 512 * 50257 / 1e9)
+    assert amounts["joint"] == amounts["joint_maps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"phase": "training"}, "phase is 'training'; expected prefill or decode"),
+        ({"logits": "some"}, "logits is 'some'; expected last or all"),
+        ({"seq_len": 0}, "seq_len is 0; expected a whole number"),
+        ({"batch": 1.5}, "batch is 1.5"),
+    ],
+)
+def test_workloads_that_are_none(options: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Workload(**options)
+
+
+def test_a_table_of_terms_equals_the_call() -> None:
+    latency = Latency(TABLE, confidence=0.95)
+    choices = np.array(list(SPACE.iterate_choices()))
+    values = evaluator(latency, SPACE)(choices)
+    assert values == pytest.approx([latency(design) for design in SPACE])
+    assert tabulate([latency], SPACE).fixed[0] == pytest.approx(1.08 * 3.0)
+
+
+def test_a_fit_recovers_prices_from_exact_measurements() -> None:
+    fitted = fit_table("toy", "prefill", Workload(), measured(random_designs(60)), features=tuple(PRICES))
+    assert dict(fitted.prices) == pytest.approx(PRICES, rel=1e-6)
+    assert fitted.error is not None
+    assert fitted.error.mape < 1e-9
+    assert fitted.error.within_10 == 1
+    assert fitted.validated == Validated.of(random_designs(60))
+
+
+def test_a_fit_with_all_features_predicts_noisy_networks() -> None:
+    fitted = fit_table("toy", "prefill", Workload(), measured(random_designs(60), (1.0, 1.0, 1.0), noise=0.02), BODY_FEATURES)
+    assert all(price > 0 for _, price in fitted.prices)
+    fresh = random_designs(200, seed=3)
+    error = fit_error([fitted.predict(design) for design in fresh], [TABLE.predict(design) for design in fresh])
+    assert error.within_10 > 0.99
+    assert error.spearman > 0.99
+
+
+def test_what_differs_between_rounds_is_part_of_the_error() -> None:
+    steady = fit_table("toy", "prefill", Workload(), measured(random_designs(40), (1.0, 1.0)), tuple(PRICES))
+    drifting = fit_table("toy", "prefill", Workload(), measured(random_designs(40), (1.0, 1.2)), tuple(PRICES))
+    assert steady.margin(0.9) == pytest.approx(1.0, abs=1e-6)
+    assert drifting.margin(0.9) == pytest.approx(1.2, abs=1e-3)  # half of the rounds are 1.2 times what the others say
+
+
+@pytest.mark.parametrize(("designs", "words"), [(12, "12 measured networks; expected at least 20"), (0, "0 measured networks")])
+def test_too_few_networks(designs: int, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        fit_table("toy", "prefill", Workload(), measured(random_designs(designs)) if designs else [])
+
+
+def test_one_network_twice_is_refused() -> None:
+    rows = measured(random_designs(30))
+    with pytest.raises(ValueError, match="was measured twice"):
+        fit_table("toy", "prefill", Workload(), [*rows, rows[0]])
+
+
+@given(st.floats(0.5, 0.99))
+def test_margins_lie_between_the_stated_quantiles(confidence: float) -> None:
+    margin = TABLE.margin(confidence)
+    assert 1.0 <= margin <= 1.2
+    below = [ratio for probability, ratio in ERROR.quantiles if probability <= confidence]
+    assert margin >= below[-1] - 1e-12
+
+
+@pytest.mark.parametrize("confidence", [0.3, 0.999, 1.5, float("nan"), True, "0.9"])
+def test_confidences_of_which_nothing_is_known(confidence: float) -> None:
+    with pytest.raises(ValueError, match=r"states its error for 0\.5 to 0\.99"):
+        Budget(Latency(TABLE), 50, confidence)
+
+
+def test_a_budget_with_a_confidence_is_that_much_tighter() -> None:
+    plain, robust = Budget(Latency(TABLE), 20), Budget(Latency(TABLE), 20, confidence=0.95)
+    design = next(iter(SPACE))
+    assert robust.quantity(design) == pytest.approx(1.08 * plain.quantity(design))
+    assert robust.quantity.name == "latency@toy:prefill at 95 %"
+    assert replace(robust, upper=30.0).quantity == robust.quantity  # it does not tighten twice
+    solutions = [solve(DesignProblem(SPACE, EffectiveEntropy(), (budget,)), DynamicProgramming()) for budget in (plain, robust)]
+    assert all(solution.status is Status.OPTIMAL for solution in solutions)
+    assert solutions[0].objective > solutions[1].objective  # type: ignore[operator]
+    assert Latency(TABLE)(solutions[1].architecture) <= 20 / 1.08  # type: ignore[arg-type]
+    brute = solve(DesignProblem(SPACE, EffectiveEntropy(), (robust,)), Exhaustive())
+    assert brute.objective == pytest.approx(solutions[1].objective)
+
+
+@pytest.mark.parametrize("quantity", [Flops(), Params(), EffectiveEntropy()])
+def test_what_has_no_error_holds_with_no_confidence(quantity: Flops) -> None:
+    with pytest.raises(ValueError, match="has no error of its own"):
+        Budget(quantity, 1e9, confidence=0.9)
+
+
+def test_a_table_without_an_error_says_so() -> None:
+    with pytest.raises(ValueError, match="states no error"):
+        Budget(Latency(replace(TABLE, error=None)), 50, confidence=0.9)
+
+
+@pytest.mark.parametrize(
+    ("design", "words"),
+    [
+        (Architecture((Block(1024, 1024, 1), Block(1024, 1024, 1))), r"width 1,024 \(validated 256 to 768\)"),
+        (Architecture((Block(256, 2048, 1), Block(256, 256, 1))), r"ffn_width 2,048 \(validated 256 to 1,536\)"),
+        (Architecture((Block(256, 256, 8), Block(256, 256, 8))), r"total depth 16 \(validated 2 to 8\)"),
+        (Architecture((Block(256, 256, 1),) * 2, shared=False), "layers that do not share weights"),
+        (Architecture((Block(256, 256, 1),) * 2, vocabulary=1000), r"vocabulary 1,000 \(validated 50,257\)"),
+        (Architecture((Block(256, 256, 1),) * 2, embedding_width=512), "embedding width 512"),
+    ],
+)
+def test_extrapolations_have_to_be_asked_for(design: Architecture, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Latency(TABLE)(design)
+    assert Latency(TABLE, extrapolate=True)(design) > 0
+    assert TABLE.leaves_out(design)
+    assert "(extrapolating)" in Latency(TABLE, extrapolate=True).name
+
+
+def test_a_problem_on_a_space_beyond_the_table_is_refused_as_a_whole() -> None:
+    wide = SearchSpace.uniform(2, (512, 1024), (1,), (1, 5))
+    with pytest.raises(ValueError, match=r"the space has width 1,024 .* total depth 10"):
+        DesignProblem(wide, EffectiveEntropy(), (Budget(Latency(TABLE), 50),))
+    DesignProblem(wide, EffectiveEntropy(), (Budget(Latency(TABLE, extrapolate=True), 50),))
+    DesignProblem(SPACE, EffectiveEntropy(), (Budget(Latency(TABLE), 50),))
+
+
+@pytest.mark.parametrize("text", ["", "512", "512/512", "512/512x0", "512x2/512", "512/512x2,640/640x1", "500/512x1", "a/bxc"])
+def test_blocks_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|use 448 or 512"):
+        read_blocks(text)
+
+
+def test_blocks_are_read_as_they_are_written() -> None:
+    for design in random_designs(20):
+        assert read_blocks(" ".join(map(str, design.blocks))) == design.blocks
+
+
+@pytest.mark.parametrize("rounds", [(), (0.0,), (-1.0,), (float("nan"),), (float("inf"),)])
+def test_latencies_that_are_none(rounds: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        MeasuredNetwork(next(iter(SPACE)), rounds)
