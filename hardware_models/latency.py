@@ -252,7 +252,7 @@ def fit_table(
         workload,
         tuple((feature, float(price)) for feature, price in zip(features, prices, strict=True) if price > 0),
         Validated.of(designs),
-        fit_error(predicted, measured),
+        replace(fit_error(predicted, measured), networks=len(rows)),
         tuple(rows),
         how or {},
     )

@@ -223,6 +223,7 @@ class Pace:
         """Seconds of single passes, and the pace: the mean of what it was before and after."""
         before = self()
         timed = time_pass(run, seconds)
+        time.sleep(0.1)  # threads of some runtimes go on spinning for a while after their work is done
         return timed, (before + self()) / 2
 
 

@@ -105,10 +105,9 @@ def problem_of(options: argparse.Namespace) -> tuple[str, DesignProblem]:
 
 
 def _problem_in_file(options: argparse.Namespace) -> DesignProblem:
-    if options.space is not None or options.maximize is not None or options.minimize or options.budget:
-        raise ValueError(
-            f"{options.problem} names the whole problem; leave out --space, --maximize, --minimize and --budget, or the file"
-        )
+    flags = ("space", "maximize", "minimize", "budget", "confidence", "extrapolate")
+    if given := [f"--{flag}" for flag in flags if getattr(options, flag)]:
+        raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
     problem = read_problem(Path(options.problem))
     if not problem.minimize:
         raise ValueError(

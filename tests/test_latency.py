@@ -35,8 +35,8 @@ TABLE = LatencyTable("toy", "prefill", Workload(), tuple(PRICES.items()), Valida
 
 def random_designs(count: int, seed: int = 0) -> list[Architecture]:
     draw = np.random.default_rng(seed)
-    space = SearchSpace.uniform(3, range(256, 1025, 64), (1, 1.5, 2, 3, 4), range(1, 7))
-    designs = [space.decode(row) for row in space.sample(draw, count)]
+    spaces = [SearchSpace.uniform(blocks, range(256, 1025, 64), (1, 1.5, 2, 3, 4), range(1, 7)) for blocks in (1, 2, 3)]
+    designs = [space.decode(space.sample(draw, 1)[0]) for number in range(count) if (space := spaces[number % 3])]
     return [replace(design, shared=number % 3 > 0) for number, design in enumerate(dict.fromkeys(designs))]
 
 

@@ -18,7 +18,7 @@ from studies.quantities import quantity_from_dict, quantity_to_dict, read_quanti
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "own_cost_model.md").read_text(encoding="utf-8")
 COSTS, SCRIPT = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-COMMANDS = [line for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+COMMANDS = [line for block in re.findall(r"```(\w*)\n(.*?)```", PAGE, re.DOTALL) if not block[0] for line in block[1].splitlines()]
 
 
 @pytest.fixture
