@@ -47,7 +47,7 @@ from hardware_models.measurement import MeasuredNetwork, read_blocks
 from hardware_models.workload import FEATURES, Workload
 
 FORMAT, VERSION = "merino device", 1
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ class Device:
 def check_device_name(name: str) -> None:
     """ValueError for a name that no device may have."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"the device's name is {name!r}; expected lower-case letters, digits, dots and hyphens, such as my-board")
+        raise ValueError(
+            f"the device's name is {_shown(name)}; expected lower-case letters, digits, dots and hyphens, such as my-board"
+        )
 
 
 def shipped() -> tuple[str, ...]:
@@ -209,6 +211,8 @@ def _read_table(entry: Any, device: str, number: int) -> LatencyTable:
     keys = ("name", "quantity", "unit", "workload", "how", "validated", "prices", "error", "surroundings", "rows")
     table = _Reader(entry, f"table {number}", keys)
     name = table.text("name")
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"the name of table {number} is {_shown(name)}; expected lower-case letters, digits, dots and hyphens")
     table = _Reader(entry, f"the table {name}", keys)
     quantity, unit = table.text("quantity", "latency"), table.text("unit")
     if quantity == "latency" and unit != "ms":
@@ -369,7 +373,7 @@ def _without_repeats(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e100  # sums and products stay finite
 
 
 def _shown(value: Any) -> str:

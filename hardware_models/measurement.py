@@ -17,7 +17,7 @@ def read_blocks(text: str) -> tuple[Block, ...]:
     matches = [_BLOCK.fullmatch(part) for part in text.split()]
     if not matches or None in matches:
         raise ValueError(
-            f"the blocks are {text!r}; expected width/ffn_widthxdepth, one after another, such as '512/512x2 640/960x1'"
+            f"the blocks are {text[:100]!r}; expected width/ffn_widthxdepth, one after another, such as '512/512x2 640/960x1'"
         )
     return tuple(Block(*map(int, match.groups())) for match in matches if match)
 

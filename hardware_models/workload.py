@@ -39,7 +39,7 @@ class Workload:
     def __post_init__(self) -> None:
         for name, known in (("phase", PHASES), ("logits", LOGITS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {' or '.join(known)}")
+                raise ValueError(f"{name} is {str(getattr(self, name))[:100]!r}; expected {' or '.join(known)}")
         for name in ("seq_len", "batch"):
             object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
 

@@ -144,7 +144,7 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
     default: Sequence[str] = _QUICK if arguments.quick else [name for name, entrant in SOLVERS.items() if not entrant.extra]
     names = [name.strip() for name in arguments.solvers.split(",")] if arguments.solvers is not None else list(default)
     if black_boxes and arguments.solvers is None:
-        names = [name for name in names if SOLVERS[name].seeded]
+        names = [name for name in names if SOLVERS[name].seeded and not isinstance(SOLVERS[name].solver, DynamicProgramming)]
         print(f"{black_boxes[0]} is a black box, so only heuristics take part: {', '.join(names)}", file=sys.stderr)
     entrants = {name: chosen("solver", name, SOLVERS) for name in names}
     seeds, seconds = (1, min(arguments.seconds, 2.0)) if arguments.quick else (arguments.seeds, arguments.seconds)

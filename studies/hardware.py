@@ -122,6 +122,7 @@ def latency_at_equal_flops(space: SearchSpace, costs: dict[str, Quantity], desig
             "values": [float(f"{value:.6g}") for value in values],
             "spearman": float(spearmanr(flops, values).statistic),
             "spread": float(np.median(ratios)) if ratios else None,
+            "extrapolated": any(outside(quantity, space.decode(choice)) for choice in choices),
         }
     return result
 
@@ -185,7 +186,7 @@ def _common_record(common: Solution, devices: Sequence[Optimum]) -> dict[str, An
 def report(record: dict[str, Any]) -> str:
     """The tables for people; an asterisk marks what lies outside what a table was validated on."""
     optima, reference = record["optima"], record["reference"]
-    letters = [chr(65 + number) for number in range(len(optima))]
+    letters = [chr(65 + number) + ("*" if one["extrapolated"] else "") for number, one in enumerate(optima)]
 
     def marked(one: dict[str, Any], text: str) -> str:
         return text + ("*" if one["extrapolated"] else " ")
@@ -221,7 +222,7 @@ def report(record: dict[str, Any]) -> str:
         ]
     flops = record["flops"]
     rows = [
-        (name, f"{own['spearman']:.3f}", "" if own["spread"] is None else f"{own['spread']:.2f}")
+        (marked(own, name), f"{own['spearman']:.3f}", "" if own["spread"] is None else f"{own['spread']:.2f}")
         for name, own in flops["costs"].items()
     ]
     if rows:

@@ -75,17 +75,18 @@ def draw_latency(record: dict[str, Any]) -> Figure:
     rows = math.ceil(len(costs) / columns)
     figure = Figure(figsize=(3.1 * columns, 2.7 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
-    starred = {one["cost"]: "*" if one["extrapolated"] else "" for one in record["optima"]}
-    for axis, (name, own) in zip(axes.ravel(), costs.items(), strict=False):
+    for number, (axis, (name, own)) in enumerate(zip(axes.ravel(), costs.items(), strict=False)):
         axis.plot(flops, own["values"], ".", ms=2.5, color=COLOURS[0], alpha=0.5, rasterized=True)
         spread = "" if own["spread"] is None else f"\nat equal FLOPs up to {own['spread']:.2f} times as slow"
-        axis.set_title(f"{_wrapped(name)}{starred.get(name, '')}{spread}", fontsize=8)
+        axis.set_title(f"{_wrapped(name)}{'*' if own['extrapolated'] else ''}{spread}", fontsize=8)
         axis.set_ylabel("predicted latency, ms", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.set_ylim(bottom=0)
+        if number + columns >= len(costs):  # nothing below
+            axis.tick_params(labelbottom=True)
+            axis.set_xlabel("GFLOPs (1,024 tokens)", fontsize=8)
     for axis in axes.ravel()[len(costs) :]:
         axis.set_axis_off()
-    for axis in axes[-1]:
-        axis.set_xlabel("GFLOPs (1,024 tokens)", fontsize=8)
-    figure.suptitle(f"Latency beside FLOPs, {record['flops']['designs']:,} random designs", fontsize=10)
+    star = "; * some of them extrapolated" if any(own["extrapolated"] for own in costs.values()) else ""
+    figure.suptitle(f"Latency beside FLOPs, {record['flops']['designs']:,} random designs{star}", fontsize=10)
     return figure

@@ -38,6 +38,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, PreTrai
 
 from formulation import PUBLISHED
 from formulation.architecture import HEAD_SIZE
+from formulation.published import PUBLISHED_MS, PUBLISHED_TOKENS
 from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from merino_net import MerinoConfig
@@ -53,10 +54,6 @@ PARTS = ("train", "prefill", "decode")
 DTYPES = ("bfloat16", "float32")
 RUNTIMES = {"torch": "PyTorch float32", "torch-bf16": "PyTorch bfloat16", "onnx": "ONNX Runtime float32"}
 """What prefill and decoding run in: name on the command line to name in tables."""
-
-PAPER_TOKENS = 128
-PAPER_LATENCY_MS = {"MeRino-52M": 48, "MeRino-61M": 77, "MeRino-64M": 114, "OPT-125M": 182, "OPT-350M": 559}
-"""Latency of a query of that many tokens on a Jetson Nano's GPU, ms (MeRino, its tables; logits and precision are not stated)."""
 
 _SEED = 0
 _GPT2_RATIO = 4
@@ -535,15 +532,15 @@ def _task_record(group: Sequence[Row]) -> dict[str, Any]:
 
 def _ratio_record(name: str, reference: str, description: Row, seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     own, other = description["models"][name], description["models"][reference]
-    like_paper = description["part"] == "prefill" and description["tokens"] == PAPER_TOKENS
-    known = like_paper and {name, reference} <= PAPER_LATENCY_MS.keys()
+    like_paper = description["part"] == "prefill" and description["tokens"] == PUBLISHED_TOKENS
+    known = like_paper and {name, reference} <= PUBLISHED_MS.keys()
     return {
         "model": name,
         "reference": reference,
         **ratio_of(seconds[name], seconds[reference]),
         "by_flops": other["flops"] / own["flops"],
         "by_weights": other["weights_read"] / own["weights_read"] if description["part"] == "decode" else None,
-        "paper": PAPER_LATENCY_MS[reference] / PAPER_LATENCY_MS[name] if known else None,
+        "paper": PUBLISHED_MS[reference] / PUBLISHED_MS[name] if known else None,
     }
 
 

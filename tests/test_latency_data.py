@@ -14,28 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formulation import PUBLISHED
+from formulation.published import PUBLISHED_MS
 from formulation.report import run_command
 from hardware_models import Flops
 from hardware_models.device import read_device
+from hardware_models.fit import assign_folds
 from hardware_models.latency import Latency
 from studies import latency_data
-from studies.latency_data import (
-    ADDITIVE,
-    CEILING,
-    COLUMNS,
-    PUBLISHED_MS,
-    SIDES,
-    LatencyData,
-    as_design,
-    encoder_check,
-    fit_published,
-    layer_flops,
-    layer_work,
-    measurement_faults,
-    published_device,
-    published_record,
-    read_data,
-)
+from studies.latency_csv import COLUMNS, SIDES, TOKENS, LatencyData, layer_flops, layer_work, measurement_faults, read_data
+from studies.latency_data import ADDITIVE, CEILING
+from studies.latency_devices import as_design, encoder_check
 
 ROWS = 120
 
@@ -206,7 +194,7 @@ def test_flops_of_an_encoder_are_ours_where_its_attention_is() -> None:
     own = data["encoder_embed_dim"] == 512
     encoder, _ = layer_flops(data)
     ours = [
-        Flops(latency_data.TOKENS)(as_design(*row))
+        Flops(TOKENS)(as_design(*row))
         for row in zip(data["encoder_embed_dim"], data["encoder_ffn_embed_dim_avg"], data["encoder_layer_num"], strict=True)
     ]
     assert encoder[own] == pytest.approx(np.array(ours)[own])
@@ -344,7 +332,7 @@ def test_repeated_measurements_of_a_design_are_kept_in_one_fold(tmp_path: Path) 
     again["latency_mean_encoder"] = np.append(columns["latency_mean_encoder"], 1.1 * columns["latency_mean_encoder"][3])
     data = read_data(write(tmp_path / "again.csv", again))
     assert len(data) == ROWS + 1
-    fold = latency_data.assign_folds(len(data), 10, 0, data.designs)
+    fold = assign_folds(len(data), 10, 0, data.designs)
     assert fold[3] == fold[ROWS]
 
 
@@ -398,36 +386,6 @@ def test_a_part_is_added_to_earlier_results(capsys: pytest.CaptureFixture[str], 
     path.write_text('{"study": "another"}')
     code, said = leave(capsys, latency_data.main, ["--published", "--output", str(tmp_path)])
     assert (code, said) == (2, f"error: {path} is no result of this study; move it, or choose another folder with --output\n")
-
-
-def test_the_published_fit_is_better_than_flops_however_it_is_judged() -> None:
-    fit = fit_published()
-    assert 1 <= len(fit.features) <= 3
-    assert (fit.prices > 0).all()
-    errors = published_record(fit)["errors"]
-    assert errors["fitted"]["mape"] < errors["leave_one_out"]["mape"] < errors["nested_leave_one_out"]["mape"]
-    assert errors["nested_leave_one_out"]["mape"] < errors["flops_leave_one_out"]["mape"]
-    assert errors["flops_leave_one_out"]["mape"] == pytest.approx(0.20, abs=0.01)
-    assert [mape for _, mape in fit.best] == sorted(mape for _, mape in fit.best)
-
-
-def test_networks_with_the_same_layers_bound_what_any_model_can_do() -> None:
-    floor = latency_data.alike_floor()
-    assert floor["networks"] == ["Pythia-162M", "GPT-2-124M", "OPT-125M"]
-    assert floor["mape"] == pytest.approx((30 / 243 + 0 + 31 / 182) / 3)
-
-
-def test_the_shipped_jetson_nano_is_this_fit() -> None:
-    shipped, made = read_device("jetson-nano"), published_device(fit_published())
-    table, other = shipped.table(), made.table()
-    assert dict(table.prices) == pytest.approx(dict(other.prices), rel=1e-4)
-    assert table.error is not None
-    assert other.error is not None
-    assert table.error.mape == pytest.approx(other.error.mape, rel=1e-3)
-    assert table.validated == other.validated
-    assert "not identified" in table.how["assumptions"][0]
-    for name, design in PUBLISHED.items():
-        assert Latency(table)(design) == pytest.approx(PUBLISHED_MS[name], rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["raspberry-pi-4", "xeon", "titan-xp"])
