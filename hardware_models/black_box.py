@@ -86,7 +86,11 @@ class BlackBox(Quantity):
         return None if self.file is None else RowFile(self.file)
 
     def _call(self, architecture: Architecture) -> float:
-        value = float(self.function(architecture))
+        try:
+            value = float(self.function(architecture))
+        except Exception as error:  # whatever the user's function does wrong
+            kind = type(error).__name__
+            raise ValueError(f"{self.name} failed for the design {architecture} ({kind}: {error}); expected a number") from error
         if not 0 < value < math.inf:
             raise ValueError(f"{self.name} of the design {architecture} is {value!r}; expected a finite number above 0 {self.unit}")
         return value

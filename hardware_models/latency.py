@@ -152,8 +152,10 @@ class Latency(Separable):
     """Latency of one pass [ms], as a table predicts it: Σ price·work over the kinds of work in `FEATURES`.
 
     With `confidence` p, the latency that a measurement stays below with probability p: the prediction times the p-quantile of
-    measured / predicted over networks that the fit had not seen (split conformal prediction, Vovk et al. 2005). That holds for
-    a network drawn like those; one that was optimised for a small prediction is more likely to be underestimated.
+    measured / predicted over networks and rounds that the fit had not seen, cross-validated. As in conformal prediction (Vovk
+    et al. 2005) no distribution is assumed, but there is no guarantee: folds share rows, rounds of one network depend on each
+    other, and a network that was optimised for a small prediction is more likely to be underestimated.
+    `studies.latency_check` measures it.
 
     table        a `LatencyTable`, of a device file (`hardware_models.device.read_device`)
     confidence   a probability that the table's error covers, None: the prediction itself

@@ -254,12 +254,14 @@ class MemoryShare(Composite):
 
     memory     a `Memory`
     ram_bytes  memory of the device, such as 4e9
+    device     its name, where it has one that `studies.quantities` knows
 
     Raises ValueError for another memory and for ram_bytes that is not a finite number above 0.
     """
 
     memory: Memory
     ram_bytes: float
+    device: str = ""
 
     name = "memory share"
     unit = "1"

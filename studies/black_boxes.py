@@ -30,7 +30,7 @@ class Tabulator:
                 f"{quantity.name} is a black box, which no exact solver can search; add --measure 60 to measure it on 60 "
                 "designs and search a table fitted to them, or let heuristics call it: python -m studies.compare_solvers"
             )
-        box = quantity if isinstance(quantity, BlackBox) else BlackBox(quantity.name, quantity.unit, quantity)
+        box = quantity if isinstance(quantity, BlackBox) else BlackBox(quantity.name, quantity.unit, quantity, repetitions=1)
         print(f"measuring {box.name} on {self.designs} designs", file=sys.stderr, flush=True)
         fitted = box.table(self.space, self.designs)
         name = re.sub("[^a-z0-9]+", "-", box.name.lower()).strip("-") or "black-box"

@@ -36,7 +36,7 @@ from studies.design_text import (
     price_text,
     proof_text,
 )
-from studies.problems import add_budget_arguments, budget_text, read_budgets, read_problem, read_space
+from studies.problems import add_budget_arguments, budget_text, problem_to_dict, read_budgets, read_problem, read_space
 from studies.quantities import chosen
 
 EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.items() if not entrant.seeded}
@@ -163,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 1 <= options.differ <= decisions_of(problem):
         raise ValueError(f"--differ is {options.differ}; expected 1 to {decisions_of(problem)}, the decisions of a design")
     solver = chosen("solver", options.solver, EXACT)
+    problem_to_dict(problem)  # refuses, before any work is done, what design.json could not hold
     findings = investigate(title, problem, options)
     write_json(folder / "design.json", record_of(findings, solver))
     written = ["design.json"]

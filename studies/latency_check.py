@@ -165,6 +165,11 @@ def _key(row: Row) -> Key:
     return tuple(row.get(name) for name in ("part", "number", "kind", "design", "turn"))
 
 
+def _measured_key(row: Row) -> Key | None:
+    """None for the row of conditions."""
+    return _key(row) if "part" in row else None
+
+
 def measure(plan: Sequence[Row], engine: Engine, check: Check, file: RowFile, designs: Callable[[str], Architecture]) -> None:
     """Measure what the file does not hold yet: the single networks in random order, and again where the machine was not at the
     pace that the device file was measured at; then the turns of "flops", once each."""
@@ -177,7 +182,7 @@ def measure(plan: Sequence[Row], engine: Engine, check: Check, file: RowFile, de
         return by_key[key] | {"measured_ms": seen.trimmed_ms, "pace_ms": seen.pace_ms}
 
     jobs = {single[k]: designs(by_key[single[k]]["design"]) for k in order}
-    measure_steadily(jobs, file, lambda row: _key(row) if row["part"] != "flops" else None, visit, check.pace_ms)
+    measure_steadily(jobs, file, lambda row: _measured_key(row) if row.get("part") != "flops" else None, visit, check.pace_ms)
     done = {_key(row) for row in file.rows}
     turns = sorted((row for row in plan if row["part"] == "flops"), key=lambda row: (row["turn"], row["number"], _order(row)))
     for row in tqdm(turns, unit="network", disable=not sys.stderr.isatty()):
@@ -185,11 +190,26 @@ def measure(plan: Sequence[Row], engine: Engine, check: Check, file: RowFile, de
             file.append(visit(_key(row), designs(row["design"])))
 
 
+def begin(file: RowFile, check: Check, space: str) -> None:
+    """Write down what is measured in a new file; ValueError where an earlier one is about another table, space or time."""
+    table = check.latency.table
+    conditions = {"device": table.device, "table": table.name, "prices": dict(table.prices), "pace_ms": check.pace_ms}
+    conditions |= {"space": space, "seconds": check.seconds, "confidence": check.confidence, "limits": check.limits}
+    if not file.rows:
+        file.append({"conditions": conditions})
+    elif file.rows[0].get("conditions") != conditions:
+        raise ValueError(
+            f"the rows in the output folder are of {file.rows[0].get('conditions')}, this run is of {conditions}; "
+            "choose another --output"
+        )
+
+
 def first_visits(rows: Sequence[Row]) -> dict[Key, Row]:
     """For each network the first row: as a user would have measured it, whatever the machine did just then."""
     first: dict[Key, Row] = {}
     for row in rows:
-        first.setdefault(_key(row), row)
+        if (key := _measured_key(row)) is not None:
+            first.setdefault(key, row)
     return first
 
 
@@ -200,17 +220,21 @@ def _order(row: Row) -> bool:
 
 def summarise(check: Check, plan: Sequence[Row], rows: Sequence[Row]) -> dict[str, Any]:
     """The figures of each part: of "networks" and "budgets" at the pace of the device file, and as they came at the first visit."""
+    from hardware_models.profile_standalone import is_steady
+
     summary: dict[str, Any] = {"device": check.latency.table.device, "table": check.latency.table.name, "seconds": check.seconds}
-    steady = steadiest(rows, _key, check.pace_ms)
+    steady = steadiest(rows, _measured_key, check.pace_ms)
     first = first_visits(rows)
-    usual = check.pace_ms or usual_pace(rows, _key)
+    usual = check.pace_ms or usual_pace(rows, _measured_key)
     for part, figures in (("networks", _errors), ("budgets", _budgets)):
         own = [row for row in plan if row["part"] == part]
         if own:
             summary[part] = figures(check, [row | _seen(steady[_key(row)]) for row in own])
             summary[part]["as_it_came"] = figures(check, [row | _seen(first[_key(row)]) for row in own])
             paces = [steady[_key(row)]["pace_ms"] / usual for row in own]
-            summary[part]["pace"] = {"median": median(paces), "least": min(paces), "most": max(paces)}
+            off = sum(not is_steady(pace, 1.0) for pace in paces)
+            spread = {"median": median(paces), "least": min(paces), "most": max(paces)}
+            summary[part]["pace"] = {"off": off, "of": len(paces), **spread}
     if flops := [row | _seen(first[_key(row)]) for row in plan if row["part"] == "flops"]:
         summary["flops"] = [
             _gain([row for row in flops if row["number"] == number]) for number in sorted({r["number"] for r in flops})
@@ -406,6 +430,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def design_of(text: str) -> Architecture:
         return Architecture(read_blocks(text), space.shared, space.embedding_width, space.vocabulary, space.positions)
 
+    begin(file, check, options.space)
     plan = plan_of(check, parts)
     keep_memory()
     try:
@@ -418,7 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     print(report(summary))
     write_json(folder / "summary.json", summary)
-    steady = steadiest(file.rows, _key, check.pace_ms)
+    steady = steadiest(file.rows, _measured_key, check.pace_ms)
     save_figure(draw_check(summary, [row | _seen(steady[_key(row)]) for row in plan]), folder / "latency_check.png")
     print(f"\nWritten to {folder}: rows.jsonl, summary.json, latency_check.png")
     return 0

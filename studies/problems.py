@@ -95,7 +95,7 @@ def read_budgets(
     if confidence is not None and not uncertain:
         names = ", ".join(values) or "none"
         raise ValueError(
-            f"--confidence needs a budget that knows its error, such as latency@jetson-nano=50; the budgets are {names}"
+            f"--confidence needs a budget that knows its error, such as latency@amd-epyc-2cpu=50; the budgets are {names}"
         )
     return list(product(*values.values()))
 

@@ -92,7 +92,7 @@ def read_quantity(text: str, what: str = "quantity", extrapolate: bool = False) 
             table["extrapolate"] = extrapolate
         return quantity_from_dict(what, {"quantity": name, "device": device} | table)
     if name in ON_DEVICES:
-        raise ValueError(f"{name} is that of a device; write {name}@{'raspberry-pi-4' if name != 'latency' else 'jetson-nano'}")
+        raise ValueError(f"{name} is that of a device; write {name}@{'raspberry-pi-4' if name != 'latency' else 'amd-epyc-2cpu'}")
     if not at and ":" in text:
         return _plug_in(text, {})
     known: dict[str, Any] = {**PLAIN, **{f"{one}@DEVICE": None for one in ON_DEVICES}, "MODULE:NAME": None}
@@ -136,10 +136,8 @@ def quantity_to_dict(quantity: Quantity) -> dict[str, Any]:
     for name, kind in ROOFLINE.items():
         if type(quantity) is kind and DATASHEETS.get(quantity.device.name) == quantity.device:  # type: ignore[attr-defined]
             return {"quantity": name, "device": quantity.device.name} | _options_of(quantity, ("device",))  # type: ignore[attr-defined]
-    if isinstance(quantity, MemoryShare):
-        for name, sheet in DATASHEETS.items():
-            if sheet.ram_bytes == quantity.ram_bytes:
-                return {"quantity": "memory-share", "device": name} | _options_of(quantity.memory)
+    if isinstance(quantity, MemoryShare) and quantity.device:
+        return {"quantity": "memory-share", "device": quantity.device} | _options_of(quantity.memory)
     for name, kind in PLAIN.items():
         if type(quantity) is kind and getattr(quantity, "table", None) is None:
             return {"quantity": name} | _options_of(quantity)
@@ -189,7 +187,7 @@ def _with_options(name: Any, options: dict[str, Any], extra: tuple[str, ...]) ->
         device = _text(name, options, "device")
         memory = _of_kind("memory", Memory, {key: value for key, value in options.items() if key != "device"}, extra)
         assert isinstance(memory, Memory)
-        return MemoryShare(memory, _ram_of(device))
+        return MemoryShare(memory, _ram_of(device), device)
     if name in ROOFLINE:
         sheet = datasheet(_text(name, options, "device"))
         return _of_kind(name, kind, {key: value for key, value in options.items() if key != "device"}, extra, device=sheet)
@@ -266,8 +264,9 @@ def _plug_in(name: str, options: dict[str, Any]) -> Quantity:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(f"cannot import {module_name!r} for {name} ({error}); expected a module in the current folder") from None
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name!r} names no module ({error}); expected MODULE:NAME, such as my_costs:Energy") from None
+    except Exception as error:  # whatever the user's module does wrong
+        kind = type(error).__name__
+        raise ValueError(f"{name!r} names no module that can be imported ({kind}: {error}); expected MODULE:NAME") from error
     found = getattr(module, attribute, None)
     if isinstance(found, type) and issubclass(found, Quantity):
         try:

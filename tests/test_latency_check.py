@@ -110,3 +110,9 @@ def test_the_fastest_design_with_enough_entropy(entropy: float) -> None:
 def test_mistakes_are_sentences(folder: Path, arguments: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         latency_check.main([*arguments, "--output", "out"])
+
+
+def test_rows_of_another_table_are_not_taken_for_this_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, Machine(error=0.02), "--parts", "networks")
+    with pytest.raises(ValueError, match=r"the rows in the output folder are of .* this run is of .* choose another --output"):
+        run(monkeypatch, Machine(error=0.02), "--parts", "networks", "--seconds", "0.5")

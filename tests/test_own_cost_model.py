@@ -81,7 +81,7 @@ def test_plug_ins_with_options_and_objects(page: Path) -> None:
     [
         ("no_such_module:Cost", "cannot import 'no_such_module'"),
         ("my_costs:Nothing", "my_costs has no quantity or function 'Nothing'"),
-        (":Cost", "names no module"),
+        (":Cost", "names no module that can be imported"),
     ],
 )
 def test_plug_ins_that_are_none(page: Path, name: str, words: str) -> None:
@@ -94,6 +94,24 @@ def test_options_that_a_plug_in_has_not(page: Path) -> None:
         quantity_from_dict("budgets", {"quantity": "my_costs:Energy", "watt": 1})
     with pytest.raises(ValueError, match="takes no options"):
         quantity_from_dict("budgets", {"quantity": "my_costs:simulated_latency", "watt": 1})
+
+
+def test_what_goes_wrong_in_a_module_of_the_user_s_is_a_sentence(page: Path) -> None:
+    (page / "broken.py").write_text("def cost(:\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"names no module that can be imported \(SyntaxError"):
+        read_quantity("broken:cost")
+    (page / "odd.py").write_text("def none(design):\n    pass\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"odd:none failed for the design .* \(TypeError"):
+        design.main(["--budget", "odd:none=1", "--measure", "20"])
+
+
+def test_shares_of_memory_are_written_and_read(page: Path) -> None:
+    for device in ("raspberry-pi-4", "jetson-nano", "amd-epyc-2cpu"):
+        share = read_quantity(f"memory-share@{device}")
+        assert quantity_to_dict(share)["device"] == device
+        assert quantity_from_dict("budgets", quantity_to_dict(share)) == share
+    with pytest.raises(ValueError, match="nothing says how much memory xeon has"):
+        read_quantity("memory-share@xeon")
 
 
 def test_links_lead_somewhere() -> None:
