@@ -147,7 +147,8 @@ def measure_steadily(
 ) -> None:
     """Append a row for each job that the file has none for, then for those that it has no steady row for, a few times at most.
 
-    A row is steady where its `pace_ms` is within 4 % of the usual one: `usual_ms`, or the median of all rows where it is None.
+    A row is steady where its `pace_ms` is within 4 % of the usual one: `usual_ms`, or where that is None the median of all rows
+    whose key begins alike (those of one table).
     """
     from tqdm import tqdm
 
@@ -155,12 +156,12 @@ def measure_steadily(
 
     for attempt in range(ATTEMPTS):
         best = steadiest(file.rows, key_of, usual_ms)
-        usual = usual_pace(file.rows, key_of) if usual_ms is None else usual_ms
+        usual = usual_paces(file.rows, key_of) if usual_ms is None else dict.fromkeys((key[0] for key in jobs), usual_ms)
         tried = Counter(key_of(row) for row in file.rows)
         todo = [
             key
             for key in jobs
-            if key not in best or (not is_steady(best[key]["pace_ms"], usual) and tried[key] < ATTEMPTS and attempt)
+            if key not in best or (not is_steady(best[key]["pace_ms"], usual[key[0]]) and tried[key] < ATTEMPTS and attempt)
         ]
         with tqdm(todo, unit="network", desc="again" if attempt else None, disable=not sys.stderr.isatty()) as bar:
             for key in bar:
@@ -168,19 +169,25 @@ def measure_steadily(
                 file.append(measure(key, jobs[key]))
 
 
-def usual_pace(rows: Sequence[Row], key_of: Callable[[Row], Key | None]) -> float:
-    """Median pace of the rows that are measurements [ms], 0 where there are none."""
-    paces = [row["pace_ms"] for row in rows if key_of(row) is not None]
-    return statistics.median(paces) if paces else 0.0
+def usual_paces(rows: Sequence[Row], key_of: Callable[[Row], Key | None]) -> dict[Any, float]:
+    """Median pace [ms] of the rows whose key begins alike, by that beginning."""
+    paces: dict[Any, list[float]] = {}
+    for row in rows:
+        if (key := key_of(row)) is not None:
+            paces.setdefault(key[0], []).append(row["pace_ms"])
+    return {group: statistics.median(own) for group, own in paces.items()}
 
 
 def steadiest(rows: Sequence[Row], key_of: Callable[[Row], Key | None], usual_ms: float | None = None) -> dict[Key, Row]:
     """For each job the row whose pace is nearest to the usual one."""
-    usual = usual_pace(rows, key_of) if usual_ms is None else usual_ms
+    usual = usual_paces(rows, key_of)
     best: dict[Key, Row] = {}
     for row in rows:
         key = key_of(row)
-        if key is not None and (key not in best or abs(row["pace_ms"] - usual) < abs(best[key]["pace_ms"] - usual)):
+        if key is None:
+            continue
+        aim = usual[key[0]] if usual_ms is None else usual_ms
+        if key not in best or abs(row["pace_ms"] - aim) < abs(best[key]["pace_ms"] - aim):
             best[key] = row
     return best
 
@@ -210,13 +217,14 @@ def device_of(rows: Sequence[Row], name: str, description: str, source: str) -> 
     from hardware_models.profile_standalone import is_steady, memory_bytes
 
     tables = []
-    best, usual = steadiest(rows, _key), usual_pace(rows, _key)
+    best, usual = steadiest(rows, _key), usual_paces(rows, _key)
     for head in (row for row in rows if "how" in row):
         own = [row for row in best.values() if row["table"] == head["table"]]
         networks = measured_networks(own)
         if len(networks) >= _LEAST:
-            off = sum(not is_steady(row["pace_ms"], usual) for row in own)
-            how = head["how"] | {"pace_ms": round(usual, 4), "not_steady": f"{off} of {len(own)} measurements"}
+            pace = usual[head["table"]]
+            off = sum(not is_steady(row["pace_ms"], pace) for row in own)
+            how = head["how"] | {"pace_ms": round(pace, 4), "not_steady": f"{off} of {len(own)} measurements"}
             tables.append(fit_table(name, head["table"], Workload(**head["workload"]), networks, how=how))
     return Device(name, tuple(tables), description, source, memory_bytes())
 

@@ -34,7 +34,7 @@ from formulation.problem import just_below
 from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from hardware_models import Flops, Latency, LatencyTable, fit_error, read_device
-from hardware_models.profile import Key, measure_steadily, steadiest, usual_pace
+from hardware_models.profile import Key, measure_steadily, steadiest, usual_paces
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
 from studies.latency_check_figures import draw_check
 from studies.problems import read_space
@@ -225,13 +225,13 @@ def summarise(check: Check, plan: Sequence[Row], rows: Sequence[Row]) -> dict[st
     summary: dict[str, Any] = {"device": check.latency.table.device, "table": check.latency.table.name, "seconds": check.seconds}
     steady = steadiest(rows, _measured_key, check.pace_ms)
     first = first_visits(rows)
-    usual = check.pace_ms or usual_pace(rows, _measured_key)
+    usual = usual_paces(rows, _measured_key)
     for part, figures in (("networks", _errors), ("budgets", _budgets)):
         own = [row for row in plan if row["part"] == part]
         if own:
             summary[part] = figures(check, [row | _seen(steady[_key(row)]) for row in own])
             summary[part]["as_it_came"] = figures(check, [row | _seen(first[_key(row)]) for row in own])
-            paces = [steady[_key(row)]["pace_ms"] / usual for row in own]
+            paces = [steady[_key(row)]["pace_ms"] / (check.pace_ms or usual[part]) for row in own]
             off = sum(not is_steady(pace, 1.0) for pace in paces)
             spread = {"median": median(paces), "least": min(paces), "most": max(paces)}
             summary[part]["pace"] = {"off": off, "of": len(paces), **spread}
