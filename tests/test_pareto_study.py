@@ -119,7 +119,7 @@ def test_control_c_keeps_what_is_proved(tmp_path: Path) -> None:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert "interrupted; what is proved is kept" in errors
     assert "Traceback" not in errors
     assert len(rows_of(tmp_path)) >= 5
