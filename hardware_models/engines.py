@@ -19,7 +19,16 @@ from transformers import DynamicCache
 
 from formulation import Architecture
 from hardware_models.latency import LatencyTable
-from hardware_models.profile_standalone import Network, Pace, cache_of, conditions, deviation, trimmed_mean
+from hardware_models.profile_standalone import (
+    Network,
+    Pace,
+    cache_of,
+    conditions,
+    deviation,
+    in_8_bits,
+    surroundings_on,
+    trimmed_mean,
+)
 from hardware_models.workload import Workload
 from merino_net import MerinoConfig, MerinoForCausalLM
 
@@ -94,11 +103,9 @@ class Engine:
             "onnx": "ONNX Runtime, plain network",
         }
         how = conditions(runtime[self.runtime], self.precision, self.device)
-        packages = ("transformers", "onnxruntime")
+        packages = ("transformers", "onnxruntime") if self.runtime == "onnx" else ("transformers",)
         how |= {"threads": self.threads, "device": self.device}
-        how["versions"] |= {
-            name: importlib.metadata.version(name) for name in packages if name != "onnxruntime" or self.runtime == "onnx"
-        }
+        how["versions"] |= {name: importlib.metadata.version(name) for name in packages}
         return how
 
     def prepare(self, design: Architecture) -> Pass:
@@ -134,10 +141,7 @@ class Engine:
         """Embedding and positions of a design, which all designs of one setting share."""
         key = (design.vocabulary, design.positions, design.embedding_width)
         if key not in self._surroundings:
-            sizes = design.vocabulary, design.positions
-            embedding, positions = (
-                (torch.rand(size, design.embedding_width) * 0.04 - 0.02).to(self.device, self._dtype) for size in sizes
-            )
+            embedding, positions = surroundings_on(self.device, self._dtype, *key)
             self._surroundings[key] = embedding, positions
         return self._surroundings[key]
 
@@ -146,10 +150,9 @@ class Engine:
         return torch.randint(design.vocabulary, (self.workload.batch, count)).to(self.device)
 
     def _past(self, design: Architecture) -> list[torch.Tensor]:
-        blocks = [(block.width, block.ffn_width, block.depth) for block in design.blocks]
         if self.workload.phase == "prefill":
             return []
-        past: list[torch.Tensor] = cache_of(blocks, self.workload.seq_len, self.workload.batch, self._dtype, self.device)
+        past: list[torch.Tensor] = cache_of(_shapes(design), self.workload.seq_len, self.workload.batch, self._dtype, self.device)
         return past
 
     @torch.no_grad()
@@ -187,7 +190,7 @@ class Engine:
                 if parameter.is_meta:
                     drawn = torch.rand(parameter.shape) * 0.04 - 0.02
                     setattr(module, name, nn.Parameter(drawn.to(self.device, self._dtype), requires_grad=False))
-        return _in_8_bits(model) if self.precision == "int8" else model
+        return in_8_bits(model) if self.precision == "int8" else model
 
     def _onnx_pass(self, design: Architecture) -> Pass:
         import onnxruntime
@@ -203,6 +206,11 @@ class Engine:
         names = [value.name for value in session.get_inputs()]
         feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
         return lambda: session.run(None, feed)
+
+
+def _shapes(design: Architecture) -> list[tuple[int, int, int]]:
+    """The blocks as the plain network takes them."""
+    return [(block.width, block.ffn_width, block.depth) for block in design.blocks]
 
 
 def engine_of(table: LatencyTable) -> Engine:
@@ -226,8 +234,7 @@ def _onnx_graph(
     import onnx
     from onnx import numpy_helper
 
-    blocks = [(block.width, block.ffn_width, block.depth) for block in design.blocks]
-    network = Network(blocks, embedding[:1].clone(), positions, design.shared, fused=False, logits=logits).eval()
+    network = Network(_shapes(design), embedding[:1].clone(), positions, design.shared, fused=False, logits=logits).eval()
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -264,11 +271,3 @@ def _onnx_in_8_bits(graph: bytes) -> bytes:
     finally:
         logging.disable(level)
     return buffer.getvalue()
-
-
-def _in_8_bits(model: nn.Module) -> nn.Module:
-    """PyTorch's dynamic quantization of every linear map."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated in favour of torchao, which devices with an older PyTorch do not have
-        quantized: nn.Module = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    return quantized

@@ -159,10 +159,17 @@ def cache_of(blocks, length, batch, dtype, device):
     return [torch.randn(shape, dtype=torch.float32).to(device=device, dtype=dtype) for shape in shapes]
 
 
-def surroundings_on(device, dtype):
+def surroundings_on(device, dtype, vocabulary, positions, embedding_width):
     """Token embedding and positions with small random entries."""
-    sizes = SURROUNDINGS["vocabulary"], SURROUNDINGS["positions"]
-    return [(torch.rand(n, SURROUNDINGS["embedding_width"]) * 0.04 - 0.02).to(device=device, dtype=dtype) for n in sizes]
+    sizes = vocabulary, positions
+    return [(torch.rand(n, embedding_width) * 0.04 - 0.02).to(device=device, dtype=dtype) for n in sizes]
+
+
+def in_8_bits(network):
+    """PyTorch's dynamic quantization of every linear map."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer PyTorch says that this moves elsewhere, where an old one does not have it
+        return torch.quantization.quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
 
 
 def pass_of(network, blocks, workload, precision, device):
@@ -455,7 +462,7 @@ def measured_round(networks, table, precision, options):
     The usual pace is the median of all that were seen for the table. The rows change when all networks are done.
     """
     dtype = getattr(torch, "float32" if precision == "int8" else precision)
-    embedding, positions = surroundings_on(options.device, dtype)
+    embedding, positions = surroundings_on(options.device, dtype, **SURROUNDINGS)
     order = list(range(len(networks)))
     random.Random(len(table["rows"][0]["rounds_ms"])).shuffle(order)
     results, pace, how = {}, Pace(options.device), table["how"]
@@ -464,9 +471,7 @@ def measured_round(networks, table, precision, options):
         blocks, shared = networks[number]
         network = Network(blocks, embedding, positions, shared).eval()
         if precision == "int8":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # newer PyTorch says that this moves elsewhere, where an old one does not have it
-                network = torch.quantization.quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
+            network = in_8_bits(network)
         network = network.to(device=options.device, dtype=None if precision == "int8" else dtype)
         run = pass_of(network, blocks, table["workload"], precision, options.device)
         timed, seen = pace.around(run, options.seconds)

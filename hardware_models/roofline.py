@@ -285,6 +285,11 @@ class _Energy(_Roofline):
     def latency(self) -> _Latency:
         """The latency of the same pass."""
 
+    @property
+    def workload(self) -> Workload:
+        """The pass."""
+        return self.latency.workload
+
     def _cost(self, product: Product) -> float:
         if self._rated:
             return self.device.figure("power_w") * self.latency._cost(product)
@@ -380,11 +385,6 @@ class PrefillEnergy(_Energy):
     name = "prefill energy"
 
     @property
-    def workload(self) -> Workload:
-        """The pass."""
-        return self.latency.workload
-
-    @property
     def latency(self) -> PrefillLatency:
         """The latency of the same pass."""
         return PrefillLatency(self.device, self.seq_len, self.precision, self.batch, self.logits)
@@ -405,11 +405,6 @@ class DecodeEnergy(_Energy):
     batch: int = 1
 
     name = "decode energy"
-
-    @property
-    def workload(self) -> Workload:
-        """The pass."""
-        return self.latency.workload
 
     @property
     def latency(self) -> DecodeLatency:

@@ -62,7 +62,6 @@ COSTS = ("flops", "params")
 """The paper's own: what `studies.compare_solvers` holds the published designs to."""
 
 ON_DEVICES = ("latency", *ROOFLINE, "memory-share")
-_EXTRA = ("device", "table", "extrapolate", "confidence")
 _plugged_in: dict[str, Quantity] = {}
 _plugged_in_classes: dict[type[Quantity], str] = {}
 """What modules of the user's gave, by name: so that a problem can be written to a file again."""
