@@ -1,4 +1,5 @@
 # Every target runs in .venv, made here from pyproject.toml and constraints.txt. What is needed beforehand: make and Python >= 3.11.
+# GPTQ alone has an environment of its own, .venv-quantize, made from constraints-quantize.txt: its library wants an older transformers.
 #   make compare ARGS="--quick"    flags for the study; the same for make test
 #   make test PYTHON=python3.12    another Python for a new .venv
 
@@ -11,8 +12,10 @@ IN_VENV := $(VENV)/bin/python
 MAIN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 INSTALL := $(IN_VENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+QUANTIZE_VENV := .venv-quantize
+QUANTIZE := $(QUANTIZE_VENV)/.installed
 
-.PHONY: help compare design test lint types clean
+.PHONY: help compare design test lint types quantize-environment test-quantize clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +24,7 @@ help:
 	@echo "make test     run the tests that take minutes at most"
 	@echo "make lint     check format and style"
 	@echo "make types    check types"
+	@echo "make quantize-environment  make .venv-quantize, the environment of GPTQ; make test-quantize runs its tests there"
 	@echo "make clean    delete .venv and what the tools left behind"
 
 compare: $(MAIN)
@@ -39,8 +43,13 @@ lint: $(DEV)
 types: $(DEV)
 	$(IN_VENV) -m mypy
 
+quantize-environment: $(QUANTIZE)
+
+test-quantize: $(QUANTIZE)
+	$(QUANTIZE_VENV)/bin/python -m pytest tests/test_net_quantize.py tests/test_quantization_study.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(QUANTIZE_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(IN_VENV):
@@ -59,3 +68,11 @@ $(DEV): pyproject.toml constraints.txt $(IN_VENV)
 	@echo "installing merino with all extras and its development tools into $(VENV), which takes some minutes and 5 GB the first time"
 	$(INSTALL) -e '.[all]'
 	@touch $(MAIN) $@
+
+# .venv is needed for nothing but the check of the Python that made it.
+$(QUANTIZE): pyproject.toml constraints-quantize.txt | $(IN_VENV)
+	@echo "installing merino with GPTQ into $(QUANTIZE_VENV), which takes about a minute and 2 GB the first time"
+	$(IN_VENV) -m venv --clear $(QUANTIZE_VENV)
+	$(QUANTIZE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-quantize.txt \
+	  -e '.[quantize]' pytest hypothesis packaging
+	@touch $@

@@ -1,7 +1,7 @@
 """What is wanted: architectures, search spaces, quantities, the entropy objective and the design problem."""
 
 from formulation.architecture import Architecture, Block
-from formulation.entropy import EffectiveEntropy, LayerSum
+from formulation.entropy import BlockwiseEntropy, EffectiveEntropy, LayerSum, TransformerEntropy
 from formulation.problem import Budget, DesignProblem, Evaluation, Usage
 from formulation.published import PUBLISHED
 from formulation.quantity import Agreement, Combine, Composite, Measured, NotSeparable, Quantity, Separable
@@ -14,6 +14,7 @@ __all__ = [
     "Agreement",
     "Architecture",
     "Block",
+    "BlockwiseEntropy",
     "Budget",
     "Combine",
     "Composite",
@@ -30,6 +31,7 @@ __all__ = [
     "SearchSpace",
     "Separable",
     "Table",
+    "TransformerEntropy",
     "Usage",
     "closed_form_entropy",
     "deep_space",

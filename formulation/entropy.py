@@ -1,11 +1,14 @@
 """The paper's objective: the effective entropy of a block-wise transformer, a composite of five separable parts.
 
-The entropy of one weight matrix comes from `formulation.spectral`, by closed form or from a look-up table.
+The text leaves open whose width the depth is held against: the network's mean (`EffectiveEntropy`, ours unless said otherwise)
+or each block's own (`BlockwiseEntropy`). The entropy of one weight matrix comes from `formulation.spectral`, by closed form or
+from a look-up table.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -52,14 +55,8 @@ def _log_ffn_width(width: int, ffn_width: int) -> float:
 
 
 @dataclass(frozen=True)
-class EffectiveEntropy(Composite):
-    """Effective entropy of a transformer in nat, to be maximized (MeRino, section 3):
-
-      H = α₁·(1 − γ_MHSA)·Σ_i L_i [H(W_Q) + H(W_K) + H(W_V) + H(W_O)] + α₂·(1 − γ_FFN)·Σ_i L_i [H(W_1) + H(W_2)]
-      γ_MHSA = β·L² / Σ_i L_i log₂ E_i,   γ_FFN = β·L² / Σ_i L_i log₂ F_i,   L = Σ_i L_i
-
-    γ is the depth-to-width ratio β·L/ŵ with logarithmic effective width ŵ (Levine et al. 2020, Theorem 1), ŵ the log of the
-    layer-wise geometric mean where widths differ (our reconstruction, as are the default values).
+class TransformerEntropy(Composite):
+    """What both readings of the paper's objective share: the options, the entropies of the matrices, the refusal of γ ≥ 1.
 
     rho            (σ/ε)² of the random weights
     alpha          weights (α₁, α₂) of attention and feed-forward network
@@ -78,7 +75,6 @@ class EffectiveEntropy(Composite):
     weighting: bool = True
     table: EntropyTable | None = None
 
-    name = "effective entropy"
     unit = "nat"
 
     def __post_init__(self) -> None:
@@ -100,6 +96,46 @@ class EffectiveEntropy(Composite):
     def _ffn_entropy(self, width: int, ffn_width: int) -> float:
         return 2 * self._matrix(width, ffn_width)
 
+    @property
+    def _discount(self) -> float:
+        return self.beta if self.effectiveness else 0.0
+
+    @property
+    def _weights(self) -> tuple[float, float]:
+        return self.alpha if self.weighting else (1.0, 1.0)
+
+    @abstractmethod
+    def effectiveness_of(self, architecture: Architecture) -> tuple[float, float]:
+        """(γ_MHSA, γ_FFN) of one architecture."""
+
+    def _refuse(self, architecture: Architecture) -> None:
+        text = str(architecture)
+        if (gamma := max(self.effectiveness_of(architecture))) >= 1:
+            raise ValueError(
+                f"the design {text if len(text) < 120 else text[:100] + ' …'} "
+                f"has depth-to-width ratio γ = {gamma:.3f}; effective entropy needs γ < 1: "
+                f"fewer layers, larger widths, or beta below {self.beta / gamma:.4g}"
+            )
+
+    def __call__(self, architecture: Architecture) -> float:
+        self._refuse(architecture)
+        return float(self.formula([part(architecture) for part in self.parts]))
+
+
+@dataclass(frozen=True)
+class EffectiveEntropy(TransformerEntropy):
+    """Effective entropy of a transformer in nat, to be maximized (MeRino, section 3):
+
+      H = α₁·(1 − γ_MHSA)·Σ_i L_i [H(W_Q) + H(W_K) + H(W_V) + H(W_O)] + α₂·(1 − γ_FFN)·Σ_i L_i [H(W_1) + H(W_2)]
+      γ_MHSA = β·L² / Σ_i L_i log₂ E_i,   γ_FFN = β·L² / Σ_i L_i log₂ F_i,   L = Σ_i L_i
+
+    γ is the depth-to-width ratio β·L/ŵ with logarithmic effective width ŵ (Levine et al. 2020, Theorem 1), ŵ the log of the
+    layer-wise geometric mean where widths differ (our reconstruction, as are the default values). Options and errors are those of
+    `TransformerEntropy`.
+    """
+
+    name = "effective entropy"
+
     @cached_property
     def parts(self) -> tuple[Separable, ...]:
         """L, Σ L_i log₂ E_i, Σ L_i log₂ F_i, Σ L_i H_MHSA, Σ L_i H_FFN."""
@@ -115,14 +151,6 @@ class EffectiveEntropy(Composite):
     def signs(self) -> tuple[int, ...]:
         """Falls with depth, rises with the widths and the entropies."""
         return (-1, 1, 1, 1, 1)
-
-    @property
-    def _discount(self) -> float:
-        return self.beta if self.effectiveness else 0.0
-
-    @property
-    def _weights(self) -> tuple[float, float]:
-        return self.alpha if self.weighting else (1.0, 1.0)
 
     def formula(self, parts: Sequence[Any] | np.ndarray) -> Any:
         depth, log_width, log_ffn_width, attention, ffn = parts
@@ -169,15 +197,6 @@ class EffectiveEntropy(Composite):
             return 0.0, 0.0
         return scaled / log_width, scaled / log_ffn_width if log_ffn_width else math.inf
 
-    def _refuse(self, architecture: Architecture) -> None:
-        text = str(architecture)
-        if (gamma := max(self.effectiveness_of(architecture))) >= 1:
-            raise ValueError(
-                f"the design {text if len(text) < 120 else text[:100] + ' …'} "
-                f"has depth-to-width ratio γ = {gamma:.3f}; effective entropy needs γ < 1: "
-                f"fewer layers, larger widths, or beta below {self.beta / gamma:.4g}"
-            )
-
     def check(self, space: SearchSpace) -> None:
         """ValueError with the design of largest γ where that is 1 or more.
 
@@ -208,6 +227,89 @@ class EffectiveEntropy(Composite):
             ]
             self._refuse(space.decode(choices))
 
-    def __call__(self, architecture: Architecture) -> float:
-        self._refuse(architecture)
-        return float(self.formula([part(architecture) for part in self.parts]))
+
+@dataclass(frozen=True)
+class BlockwiseEntropy(TransformerEntropy):
+    """Effective entropy with each block discounted by its own width, in nat; the other reading of the paper:
+
+      H = α₁·Σ_i (1 − γ_i)·L_i [H(W_Q) + H(W_K) + H(W_V) + H(W_O)] + α₂·Σ_i (1 − γ'_i)·L_i [H(W_1) + H(W_2)]
+      γ_i = β·L / log₂ E_i,   γ'_i = β·L / log₂ F_i,   L = Σ_i L_i
+
+    Equal to `EffectiveEntropy` where all widths are. Options and errors are those of `TransformerEntropy`.
+    """
+
+    name = "blockwise effective entropy"
+
+    def _attention_loss(self, width: int, ffn_width: int) -> float:
+        return self._attention_entropy(width, ffn_width) / math.log2(width)
+
+    def _ffn_loss(self, width: int, ffn_width: int) -> float:
+        return self._ffn_entropy(width, ffn_width) / math.log2(ffn_width) if ffn_width > 1 else math.inf
+
+    @cached_property
+    def parts(self) -> tuple[Separable, ...]:
+        """L, Σ L_i H_MHSA, Σ L_i H_FFN, Σ L_i H_MHSA / log₂ E_i, Σ L_i H_FFN / log₂ F_i."""
+        return (
+            LayerSum("depth", "layers", _one),
+            LayerSum("attention entropy", "nat", self._attention_entropy),
+            LayerSum("ffn entropy", "nat", self._ffn_entropy),
+            LayerSum("attention entropy per bit", "nat/bit", self._attention_loss),
+            LayerSum("ffn entropy per bit", "nat/bit", self._ffn_loss),
+        )
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """Rises with the entropies, falls with depth and with what it is multiplied by."""
+        return (-1, 1, 1, -1, -1)
+
+    def formula(self, parts: Sequence[Any] | np.ndarray) -> Any:
+        depth, attention, ffn, attention_loss, ffn_loss = parts
+        weight_attention, weight_ffn = self._weights
+        if not self._discount:
+            return weight_attention * attention + weight_ffn * ffn
+        scaled = self._discount * depth
+        return weight_attention * (attention - scaled * attention_loss) + weight_ffn * (ffn - scaled * ffn_loss)
+
+    def overestimator(self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `Composite.overestimator`. Each term is α·(A − β·L·X) with L in [l, u] and X in [x, y].
+
+        McCormick (1976): L·X ≥ l·X + x·L − l·x and L·X ≥ u·X + y·L − u·y; of the two planes the higher one at `near` is taken.
+        """
+        lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
+        centre = (lower + upper) / 2 if near is None else np.clip(near, lower, upper)
+        coefficients, constant = np.zeros(lower.shape), np.zeros(lower.shape[:-1])
+        for weight, entropy_part, loss_part in zip(self._weights, (1, 2), (3, 4), strict=True):
+            coefficients[..., entropy_part] += weight
+            planes = [
+                bound[..., 0] * centre[..., loss_part]
+                + bound[..., loss_part] * centre[..., 0]
+                - bound[..., 0] * bound[..., loss_part]
+                for bound in (lower, upper)
+            ]
+            low = planes[0] >= planes[1]
+            depth = np.where(low, lower[..., 0], upper[..., 0])
+            loss = np.where(low, lower[..., loss_part], upper[..., loss_part])
+            coefficients[..., 0] -= weight * self._discount * loss
+            coefficients[..., loss_part] -= weight * self._discount * depth
+            constant += weight * self._discount * depth * loss
+        return coefficients, constant
+
+    def effectiveness_of(self, architecture: Architecture) -> tuple[float, float]:
+        """(max_i γ_i, max_i γ'_i) of one architecture."""
+        scaled = self._discount * sum(architecture.depths)
+        if not scaled:
+            return 0.0, 0.0
+        ffn_width = min(architecture.ffn_widths)
+        return scaled / math.log2(min(architecture.widths)), scaled / math.log2(ffn_width) if ffn_width > 1 else math.inf
+
+    def check(self, space: SearchSpace) -> None:
+        """ValueError where some design has γ_i ≥ 1, with the one of largest γ: every block as deep and as narrow as it may be."""
+        if not self._discount:
+            return
+        items: list[int] = []
+        floor = 0
+        for menu in space.menus:
+            width = next(number for number, width in enumerate(menu.widths) if width >= floor)
+            floor = menu.widths[width] if space.non_decreasing else 0
+            items.append(menu.item(width, 0, len(menu.depths) - 1))
+        self._refuse(space.decode(items))

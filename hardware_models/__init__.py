@@ -7,7 +7,7 @@ from hardware_models.flops import Flops
 from hardware_models.latency import Latency, LatencyTable, Validated, fit_table
 from hardware_models.measurement import MeasuredNetwork
 from hardware_models.memory import ActivationMemory, CacheMemory, Memory, MemoryShare, WeightMemory
-from hardware_models.params import Params
+from hardware_models.params import DecoderParams, Params
 from hardware_models.roofline import DATASHEETS, Datasheet, DecodeEnergy, DecodeLatency, PrefillEnergy, PrefillLatency, datasheet
 from hardware_models.workload import FEATURES, Workload
 
@@ -20,6 +20,7 @@ __all__ = [
     "Datasheet",
     "DecodeEnergy",
     "DecodeLatency",
+    "DecoderParams",
     "Device",
     "FitError",
     "Flops",

@@ -6,8 +6,10 @@ Heuristics call it. Exact solvers need sums over blocks: `BlackBox.table` fits o
 from __future__ import annotations
 
 import math
+import multiprocessing
 import statistics
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -72,14 +74,36 @@ class BlackBox(Quantity):
 
     def calls(self, architecture: Architecture) -> tuple[float, ...]:
         """The numbers that the function gave for a design; it is called where there are none yet."""
+        if not self._knows(architecture):
+            self._remember(architecture, self._called(architecture))
+        return self._seen[architecture]
+
+    def values(self, architectures: Sequence[Architecture], jobs: int = 1) -> np.ndarray:
+        """The values of many designs, (n,); those not yet known are called in `jobs` processes at a time.
+
+        With more than one process the function must be one that pickle can send: of a module, or a partial of such a one. For a
+        latency one process at a time is right. A stop loses no call that has ended where there is a file.
+        """
+        unknown = [architecture for architecture in dict.fromkeys(architectures) if not self._knows(architecture)]
+        if positive_integer("jobs", jobs) > 1 and unknown:
+            alone = replace(self, file=None, _seen={})
+            with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+                for architecture, called in zip(unknown, pool.map(alone._called, unknown), strict=True):
+                    self._remember(architecture, called)
+        return np.array([self(architecture) for architecture in architectures])
+
+    def _knows(self, architecture: Architecture) -> bool:
         if self._rows is not None and not self._seen:
             self._seen.update((Architecture.from_dict(row["design"]), tuple(row["values"])) for row in self._rows.rows)
-        if len(self._seen.get(architecture, ())) < self.repetitions:
-            values = tuple(self._call(architecture) for _ in range(self.repetitions))
-            self._seen[architecture] = values
-            if self._rows is not None:
-                self._rows.append({"design": architecture.to_dict(), "values": values})
-        return self._seen[architecture]
+        return len(self._seen.get(architecture, ())) >= self.repetitions
+
+    def _remember(self, architecture: Architecture, values: tuple[float, ...]) -> None:
+        self._seen[architecture] = values
+        if self._rows is not None:
+            self._rows.append({"design": architecture.to_dict(), "values": values})
+
+    def _called(self, architecture: Architecture) -> tuple[float, ...]:
+        return tuple(self._call(architecture) for _ in range(self.repetitions))
 
     @cached_property
     def _rows(self) -> RowFile | None:

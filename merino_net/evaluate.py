@@ -373,26 +373,49 @@ def task_conventions(rows_of: Sequence[tuple[Model, Sequence[Row]]], not_run: di
     return lines
 
 
-def study(options: argparse.Namespace, folder: Path) -> int:
-    """Measure, show and write; returns the exit code."""
+@dataclass(frozen=True)
+class Measurements:
+    """What a command line asked for: rows by text and by model, models in its order, and the tasks that were not run, and why."""
+
+    models: list[Model]
+    texts: list[NamedText]
+    of_texts: dict[str, list[tuple[Model, Row]]]
+    of_tasks: list[tuple[Model, list[Row]]]
+    not_run: dict[str, str]
+
+
+def measurements(options: argparse.Namespace, folder: Path) -> Measurements:
+    """Measure what `options` ask for and folder/rows.jsonl does not hold yet.
+
+    Raises ValueError for a model, text or task that cannot be had, where nothing is left to measure.
+    """
     texts, (tasks, not_run) = find_texts(options), find_tasks(options)
     models = find_models(options.models)
     rows, failed = measure(models, texts, tasks, options, RowFile(folder / "rows.jsonl"))
-    not_run |= failed
     tasks = [task for task in tasks if task.name not in failed]
     if not texts and not tasks:
         raise ValueError(next(iter(failed.values())))
-    of_texts = {text.name: [(model, rows[text_key(model, text, options)]) for model in models] for text in texts}
-    of_tasks = [(model, [rows[task_key(model, task, options)] for task in tasks]) for model in models]
-    for text in texts:
-        print(f"\n{perplexity_table(text, of_texts[text.name])}")
+    return Measurements(
+        models=models,
+        texts=texts,
+        of_texts={text.name: [(model, rows[text_key(model, text, options)]) for model in models] for text in texts},
+        of_tasks=[(model, [rows[task_key(model, task, options)] for task in tasks]) for model in models],
+        not_run=not_run | failed,
+    )
+
+
+def study(options: argparse.Namespace, folder: Path) -> int:
+    """Measure, show and write; returns the exit code."""
+    found = measurements(options, folder)
+    for text in found.texts:
+        print(f"\n{perplexity_table(text, found.of_texts[text.name])}")
     conventions: dict[str, list[str]] = {}
-    if texts:
+    if found.texts:
         conventions["perplexity"] = text_conventions()
         _print_legend(conventions["perplexity"])
-    if tasks:
-        conventions["accuracy"] = task_conventions(of_tasks, not_run)
-        print(f"\n{accuracy_table(of_tasks)}")
+    if found.of_tasks[0][1]:
+        conventions["accuracy"] = task_conventions(found.of_tasks, found.not_run)
+        print(f"\n{accuracy_table(found.of_tasks)}")
         _print_legend(conventions["accuracy"])
     write_json(
         folder / "evaluate.json",
@@ -401,19 +424,19 @@ def study(options: argparse.Namespace, folder: Path) -> int:
                 {
                     "name": model.name,
                     "fingerprint": model.fingerprint,
-                    "texts": [_without_key(dict(of_texts[text.name])[model]) for text in texts],
+                    "texts": [_without_key(dict(found.of_texts[text.name])[model]) for text in found.texts],
                     "tasks": [_without_key(row) for row in own],
                     "mean_accuracy": mean_accuracy(own) if own else None,
                 }
-                for model, own in of_tasks
+                for model, own in found.of_tasks
             ],
-            "not_run": not_run,
+            "not_run": found.not_run,
             "conventions": conventions,
             "provenance": provenance(0, _PACKAGES),
         },
     )
     print(f"\nWritten to {folder}: rows.jsonl, evaluate.json", flush=True)
-    return 1 if not_run else 0
+    return 1 if found.not_run else 0
 
 
 def _print_legend(lines: Sequence[str]) -> None:
@@ -425,14 +448,18 @@ def _without_key(row: Row) -> Row:
     return {**row["measured"], **{name: row[name] for name in ("parameters", "dtype", "device", "batch", "seconds", "machine")}}
 
 
+def quieten_all() -> None:
+    """What goes wrong is said in our own words; what goes well needs no words of the libraries'."""
+    quieten()
+    for name in ("huggingface_hub", "datasets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code, see --help."""
     options = parse_arguments(arguments)
     check_options(options)
-    # What goes wrong is said in our own words; what goes well needs no words of theirs.
-    quieten()
-    for name in ("huggingface_hub", "datasets"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quieten_all()
     return study(options, output_folder(options.output))
 
 

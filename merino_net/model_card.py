@@ -343,11 +343,12 @@ def training_section(training: Record) -> str:
     plan, data, result = (_object(training, name) for name in ("plan", "data", "result"))
     provenance = _object(training, "provenance")
     held_out = result.get("held_out_loss")
+    optimizer = "Muon and AdamW" if plan.get("optimizer") == "muon" else "AdamW"
     facts = [
         ("optimizer steps", result.get("steps", plan.get("steps"))),
         ("tokens trained on", result.get("tokens")),
         ("sequences a step, tokens a sequence", _pair(plan.get("batch"), plan.get("seq_len"))),
-        ("AdamW: learning rate, weight decay", _pair(plan.get("learning_rate"), plan.get("weight_decay"))),
+        (f"{optimizer}: learning rate, weight decay", _pair(plan.get("learning_rate"), plan.get("weight_decay"))),
         ("precision", plan.get("precision")),
         ("seed", plan.get("seed")),
         ("sequences to train on, held out", _pair(data.get("training"), data.get("held_out"))),

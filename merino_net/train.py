@@ -172,6 +172,7 @@ def _plan(options: argparse.Namespace) -> TrainingPlan:
         "batch": options.batch,
         "seq_len": options.sequence,
         "learning_rate": options.learning_rate,
+        "optimizer": options.optimizer,
         "warm_up": options.warm_up,
         "weight_decay": options.weight_decay,
         "clip": options.clip,
@@ -268,7 +269,10 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--steps", type=int, help="optimizer steps (default: 1,000; paper: 600,000)")
     plan.add_argument("--batch", type=int, help="sequences per step, all processes together (default: 32; paper: 1,024)")
     plan.add_argument("--device-batch", type=int, help="sequences at a time in a process; the rest accumulates (default: all)")
-    plan.add_argument("--learning-rate", type=float, help="of AdamW, decaying linearly (default: 6e-4, the paper's)")
+    plan.add_argument("--learning-rate", type=float, help="decaying linearly (default: 6e-4, the paper's for AdamW)")
+    plan.add_argument(
+        "--optimizer", choices=("adamw", "muon"), help="muon: for the matrices inside, adamw for the rest (default: adamw)"
+    )
     plan.add_argument("--warm-up", type=int, metavar="STEPS", help="(default: the paper's 1,000, at most a tenth of the steps)")
     plan.add_argument("--weight-decay", type=float, help="(default: 0.1)")
     plan.add_argument("--clip", type=float, help="largest gradient norm (default: 1.0)")

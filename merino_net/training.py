@@ -43,6 +43,7 @@ from formulation.report import save_figure, write_json
 from formulation.rows import Row, RowFile
 from merino_net.counting import forward_flops, matmul_flops_per_s, parameter_count
 from merino_net.data import Sequences
+from merino_net.optimizer import MuonAdamW
 from merino_net.pretrained import positions_of, quieten
 from merino_net.run_folder import RESULT, check_room, mark_complete, newest_complete, owned, step_of
 
@@ -66,6 +67,7 @@ class TrainingPlan:
     seq_len              tokens per sequence
     learning_rate        reached after the warm-up, then decaying linearly to 0
     warm_up              steps of linear increase; None: the paper's 1,000, but at most a tenth of the steps
+    optimizer            "adamw", the paper's, or "muon": Muon for the matrices inside, AdamW for the rest (see `optimizer`)
     beta1, beta2, weight_decay, clip   AdamW's decay rates, decoupled weight decay, largest gradient norm
     device_batch         sequences at a time in each process; None: all of the process's share. Less memory, same result
     precision            "bf16" (autocast; weights and optimizer stay float32) or "float32"
@@ -83,6 +85,7 @@ class TrainingPlan:
     seq_len: int = 256
     learning_rate: float = PAPER_LEARNING_RATE
     warm_up: int | None = None
+    optimizer: str = "adamw"
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1
@@ -115,6 +118,10 @@ class TrainingPlan:
         for name in ("beta1", "beta2", "weight_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0 and less than 1")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer is {self.optimizer!r}; expected adamw or muon")
+        if self.optimizer == "muon" and self.fsdp:
+            raise ValueError("muon needs whole matrices, which FSDP shards; leave one of the two out")
         if self.precision not in ("bf16", "float32"):
             raise ValueError(f"precision is {self.precision!r}; expected bf16 or float32")
         if self.keep < 2:
@@ -261,6 +268,7 @@ def train(
             progress=progress and processes.is_main_process,
         )
         trainer = _Trainer(
+            plan=plan,
             model=model,
             args=_arguments(plan, checkpoints, (device_batch, accumulation, at_a_time), cpu=processes.device.type == "cpu"),
             train_dataset=Subset(training, range(len(training) // plan.batch * plan.batch)),  # whole steps only
@@ -377,6 +385,19 @@ def _arguments(plan: TrainingPlan, folder: Path, batches: tuple[int, int, int], 
 
 class _Trainer(Trainer):
     """transformers' Trainer, without a key-value cache that nobody reads; it says in a sentence that a disk is full."""
+
+    def __init__(self, *, plan: TrainingPlan, **options: Any) -> None:
+        super().__init__(**options)
+        self._plan = plan
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        plan = self._plan
+        if plan.optimizer == "adamw":
+            return super().create_optimizer(model)
+        if self.optimizer is None:
+            network: Any = self.model if model is None else model
+            self.optimizer = MuonAdamW(network, plan.learning_rate, (plan.beta1, plan.beta2), plan.weight_decay)
+        return self.optimizer
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
         return super().compute_loss(model, {**inputs, "use_cache": False}, *arguments, **options)

@@ -1,77 +1,192 @@
-"""Designs that nobody optimized for the problem at hand, held against a front: the published ones and uniform ones."""
+"""At equal FLOPs, which way of choosing a design gives the best language model, and what does the choice cost?
+
+    python -m studies.baselines --text train.txt.xz --held-out-text valid.txt
+    python -m studies.baselines --budgets MeRino-61M --seeds 5 --evaluations 2000
+
+For each budget (the FLOPs of a published design, widths divided by `--scale`): the proven optimum of entropy and of LTS, the
+best that the paper's evolutionary algorithm finds for DSS-score and NTK condition number, naive scaling of depth and of width, the
+published design, and a GPT-2-like one that shares no weights. All are trained on equal tokens; one budget is complete before the
+next begins. Writes searches.jsonl, rows.jsonl (no search and no run is repeated), summary.json, baselines.png and search_cost.png.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from formulation import PUBLISHED, Architecture, DesignProblem, Quantity
+from formulation.architecture import positive_integer
+from formulation.report import output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.rows import Row, RowFile
+from solvers import DynamicProgramming, EvolutionaryAlgorithm, Limits, Solver, solve
+from studies.comparison import Candidate, distinct, figure_of, records_of, table_text
+from studies.proxies import DSS, ENTROPY, LTS, NTK, analytic_proxies, network_proxies
+from studies.quantities import chosen
+from studies.scaled_designs import depth_scaled, problem_of, uniform_design, width_scaled
+from studies.training_runs import (
+    add_data_arguments,
+    add_plan_arguments,
+    add_worker_arguments,
+    check_workers,
+    finished,
+    introduce,
+    plan_of,
+    prepare,
+    runs_of,
+)
 
-from formulation import PUBLISHED, Architecture, Block, SearchSpace
-from solvers import Front, Point
+_EXACT_SECONDS = 120
+"""Of dynamic programming, which needs less than one."""
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """A design that nobody optimized for this problem, held against the front.
+def searched(problem: DesignProblem, budget: str, evaluations: int, seed: int, folder: Path) -> list[Row]:
+    """The design that each objective chooses at this budget, with what the search cost; those in searches.jsonl are not repeated.
 
-    family        "published" or "uniform": all blocks alike, as in GPT-2
-    point         its values
-    in_space      whether the space holds it
-    within        whether it keeps the problem's budgets
-    best          the best objective of the front at no larger costs; None where the front has no such point
-    settled       whether that is proved; where it is not, the front is incomplete there, and its true best may be larger
+    seconds      of the search alone, on this machine, in one process
+    evaluations  of the objective
     """
-
-    name: str
-    family: str
-    point: Point
-    in_space: bool
-    within: bool
-    best: float | None
-    settled: bool
-
-    @property
-    def loss(self) -> float | None:
-        """By how much it falls short of the front at its own costs, relative; a lower bound where that is not `settled`.
-
-        None where the comparison would not be fair, or where the front knows nothing as good yet.
-        """
-        if not (self.in_space and self.within and self.best):
-            return None
-        if not self.settled and self.best < self.point.objective:
-            return None
-        return (self.best - self.point.objective) / self.best
-
-
-def baselines_of(front: Front) -> list[Baseline]:
-    """The published designs and the uniform ones, held against the front."""
-    problem = front.problem
-    designs = [(name, "published", design) for name, design in PUBLISHED.items()]
-    designs += [(str(design.blocks[0]), "uniform", design) for design in uniform_designs(problem.space)]
-    baselines = []
-    for name, family, design in designs:
-        point = Point(design, problem.maximize(design), tuple(cost(design) for cost in problem.minimize))
-        within = all(budget.quantity(design) <= budget.limit for budget in problem.subject_to)
-        cheaper = (own.objective for own in front.points if all(np.array(own.costs) <= point.costs))
-        best = max(cheaper, default=None)
-        baselines.append(Baseline(name, family, point, design in problem.space, within, best, front.settles(point.costs)))
-    return baselines
+    file = RowFile(folder / "searches.jsonl")
+    known = {(row["budget"], row["objective"], row["evaluations_allowed"], row["seed"]): row for row in file.rows}
+    analytic, networks = analytic_proxies(problem.subject_to[0].quantity.seq_len), network_proxies()  # type: ignore[attr-defined]
+    found = []
+    for name in (ENTROPY, LTS, DSS, NTK):
+        exact = name in analytic
+        key = (budget, name, None if exact else evaluations, None if exact else seed)
+        if key not in known:
+            quantity: Quantity = analytic[name] if exact else networks[name]
+            solver: Solver = DynamicProgramming() if exact else _evolution(evaluations)
+            limits = Limits(seconds=_EXACT_SECONDS) if exact else Limits(evaluations=evaluations, seed=seed)
+            solution = solve(dataclasses.replace(problem, maximize=quantity, report=()), solver, limits)
+            if solution.architecture is None:
+                raise ValueError(f"the search for {name} found no design in {solution.evaluations:,} evaluations; allow more")
+            row = {
+                "budget": budget,
+                "objective": name,
+                "evaluations_allowed": key[2],
+                "seed": key[3],
+                "architecture": solution.architecture.to_dict(),
+                "status": solution.status.value,
+                "value": solution.objective,
+                "seconds": solution.seconds,
+                "evaluations": solution.evaluations,
+            }
+            file.append(row)
+            known[key] = row
+            print(f"{budget}: {name} searched in {solution.seconds:.2f} s ({solution.status.value})", flush=True)
+        found.append(known[key])
+    return found
 
 
-def uniform_designs(space: SearchSpace) -> list[Architecture]:
-    """Designs with all blocks alike, as in GPT-2: every width and depth that all menus hold, with the largest FFN ratio that all
-    hold and with GPT-2's ratio of 4, whether the menus hold it or not.
-    """
+def _evolution(evaluations: int) -> EvolutionaryAlgorithm:
+    """The paper's algorithm, its population an eighth of these few evaluations and its parents an eighth of that."""
+    population = max(16, evaluations // 8)
+    return EvolutionaryAlgorithm(population, max(2, population // 8), iterations=100 * evaluations)
 
-    def common(name: str) -> list[Any]:
-        return sorted(set.intersection(*(set(getattr(menu, name)) for menu in space.menus)))
 
-    ratios = sorted({4.0, *common("ffn_ratios")[-1:]})
-    setting = (space.shared, space.embedding_width, space.vocabulary, space.positions)
-    return [
-        Architecture((Block(width, round(width * ratio), depth),) * space.blocks, *setting)
-        for ratio in ratios
-        for width in common("widths")
-        for depth in common("depths")
+def candidates(problem: DesignProblem, published: tuple[str, Architecture], searches: list[Row]) -> list[Candidate]:
+    """Everyone that takes part at one budget, the optimum of the entropy first."""
+    designs = [
+        Candidate(
+            f"{'optimum' if row['status'] == 'optimal' else 'best found'} of {row['objective']}",
+            Architecture.from_dict(row["architecture"]),
+            {"search_s": row["seconds"]},
+        )
+        for row in searches
     ]
+    naive: dict[str, Callable[[DesignProblem], Architecture]] = {
+        "deeper": depth_scaled,
+        "wider": width_scaled,
+        "GPT-2-like, not shared": uniform_design,
+    }
+    designs += [Candidate(name, make(problem)) for name, make in naive.items()]
+    return distinct([*designs, Candidate(*published)])
+
+
+def cost_text(searches: list[Row]) -> str:
+    """What the searches cost, for people."""
+    lines = [
+        (row["budget"], row["objective"], row["status"], f"{row['evaluations']:,}", f"{row['seconds']:.2f}") for row in searches
+    ]
+    return text_table(("budget", "objective", "status", "evaluations", "seconds"), lines, left={0, 1, 2})
+
+
+def cost_figure(searches: list[Row]) -> Any:
+    """Seconds of each search, a dot for each budget, on a logarithmic axis."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(row["objective"] for row in searches))
+    figure = Figure(figsize=(6.5, 0.5 * len(names) + 1.2), layout="constrained")
+    axes = figure.add_subplot()
+    for place, name in enumerate(names):
+        own = [row["seconds"] for row in searches if row["objective"] == name]
+        axes.plot(own, [place] * len(own), "o", color="#0072B2", alpha=0.7)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xscale("log")
+    axes.set_xlabel("search [s]")
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; its exit code."""
+    options = _parser().parse_args(arguments)
+    for name in ("scale", "seeds", "evaluations"):
+        positive_integer(name, getattr(options, name))
+    check_workers(options)
+    budgets = {name: chosen("published design", name, PUBLISHED) for name in options.budgets}
+    folder = output_folder(options.output)
+    plan = plan_of(options, evaluations=1)
+    data = prepare(options, folder)
+    file = RowFile(folder / "rows.jsonl")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    searches: list[Row] = []
+    for budget, published in budgets.items():
+        problem, small = problem_of(published, options.scale, options.vocabulary, options.sequence)
+        own = searched(problem, f"{budget} / {options.scale}", options.evaluations, options.search_seed, folder)
+        searches += own
+        everyone = candidates(problem, (f"published {budget} / {options.scale}", small), own)
+        runs = runs_of(everyone, plan, options.seeds, data, options.threads, folder)
+        introduce(data, plan, runs)
+        rows = finished(runs, file, options.backend, options.scheduler, options.jobs)
+        groups[f"FLOPs of {budget} / {options.scale}"] = records_of(everyone, rows)
+        print(f"FLOPs of {budget} / {options.scale}\n{table_text(groups[f'FLOPs of {budget} / {options.scale}'])}\n")
+        save_figure(figure_of(groups), folder / "baselines.png")
+        save_figure(cost_figure(searches), folder / "search_cost.png")
+        write_json(
+            folder / "summary.json",
+            {
+                "groups": groups,
+                "searches": [{**row, "design": str(Architecture.from_dict(row["architecture"]))} for row in searches],
+                "data": data.identity,
+                "plan": dataclasses.asdict(plan),
+                "provenance": provenance(options.search_seed, ("numpy", "torch", "transformers", "accelerate", "tokenizers")),
+            },
+        )
+    print(cost_text(searches))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m studies.baselines",
+        description="Choose designs of equal FLOPs in several ways, train them on equal terms, and say what each search cost.",
+    )
+    parser.add_argument("--budgets", nargs="+", default=list(PUBLISHED), metavar="DESIGN", help="published designs (default: all)")
+    parser.add_argument("--scale", type=int, default=4, help="divide all widths by this (default: %(default)s)")
+    parser.add_argument(
+        "--evaluations", type=int, default=500, help="of the evolutionary search for DSS and NTK (default: %(default)s)"
+    )
+    parser.add_argument("--search-seed", type=int, default=0, help="of the evolutionary search (default: %(default)s)")
+    add_data_arguments(parser, vocabulary=1024)
+    add_plan_arguments(parser, sequence=128, steps=1000, batch=8, learning_rate=4e-3, optimizer="muon", evaluate_at_most=1024)
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: %(default)s)")
+    add_worker_arguments(parser, "results/baselines")
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -39,7 +39,7 @@ from solvers import (
     reference_costs,
 )
 from solvers.pareto import check_objectives
-from studies.baselines import Baseline, baselines_of
+from studies.pareto_baselines import Baseline, baselines_of
 from studies.pareto_figures import draw_front
 from studies.problems import add_budget_arguments, number_text, problem_to_dict, read_budgets, read_problem, read_space
 from studies.quantities import quantity_text, read_quantity

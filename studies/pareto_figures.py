@@ -15,7 +15,7 @@ from formulation import Quantity
 from formulation.report import counted
 from formulation.rows import Row
 from solvers.pareto import Front, hypervolume, values_of
-from studies.baselines import Baseline
+from studies.pareto_baselines import Baseline
 from studies.quantities import quantity_text
 
 _FLOOR = 1e-3

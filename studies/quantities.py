@@ -20,13 +20,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from formulation import EffectiveEntropy, Measured, Quantity
+from formulation import BlockwiseEntropy, EffectiveEntropy, Measured, Quantity
 from hardware_models import (
     DATASHEETS,
     ActivationMemory,
     CacheMemory,
     DecodeEnergy,
     DecodeLatency,
+    DecoderParams,
     Flops,
     Latency,
     Memory,
@@ -41,8 +42,10 @@ from hardware_models import (
 
 PLAIN: dict[str, type[Quantity]] = {
     "entropy": EffectiveEntropy,
+    "blockwise-entropy": BlockwiseEntropy,
     "flops": Flops,
     "params": Params,
+    "decoder-params": DecoderParams,
     "weight-memory": WeightMemory,
     "cache-memory": CacheMemory,
     "activation-memory": ActivationMemory,

@@ -30,7 +30,12 @@ MEASURES = {"hardware_models/engines.py", "hardware_models/profile.py"}
 
 HOUSE = {*MAY_IMPORT, "tests"}
 
-WITHOUT_TORCH = ("formulation", "solvers", "hardware_models", "studies.compare_solvers", "studies.design", "studies.pareto")
+WITHOUT_TORCH = (
+    "formulation",
+    "solvers",
+    "hardware_models",
+    *(f"studies.{name}" for name in ("compare_solvers", "design", "pareto", "calibration", "proxy_correlation", "zero_shot")),
+)
 
 NETWORK_MAY_IMPORT = {f"formulation.{module}" for module in ("architecture", "published", "files", "report", "rows")}
 """What the network knows of the house: designs as data, and what every command does around its work."""

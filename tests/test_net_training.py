@@ -23,6 +23,7 @@ from formulation import PUBLISHED, Architecture, Block
 from formulation.report import run_command
 from merino_net import MerinoConfig, run_folder, training
 from merino_net.data import Sequences
+from merino_net.optimizer import MuonAdamW
 from merino_net.run_folder import is_complete, mark_complete, newest_complete, owned, start_over
 from merino_net.train import main, read_design
 from merino_net.training import TrainingPlan, check_processes, train
@@ -161,6 +162,45 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path: Path) -> None:
         short_run(tmp_path / name, plan)
     ends = [losses(tmp_path / name) for name in "ab"]
     np.testing.assert_allclose([end[2] for end in ends[0]], [end[2] for end in ends[1]], rtol=1e-5)
+
+
+def test_muon_moves_matrices_and_goes_on_with_the_same_losses(tmp_path: Path) -> None:
+    plan = short(optimizer="muon", learning_rate=4e-3, save_every=4, steps=12)
+    whole = short_run(tmp_path / "whole", plan)
+    assert whole.held_out_loss != short_run(tmp_path / "adamw", short(learning_rate=4e-3, steps=12)).held_out_loss
+    shutil.copytree(tmp_path / "whole", tmp_path / "stopped")
+    for path in (tmp_path / "stopped").glob("*"):
+        if path.name not in ("run.json", "log.jsonl", "checkpoints"):
+            path.unlink()
+    shutil.rmtree(tmp_path / "stopped" / "checkpoints" / "checkpoint-12")
+    assert short_run(tmp_path / "stopped", plan).held_out_loss == whole.held_out_loss
+
+
+def test_muon_takes_the_inner_matrices_and_adamw_the_rest() -> None:
+    model = AutoModelForCausalLM.from_config(MerinoConfig.from_architecture(DESIGN))
+    optimizer = MuonAdamW(model, 1e-2, (0.9, 0.95), 0.1)
+    inner, embeddings, vectors = optimizer.param_groups
+    matrices = [module.weight for module in model.model.modules() if isinstance(module, torch.nn.Linear)]
+    assert {id(parameter) for parameter in inner["params"]} == {id(weight) for weight in matrices}
+    assert {id(parameter) for parameter in embeddings["params"]} == {
+        id(model.model.tokens.weight),
+        id(model.model.positions.weight),
+    }
+    assert vectors["weight_decay"] == 0
+    assert all(parameter.ndim == 1 for parameter in vectors["params"])
+    # Where the momentum is not rank-deficient, a step's singular values are near 0.2 √max(m, n) times the learning rate.
+    before = matrices[0].detach().clone()
+    model(input_ids=torch.arange(16)[None], labels=torch.arange(16)[None]).loss.backward()
+    inner["weight_decay"] = 0.0
+    optimizer.step()
+    change = torch.linalg.svdvals(matrices[0].detach() - before) / (1e-2 * 0.2 * max(before.shape) ** 0.5)
+    assert 0.7 < change[0] < 1.3
+    assert change[8] > 0.5 * change[0]
+    gradient = torch.linalg.svdvals(matrices[0].grad)
+    assert gradient[8] < 0.5 * gradient[0]
+    scheduled = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.005] * 3
+    assert scheduled.get_last_lr() == [0.005] * 3
 
 
 def test_checkpointing_changes_nothing(tmp_path: Path) -> None:
@@ -360,6 +400,8 @@ def test_too_few_sequences(tmp_path: Path) -> None:
         ({"steps": 0}, "steps is 0"),
         ({"evaluate_every": 15}, "multiple of log_every, which is 10"),
         ({"precision": "fp8"}, "'fp8'"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected adamw or muon"),
+        ({"optimizer": "muon", "fsdp": True}, "muon needs whole matrices"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"warm_up": 2000}, "at most the 1000 steps"),
         ({"weight_decay": -1}, "weight_decay is -1"),

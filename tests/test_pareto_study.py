@@ -21,8 +21,8 @@ from formulation.problem import just_below
 from hardware_models import Flops, Params
 from solvers.base import Status
 from solvers.pareto import Box, Front, check_certificate, exact_front, exhaustive_front, hypervolume, reference_costs
-from studies.baselines import Baseline, baselines_of, uniform_designs
 from studies.pareto import certificate_text, main, published_table
+from studies.pareto_baselines import Baseline, baselines_of, uniform_designs
 from studies.pareto_figures import draw_front
 
 SPACE = {"blocks": 3, "widths": [512, 640, 768], "ffn_ratios": [1, 2], "depths": [1, 2]}

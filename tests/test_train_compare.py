@@ -1,4 +1,4 @@
-"""The study that trains designs side by side: who takes part, equal terms, resumption, and a local cluster."""
+"""The study that trains designs side by side: who takes part, equal terms, and resumption."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from formulation import PUBLISHED, Architecture, Block
 from hardware_models import Flops, Params
 from solvers import Exhaustive, Limits, Status, solve
-from studies.train_compare import candidates, main, problem_of, scaled, summary_of, uniform_design
+from studies.scaled_designs import problem_of, scaled, uniform_design
+from studies.train_compare import candidates, main
 
 
 def test_scaling_divides_widths_and_keeps_the_rest() -> None:
@@ -80,29 +81,6 @@ def test_runs_are_resumed_and_compared_on_equal_terms(tmp_path: Path, capsys: py
     again = rows(tmp_path)
     assert again[:-1] == first[:-1]
     assert again[-1]["held_out_loss"] == first[-1]["held_out_loss"]
-
-
-def test_a_local_cluster_gives_the_same_losses(tmp_path: Path) -> None:
-    flags = ("--seeds", "1", "--jobs", "2")
-    (tmp_path / "here").mkdir()
-    (tmp_path / "cluster").mkdir()
-    assert main(arguments(tmp_path / "here", *flags)) == 0
-    assert main(arguments(tmp_path / "cluster", *flags, "--backend", "dask")) == 0
-    losses = [{row["design"]: row["held_out_loss"] for row in rows(tmp_path / name)} for name in ("here", "cluster")]
-    assert losses[0] == losses[1]
-
-
-def test_the_summary_is_paired_by_seed() -> None:
-    problem, designs = candidates("MeRino-52M", 4, 2048, 256)
-    loss = {designs[0].name: (2.0, 4.0), designs[1].name: (2.5, 4.1), designs[2].name: (3.0, 3.0), designs[3].name: (1.0, 1.0)}
-    made = [
-        {"design": name, "seed": seed, "held_out_loss": value} for name, pair in loss.items() for seed, value in enumerate(pair)
-    ]
-    first, second, *_ = summary_of(problem, designs, made)
-    assert (first["loss"], first["difference"]) == (3.0, 0.0)
-    assert second["difference"] == pytest.approx(0.3)
-    assert second["difference_sd"] == pytest.approx(0.4 / 2**0.5)
-    assert first["perplexity"] == pytest.approx(np.exp(3.0))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,377 @@
+"""A trained network in 8 or 4 bits: small on disk, or small and faster in OpenVINO.
+
+    python -m merino_net.quantize results/train --method rtn --bits 8 --embedding --output results/int8
+    .venv-quantize/bin/python -m merino_net.quantize results/train --method gptq --bits 4 --text books/ --output results/int4
+    python -m merino_net.quantize results/train --method nncf --bits 8 --output results/openvino-int8
+
+gptq and rtn write a model's folder (from_pretrained, merino_net.generate and merino_net.evaluate take it), nncf an OpenVINO graph.
+Weights that a block shares are quantized once and stay shared, the embedding stays tied to the output head. quantize.json says what
+was done and how many bytes each part takes. How a file holds the weights is `merino_net.quantized_weights`'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from formulation.architecture import positive_integer
+from formulation.files import cache_folder
+from formulation.report import counted, provenance, run_command, text_table, write_json
+from merino_net.configuration import MerinoConfig
+from merino_net.export import replace_folder, require
+from merino_net.pretrained import Model, find_models, first_line, load_model, quieten
+from merino_net.quantized_weights import BITS, METHOD, Quantized, restored, round_to_nearest, stored_tensors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+METHODS = {
+    "rtn": "each weight rounded to the nearest step",
+    "gptq": "rounding errors made good on a calibration text (llmcompressor)",
+    "nncf": "rounded to nearest by NNCF, for OpenVINO",
+}
+RECORD = "quantize.json"
+PARTS = ("embedding", "positions", "layers", "norm")
+"""Of a network's weights: token embedding with the tied head, position embedding, blocks with their joints, final norm."""
+
+_FORMAT, _VERSION = "merino quantization", 1
+_GROUP = 64
+"""Neighbouring columns with a scale of their own where nothing else is asked for, with 4 bits: widths are multiples of it, though
+feed-forward widths need not be."""
+_EMBEDDINGS = ("model.tokens", "model.positions")
+_PACKAGES = ("torch", "transformers", "llmcompressor", "compressed-tensors", "openvino", "nncf")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is quantized, and how.
+
+    method          of `METHODS`
+    bits            of the linear maps in blocks and joints: 8 or 4
+    group_size      columns with a scale of their own; None: a scale for each row, the default with 8 bits (64 with 4)
+    embedding_bits  of the token embedding, which is the output head as well: 8 (a scale for each row) or 4 (a scale for each group
+                    of `group_size` or 64); None leaves it as it is. The position embedding, a small part, then gets 8 bits.
+    """
+
+    method: str
+    bits: int
+    group_size: int | None = None
+    embedding_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"the method is {self.method!r}; expected one of {', '.join(METHODS)}")
+        for name, bits in (("bits", self.bits), ("embedding_bits", self.embedding_bits or 8)):
+            if bits not in BITS:
+                raise ValueError(f"{name} is {bits}; expected 8 or 4")
+        if self.group_size is not None:
+            positive_integer("group_size", self.group_size)
+        elif self.bits == 4:
+            object.__setattr__(self, "group_size", _GROUP)
+        if self.method == "nncf":
+            if self.bits == 8 and (self.group_size is not None or self.embedding_bits == 4):
+                raise ValueError("nncf with 8 bits has a scale for each row and 8 bits for the embedding; leave the others out")
+            object.__setattr__(self, "embedding_bits", self.embedding_bits or 8)
+
+    @property
+    def embedding_group(self) -> int | None:
+        """Columns of the token embedding with a scale of their own."""
+        return (self.group_size or _GROUP) if self.embedding_bits == 4 else None
+
+    def check(self, config: Any) -> None:
+        """ValueError where a group does not divide what it must: each map's inputs, or the embedding's width."""
+        widths = {*config.block_widths, *config.block_ffn_widths, config.embedding_width} if self.group_size else set()
+        for group, columns in ((self.group_size, widths), (self.embedding_group, {config.embedding_width})):
+            off = sorted(width for width in columns if width % (group or 1))
+            if off:
+                raise ValueError(
+                    f"groups of {group} do not divide a width of {off[0]}; all widths of this network are multiples of "
+                    f"{math.gcd(*columns)}, so choose a --group-size that divides {math.gcd(*columns)}"
+                )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The text that GPTQ calibrates on: `sequences` of `seq_len` tokens, drawn by `default_rng(seed)` from all of the text's."""
+
+    text_sha256: str
+    sequences: int
+    seq_len: int
+    seed: int
+
+
+def calibration_sequences(
+    sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, sequences: int, seq_len: int, seed: int, cache: Path
+) -> tuple[np.ndarray, Calibration]:
+    """Tokens to calibrate on, (sequences, seq_len), of texts that are named as in merino_net.train.
+
+    Raises ValueError for a text that cannot be read or is too short.
+    """
+    from merino_net.data import packed, token_array
+    from merino_net.text import Text
+
+    positive_integer("sequences", sequences)
+    text = Text(tuple(sources))
+    rows = packed(token_array(text, tokenizer, cache), seq_len)
+    if len(rows) < sequences:
+        raise ValueError(
+            f"the text has {counted(len(rows), 'sequence')} of {seq_len} tokens, fewer than the {sequences} to calibrate on; "
+            "give more text, or fewer or shorter sequences (--sequences, --sequence)"
+        )
+    drawn = np.sort(np.random.default_rng(seed).choice(len(rows), sequences, replace=False))
+    return rows[drawn].astype(np.int64), Calibration(text.fingerprint(), sequences, seq_len, seed)
+
+
+def linear_maps(model: PreTrainedModel) -> list[str]:
+    """Names of the linear maps in blocks and joints, each once however often it is applied; the head is the embedding's matter."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
+
+
+def quantize(
+    model: PreTrainedModel, plan: Plan, tokenizer: PreTrainedTokenizerBase, sequences: np.ndarray | None
+) -> tuple[dict[str, Quantized], dict[str, int]]:
+    """Integers and scales of every matrix that `plan` (gptq or rtn) quantizes, and its bits, by the name of its weight.
+
+    The embeddings are rounded to nearest under either method: GPTQ calibrates on the inputs of a map, and a look-up has none.
+    """
+    names = linear_maps(model)
+    bits = {f"{name}.weight": plan.bits for name in names}
+    if plan.method == "gptq":
+        from merino_net.quantize_gptq import gptq
+
+        assert sequences is not None
+        found = gptq(model, tokenizer, sequences, names, plan.bits, plan.group_size)
+    else:
+        weights = ((name, model.get_submodule(name).get_parameter("weight").detach()) for name in names)
+        found = {f"{name}.weight": round_to_nearest(weight, plan.bits, plan.group_size) for name, weight in weights}
+    if plan.embedding_bits is not None:
+        for name, own, group in zip(_EMBEDDINGS, (plan.embedding_bits, 8), (plan.embedding_group, None), strict=True):
+            weight = model.get_submodule(name).get_parameter("weight").detach()
+            found[f"{name}.weight"], bits[f"{name}.weight"] = round_to_nearest(weight, own, group), own
+    return found, bits
+
+
+def write_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    quantized: Mapping[str, Quantized],
+    bits: Mapping[str, int],
+    plan: Plan,
+    folder: Path,
+) -> None:
+    """Write a folder that from_pretrained takes, and read it back. ValueError where a weight is not what was written."""
+    # The head is the token embedding: it is stored as such, or not at all.
+    state = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    try:
+        save_file(stored_tensors(state, quantized, bits), folder / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(f"the weights cannot be written ({first_line(error)}); make room on the disk") from None
+    config = copy.deepcopy(model.config)
+    config.quantization_config = {"quant_method": METHOD, **asdict(plan)}
+    config.save_pretrained(folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    for name, tensor in again.state_dict().items():
+        stored = "model.tokens.weight" if name == "lm_head.weight" else name
+        if not torch.equal(tensor, restored(quantized[stored]) if stored in quantized else state[stored]):
+            raise ValueError(f"the weight {name} is not the same when read back from the folder; is the disk sound?")
+
+
+def part_bytes(folder: Path) -> dict[str, int]:
+    """Bytes of the weights' files in a model's folder, and of their tensors by part; ValueError where there is none."""
+    sizes = dict.fromkeys(("file", *PARTS), 0)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder} has no .safetensors file; name a folder that merino_net.train or save_pretrained wrote")
+    for path in files:
+        sizes["file"] += path.stat().st_size
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118  (it is no dictionary)
+                sizes[_part(name)] += file.get_tensor(name).nbytes
+    return sizes
+
+
+def _part(name: str) -> str:
+    if name.startswith(("model.tokens", "lm_head")):
+        return "embedding"
+    return "positions" if name.startswith("model.positions") else "norm" if name.startswith("model.norm") else "layers"
+
+
+def graph_bytes(folder: Path) -> dict[str, int]:
+    """Bytes of an OpenVINO graph with its weights; it does not tell its parts apart."""
+    return {"file": sum(path.stat().st_size for path in folder.glob("openvino_model.*"))}
+
+
+def check_output(output: Path, source: Path) -> None:
+    """ValueError where `output` is neither new, nor empty, nor an earlier result of this command with nothing else in it."""
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file; name a folder with --output")
+    if source.resolve() == output:
+        raise ValueError(f"{output} is the model's own folder; name another with --output")
+    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    if names:
+        record = read_record(output)
+        others = sorted(names - set(record["files"] if record else []))
+        if others:
+            raise ValueError(f"{output} holds {others[0]}, which this command did not write; name another folder with --output")
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The quantize.json in a folder; None where there is none that this release wrote."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return record if (record["format"], record["version"]) == (_FORMAT, _VERSION) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; see --help."""
+    description, examples, written = str(__doc__).split("\n\n", 2)
+    methods = "\n".join(f"    {name:5} {what}" for name, what in METHODS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m merino_net.quantize",
+        description=f"{description}\n\n{written}",
+        epilog=f"methods:\n{methods}\n\nexamples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="FOLDER", help="a trained network, as merino_net.train leaves it")
+    parser.add_argument("--method", choices=tuple(METHODS), required=True)
+    parser.add_argument("--bits", type=int, choices=BITS, required=True, help="of the linear maps in blocks and joints")
+    parser.add_argument(
+        "--group-size",
+        type=int,
+        metavar="N",
+        help=f"columns with a scale of their own (default: a scale for each row with 8 bits, {_GROUP} columns with 4)",
+    )
+    parser.add_argument(
+        "--embedding",
+        type=int,
+        nargs="?",
+        const=8,
+        choices=BITS,
+        help="quantize the token embedding, which is the output head as well, and the positions (default: no, nncf: 8; without a "
+        "number behind it: 8)",
+    )
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="new, or an earlier result, which is replaced")
+    gptq = parser.add_argument_group("what gptq calibrates on")
+    gptq.add_argument("--text", nargs="+", default=[], metavar="SOURCE", help="as in merino_net.train; best of what it trained on")
+    gptq.add_argument("--sequences", type=int, default=128, metavar="N", help="drawn from the text (default %(default)s)")
+    gptq.add_argument("--sequence", type=int, metavar="TOKENS", help="length of each (default: the positions, at most 512)")
+    gptq.add_argument("--seed", type=int, default=0, help="of the draw (default %(default)s)")
+    gptq.add_argument("--cache", default=str(cache_folder()), metavar="FOLDER", help="of the tokens (default: ~/.cache/merino)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parse_arguments(arguments)
+    plan = Plan(options.method, options.bits, options.group_size, options.embedding)
+    source, output = Path(options.model), Path(options.output).resolve()
+    if not source.is_dir():
+        raise ValueError(f"there is no folder {source}; name one that merino_net.train or save_pretrained wrote")
+    if (plan.method == "gptq") != bool(options.text):
+        raise ValueError(
+            "gptq calibrates on a text; name it with --text"
+            if plan.method == "gptq"
+            else f"{plan.method} needs no --text; leave it out"
+        )
+    check_output(output, source)
+    _require(plan)
+    quieten(options.model)
+    [found] = find_models([options.model])
+    before = part_bytes(source)
+    model, tokenizer = load_float_model(found)
+    plan.check(model.config)
+    calibration, sequences = None, None
+    if plan.method == "gptq":
+        positions = model.config.max_position_embeddings
+        length = min(512, positions) if options.sequence is None else positive_integer("--sequence", options.sequence)
+        if length > positions:
+            raise ValueError(f"--sequence is {length}; the network has {positions} positions")
+        sequences, calibration = calibration_sequences(
+            options.text, tokenizer, options.sequences, length, options.seed, Path(options.cache)
+        )
+    with replace_folder(output) as folder:
+        if plan.method == "nncf":
+            from merino_net.quantize_openvino import quantize_openvino
+
+            quantize_openvino(model, folder, plan.bits, plan.group_size, plan.embedding_bits or 8)
+            tokenizer.save_pretrained(folder)
+            after = graph_bytes(folder)
+        else:
+            write_model(model, tokenizer, *quantize(model, plan, tokenizer, sequences), plan, folder)
+            after = part_bytes(folder)
+        for name in ("design.json", "training.json"):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+        record: dict[str, Any] = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "source": found.name,
+            "fingerprint": found.fingerprint,
+            "plan": asdict(plan),
+            "calibration": None if calibration is None else asdict(calibration),
+            "bytes": {"before": before, "after": after},
+            "files": sorted({RECORD, *(path.name for path in folder.iterdir())}),
+            "provenance": provenance(options.seed, _PACKAGES),
+        }
+        write_json(folder / RECORD, record)
+    print(report(record["bytes"]))
+    print(f"\nWritten to {options.output}: {counted(len(record['files']), 'file')}", flush=True)
+    return 0
+
+
+def _require(plan: Plan) -> None:
+    if plan.method == "gptq":
+        from merino_net.quantize_gptq import require_llmcompressor
+
+        require_llmcompressor()
+    elif plan.method == "nncf":
+        require("the method nncf", "choose --method rtn or gptq", ("openvino", "nncf"))
+
+
+def load_float_model(found: Model) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A MeRino network that is not quantized, in float32 on the CPU, with its tokenizer; ValueError for any other."""
+    config = AutoConfig.from_pretrained(found.source)
+    if config.model_type != MerinoConfig.model_type:
+        raise ValueError(f"{found.source} is a {config.model_type} model; only the weights of MeRino networks are known here")
+    if getattr(config, "quantization_config", None) is not None:
+        raise ValueError(f"{found.source} is quantized already; name the folder of the network that it was made from")
+    model, tokenizer = load_model(found, "float32", "cpu")
+    return model.eval(), tokenizer
+
+
+def report(sizes: Mapping[str, Mapping[str, int]]) -> str:
+    """A table for people: whole file and parts before and after."""
+    before, after = sizes["before"], sizes["after"]
+    lines = [
+        [
+            "whole file" if part == "file" else part,
+            f"{size / 1e6:,.3f}",
+            f"{after[part] / 1e6:,.3f}" if part in after else "-",
+            f"{after[part] / size:.1%}" if part in after else "-",
+        ]
+        for part, size in before.items()
+    ]
+    return text_table(("part", "MB before", "MB after", "share"), lines, {0})
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,152 @@
+"""What does each part of the method do? Sharing, effectiveness, weighting, and wide against deep: each switched, and trained.
+
+    python -m studies.ablation --text train.txt.xz --held-out-text valid.txt
+    python -m studies.ablation --parts sharing wide-deep --seeds 5
+
+The parts (all with widths divided by `--scale`, at the FLOPs of the scaled published designs):
+    sharing      the optimum of each budget with the layers of a block sharing their weights, and with none shared
+    objective    the optimum of one budget under entropy alone, with effectiveness, and with effectiveness and weighting
+    wide-deep    one wide layer against 24 narrow ones, the paper's example (its table 1)
+Writes rows.jsonl (a finished run is never run twice), summary.json and ablation.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from formulation import PUBLISHED, Architecture, Block, EffectiveEntropy
+from formulation.architecture import positive_integer
+from formulation.report import output_folder, provenance, run_command, save_figure, write_json
+from formulation.rows import RowFile
+from hardware_models import DecoderParams, Params
+from studies.comparison import Candidate, distinct, figure_of, records_of, table_text
+from studies.quantities import chosen
+from studies.scaled_designs import problem_of, proved
+from studies.training_runs import (
+    add_data_arguments,
+    add_plan_arguments,
+    add_worker_arguments,
+    check_workers,
+    finished,
+    introduce,
+    plan_of,
+    prepare,
+    runs_of,
+)
+
+Group = dict[str, list[Candidate]]
+"""Candidates by the title of their comparison; the first of a list is what the others are held against."""
+
+
+def sharing(options: argparse.Namespace) -> Group:
+    """The optimum of every budget, its layers sharing their weights inside blocks and not: equal FLOPs, fewer parameters."""
+    groups: Group = {}
+    for name, design in PUBLISHED.items():
+        problem, _ = problem_of(design, options.scale, options.vocabulary, options.sequence)
+        best = proved(problem)
+        apart = dataclasses.replace(best, shared=False)
+        title = f"sharing, FLOPs of {name} / {options.scale}"
+        groups[title] = [Candidate("shared", best, _saved(best)), Candidate("not shared", apart, _saved(apart))]
+    return groups
+
+
+def _saved(design: Architecture) -> dict[str, float]:
+    """Parameters between embedding and head, and by how much sharing lowers all of them."""
+    apart = dataclasses.replace(design, shared=False)
+    return {"decoder_params": DecoderParams()(design), "params_saved": 1 - Params()(design) / Params()(apart)}
+
+
+def objective(options: argparse.Namespace) -> Group:
+    """The optimum at one budget under the whole objective, without weighting, and without effectiveness either."""
+    published = chosen("published design", options.published, PUBLISHED)
+    problem, _ = problem_of(published, options.scale, options.vocabulary, options.sequence)
+    entropies = {
+        "effectiveness and weighting": EffectiveEntropy(),
+        "effectiveness": EffectiveEntropy(weighting=False),
+        "neither": EffectiveEntropy(weighting=False, effectiveness=False),
+    }
+    optima = [Candidate(name, proved(dataclasses.replace(problem, maximize=one))) for name, one in entropies.items()]
+    return {f"objective, FLOPs of {options.published} / {options.scale}": distinct(optima)}
+
+
+def wide_deep(options: argparse.Namespace) -> Group:
+    """'Wide' (L = 1, E = 256) and 'Deep' (L = 24, E = 64) of the paper's table 1, r = 1, nothing shared; not scaled."""
+
+    def design(width: int, depth: int) -> Architecture:
+        return Architecture((Block(width, width, depth),), False, 768 // options.scale, options.vocabulary, options.sequence)
+
+    whole, plain = EffectiveEntropy(), EffectiveEntropy(effectiveness=False)
+    candidates = []
+    for name, one in (("wide", design(256, 1)), ("deep", design(64, 24))):
+        gamma = max(whole.effectiveness_of(one))
+        candidates.append(Candidate(name, one, {"entropy_without_effectiveness": plain(one), "gamma": gamma}))
+    return {"wide against deep": candidates}
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Group]] = {"sharing": sharing, "objective": objective, "wide-deep": wide_deep}
+
+
+def published_sharing() -> dict[str, float]:
+    """By how much sharing lowers the published designs' own parameters, by our counts; the paper says 23 % on average."""
+    return {name: _saved(design)["params_saved"] for name, design in PUBLISHED.items()}
+
+
+def text_of(groups: dict[str, list[dict[str, Any]]]) -> str:
+    """All comparisons for people."""
+    return "\n\n".join(f"{title}\n{table_text(records)}" for title, records in groups.items() if records)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; its exit code."""
+    options = _parser().parse_args(arguments)
+    positive_integer("scale", options.scale)
+    positive_integer("seeds", options.seeds)
+    check_workers(options)
+    groups: Group = {}
+    for part in dict.fromkeys(options.parts):
+        groups |= PARTS[part](options)
+    folder = output_folder(options.output)
+    plan = plan_of(options, evaluations=1)
+    data = prepare(options, folder)
+    everyone: Sequence[Candidate] = [one for candidates in groups.values() for one in candidates]
+    runs = runs_of(everyone, plan, options.seeds, data, options.threads, folder)
+    introduce(data, plan, runs)
+    rows = finished(runs, RowFile(folder / "rows.jsonl"), options.backend, options.scheduler, options.jobs)
+    records = {title: records_of(candidates, rows) for title, candidates in groups.items()}
+    saved = published_sharing()
+    print(text_of(records))
+    print("sharing lowers the parameters of the published designs by " + ", ".join(f"{100 * one:.0f} %" for one in saved.values()))
+    save_figure(figure_of(records), folder / "ablation.png")
+    write_json(
+        folder / "summary.json",
+        {
+            "groups": records,
+            "published_params_saved": saved,
+            "data": data.identity,
+            "plan": dataclasses.asdict(plan),
+            "provenance": provenance(0, ("numpy", "torch", "transformers", "accelerate", "tokenizers")),
+        },
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m studies.ablation",
+        description="Switch sharing, effectiveness and weighting off, hold wide against deep, and train what comes out.",
+    )
+    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=list(PARTS), help="(default: all)")
+    parser.add_argument("--published", default="MeRino-61M", help="whose FLOPs the objectives get (default: %(default)s)")
+    parser.add_argument("--scale", type=int, default=4, help="divide all widths by this (default: %(default)s)")
+    add_data_arguments(parser, vocabulary=1024)
+    add_plan_arguments(parser, sequence=128, steps=1000, batch=8, learning_rate=4e-3, optimizer="muon", evaluate_at_most=1024)
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: %(default)s)")
+    add_worker_arguments(parser, "results/ablation")
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)

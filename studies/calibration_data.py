@@ -1,0 +1,157 @@
+"""What the calibration fits to: designs whose losses were trained, and the published designs among their equals.
+
+Both are reduced to the separable parts that every setting of the entropy is a formula of, so that thousands of settings cost
+seconds. Which setting is best is `studies.calibration`'s.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from formulation import (
+    PUBLISHED,
+    Architecture,
+    BlockwiseEntropy,
+    EffectiveEntropy,
+    SearchSpace,
+    TransformerEntropy,
+    paper_space,
+    tabulate,
+)
+from formulation.rows import RowFile
+from hardware_models import Flops, Params
+from studies.proxy_sample import sampled, scaled_space
+
+MEANS: dict[str, type[TransformerEntropy]] = {"network": EffectiveEntropy, "block": BlockwiseEntropy}
+"""Whose width the depth is held against, by the names that a calibration file uses."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One choice of everything that the paper leaves open. Only the ratio of the two weights matters: α₁ + α₂ = 1."""
+
+    rho: float
+    attention: float
+    beta: float
+    mean: str
+
+    @property
+    def entropy(self) -> TransformerEntropy:
+        """The objective of this setting."""
+        return MEANS[self.mean](rho=self.rho, alpha=(self.attention, 1 - self.attention), beta=self.beta)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a calibration file holds it."""
+        return {"rho": self.rho, "alpha": [self.attention, 1 - self.attention], "beta": self.beta, "mean": self.mean}
+
+
+DEFAULT = Setting(EffectiveEntropy().rho, EffectiveEntropy().alpha[0], EffectiveEntropy().beta, "network")
+
+RHOS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e4)
+ATTENTIONS = tuple(number / 10 for number in range(11))
+BETAS = (0.0, 1 / 64, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4, 3 / 8)
+GRID = tuple(Setting(*values) for values in itertools.product(RHOS, ATTENTIONS, BETAS, MEANS))
+"""The settings that are tried. Larger β would give designs of the paper's space γ ≥ 1, which have no entropy."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Trained designs of one text by group, as `studies.proxy_correlation` leaves them.
+
+    quality   negative held-out loss of each design of each group, (n,)
+    """
+
+    name: str
+    data: dict[str, Any]
+    groups: dict[str, tuple[Architecture, ...]]
+    quality: dict[str, np.ndarray]
+
+
+def read_corpus(folder: Path) -> Corpus:
+    """The corpus in a folder of `studies.proxy_correlation`; ValueError where it holds none, or too few designs were trained."""
+    summary, rows = folder / "summary.json", folder / "rows.jsonl"
+    if not summary.is_file() or not rows.is_file():
+        raise ValueError(f"{folder} has no summary.json and rows.jsonl; expected a folder of python -m studies.proxy_correlation")
+    record = json.loads(summary.read_text(encoding="utf-8"))
+    try:
+        plan, data, study = record["plan"], record["data"], record["sample"]
+        space = scaled_space(data["vocabulary"], plan["seq_len"])
+        designs = sampled(space, study["designs"], study["stratum"], plan["seq_len"], study["seed"])
+        losses = {
+            Architecture.from_dict(row["architecture"]): row["held_out_loss"]
+            for row in RowFile(rows).rows
+            if row["plan"] == plan and row["data"] == data
+        }
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{summary} lacks {error}; make it again with python -m studies.proxy_correlation") from None
+    groups = {name: tuple(design for design in own if design in losses) for name, own in designs.items()}
+    groups = {name: own for name, own in groups.items() if len(own) >= 6}
+    if not groups:
+        raise ValueError(f"{folder} has fewer than 6 trained designs in every group; train more")
+    quality = {name: -np.array([losses[design] for design in own]) for name, own in groups.items()}
+    return Corpus(folder.name, data, groups, quality)
+
+
+@lru_cache(maxsize=4096)
+def _parts(rho: float, mean: str, designs: tuple[Architecture, ...]) -> np.ndarray:
+    """The parts of each design, (P, n)."""
+    return np.array([[part(design) for design in designs] for part in MEANS[mean](rho=rho).parts])
+
+
+def scores(setting: Setting, designs: tuple[Architecture, ...]) -> np.ndarray:
+    """The setting's entropy of each design, (n,)."""
+    return np.asarray(setting.entropy.formula(_parts(setting.rho, setting.mean, designs)))
+
+
+@dataclass(frozen=True)
+class Equals:
+    """A published design, and every design of the paper's space that takes no more FLOPs and parameters than it (our counts)."""
+
+    name: str
+    design: Architecture
+    choices: np.ndarray
+
+
+def published_equals(space: SearchSpace | None = None, names: Iterable[str] = PUBLISHED) -> list[Equals]:
+    """For each published design its equals, choices (n, N), found by enumeration; the design itself is one of them."""
+    space = paper_space() if space is None else space
+    costs = (Flops(), Params())
+    table = tabulate(costs, space)
+    uppers = {name: [cost(PUBLISHED[name]) * (1 + 1e-12) for cost in costs] for name in names}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in uppers}
+    for choices in _chunks(space.iterate_choices(), 100_000):
+        values = table.evaluate(choices)
+        for name, upper in uppers.items():
+            found[name].append(choices[(values <= np.array(upper)[:, None]).all(axis=0)])
+    return [Equals(name, PUBLISHED[name], np.concatenate(parts)) for name, parts in found.items()]
+
+
+def _chunks(choices: Iterator[Sequence[int]], size: int) -> Iterator[np.ndarray]:
+    while chunk := list(itertools.islice(choices, size)):
+        yield np.array(chunk, dtype=np.int16)
+
+
+def published_losses(equals: Sequence[Equals], settings: Sequence[Setting], space: SearchSpace | None = None) -> np.ndarray:
+    """By how much each published design falls short of the best of its equals, 1 − H/H*, by setting: (settings, designs)."""
+    space = paper_space() if space is None else space
+    losses = np.empty((len(settings), len(equals)))
+    by_table: dict[tuple[float, str], list[int]] = {}
+    for number, setting in enumerate(settings):
+        by_table.setdefault((setting.rho, setting.mean), []).append(number)
+    for (rho, mean), numbers in by_table.items():
+        table = tabulate(MEANS[mean](rho=rho).parts, space)
+        for column, one in enumerate(equals):
+            parts = table.evaluate(one.choices)
+            own = table.evaluate(np.array([space.encode(one.design)]))
+            for number in numbers:
+                entropy = settings[number].entropy
+                losses[number, column] = 1 - float(entropy.formula(own)[0]) / float(np.max(entropy.formula(parts)))
+    return losses

@@ -1,0 +1,125 @@
+"""Designs trained side by side on equal terms: who takes part, what their losses come to over the seeds, and the figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from formulation import Architecture, EffectiveEntropy
+from formulation.report import text_table
+from formulation.rows import Row
+from hardware_models import Flops, Params
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A design that takes part, the name under which it does, and what else its record tells."""
+
+    name: str
+    architecture: Architecture
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Each design once, under all its names."""
+    named: dict[Architecture, Candidate] = {}
+    for one in candidates:
+        other = named.get(one.architecture)
+        named[one.architecture] = (
+            one if other is None else Candidate(f"{other.name}, {one.name}", one.architecture, {**one.extra, **other.extra})
+        )
+    return list(named.values())
+
+
+def records_of(candidates: Sequence[Candidate], rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A record for each design: its costs, its held-out losses by seed, and their mean difference to the first design's.
+
+    loss            mean over seeds, nat per token; `loss_sd` the standard deviation (None with one seed)
+    difference      mean over the seeds that both have of loss − loss of the first design; `difference_sd` likewise
+
+    FLOPs are those of the training sequence, the head left out. Designs that no row is about have no record.
+    """
+    losses: dict[Architecture, dict[int, float]] = {}
+    for row in rows:
+        losses.setdefault(Architecture.from_dict(row["architecture"]), {})[row["plan"]["seed"]] = row["held_out_loss"]
+    first = losses[candidates[0].architecture]
+    records = []
+    for one in candidates:
+        own = losses.get(one.architecture)
+        if own is None:
+            continue
+        differences = [loss - first[seed] for seed, loss in own.items() if seed in first]
+        records.append(
+            {
+                "design": one.name,
+                "blocks": str(one.architecture),
+                "shared": one.architecture.shared,
+                "entropy": EffectiveEntropy()(one.architecture),
+                "flops": Flops(one.architecture.positions)(one.architecture),
+                "params": Params()(one.architecture),
+                **one.extra,
+                "losses": {str(seed): own[seed] for seed in sorted(own)},
+                "loss": mean(own.values()),
+                "loss_sd": _spread(list(own.values())),
+                "perplexity": float(np.exp(mean(own.values()))),
+                "difference": mean(differences),
+                "difference_sd": _spread(differences),
+            }
+        )
+    return records
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return stdev(values) if len(values) > 1 else None
+
+
+def table_text(records: Sequence[dict[str, Any]]) -> str:
+    """The summary for people."""
+
+    def with_spread(value: float, spread: float | None, form: str) -> str:
+        return format(value, form) + ("" if spread is None else f" ± {spread:.4f}")
+
+    header = ("design", "blocks", "entropy", "GFLOPs", "M params", "held-out loss", "perplexity", "loss − first")
+    lines = [
+        (
+            record["design"],
+            record["blocks"],
+            f"{record['entropy']:,.0f}",
+            f"{record['flops'] / 1e9:.3f}",
+            f"{record['params'] / 1e6:.3f}",
+            with_spread(record["loss"], record["loss_sd"], ".4f"),
+            f"{record['perplexity']:.2f}",
+            with_spread(record["difference"], record["difference_sd"], "+.4f"),
+        )
+        for record in records
+    ]
+    return text_table(header, lines, left={0, 1})
+
+
+def figure_of(groups: Mapping[str, Sequence[dict[str, Any]]]) -> Any:
+    """Held-out loss of every run, a line of dots for each design, the mean as a bar; a panel for each group of records."""
+    from matplotlib.figure import Figure
+
+    heights = [len(records) for records in groups.values()]
+    figure = Figure(figsize=(8, 1.0 + 0.9 * len(groups) + 0.62 * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(groups), 1, squeeze=False, sharex=False, height_ratios=[height + 0.5 for height in heights])[:, 0]
+    for axes, (title, records) in zip(panels, groups.items(), strict=True):
+        for place, record in enumerate(records):
+            own = list(record["losses"].values())
+            axes.plot(own, [place] * len(own), "o", color="#0072B2", alpha=0.6, label="one seed" if place == 0 else None)
+            axes.plot([record["loss"]] * 2, [place - 0.25, place + 0.25], color="black", label="mean" if place == 0 else None)
+        axes.set_yticks(
+            range(len(records)),
+            [f"{r['design']}\n{r['params'] / 1e6:.2f} M parameters, {r['flops'] / 1e9:.2f} GFLOPs" for r in records],
+            fontsize=8,
+        )
+        axes.set_ylim(len(records) - 0.5, -0.5)
+        axes.set_title(title, fontsize=10)
+        axes.grid(axis="x", alpha=0.3)
+    panels[-1].set_xlabel("held-out loss after equal tokens [nat per token]")
+    panels[0].legend(fontsize=8)
+    return figure

@@ -1,0 +1,77 @@
+"""Designs that nobody optimized for the problem at hand, held against a front: the published ones and uniform ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from formulation import PUBLISHED, Architecture, Block, SearchSpace
+from solvers import Front, Point
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A design that nobody optimized for this problem, held against the front.
+
+    family        "published" or "uniform": all blocks alike, as in GPT-2
+    point         its values
+    in_space      whether the space holds it
+    within        whether it keeps the problem's budgets
+    best          the best objective of the front at no larger costs; None where the front has no such point
+    settled       whether that is proved; where it is not, the front is incomplete there, and its true best may be larger
+    """
+
+    name: str
+    family: str
+    point: Point
+    in_space: bool
+    within: bool
+    best: float | None
+    settled: bool
+
+    @property
+    def loss(self) -> float | None:
+        """By how much it falls short of the front at its own costs, relative; a lower bound where that is not `settled`.
+
+        None where the comparison would not be fair, or where the front knows nothing as good yet.
+        """
+        if not (self.in_space and self.within and self.best):
+            return None
+        if not self.settled and self.best < self.point.objective:
+            return None
+        return (self.best - self.point.objective) / self.best
+
+
+def baselines_of(front: Front) -> list[Baseline]:
+    """The published designs and the uniform ones, held against the front."""
+    problem = front.problem
+    designs = [(name, "published", design) for name, design in PUBLISHED.items()]
+    designs += [(str(design.blocks[0]), "uniform", design) for design in uniform_designs(problem.space)]
+    baselines = []
+    for name, family, design in designs:
+        point = Point(design, problem.maximize(design), tuple(cost(design) for cost in problem.minimize))
+        within = all(budget.quantity(design) <= budget.limit for budget in problem.subject_to)
+        cheaper = (own.objective for own in front.points if all(np.array(own.costs) <= point.costs))
+        best = max(cheaper, default=None)
+        baselines.append(Baseline(name, family, point, design in problem.space, within, best, front.settles(point.costs)))
+    return baselines
+
+
+def uniform_designs(space: SearchSpace) -> list[Architecture]:
+    """Designs with all blocks alike, as in GPT-2: every width and depth that all menus hold, with the largest FFN ratio that all
+    hold and with GPT-2's ratio of 4, whether the menus hold it or not.
+    """
+
+    def common(name: str) -> list[Any]:
+        return sorted(set.intersection(*(set(getattr(menu, name)) for menu in space.menus)))
+
+    ratios = sorted({4.0, *common("ffn_ratios")[-1:]})
+    setting = (space.shared, space.embedding_width, space.vocabulary, space.positions)
+    return [
+        Architecture((Block(width, round(width * ratio), depth),) * space.blocks, *setting)
+        for ratio in ratios
+        for width in common("widths")
+        for depth in common("depths")
+    ]

@@ -1,0 +1,65 @@
+"""Training-free proxies of a trained network's quality, each a quantity to be maximized.
+
+The analytic ones add up over blocks, so that exact solvers take them; those that look at a real network are black boxes. On the
+command line `studies.proxies:dss` and `studies.proxies:inverse_ntk` name the latter.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from formulation import Architecture, EffectiveEntropy, Quantity
+from hardware_models import BlackBox, DecoderParams, Flops, Params
+
+NTK_SEEDS = 3
+"""Initialisations whose median condition number counts."""
+
+ENTROPY, PARAMS, FLOPS = "entropy", "parameters", "FLOPs"
+LTS, LTS_UNROLLED = "LTS", "LTS unrolled"
+DSS, NTK = "DSS", "NTK"
+
+
+def analytic_proxies(seq_len: int) -> dict[str, Quantity]:
+    """The paper's entropy, LTS (decoder parameters, shared weights counted once, or at every application), and plain size."""
+    return {
+        ENTROPY: EffectiveEntropy(),
+        LTS: DecoderParams(),
+        LTS_UNROLLED: DecoderParams(unrolled=True),
+        PARAMS: Params(),
+        FLOPS: Flops(seq_len),
+    }
+
+
+def network_proxies(tokens: np.ndarray | None = None, folder: Path | None = None) -> dict[str, BlackBox]:
+    """DSS-score and inverse NTK condition number on a minibatch of tokens (B, T), random ones of each design's size unless given.
+
+    folder  where values are kept from one run to the next; None: in memory only
+    """
+
+    def file(name: str) -> Path | None:
+        return None if folder is None else folder / f"{name}.jsonl"
+
+    return {
+        DSS: BlackBox("DSS-score", "1", partial(_dss, tokens), 1, file("dss")),
+        NTK: BlackBox("inverse NTK condition number", "1", partial(_inverse_ntk, tokens), 1, file("ntk")),
+    }
+
+
+def _dss(tokens: np.ndarray | None, architecture: Architecture) -> float:
+    from merino_net.scores import dss_score, random_tokens
+
+    return dss_score(architecture, random_tokens(architecture) if tokens is None else tokens)
+
+
+def _inverse_ntk(tokens: np.ndarray | None, architecture: Architecture) -> float:
+    from merino_net.scores import ntk_condition_number, random_tokens
+
+    minibatch = random_tokens(architecture) if tokens is None else tokens
+    return 1 / median(ntk_condition_number(architecture, minibatch, seed) for seed in range(NTK_SEEDS))
+
+
+dss, inverse_ntk = network_proxies().values()

@@ -1,0 +1,81 @@
+"""Figures of the proxy study: every proxy against perplexity (the paper's figure 3), and the coefficients with their intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from formulation import Architecture
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73")
+_MARKERS = ("o", "s", "^")
+
+
+def scatter_figure(
+    points: dict[str, list[Architecture]],
+    values: dict[Architecture, dict[str, float]],
+    perplexity: dict[Architecture, float],
+    groups: dict[str, Any],
+) -> Any:
+    """A panel for each proxy: negative perplexity over the proxy, a mark for each design, its group by colour and shape."""
+    from matplotlib.figure import Figure
+
+    proxies = list(next(iter(values.values())))
+    columns = min(4, len(proxies))
+    rows = -(-len(proxies) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.9 * rows + 0.4), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for panel in panels[len(proxies) :]:
+        panel.set_visible(False)
+    for panel, proxy in zip(panels, proxies, strict=False):
+        for (group, designs), colour, marker in zip(points.items(), _COLOURS, _MARKERS, strict=True):
+            panel.plot(
+                [values[design][proxy] for design in designs],
+                [-perplexity[design] for design in designs],
+                marker,
+                color=colour,
+                markersize=4,
+                alpha=0.7,
+                linestyle="none",
+                label=group,
+            )
+        texts = [
+            f"ρ {record['correlations'][proxy]['spearman']:+.2f}, τ {record['correlations'][proxy]['kendall']:+.2f}"
+            for record in groups.values()
+            if "correlations" in record
+        ][:1]
+        panel.set_title("\n".join([proxy, *texts]), fontsize=9)
+        panel.grid(alpha=0.3)
+        panel.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
+    for panel in panels[::columns]:
+        panel.set_ylabel("negative perplexity")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def correlation_figure(groups: dict[str, Any]) -> Any:
+    """Spearman's and Kendall's coefficient of every proxy, a panel for each group, with 95 % bootstrap intervals."""
+    from matplotlib.figure import Figure
+
+    shown = {name: record for name, record in groups.items() if "correlations" in record}
+    proxies = list(next(iter(shown.values()))["correlations"])
+    figure = Figure(figsize=(3.6 * len(shown) + 1.2, 0.42 * len(proxies) + 1.6), layout="constrained")
+    panels = figure.subplots(1, len(shown), squeeze=False, sharey=True, sharex=True)[0]
+    for panel, (name, record) in zip(panels, shown.items(), strict=True):
+        for shift, coefficient, colour in ((-0.14, "spearman", _COLOURS[0]), (0.14, "kendall", _COLOURS[1])):
+            for place, proxy in enumerate(proxies):
+                one = record["correlations"][proxy]
+                low, high = one[f"{coefficient}_interval"]
+                panel.plot([low, high], [place + shift] * 2, color=colour, linewidth=1.5)
+                panel.plot(
+                    one[coefficient], place + shift, "o", color=colour, markersize=5, label=coefficient if place == 0 else None
+                )
+        panel.axvline(0, color="black", linewidth=0.8)
+        panel.set_title(f"{name} ({record['designs'] - record['not_run']} designs)", fontsize=10)
+        panel.grid(axis="x", alpha=0.3)
+        panel.set_xlabel("rank correlation")
+    panels[0].set_yticks(range(len(proxies)), proxies)
+    panels[0].invert_yaxis()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
+    return figure

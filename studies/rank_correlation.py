@@ -1,0 +1,81 @@
+"""How well a score ranks trained designs: Spearman's and Kendall's coefficients with bootstrap intervals, several scores paired."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import kendalltau, rankdata
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Of one score with the trained quality, over some designs; intervals hold 95 % of the bootstrap resamples (percentiles).
+
+    spearman, kendall   ρ and τ_b; NaN-free: a score that is the same for every design has 0, as it ranks nothing
+    leads               share of the resamples in which this score's Spearman is the highest of those compared; ties are shared
+    """
+
+    designs: int
+    spearman: float
+    spearman_interval: tuple[float, float]
+    kendall: float
+    kendall_interval: tuple[float, float]
+    leads: float
+
+
+def spearman(score: np.ndarray, quality: np.ndarray) -> float:
+    """Pearson's coefficient of the ranks, ties at their mean rank; 0 where one side is constant."""
+    left, right = rankdata(score), rankdata(quality)
+    left, right = left - left.mean(), right - right.mean()
+    norm = math.sqrt(float(left @ left) * float(right @ right))
+    return float(left @ right) / norm if norm else 0.0
+
+
+def kendall(score: np.ndarray, quality: np.ndarray) -> float:
+    """τ_b; 0 where one side is constant."""
+    value = float(kendalltau(score, quality).statistic)
+    return 0.0 if math.isnan(value) else value
+
+
+def rank_correlations(
+    scores: Mapping[str, np.ndarray], quality: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, RankCorrelation]:
+    """The correlation of each score, (n,), with `quality`, (n,): designs are drawn with replacement, the same for all scores.
+
+    ValueError for fewer than 3 designs, which no coefficient says anything about.
+    """
+    if len(quality) < 3:
+        raise ValueError(f"there are {len(quality)} trained designs; a rank correlation needs at least 3")
+    draw = np.random.default_rng(seed)
+    spearmans = {name: np.empty(resamples) for name in scores}
+    kendalls = {name: np.empty(resamples) for name in scores}
+    for number in range(resamples):
+        chosen = draw.integers(len(quality), size=len(quality))
+        for name, score in scores.items():
+            spearmans[name][number] = spearman(score[chosen], quality[chosen])
+            kendalls[name][number] = kendall(score[chosen], quality[chosen])
+    table = np.array(list(spearmans.values()))
+    best = table >= table.max(axis=0) - 1e-12
+    leads = (best / best.sum(axis=0)).mean(axis=1)
+    return {
+        name: RankCorrelation(
+            designs=len(quality),
+            spearman=spearman(score, quality),
+            spearman_interval=_interval(spearmans[name]),
+            kendall=kendall(score, quality),
+            kendall_interval=_interval(kendalls[name]),
+            leads=float(lead),
+        )
+        for (name, score), lead in zip(scores.items(), leads, strict=True)
+    }
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return float(low), float(high)

@@ -1,0 +1,202 @@
+"""The proxy study on losses that are made up: its sample, its tables, what has not run, and the calibration that reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from formulation import Architecture, EffectiveEntropy
+from formulation.rows import RowFile
+from hardware_models import Flops, Params
+from studies import calibration, proxies, proxy_correlation, proxy_sample
+from studies.calibration_data import DEFAULT, GRID, Setting, published_equals, published_losses, read_corpus, scores
+from studies.proxy_correlation import plan_runs
+from studies.proxy_sample import EQUAL_FLOPS, EQUAL_PARAMS, UNIFORM, WITHIN, sampled, scaled_space
+from studies.training_runs import prepare, run_key
+
+
+def test_the_sample_is_distinct_repeatable_and_in_its_strata() -> None:
+    space = scaled_space(1024, 128)
+    groups = sampled(space, 40, 12, 128, seed=3)
+    assert [len(set(designs)) for designs in groups.values()] == [40, 12, 12]
+    assert all(design in space for designs in groups.values() for design in designs)
+    for name, cost in ((EQUAL_FLOPS, Flops(128)), (EQUAL_PARAMS, Params())):
+        values = np.array([cost(design) for design in groups[name]])
+        assert values.max() / values.min() <= (1 + WITHIN) / (1 - WITHIN)
+    fewer = sampled(space, 10, 4, 128, seed=3)
+    assert all(fewer[name] == groups[name][: len(fewer[name])] for name in groups)
+    assert sampled(space, 10, 4, 128, seed=4)[UNIFORM] != fewer[UNIFORM]
+
+
+def test_a_stratum_that_is_too_large_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy_sample, "_MOST_DRAWS", 3000)
+    small = scaled_space(64, 16)
+    with pytest.raises(ValueError, match=r"draws gave \d+ designs of the group 'equal FLOPs'; expected 100000, ask for fewer"):
+        sampled(small, 5, 100_000, 16, seed=0)
+
+
+def arguments(folder: Path, *flags: str) -> list[str]:
+    text = folder / "text.txt"
+    if not text.exists():
+        words = np.random.default_rng(0).choice(("sheep", "wool", "soft", "map", "proof", "bound"), 3000)
+        text.write_text("\n".join(" ".join(words[start : start + 12]) for start in range(0, 3000, 12)), encoding="utf-8")
+    sizes = ["--vocabulary", "270", "--sequence", "16", "--batch", "4", "--steps", "20", "--designs", "10", "--stratum", "6"]
+    places = ["--text", str(text), "--cache", str(folder / "cache"), "--output", str(folder / "out")]
+    return [
+        *sizes,
+        *places,
+        "--budgets",
+        "4",
+        "--repeats",
+        "4",
+        "--evaluate-at-most",
+        "8",
+        "--resamples",
+        "30",
+        "--jobs",
+        "1",
+        *flags,
+    ]
+
+
+def made_up_losses(folder: Path, flags: list[str], left_out: int = 0) -> None:
+    """Rows as training would leave them: the loss falls with the entropy of another setting, and a second seed adds noise."""
+    options = proxy_correlation._parser().parse_args(flags)
+    out = Path(options.output)
+    out.mkdir(exist_ok=True)
+    plan = plan_runs(options, prepare(options, out), out)
+    truth = EffectiveEntropy(rho=1.0, alpha=(0.9, 0.1), beta=1 / 8)
+    file = RowFile(out / "rows.jsonl")
+    for run in plan.runs[: len(plan.runs) - left_out]:
+        share, seed = run.plan["steps"] / 20, run.plan["seed"]
+        loss = 5 - truth(run.architecture) / 4000 - 0.1 * share + 0.001 * seed
+        file.append({"design": run.label, **run.identity(), "seed": seed, "held_out_loss": loss, "tokens_per_s": 1.0})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_network_proxies() -> Iterator[None]:
+    """What they are worth is tested elsewhere, and here they would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proxies, "_dss", lambda tokens, design: 1.0 + sum(design.depths))
+        patch.setattr(proxies, "_inverse_ntk", lambda tokens, design: 1 / sum(design.widths))
+        yield
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("proxy")
+    made_up_losses(folder, arguments(folder))
+    assert proxy_correlation.main(arguments(folder, "--no-training")) == 0
+    return folder / "out"
+
+
+def test_every_proxy_is_correlated_in_every_group(studied: Path) -> None:
+    summary = json.loads((studied / "summary.json").read_text())
+    assert list(summary["groups"]) == [UNIFORM, EQUAL_FLOPS, EQUAL_PARAMS]
+    for record in summary["groups"].values():
+        assert record["not_run"] == 0
+        assert set(record["correlations"]) == {"entropy", "LTS", "LTS unrolled", "parameters", "FLOPs", "DSS", "NTK"}
+        assert sum(one["leads"] for one in record["correlations"].values()) == pytest.approx(1)
+    assert summary["groups"][UNIFORM]["correlations"]["entropy"]["spearman"] > 0.8
+    assert summary["budgets"]["designs"] == 4
+    assert summary["budgets"]["rank_of_full"]["half"]["spearman"] == pytest.approx(1)
+    assert summary["repeats"]["noise_sd"] == pytest.approx(0.001 / 2**0.5)
+    assert summary["repeats"]["reliability"] > 0.99
+    same, whole = summary["counting"]["as many tokens"], summary["counting"]["whole text"]
+    assert same["tokens"] == 20 * 4 * 16 <= whole["tokens"]
+    for name in ("scatter.png", "correlation.png"):
+        assert (studied / name).stat().st_size > 20_000
+
+
+def test_what_did_not_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_up_losses(tmp_path, arguments(tmp_path), left_out=8 + 4 + 2)
+    assert proxy_correlation.main(arguments(tmp_path, "--no-training")) == 0
+    assert "equal parameters: 2 of 6 designs not run" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["budgets"] == {"designs": 0}
+    assert summary["repeats"] == {"designs": 0}
+
+
+def test_nothing_trained_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="0 designs of this study has been trained; leave --no-training out"):
+        proxy_correlation.main(arguments(tmp_path, "--no-training"))
+
+
+def test_a_calibration_of_another_text_takes_part(studied: Path, tmp_path: Path) -> None:
+    fit = {"corpus": "other", "data": {"text_sha256": "0"}, "rho": 1.0, "alpha": [0.9, 0.1], "beta": 0.125, "mean": "network"}
+    own = {**fit, "corpus": "own", "data": json.loads((studied / "summary.json").read_text())["data"]}
+    file = tmp_path / "calibration.json"
+    file.write_text(json.dumps({"fits": [fit, own]}))
+    assert proxy_correlation.main(arguments(studied.parent, "--no-training", "--calibrated", str(file))) == 0
+    correlations = json.loads((studied / "summary.json").read_text())["groups"][UNIFORM]["correlations"]
+    assert correlations["entropy fitted on other"]["spearman"] == pytest.approx(1)
+    assert "entropy fitted on own" not in correlations
+    file.write_text(json.dumps({"fits": [{"corpus": "other"}]}))
+    with pytest.raises(ValueError, match=r"is no calibration \('data'\); expected what python -m studies\.calibration writes"):
+        proxy_correlation.main(arguments(studied.parent, "--no-training", "--calibrated", str(file)))
+
+
+def test_a_corpus_is_read_back(studied: Path) -> None:
+    corpus = read_corpus(studied)
+    assert {name: len(designs) for name, designs in corpus.groups.items()} == {UNIFORM: 10, EQUAL_FLOPS: 6, EQUAL_PARAMS: 6}
+    designs = corpus.groups[UNIFORM]
+    assert scores(DEFAULT, designs) == pytest.approx([EffectiveEntropy()(design) for design in designs], rel=1e-12)
+    truth = Setting(1.0, 0.9, 1 / 8, "network")
+    assert np.corrcoef(scores(truth, designs), corpus.quality[UNIFORM])[0, 1] == pytest.approx(1)
+
+
+def test_calibration_finds_the_setting_that_made_the_losses(studied: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(calibration, "inverse_optimization", lambda: made_up_inverse())
+    monkeypatch.setattr(calibration, "sensitivity", lambda: {"rho": [{"same": True, "regret": 0.0}]})
+    assert calibration.main([str(studied), "--splits", "2", "--output", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "calibration.json").read_text())
+    (fitted,) = record["fits"]
+    assert fitted["score_on_itself"] == pytest.approx(1)
+    (validated,) = record["cross_validation"]
+    assert validated["splits"] == 4
+    assert validated["fitted"] > 0.8
+    assert record["verdict"]["texts"] == 1
+    assert not record["verdict"]["change_defaults"]  # one text is not enough
+    assert (tmp_path / "calibration.png").stat().st_size > 20_000
+
+
+def made_up_inverse() -> dict[str, Any]:
+    losses = {"MeRino-52M": 0.1, "MeRino-61M": 0.2, "MeRino-64M": 0.3}
+    lines = {axis: [{"value": value, "losses": [0.1, 0.2, 0.3]} for value in values] for axis, values in calibration._AXES.items()}
+    one = {**DEFAULT.to_dict(), "losses": losses}
+    return {"default": one, "nearest": one, "explained": False, "profiles": lines}
+
+
+def test_published_losses_are_those_of_exhaustive_search() -> None:
+    space = scaled_space(50257, 2048)  # any space: equals are found by enumeration
+    space = type(space).uniform(4, (512, 640, 896), (1,), (1, 2, 3))
+    (equals,) = published_equals(space, ["MeRino-52M"])
+    settings = [DEFAULT, Setting(1.0, 0.3, 0.25, "block"), Setting(0.1, 1.0, 0.0, "block")]
+    losses = published_losses([equals], settings, space)[:, 0]
+    costs = (Flops(), Params())
+    within = [design for design in space if all(cost(design) <= cost(equals.design) for cost in costs)]
+    assert len(within) == len(equals.choices)
+    for setting, loss in zip(settings, losses, strict=True):
+        best = max(setting.entropy(design) for design in within)
+        assert loss == pytest.approx(1 - setting.entropy(equals.design) / best, abs=1e-12)
+
+
+def test_the_grid_holds_the_default_and_no_setting_twice() -> None:
+    assert DEFAULT in GRID
+    assert len(set(GRID)) == len(GRID)
+    assert Setting(**{**vars(DEFAULT), "mean": "block"}).entropy.name == "blockwise effective entropy"
+    assert run_key({"architecture": Architecture, "plan": 1, "data": 2, "seed": 3} | {"architecture": "a"}) == '["a", 1, 2]'
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [(["nowhere"], r"nowhere has no summary\.json and rows\.jsonl"), (["{0}", "{0}"], "two folders have one name")],
+)
+def test_wrong_folders_are_said(studied: Path, tmp_path: Path, folders: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        calibration.main([*(folder.format(studied) for folder in folders), "--output", str(tmp_path)])
