@@ -1,0 +1,156 @@
+"""Does the paper hold? Each of its claims beside what the committed results say, as one page of Markdown and one of HTML.
+
+    python -m studies.report                                       of the results in the repository
+    python -m studies.report --results results --output page       of your own
+
+Measures nothing: a verdict follows from the result files (`studies.report_claims`), and beside each stands the command that makes
+them again. Writes report.md and report.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from formulation.files import replace_file
+from formulation.report import counted, output_folder, run_command
+from studies.report_claims import CLAIMS, Claim, Finding, Missing, Results, Verdict
+
+_MARKS = {Verdict.AGREES: "✓", Verdict.PARTLY: "◐", Verdict.DISAGREES: "✗", Verdict.NOT_MEASURED: "–"}
+_INTRODUCTION = (
+    "What the paper (MeRino, AAAI 2025) claims, in our words, and what was measured here. Its code and networks are not public: "
+    "its objective is our reconstruction, and networks were trained at a small part of the size. A claim that does not agree may "
+    "speak against the reconstruction or the scale as well as against the claim."
+)
+_STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse;width:100%;margin-bottom:2em}"
+    "td,th{border:1px solid #ccc;padding:.45em .6em;vertical-align:top;text-align:left}"
+    "th{background:#f4f4f4}code{font-size:85%}td:nth-child(4){white-space:nowrap}"
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A claim with its finding and the commands that make its results."""
+
+    claim: Claim
+    finding: Finding
+    commands: tuple[str, ...]
+
+
+def lines_of(results: Results) -> list[Line]:
+    """All claims, judged. ValueError where a result file is there and cannot be read as one."""
+    lines = []
+    for claim in CLAIMS:
+        try:
+            finding = claim.judge(results)
+        except Missing as missing:
+            finding = Finding(Verdict.NOT_MEASURED, f"{missing} is not there", "")
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            raise ValueError(
+                f"the results of {', '.join(claim.results)} cannot be read ({type(error).__name__}: {error}); make them again"
+            ) from error
+        lines.append(Line(claim, finding, _commands(claim, results)))
+    return lines
+
+
+def _commands(claim: Claim, results: Results) -> tuple[str, ...]:
+    """How the results of a claim were made, by their own word."""
+    found = []
+    for name in claim.results:
+        path = results.folder / name
+        if path.is_file():
+            found.append(_command_in(json.loads(path.read_text(encoding="utf-8"))) or f"python -m studies.{Path(name).parts[0]}")
+    return tuple(dict.fromkeys(found))
+
+
+def _command_in(record: Any) -> str | None:
+    if isinstance(record, list):
+        return next((row["command"] for row in record if isinstance(row, dict) and "command" in row), None)
+    return record.get("provenance", {}).get("command") if isinstance(record, dict) else None
+
+
+def summary_text(lines: list[Line]) -> str:
+    """How many claims agree."""
+    verdicts = [line.finding.verdict for line in lines]
+    parts = [f"{verdicts.count(verdict)} {verdict.value}" for verdict in Verdict if verdict in verdicts]
+    return f"Of {counted(len(lines), 'claim')}: {', '.join(parts)}."
+
+
+def markdown_page(lines: list[Line]) -> str:
+    """The page as Markdown: a table for each part."""
+    parts = [f"# Does the paper hold?\n\n{_INTRODUCTION}\n\n{summary_text(lines)}"]
+    for title, group in itertools.groupby(lines, key=lambda line: line.claim.part):
+        rows = ["| the paper | measured here | scale | | made by |", "| :-- | :-- | :-- | :-- | :-- |"]
+        for line in group:
+            cells = (
+                line.claim.text,
+                line.finding.measured,
+                line.finding.scale,
+                f"{_MARKS[line.finding.verdict]} {line.finding.verdict.value}",
+                "<br>".join(f"`{command}`" for command in line.commands) or "`python -m studies.report`",
+            )
+            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        parts.append(f"## {title}\n\n" + "\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def html_page(lines: list[Line]) -> str:
+    """The page as one HTML file that needs no other."""
+    colours = {Verdict.AGREES: "#e3f4e8", Verdict.PARTLY: "#fdf3d8", Verdict.DISAGREES: "#fbe3e0", Verdict.NOT_MEASURED: "#eeeeee"}
+    head = f'<meta charset="utf-8"><title>Does the paper hold?</title><style>{_STYLE}</style>'
+    parts = [
+        f'<!doctype html>\n<html lang="en"><head>{head}</head><body>',
+        f"<h1>Does the paper hold?</h1><p>{html.escape(_INTRODUCTION)}</p>",
+        f"<p><strong>{html.escape(summary_text(lines))}</strong></p>",
+    ]
+    titles = "".join(f"<th>{title}</th>" for title in ("the paper", "measured here", "scale", "", "made by"))
+    for title, group in itertools.groupby(lines, key=lambda line: line.claim.part):
+        parts.append(f"<h2>{html.escape(title)}</h2><table><tr>{titles}</tr>")
+        for line in group:
+            commands = "<br>".join(
+                f"<code>{html.escape(command)}</code>" for command in line.commands or ("python -m studies.report",)
+            )
+            verdict = f"{_MARKS[line.finding.verdict]} {line.finding.verdict.value}"
+            cells = "".join(
+                f"<td>{html.escape(cell)}</td>" for cell in (line.claim.text, line.finding.measured, line.finding.scale, verdict)
+            )
+            parts.append(f'<tr style="background:{colours[line.finding.verdict]}">{cells}<td>{commands}</td></tr>')
+        parts.append("</table>")
+    return "\n".join([*parts, "</body></html>"]) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; its exit code."""
+    options = _parser().parse_args(arguments)
+    results = Results(Path(options.results))
+    if not results.folder.is_dir():
+        raise ValueError(f"there is no folder {results.folder}; expected one with a folder for each study, such as studies/results")
+    folder = output_folder(options.output)
+    lines = lines_of(results)
+    for name, page in (("report.md", markdown_page(lines)), ("report.html", html_page(lines))):
+        with replace_file(folder / name) as file:
+            file.write(page.encode())
+    for line in lines:
+        print(f"{_MARKS[line.finding.verdict]} {line.claim.text}\n    {line.finding.measured}")
+    print(f"{summary_text(lines)} The pages are in {folder}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m studies.report", description="The paper's claims beside the committed results, in Markdown and HTML."
+    )
+    parser.add_argument("--results", default="studies/results", help="folder with a folder for each study (default: %(default)s)")
+    parser.add_argument("--output", default="results/report", help="folder of the pages (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)

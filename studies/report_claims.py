@@ -1,0 +1,377 @@
+"""What the paper claims, what the committed results say of it, and whether the two agree.
+
+A claim is judged by a function of the results alone, so that a new result changes the verdict and no sentence. Figures of the paper
+that are data (latencies, accuracies) are elsewhere: `formulation.published`, `studies.published_scores`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from formulation import PUBLISHED, Architecture, Block, EffectiveEntropy
+from formulation.published import PUBLISHED_MS, published_designs
+from hardware_models import Flops, Memory, Params
+
+CORPORA = {"WikiText-2": "proxy_correlation_wikitext2", "PTB": "proxy_correlation_ptb"}
+"""Folders of the proxy study's results."""
+
+
+class Verdict(Enum):
+    """Whether a claim stands."""
+
+    AGREES = "agrees"
+    PARTLY = "in part"
+    DISAGREES = "does not agree"
+    NOT_MEASURED = "not measured yet"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was measured, at which scale, and the verdict."""
+
+    verdict: Verdict
+    measured: str
+    scale: str
+
+
+class Missing(Exception):
+    """A result file that a claim needs is not there."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The committed results below a folder; each file is read when it is asked for, and the commands that made it are noted."""
+
+    folder: Path
+
+    def __call__(self, *names: str) -> Any:
+        path = self.folder.joinpath(*names)
+        if not path.is_file():
+            raise Missing(str(Path(*names)))
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper.
+
+    part     the heading under which it stands
+    text     in our words
+    results  the files that it is judged by, below the folder of results; none: it is judged by our counts, here and now
+    judge    from the results to the finding
+    """
+
+    part: str
+    text: str
+    results: tuple[str, ...]
+    judge: Callable[[Results], Finding]
+
+
+def _counts(_: Results) -> Finding:
+    params = [Params()(design) / 1e6 for design in PUBLISHED.values()]
+    flops = [Flops()(design) / 1e9 for design in PUBLISHED.values()]
+    printed = ((52, 60), (61, 110), (64, 160))
+    off = max(
+        abs(one / figure - 1)
+        for ours, column in ((params, 0), (flops, 1))
+        for one, figure in zip(ours, (p[column] for p in printed), strict=True)
+    )
+    text = "; ".join(f"{p:.1f} M, {f:.1f} G" for p, f in zip(params, flops, strict=True))
+    return Finding(
+        Verdict.AGREES if off < 0.03 else Verdict.PARTLY, f"{text} (at most {100 * off:.1f} % off)", "our counting rules"
+    )
+
+
+def _gammas(_: Results) -> Finding:
+    def gamma(width: int, depth: int) -> float:
+        return EffectiveEntropy().effectiveness_of(Architecture((Block(width, width, depth),)))[0]
+
+    wide, deep = gamma(256, 1), gamma(64, 24)
+    agrees = round(wide, 3) == 0.008 and round(deep, 2) == 0.25
+    return Finding(
+        Verdict.AGREES if agrees else Verdict.DISAGREES, f"{wide:.4f} and {deep:.4f}", "β = 1/16, log base 2: chosen to give them"
+    )
+
+
+def _optimal(results: Results) -> Finding:
+    losses = [record["loss"] for record in results("compare_solvers", "published.json")["losses"]]
+    nearest = results("calibration", "calibration.json")["inverse_optimization"]["nearest"]["losses"].values()
+    text = (
+        f"below the proven optimum at their own FLOPs and parameters by {_percents(losses)}; "
+        f"under the setting of ρ, α and β that brings them nearest by {_percents(nearest)}"
+    )
+    return Finding(
+        Verdict.AGREES if max(nearest) <= 0.01 else Verdict.DISAGREES, text, "full size, our reconstruction of the objective"
+    )
+
+
+def _search_cost(results: Results) -> Finding:
+    rows = [row for row in results("compare_solvers", "summary.json") if row["seconds"] is not None]
+    optimum = {row["problem"]: row["objective"] for row in rows if row["solver"] == "dynamic programming"}
+    exact = [row["seconds"] for row in rows if row["solver"] == "dynamic programming"]
+    evolved = [row for row in rows if row["solver"] == "evolutionary (paper)"]
+    shortfall = max(1 - row["objective"] / optimum[row["problem"]] for row in evolved)
+    seconds = max(row["seconds"] for row in evolved)
+    text = (
+        f"the evolutionary algorithm takes up to {seconds:.1f} s and ends up to {100 * shortfall:.1f} % below the optimum, which "
+        f"dynamic programming proves in up to {max(exact):.2f} s"
+    )
+    return Finding(
+        Verdict.AGREES if seconds <= 180 else Verdict.DISAGREES, text, "full size, two cores against the paper's Jetson Nano"
+    )
+
+
+def _correlation(results: Results) -> Finding:
+    texts, values = [], []
+    for corpus, folder in CORPORA.items():
+        record = results(folder, "summary.json")["groups"]["uniform"]
+        one = record["correlations"]["entropy"]
+        values.append((one["spearman"], one["kendall"]))
+        low, high = one["spearman_interval"]
+        coefficients = f"Spearman {one['spearman']:.2f} [{low:.2f}, {high:.2f}], Kendall {one['kendall']:.2f}"
+        texts.append(f"{corpus}: {coefficients} ({one['designs']} designs)")
+    above = [spearman > 0.8 and kendall > 0.6 for spearman, kendall in values]
+    return Finding(_all_or_some(above), "; ".join(texts), _proxy_scale(results))
+
+
+def _first(results: Results) -> Finding:
+    texts, first = [], []
+    for corpus, folder in CORPORA.items():
+        record = results(folder, "summary.json")["groups"]
+        own = record["uniform"]["correlations"]
+        ranked = sorted(own, key=lambda name: -own[name]["spearman"])
+        first.append(all(own["entropy"]["spearman"] >= own[name]["spearman"] for name in ("LTS", "DSS", "NTK")))
+        strata = ", ".join(
+            f"{name} {group['correlations']['entropy']['spearman']:+.2f}"
+            for name, group in record.items()
+            if name != "uniform" and "correlations" in group
+        )
+        order = ", ".join(f"{name} {own[name]['spearman']:.2f}" for name in ranked)
+        texts.append(f"{corpus}: {order}" + (f"; entropy within {strata}" if strata else ""))
+    return Finding(_all_or_some(first), "; ".join(texts), _proxy_scale(results))
+
+
+def _proxy_scale(results: Results) -> str:
+    plan = results(CORPORA["WikiText-2"], "summary.json")["plan"]
+    tokens = plan["steps"] * plan["batch"] * plan["seq_len"]
+    return f"0.2 to 2.1 M parameters, {tokens / 1e6:.1f} M tokens, vocabulary 1,024"
+
+
+def _sharing_params(results: Results) -> Finding:
+    saved = results("ablation", "summary.json")["published_params_saved"]
+    mean = fmean(saved.values())
+    return Finding(
+        Verdict.AGREES if abs(mean - 0.23) < 0.015 else Verdict.DISAGREES,
+        f"{_percents(saved.values(), 0)}, mean {100 * mean:.0f} %",
+        "full size, our counts",
+    )
+
+
+def _groups(results: Results, study: str, start: str) -> dict[str, list[dict[str, Any]]]:
+    groups = results(study, "summary.json")["groups"]
+    return {title: records for title, records in groups.items() if title.startswith(start)}
+
+
+def _named(records: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    """The record whose design goes by this name, perhaps beside others."""
+    return next(record for record in records if name in record["design"].split(", "))
+
+
+def _clearly(record: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    """−1 where `record` has the lower loss by more than twice the difference's standard error over seeds, 1 the higher, else 0."""
+    pairs = [record["losses"][seed] - other["losses"][seed] for seed in record["losses"] if seed in other["losses"]]
+    mean = fmean(pairs)
+    spread = (sum((one - mean) ** 2 for one in pairs) / max(len(pairs) - 1, 1)) ** 0.5 / len(pairs) ** 0.5
+    return 0 if abs(mean) <= 2 * spread else (1 if mean > 0 else -1)
+
+
+def _sharing_quality(results: Results) -> Finding:
+    signs, texts = [], []
+    for title, records in _groups(results, "ablation", "sharing").items():
+        shared, apart = _named(records, "shared"), _named(records, "not shared")
+        signs.append(_clearly(shared, apart))
+        ratio = shared["perplexity"] / apart["perplexity"] - 1
+        budget, saved = title.removeprefix("sharing, FLOPs of "), shared["params_saved"]
+        texts.append(f"{budget}: perplexity {100 * ratio:+.1f} % with {100 * saved:.0f} % fewer parameters")
+    return Finding(_all_or_some([sign <= 0 for sign in signs]), "; ".join(texts), _ablation_scale(results))
+
+
+def _ablation_scale(results: Results) -> str:
+    record = results("ablation", "summary.json")
+    seeds = len(next(iter(record["groups"].values()))[0]["losses"])
+    plan = record["plan"]
+    return f"a quarter of the widths, {plan['steps'] * plan['batch'] * plan['seq_len'] / 1e6:.1f} M tokens, {seeds} seeds"
+
+
+def _objective_parts(results: Results) -> Finding:
+    (records,) = _groups(results, "ablation", "objective").values()
+    names = ("neither", "effectiveness", "effectiveness and weighting")
+    chosen = {name: _named(records, name) for name in names}
+    texts = [f"{name}: perplexity {one['perplexity']:.2f} ({one['blocks']})" for name, one in chosen.items()]
+    better = [chosen[right] is not chosen[left] and _clearly(chosen[right], chosen[left]) < 0 for left, right in pairwise(names)]
+    return Finding(_all_or_some(better), "; ".join(texts), _ablation_scale(results))
+
+
+def _wide_deep(results: Results) -> Finding:
+    (records,) = _groups(results, "ablation", "wide").values()
+    wide, deep = _named(records, "wide"), _named(records, "deep")
+    text = (
+        f"perplexity {wide['perplexity']:.2f} and {deep['perplexity']:.2f}; "
+        f"entropy {wide['entropy_without_effectiveness']:,.0f} and {deep['entropy_without_effectiveness']:,.0f}, "
+        f"effective {wide['entropy']:,.0f} and {deep['entropy']:,.0f}"
+    )
+    sign = _clearly(wide, deep)
+    order = wide["entropy"] > deep["entropy"]
+    return Finding(_all_or_some([sign < 0, order]), text, _ablation_scale(results))
+
+
+def _equal_flops(results: Results) -> Finding:
+    groups = results("baselines", "summary.json")["groups"]
+    texts, wins = [], []
+    for title, records in groups.items():
+        own = _named(records, "optimum of entropy")
+        ranked = sorted(records, key=lambda record: record["loss"])
+        texts.append(
+            f"{title.removeprefix('FLOPs of ')}: " + ", ".join(f"{one['design']} {one['perplexity']:.1f}" for one in ranked)
+        )
+        wins += [_clearly(own, other) <= 0 for other in records if other is not own]
+    return Finding(_all_or_some(wins), "; ".join(texts), "a quarter of the widths, equal FLOPs and tokens; perplexity")
+
+
+def _cheaper_search(results: Results) -> Finding:
+    searches = results("baselines", "summary.json")["searches"]
+    seconds = {name: median(row["seconds"] for row in searches if row["objective"] == name) for name in ("entropy", "DSS", "NTK")}
+    evaluations = next(row["evaluations"] for row in searches if row["objective"] == "NTK")
+    text = (
+        f"entropy {seconds['entropy']:.2f} s with a proof; {evaluations:,} evaluations of DSS {seconds['DSS']:,.0f} s, of NTK "
+        f"{seconds['NTK']:,.0f} s: {seconds['NTK'] / seconds['entropy']:,.0f} times as long"
+    )
+    return Finding(
+        Verdict.AGREES if seconds["NTK"] > 24 * seconds["entropy"] else Verdict.DISAGREES, text, "a quarter of the widths, one core"
+    )
+
+
+def _smaller(_: Results) -> Finding:
+    designs = published_designs()
+    params, flops = (1 - cost(designs["MeRino-64M"]) / cost(designs["OPT-350M"]) for cost in (Params(), Flops()))
+    fewer = f"{100 * params:.0f} % fewer parameters, {100 * flops:.0f} % fewer FLOPs"
+    agrees = abs(params - 0.82) < 0.02 and abs(flops - 0.78) < 0.02
+    return Finding(_all_or_some([agrees, abs(params - 0.82) < 0.02 or abs(flops - 0.78) < 0.02]), fewer, "full size, our counts")
+
+
+def _faster(results: Results) -> Finding:
+    ratio = PUBLISHED_MS["OPT-350M"] / PUBLISHED_MS["MeRino-64M"]
+    found = []
+    for task in results("net_speed", "summary.json")["tasks"]:
+        own = [one["ratio"] for one in task["ratios"] if (one["model"], one["reference"]) == ("MeRino-64M", "OPT-350M")]
+        found += [(one, f"{task['part']} {task['work']}".strip() + f", {task['runtime']}") for one in own]
+    text = (
+        f"{min(found)[0]:.1f} to {max(found)[0]:.1f} times ({min(found)[1]}; {max(found)[1]}); "
+        f"the printed milliseconds give {ratio:.1f}"
+    )
+    inside = min(found)[0] <= 4.9 <= max(found)[0]
+    return Finding(
+        Verdict.AGREES if inside and median(found)[0] > 4.4 else Verdict.PARTLY if inside else Verdict.DISAGREES,
+        text,
+        "full size, 2 CPU cores; the paper's Jetson Nano is not at hand",
+    )
+
+
+def _memory(_: Results) -> Finding:
+    design = published_designs()["OPT-125M"]
+    least = Memory(128)(design) / 2**20
+    most = Memory(128, logits="all", attention="eager")(design) / 2**20
+    text = f"{least:,.0f} MiB with fused attention and the last logit, {most:,.0f} MiB with all logits and attention written out"
+    return Finding(
+        Verdict.AGREES if most > 1200 else Verdict.DISAGREES,
+        text,
+        "our memory model in float32: weights, cache and activations, no framework",
+    )
+
+
+def _zero_shot(results: Results) -> Finding:
+    findings = results("zero_shot", "summary.json")["findings"]
+    above, compared = findings["above_guessing"].values(), findings["comparisons"]
+    worse = sum(one["differs"] and one["difference"] < 0 for one in compared)
+    better = sum(one["differs"] and one["difference"] > 0 for one in compared)
+    text = (
+        f"of {len(compared)} differences of printed averages between a MeRino and a baseline {better} are above their error, "
+        f"{worse} below, the others within; of the twelve accuracies {min(above)} to {max(above)} are above guessing"
+    )
+    return Finding(Verdict.PARTLY if better or not worse else Verdict.DISAGREES, text, "the printed figures, 95 %")
+
+
+def _quantized(results: Results) -> Finding:
+    """INT8 may cost a tenth of a percent of perplexity and INT4 three, what a point of accuracy is worth in networks this small."""
+    texts, holds = [], []
+    for model in results("quantization", "summary.json")["models"]:
+        variants = {one["variant"]: one for one in model["variants"]}
+        first = model["variants"][0]
+        for name, most in (("gptq-int8", 0.001), ("gptq-int4", 0.03)):
+            ratios = [
+                one["token_perplexity"] / first["texts"][text]["token_perplexity"] - 1
+                for text, one in variants[name]["texts"].items()
+            ]
+            accuracy = ""
+            if first["mean_accuracy"] is not None:
+                accuracy = f", accuracy {100 * (variants[name]['mean_accuracy'] - first['mean_accuracy']):+.1f} points"
+            size = variants[name]["bytes"]["file"] / first["bytes"]["file"]
+            texts.append(f"{name}: perplexity {100 * max(ratios):+.2f} %{accuracy}, {100 * size:.0f} % of the file")
+            holds.append(max(ratios) <= most)
+    return Finding(_all_or_some(holds), "; ".join(texts), "a network trained here")
+
+
+def _percents(values: Any, digits: int = 1) -> str:
+    return ", ".join(f"{100 * value:.{digits}f} %" for value in values)
+
+
+def _all_or_some(holds: Sequence[bool]) -> Verdict:
+    return Verdict.AGREES if all(holds) else Verdict.PARTLY if any(holds) else Verdict.DISAGREES
+
+
+_ABLATION, _BASELINES = ("ablation/summary.json",), ("baselines/summary.json",)
+_PROXY = tuple(f"{folder}/summary.json" for folder in CORPORA.values())
+CLAIMS = (
+    Claim(
+        "The formulation", "MeRino-52M, 61M and 64M have 52, 61 and 64 million parameters and 60, 110 and 160 GFLOPs", (), _counts
+    ),
+    Claim(
+        "The formulation", "the depth-to-width ratio γ is 0.008 for one layer 256 wide and 0.25 for 24 layers 64 wide", (), _gammas
+    ),
+    Claim(
+        "The formulation",
+        "the published designs are the best under their budgets",
+        ("compare_solvers/published.json", "calibration/calibration.json"),
+        _optimal,
+    ),
+    Claim("The formulation", "a search takes 0.05 CPU-hours", ("compare_solvers/summary.json",), _search_cost),
+    Claim("The proxy", "entropy ranks trained networks with Spearman above 0.8 and Kendall above 0.6", _PROXY, _correlation),
+    Claim("The proxy", "entropy ranks better than LTS, DSS-score and NTK", _PROXY, _first),
+    Claim("What each part does", "sharing weights saves 23 % of the parameters on average", _ABLATION, _sharing_params),
+    Claim("What each part does", "sharing does no harm (+0.5 % accuracy)", _ABLATION, _sharing_quality),
+    Claim(
+        "What each part does", "effectiveness improves the design, and weighting improves it further", _ABLATION, _objective_parts
+    ),
+    Claim(
+        "What each part does", "a wide network beats a deep one of higher entropy, as effective entropy says", _ABLATION, _wide_deep
+    ),
+    Claim("Against others", "at equal FLOPs the design of most entropy is best", _BASELINES, _equal_flops),
+    Claim(
+        "Against others", "the search costs a small part of TE-NAS's (0.05 CPU-hours, 1.2 GPU-hours)", _BASELINES, _cheaper_search
+    ),
+    Claim("Against others", "MeRino-64M has 82 % fewer parameters and 78 % fewer FLOPs than OPT-350M", (), _smaller),
+    Claim("On a device", "MeRino-64M is 4.9 times as fast as OPT-350M", ("net_speed/summary.json",), _faster),
+    Claim("On a device", "OPT-125M needs more than 1,200 MB for a query of 128 tokens", (), _memory),
+    Claim("On a device", "GPTQ to INT8 keeps the quality, to INT4 costs about 1 %", ("quantization/summary.json",), _quantized),
+    Claim(
+        "Evaluation", "zero-shot accuracy on a par with networks several times the size", ("zero_shot/summary.json",), _zero_shot
+    ),
+)
+"""In the order of the page."""
