@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from formulation.entropy import DEFAULTS_VERSION
 from formulation.files import replace_file
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _RESOLUTION = 150
 
 
 def provenance(seed: int, packages: Iterable[str] = ("numpy", "scipy")) -> dict[str, Any]:
-    """Where results come from: the command, its seed, the versions and the machine, ready for JSON.
+    """Where results come from: command, seed, versions, machine and the entropy's defaults (`DEFAULTS_VERSION`), ready for JSON.
 
     packages: distributions whose versions matter beside Python's and merino's own; one that is not installed is left out.
     The record names neither the host nor its folders: of an absolute path on the command line only the last part is kept.
@@ -42,6 +43,7 @@ def provenance(seed: int, packages: Iterable[str] = ("numpy", "scipy")) -> dict[
         "command": _command(),
         "seed": seed,
         "versions": versions,
+        "entropy_defaults": DEFAULTS_VERSION,
         "machine": ", ".join(dict.fromkeys(part for part in parts if part)),
     }
 

@@ -43,7 +43,7 @@ def test_it_writes_rows_and_figure(folder: Path, record: dict[str, Any]) -> None
 
 
 def test_it_says_where_its_numbers_come_from(record: dict[str, Any]) -> None:
-    assert set(record["provenance"]) == {"command", "seed", "versions", "machine"}
+    assert set(record["provenance"]) == {"command", "seed", "versions", "entropy_defaults", "machine"}
     assert set(record["provenance"]["versions"]) >= {"python", "numpy", "scipy"}
     assert "/" not in record["provenance"]["machine"]
 
