@@ -604,9 +604,13 @@ def loss_figure(rows: list[Row]) -> Any:
     return figure
 
 
+class Diverged(ValueError):
+    """A loss or gradient that is no number any more; the run is deterministic, so it will be again."""
+
+
 def _finite(name: str, value: float, step: int) -> None:
     if not math.isfinite(value):
-        raise ValueError(
+        raise Diverged(
             f"the {name} is {value} at step {step}; lower the learning rate, lengthen the warm-up or use float32, "
             "and start over in another output folder"
         )

@@ -13,9 +13,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from formulation import PUBLISHED, Architecture, DesignProblem, Quantity
 from formulation.architecture import positive_integer
@@ -23,10 +27,11 @@ from formulation.report import output_folder, provenance, run_command, save_figu
 from formulation.rows import Row, RowFile
 from solvers import DynamicProgramming, EvolutionaryAlgorithm, Limits, Solver, solve
 from studies.comparison import Candidate, distinct, figure_of, records_of, table_text
-from studies.proxies import DSS, ENTROPY, LTS, NTK, analytic_proxies, network_proxies
+from studies.proxies import DSS, ENTROPY, LTS, MINIBATCH, NTK, analytic_proxies, network_proxies
 from studies.quantities import chosen
 from studies.scaled_designs import depth_scaled, problem_of, uniform_design, width_scaled
 from studies.training_runs import (
+    TokenData,
     add_data_arguments,
     add_plan_arguments,
     add_worker_arguments,
@@ -42,22 +47,33 @@ _EXACT_SECONDS = 120
 """Of dynamic programming, which needs less than one."""
 
 
-def searched(problem: DesignProblem, budget: str, evaluations: int, seed: int, folder: Path) -> list[Row]:
+def searched(problem: DesignProblem, budget: str, minibatch: np.ndarray, evaluations: int, seed: int, folder: Path) -> list[Row]:
     """The design that each objective chooses at this budget, with what the search cost; those in searches.jsonl are not repeated.
+
+    minibatch    tokens that DSS and NTK look at, (B, T)
 
     seconds      of the search alone, on this machine, in one process
     evaluations  of the objective
     """
     file = RowFile(folder / "searches.jsonl")
-    known = {(row["budget"], row["objective"], row["evaluations_allowed"], row["seed"]): row for row in file.rows}
-    analytic, networks = analytic_proxies(problem.subject_to[0].quantity.seq_len), network_proxies()  # type: ignore[attr-defined]
+    known = {json.dumps(row["search"], sort_keys=True): row for row in file.rows}
+    analytic, networks = analytic_proxies(problem.subject_to[0].quantity.seq_len), network_proxies(minibatch)  # type: ignore[attr-defined]
     found = []
     for name in (ENTROPY, LTS, DSS, NTK):
         exact = name in analytic
-        key = (budget, name, None if exact else evaluations, None if exact else seed)
+        quantity: Quantity = analytic[name] if exact else networks[name]
+        solver: Solver = DynamicProgramming() if exact else _evolution(evaluations)
+        search = {
+            "objective": repr(quantity),
+            "minibatch": None if exact else hashlib.sha256(minibatch.tobytes()).hexdigest()[:12],
+            "solver": repr(solver),
+            "space": json.loads(json.dumps(problem.space.to_dict())),
+            "budgets": [[repr(one.quantity), one.upper] for one in problem.subject_to],
+            "evaluations": None if exact else evaluations,
+            "seed": None if exact else seed,
+        }
+        key = json.dumps(search, sort_keys=True)
         if key not in known:
-            quantity: Quantity = analytic[name] if exact else networks[name]
-            solver: Solver = DynamicProgramming() if exact else _evolution(evaluations)
             limits = Limits(seconds=_EXACT_SECONDS) if exact else Limits(evaluations=evaluations, seed=seed)
             solution = solve(dataclasses.replace(problem, maximize=quantity, report=()), solver, limits)
             if solution.architecture is None:
@@ -65,8 +81,7 @@ def searched(problem: DesignProblem, budget: str, evaluations: int, seed: int, f
             row = {
                 "budget": budget,
                 "objective": name,
-                "evaluations_allowed": key[2],
-                "seed": key[3],
+                "search": search,
                 "architecture": solution.architecture.to_dict(),
                 "status": solution.status.value,
                 "value": solution.objective,
@@ -103,6 +118,16 @@ def candidates(problem: DesignProblem, published: tuple[str, Architecture], sear
     }
     designs += [Candidate(name, make(problem)) for name, make in naive.items()]
     return distinct([*designs, Candidate(*published)])
+
+
+def _minibatch(data: TokenData, options: argparse.Namespace) -> np.ndarray:
+    """The first sequences of the training text, as in the correlation study; searches run on as many threads as a training does."""
+    import torch
+
+    from merino_net.data import packed
+
+    torch.set_num_threads(options.threads)
+    return packed(np.load(data.training, mmap_mode="r"), options.sequence)[:MINIBATCH].astype(np.int64)
 
 
 def cost_text(searches: list[Row]) -> str:
@@ -142,11 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
     plan = plan_of(options, evaluations=1)
     data = prepare(options, folder)
     file = RowFile(folder / "rows.jsonl")
+    minibatch = _minibatch(data, options)
     groups: dict[str, list[dict[str, Any]]] = {}
     searches: list[Row] = []
     for budget, published in budgets.items():
         problem, small = problem_of(published, options.scale, options.vocabulary, options.sequence)
-        own = searched(problem, f"{budget} / {options.scale}", options.evaluations, options.search_seed, folder)
+        own = searched(problem, f"{budget} / {options.scale}", minibatch, options.evaluations, options.search_seed, folder)
         searches += own
         everyone = candidates(problem, (f"published {budget} / {options.scale}", small), own)
         runs = runs_of(everyone, plan, options.seeds, data, options.threads, folder)

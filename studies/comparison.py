@@ -41,18 +41,25 @@ def records_of(candidates: Sequence[Candidate], rows: Sequence[Row]) -> list[dic
     loss            mean over seeds, nat per token; `loss_sd` the standard deviation (None with one seed)
     difference      mean over the seeds that both have of loss − loss of the first design; `difference_sd` likewise
 
-    FLOPs are those of the training sequence, the head left out. Designs that no row is about have no record.
+    FLOPs are those of the training sequence, the head left out. Designs that no row is about, or whose runs all diverged, have no
+    record; ValueError where the first has none.
     """
     losses: dict[Architecture, dict[int, float]] = {}
     for row in rows:
+        if "error" in row:
+            continue
         losses.setdefault(Architecture.from_dict(row["architecture"]), {})[row["plan"]["seed"]] = row["held_out_loss"]
-    first = losses[candidates[0].architecture]
+    first = losses.get(candidates[0].architecture, {})
+    if not first:
+        raise ValueError(f"no run of {candidates[0].name!r} has a loss, and all others are held against it")
     records = []
     for one in candidates:
         own = losses.get(one.architecture)
         if own is None:
             continue
         differences = [loss - first[seed] for seed, loss in own.items() if seed in first]
+        if not differences:  # no seed in common
+            differences = [mean(own.values()) - mean(first.values())]
         records.append(
             {
                 "design": one.name,

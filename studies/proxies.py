@@ -6,6 +6,7 @@ command line `studies.proxies:dss` and `studies.proxies:inverse_ntk` name the la
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -15,6 +16,8 @@ import numpy as np
 from formulation import Architecture, EffectiveEntropy, Quantity
 from hardware_models import BlackBox, DecoderParams, Flops, Params
 
+MINIBATCH = 16
+"""Sequences that the network-based proxies look at, the first of the text."""
 NTK_SEEDS = 3
 """Initialisations whose median condition number counts."""
 
@@ -37,15 +40,17 @@ def analytic_proxies(seq_len: int) -> dict[str, Quantity]:
 def network_proxies(tokens: np.ndarray | None = None, folder: Path | None = None) -> dict[str, BlackBox]:
     """DSS-score and inverse NTK condition number on a minibatch of tokens (B, T), random ones of each design's size unless given.
 
-    folder  where values are kept from one run to the next; None: in memory only
+    folder  where values are kept from one run to the next, in files named by the minibatch; None: in memory only
     """
 
+    minibatch = "random" if tokens is None else hashlib.sha256(np.ascontiguousarray(tokens, "<i8").tobytes()).hexdigest()[:12]
+
     def file(name: str) -> Path | None:
-        return None if folder is None else folder / f"{name}.jsonl"
+        return None if folder is None else folder / f"{name}-{minibatch}.jsonl"
 
     return {
         DSS: BlackBox("DSS-score", "1", partial(_dss, tokens), 1, file("dss")),
-        NTK: BlackBox("inverse NTK condition number", "1", partial(_inverse_ntk, tokens), 1, file("ntk")),
+        NTK: BlackBox("inverse NTK condition number", "1", partial(_inverse_ntk, tokens), 1, file(f"ntk{NTK_SEEDS}")),
     }
 
 

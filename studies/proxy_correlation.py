@@ -27,7 +27,7 @@ from formulation.report import counted, output_folder, provenance, run_command, 
 from formulation.rows import Row, RowFile
 from studies.bigram import counted_losses
 from studies.calibration_data import MEANS
-from studies.proxies import analytic_proxies, network_proxies
+from studies.proxies import MINIBATCH, analytic_proxies, network_proxies
 from studies.proxy_figures import correlation_figure, scatter_figure
 from studies.proxy_sample import UNIFORM, sampled, scaled_space
 from studies.rank_correlation import RESAMPLES, kendall, rank_correlations, spearman
@@ -46,8 +46,6 @@ from studies.training_runs import (
     seeded,
 )
 
-_MINIBATCH = 16
-"""Sequences that the network-based proxies look at, the first of the text."""
 BUDGETS = {"half": 0.5, "full": 1.0, "double": 2.0}
 
 
@@ -248,6 +246,15 @@ def main(arguments: list[str] | None = None) -> int:
     check_workers(options)
     positive_integer("designs", options.designs)
     positive_integer("resamples", options.resamples)
+    for name, most in (("stratum", None), ("budgets", options.designs), ("repeats", options.designs)):
+        number = getattr(options, name)
+        if number < 0 or number > (number if most is None else most):
+            limit = "" if most is None else f" and at most the {most} designs"
+            raise ValueError(f"{name} is {number}; expected at least 0{limit}")
+    if options.designs < 3:
+        raise ValueError(f"designs is {options.designs}; expected at least 3, which a rank correlation needs")
+    if options.budgets and options.steps < 20:
+        raise ValueError(f"steps is {options.steps}; expected at least 20, so that half of them are a budget")
     folder = output_folder(options.output)
 
     from merino_net.data import packed
@@ -259,13 +266,16 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.no_training:
         introduce(data, plan_of(options, evaluations=1), plan.runs)
         finished(plan.runs, file, options.backend, options.scheduler, options.jobs)
-    rows: dict[str, Row] = {run_key(row): row for row in file.rows}
+    rows: dict[str, Row] = {run_key(row): row for row in file.rows if "held_out_loss" in row}
     losses = {key: float(row["held_out_loss"]) for key, row in rows.items()}
     done = [design for design, run in plan.main.items() if run_key(run.identity()) in rows]
     if len(done) < 3:
-        raise ValueError(f"{counted(len(done), 'design')} of this study has been trained; leave --no-training out")
+        raise ValueError(
+            f"of this study {counted(len(done), 'design')} ended with a loss, and a rank correlation needs 3; "
+            + ("leave --no-training out" if options.no_training else "see the errors in rows.jsonl")
+        )
     training = packed(np.load(data.training, mmap_mode="r"), options.sequence)
-    columns = proxy_values(done, training[:_MINIBATCH].astype(np.int64), options, extra, folder)
+    columns = proxy_values(done, training[:MINIBATCH].astype(np.int64), options, extra, folder)
     values = {design: {name: float(column[i]) for name, column in columns.items()} for i, design in enumerate(done)}
     summary = summary_of(plan, losses, values, options.resamples)
     trained = np.array([losses[run_key(plan.main[design].identity())] for design in done])

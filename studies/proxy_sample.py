@@ -20,7 +20,7 @@ _MOST_DRAWS = 2_000_000
 def scaled_space(vocabulary: int, seq_len: int) -> SearchSpace:
     """The paper's space with widths that two cores can train: N = 4, E ∈ {64, 128, 192, 256}, r ∈ {1, 1.5, 2}, L ∈ 1…3.
 
-    229,635 designs of 0.2 to 2.1 million parameters (vocabulary 512), embedding 128.
+    229,635 designs of 0.3 to 2.3 million parameters (vocabulary 1,024), embedding 128.
     """
     return SearchSpace.uniform(
         4, (64, 128, 192, 256), (1, 1.5, 2), (1, 2, 3), embedding_width=128, vocabulary=vocabulary, positions=seq_len

@@ -52,7 +52,10 @@ def lines_of(results: Results) -> list[Line]:
             finding = claim.judge(results)
         except Missing as missing:
             finding = Finding(Verdict.NOT_MEASURED, f"{missing} is not there", "")
-        except (KeyError, TypeError, ValueError, StopIteration) as error:
+        except (KeyError, StopIteration) as error:
+            lacking = f" {error}" if error.args else " a design of this claim"
+            finding = Finding(Verdict.NOT_MEASURED, f"the results of {', '.join(claim.results)} lack{lacking}", "")
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 f"the results of {', '.join(claim.results)} cannot be read ({type(error).__name__}: {error}); make them again"
             ) from error

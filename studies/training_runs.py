@@ -12,9 +12,11 @@ import hashlib
 import json
 import multiprocessing
 import os
+import pickle
 import queue
 import shutil
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,7 +30,7 @@ from tqdm import tqdm
 from formulation import Architecture
 from formulation.architecture import positive_integer
 from formulation.files import cache_folder
-from formulation.report import counted
+from formulation.report import counted, provenance
 from formulation.rows import Row, RowFile
 from studies.comparison import Candidate
 
@@ -132,7 +134,7 @@ def _every(steps: int, times: int) -> int:
 
 
 def train_run(run: Run) -> Row:
-    """Train one design and return its row; this is what a worker does.
+    """Train one design and return its row; this is what a worker does. A run that diverges has a row with its `error`, and no loss.
 
     Attention is written out ("eager"): on a CPU in bfloat16 the fused one takes up to 1.5 times as long for a step of networks
     and sequences as short as these (measured with PyTorch 2.13).
@@ -142,7 +144,7 @@ def train_run(run: Run) -> Row:
     from merino_net import MerinoConfig
     from merino_net.allocator import keep_memory
     from merino_net.data import Sequences, packed, split
-    from merino_net.training import TrainingPlan, train
+    from merino_net.training import Diverged, TrainingPlan, train
 
     keep_memory()
     torch.set_num_threads(run.threads)
@@ -156,26 +158,38 @@ def train_run(run: Run) -> Row:
     end = run.data.end_of_text
     attention = {} if torch.cuda.is_available() else {"attn_implementation": "eager"}
     config = MerinoConfig.from_architecture(run.architecture, bos_token_id=end, eos_token_id=end, pad_token_id=end, **attention)
-    result = train(config, training, held_out, plan, run.network, progress=False)
+    named = {"design": run.label, **run.identity(), "seed": plan.seed, "threads": run.threads, "versions": _versions()}
+    try:
+        result = train(config, training, held_out, plan, run.network, progress=False)
+    except Diverged as error:
+        shutil.rmtree(run.network, ignore_errors=True)
+        return {**named, "error": str(error)}
     if run.keep:
         shutil.rmtree(run.network / "checkpoints", ignore_errors=True)
     else:
         shutil.rmtree(run.network, ignore_errors=True)
     return {
-        "design": run.label,
-        **run.identity(),
-        "seed": plan.seed,
+        **named,
         "held_out_loss": result.held_out_loss,
         "training_loss": result.training_loss,
         "tokens": result.tokens,
         "seconds": result.seconds,
         "tokens_per_s": result.tokens_per_s,
-        "threads": run.threads,
     }
 
 
+def _versions() -> dict[str, str]:
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return {**provenance(0, ("torch", "transformers", "accelerate"))["versions"], "device": device}
+
+
 def finished(runs: Sequence[Run], file: RowFile, backend: str, scheduler: str | None, jobs: int) -> list[Row]:
-    """The rows of `runs`, in their order: those in `file`, and the others as they are trained, appended to it at once."""
+    """The rows of `runs`, in their order: those in `file`, and the others as they are trained, appended to it at once.
+
+    A row with an `error` in place of a loss is of a run that diverged; it is not tried again.
+    """
     rows = {run_key(row): row for row in file.rows}
     left = {run_key(run.identity()): run for run in runs if run_key(run.identity()) not in rows}
     total = len({run_key(run.identity()) for run in runs})
@@ -184,9 +198,13 @@ def finished(runs: Sequence[Run], file: RowFile, backend: str, scheduler: str | 
         for row in tqdm(results, total=total, initial=total - len(left), unit="run", disable=None):
             rows[run_key(row)] = row
             file.append(row)
-            speed = f"{row['tokens_per_s']:,.0f} tokens/s"
-            tqdm.write(f"{row['design']}, seed {row['seed']}: held-out loss {row['held_out_loss']:.4f}, {speed}")
+            tqdm.write(f"{row['design']}, seed {row['seed']}: {_ending(row)}")
     return [rows[run_key(run.identity())] for run in runs]
+
+
+def _ending(row: Row) -> str:
+    """How a run ended, in a line."""
+    return row["error"] if "error" in row else f"held-out loss {row['held_out_loss']:.4f}, {row['tokens_per_s']:,.0f} tokens/s"
 
 
 @contextmanager
@@ -226,6 +244,15 @@ def _by_processes(function: Callable[[Run], Row], runs: list[Run], jobs: int) ->
         waiting.put(run)
     stopped = threading.Event()
     alive: set[Any] = set()
+    guard = threading.Lock()
+
+    def started(process: Any) -> bool:
+        """Start a process unless all are being stopped."""
+        with guard:
+            if not stopped.is_set():
+                process.start()
+                alive.add(process)
+            return not stopped.is_set()
 
     def serve() -> None:
         """Take runs until none is left, each in a process of its own."""
@@ -234,26 +261,39 @@ def _by_processes(function: Callable[[Run], Row], runs: list[Run], jobs: int) ->
                 run = waiting.get_nowait()
             except queue.Empty:
                 return
-            outcomes.put(_attempts(function, run, stopped, alive))
+            try:
+                outcomes.put(_attempts(function, run, started, alive))
+            except BaseException as error:  # whatever it is, the parent must not wait for ever
+                outcomes.put(error)
 
     threads = [threading.Thread(target=serve, daemon=True) for _ in range(min(jobs, len(runs)))]
     for thread in threads:
         thread.start()
     try:
         for _ in runs:
-            outcome = outcomes.get()
+            outcome = _next(outcomes)
             if isinstance(outcome, BaseException):
                 raise outcome
             yield outcome
     finally:
-        stopped.set()
-        for process in list(alive):
-            process.kill()
+        with guard:
+            stopped.set()
+            for process in alive:
+                process.kill()
         for thread in threads:
             thread.join()
 
 
-def _attempts(function: Callable[[Run], Row], run: Run, stopped: threading.Event, alive: set[Any]) -> Row | BaseException:
+def _next(outcomes: queue.SimpleQueue[Row | BaseException]) -> Row | BaseException:
+    """The next outcome. On Windows a wait without an end would not hear Ctrl-C."""
+    while True:
+        try:
+            return outcomes.get(timeout=1)
+        except queue.Empty:
+            continue
+
+
+def _attempts(function: Callable[[Run], Row], run: Run, started: Callable[[Any], bool], alive: set[Any]) -> Row | BaseException:
     """What came of a run: its row, or the error that it ended in."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
@@ -261,8 +301,8 @@ def _attempts(function: Callable[[Run], Row], run: Run, stopped: threading.Event
     for _ in range(ATTEMPTS):
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(sender, function, run), daemon=True)  # type: ignore[attr-defined]
-        process.start()
-        alive.add(process)
+        if not started(process):
+            break
         sender.close()
         try:
             outcome: Row | BaseException = receiver.recv()
@@ -271,8 +311,6 @@ def _attempts(function: Callable[[Run], Row], run: Run, stopped: threading.Event
         except EOFError:
             process.join()
             code = process.exitcode
-            if stopped.is_set():
-                break
         finally:
             alive.discard(process)
     return ValueError(
@@ -290,7 +328,11 @@ def _work(sender: Connection, function: Callable[[Run], Row], run: Run) -> None:
     try:
         sender.send(function(run))
     except Exception as error:  # every error is the parent's to raise
-        sender.send(error)
+        try:
+            pickle.loads(pickle.dumps(error))
+            sender.send(error)
+        except Exception:  # one that cannot travel is told
+            sender.send(RuntimeError("".join(traceback.format_exception(error))))
     sender.close()
 
 

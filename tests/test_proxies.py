@@ -49,9 +49,13 @@ def test_black_boxes_are_remembered_and_spread_over_processes(tmp_path: Path) ->
     for name, box in network_proxies(TOKENS, tmp_path).items():
         spread = box.values([*designs, designs[0]], jobs=2)
         assert spread.tolist() == [here[name](design) for design in (*designs, designs[0])]
-    assert len((tmp_path / "ntk.jsonl").read_text().splitlines()) == 3
-    again = network_proxies(None, tmp_path)  # other tokens would give other values: these come from the files
-    assert [again[NTK](design) for design in designs] == [here[NTK](design) for design in designs]
+    (kept,) = tmp_path.glob("ntk*.jsonl")
+    assert len(kept.read_text().splitlines()) == 3
+    again = network_proxies(TOKENS, tmp_path)[NTK]
+    object.__setattr__(again, "function", None)  # what was called once is not called again
+    assert [again(design) for design in designs] == [here[NTK](design) for design in designs]
+    others = network_proxies(TOKENS[:, ::-1], tmp_path)[NTK]  # another minibatch has values of its own
+    assert others(designs[0]) != here[NTK](designs[0])
 
 
 def test_heuristics_search_by_the_names_of_the_command_line() -> None:

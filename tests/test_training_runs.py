@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +100,37 @@ def test_a_run_that_kills_every_worker_is_said(tmp_path: Path) -> None:
 def test_an_error_of_a_worker_is_raised_here(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be trained"), workers("processes", None, 2) as each:
         list(each(wrong, some_runs(tmp_path)))
+
+
+class Stubborn(ValueError):
+    """An error that pickle can write and not read."""
+
+    def __init__(self, number: int, word: str) -> None:
+        super().__init__(f"{word} {number}")
+
+
+def stubborn(run: Run) -> Row:
+    raise Stubborn(7, "sheep")
+
+
+def with_a_function(run: Run) -> Row:
+    raise ValueError("no pickle", lambda: 1)
+
+
+@pytest.mark.parametrize(("function", "said"), [(stubborn, "sheep 7"), (with_a_function, "no pickle")])
+def test_an_error_that_cannot_travel_is_told(tmp_path: Path, function: Any, said: str) -> None:
+    with pytest.raises(RuntimeError, match=said), workers("processes", None, 2) as each:
+        list(each(function, some_runs(tmp_path)))
+
+
+def test_a_run_that_diverges_has_a_row_and_stops_no_other(tmp_path: Path) -> None:
+    good, bad = some_runs(tmp_path, 2)
+    bad = replace(bad, plan={**bad.plan, "learning_rate": 1e30, "clip": 1e30})
+    rows = finished([bad, good], RowFile(tmp_path / "rows.jsonl"), "processes", None, 1)
+    assert "lower the learning rate" in rows[0]["error"]
+    assert "held_out_loss" not in rows[0]
+    assert rows[1]["held_out_loss"] > 0
+    assert rows[0]["versions"]["device"] == "CPU"
 
 
 def test_rows_on_disk_are_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
