@@ -19,6 +19,7 @@ import numpy as np
 from formulation import (
     PUBLISHED,
     Architecture,
+    Block,
     BlockwiseEntropy,
     EffectiveEntropy,
     SearchSpace,
@@ -57,9 +58,9 @@ DEFAULT = Setting(EffectiveEntropy().rho, EffectiveEntropy().alpha[0], Effective
 
 RHOS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e4)
 ATTENTIONS = tuple(number / 10 for number in range(11))
-BETAS = (0.0, 1 / 64, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4, 3 / 8)
+BETAS = (0.0, 1 / 64, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4, 5 / 16, 3 / 8, 7 / 16, 15 / 32)
 GRID = tuple(Setting(*values) for values in itertools.product(RHOS, ATTENTIONS, BETAS, MEANS))
-"""The settings that are tried. Larger β would give designs of the paper's space γ ≥ 1, which have no entropy."""
+"""The settings that are tried. From β = 1/2 on the scaled-down space, from 9/16 on the paper's, has designs with γ ≥ 1."""
 
 
 @dataclass(frozen=True)
@@ -113,45 +114,69 @@ def scores(setting: Setting, designs: tuple[Architecture, ...]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Equals:
-    """A published design, and every design of the paper's space that takes no more FLOPs and parameters than it (our counts)."""
+    """A published design, and every design of a space that takes no more FLOPs and parameters than it (our counts).
+
+    To the entropy a design is how many layers it has of each shape; designs that agree in this are one row here.
+
+    designs  how many there are
+    shapes   (width, FFN width) of a layer, K of them
+    layers   how many layers of each shape a row's designs have, (m, K)
+    """
 
     name: str
     design: Architecture
-    choices: np.ndarray
+    designs: int
+    shapes: tuple[tuple[int, int], ...]
+    layers: np.ndarray
 
 
 def published_equals(space: SearchSpace | None = None, names: Iterable[str] = PUBLISHED) -> list[Equals]:
-    """For each published design its equals, choices (n, N), found by enumeration; the design itself is one of them."""
+    """For each published design its equals, found by enumeration; the design itself is among them."""
     space = paper_space() if space is None else space
     costs = (Flops(), Params())
     table = tabulate(costs, space)
+    shapes = tuple(sorted({(block.width, block.ffn_width) for menu in space.menus for block in menu.items}))
+    counts = [_layer_counts(menu.items, shapes) for menu in space.menus]
     uppers = {name: [cost(PUBLISHED[name]) * (1 + 1e-12) for cost in costs] for name in names}
-    found: dict[str, list[np.ndarray]] = {name: [] for name in uppers}
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in uppers}
+    designs = dict.fromkeys(uppers, 0)
     for choices in _chunks(space.iterate_choices(), 100_000):
         values = table.evaluate(choices)
+        layers = sum(count[choices[:, block]] for block, count in enumerate(counts))
         for name, upper in uppers.items():
-            found[name].append(choices[(values <= np.array(upper)[:, None]).all(axis=0)])
-    return [Equals(name, PUBLISHED[name], np.concatenate(parts)) for name, parts in found.items()]
+            kept = (values <= np.array(upper)[:, None]).all(axis=0)
+            designs[name] += int(kept.sum())
+            rows[name].append(np.unique(layers[kept], axis=0))
+    return [
+        Equals(name, PUBLISHED[name], designs[name], shapes, np.unique(np.concatenate(own), axis=0)) for name, own in rows.items()
+    ]
+
+
+def _layer_counts(blocks: Sequence[Block], shapes: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Layers of each shape that each block has, (blocks, K)."""
+    counts = np.zeros((len(blocks), len(shapes)), dtype=np.int16)
+    for number, block in enumerate(blocks):
+        counts[number, shapes.index((block.width, block.ffn_width))] = block.depth
+    return counts
 
 
 def _chunks(choices: Iterator[Sequence[int]], size: int) -> Iterator[np.ndarray]:
     while chunk := list(itertools.islice(choices, size)):
-        yield np.array(chunk, dtype=np.int16)
+        yield np.array(chunk, dtype=np.intp)
 
 
-def published_losses(equals: Sequence[Equals], settings: Sequence[Setting], space: SearchSpace | None = None) -> np.ndarray:
+def published_losses(equals: Sequence[Equals], settings: Sequence[Setting]) -> np.ndarray:
     """By how much each published design falls short of the best of its equals, 1 − H/H*, by setting: (settings, designs)."""
-    space = paper_space() if space is None else space
     losses = np.empty((len(settings), len(equals)))
-    by_table: dict[tuple[float, str], list[int]] = {}
+    by_parts: dict[tuple[float, str], list[int]] = {}
     for number, setting in enumerate(settings):
-        by_table.setdefault((setting.rho, setting.mean), []).append(number)
-    for (rho, mean), numbers in by_table.items():
-        table = tabulate(MEANS[mean](rho=rho).parts, space)
+        by_parts.setdefault((setting.rho, setting.mean), []).append(number)
+    for (rho, mean), numbers in by_parts.items():
+        parts = MEANS[mean](rho=rho).parts
         for column, one in enumerate(equals):
-            parts = table.evaluate(one.choices)
-            own = table.evaluate(np.array([space.encode(one.design)]))
+            per_layer = np.array([[part.per_layer(*shape) for shape in one.shapes] for part in parts])  # type: ignore[attr-defined]
+            values, own = per_layer @ one.layers.T, per_layer @ _layer_counts(one.design.blocks, one.shapes).sum(axis=0)
             for number in numbers:
                 entropy = settings[number].entropy
-                losses[number, column] = 1 - float(entropy.formula(own)[0]) / float(np.max(entropy.formula(parts)))
+                losses[number, column] = 1 - float(entropy.formula(own)) / float(np.max(entropy.formula(values)))
     return losses
