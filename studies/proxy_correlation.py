@@ -279,6 +279,7 @@ def main(arguments: list[str] | None = None) -> int:
     values = {design: {name: float(column[i]) for name, column in columns.items()} for i, design in enumerate(done)}
     summary = summary_of(plan, losses, values, options.resamples)
     trained = np.array([losses[run_key(plan.main[design].identity())] for design in done])
+    made_by = provenance(options.sample_seed, ("numpy", "scipy", "torch", "transformers", "accelerate", "tokenizers"))
     summary |= {
         "loss": {"least": float(trained.min()), "median": float(np.median(trained)), "most": float(trained.max())},
         "counting": _counting(data, training, options),
@@ -286,7 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
         "sample": {"designs": options.designs, "stratum": options.stratum, "seed": options.sample_seed},
         "plan": seeded(plan_of(options, evaluations=1), 0),
         "entropy_defaults": dataclasses.asdict(EffectiveEntropy()),
-        "provenance": provenance(options.sample_seed, ("numpy", "scipy", "torch", "transformers", "accelerate", "tokenizers")),
+        "provenance": {**made_by, "command": made_by["command"].replace(" --no-training", "")},  # what makes the rows again
     }
     print(table_text(summary))
     print(notes_text(summary))
