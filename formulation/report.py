@@ -98,6 +98,13 @@ def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], left: set[
     return "\n".join(line.rstrip() for line in aligned)
 
 
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table; all columns but the first `left` are aligned right."""
+    rule = [":--" if i < left else "--:" for i in range(len(header))]
+    lines = (header, rule, *rows)
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
 def output_folder(path: str | os.PathLike[str]) -> Path:
     """The folder `path`, created where it is missing. ValueError, before any work is done, where nothing can be written in it."""
     folder = Path(path)

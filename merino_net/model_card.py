@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from formulation.architecture import Architecture
-from formulation.report import counted
+from formulation.report import counted, markdown_table
 from merino_net.configuration import MerinoConfig
 from merino_net.counting import forward_flops, parameter_count
 from merino_net.pretrained import first_line, positions_of
@@ -95,13 +95,6 @@ def _record(path: Path) -> Record:
     if not isinstance(record, dict):
         raise ValueError(f"{path} holds no JSON object; mend it or take it away")
     return record
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table; all columns but the first `left` are aligned right."""
-    rule = [":--" if i < left else "--:" for i in range(len(header))]
-    lines = (header, rule, *rows)
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def number(value: Any) -> str:

@@ -20,21 +20,20 @@ from typing import Any
 from formulation import PUBLISHED, Architecture, Block, EffectiveEntropy
 from formulation.architecture import positive_integer
 from formulation.report import output_folder, provenance, run_command, save_figure, write_json
-from formulation.rows import RowFile
 from hardware_models import DecoderParams, Params
 from studies.comparison import Candidate, distinct, figure_of, records_of, table_text
 from studies.quantities import chosen
 from studies.scaled_designs import problem_of, proved
 from studies.training_runs import (
+    PACKAGES,
+    SMALL_NETWORKS,
     add_data_arguments,
     add_plan_arguments,
     add_worker_arguments,
     check_workers,
-    finished,
-    introduce,
     plan_of,
     prepare,
-    runs_of,
+    trained,
 )
 
 Group = dict[str, list[Candidate]]
@@ -112,9 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     plan = plan_of(options, evaluations=1)
     data = prepare(options, folder)
     everyone: Sequence[Candidate] = [one for candidates in groups.values() for one in candidates]
-    runs = runs_of(everyone, plan, options.seeds, data, options.threads, folder)
-    introduce(data, plan, runs)
-    rows = finished(runs, RowFile(folder / "rows.jsonl"), options.backend, options.scheduler, options.jobs)
+    rows = trained(everyone, plan, data, options, folder)
     records = {title: records_of(candidates, rows) for title, candidates in groups.items()}
     saved = published_sharing()
     print(text_of(records))
@@ -127,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
             "published_params_saved": saved,
             "data": data.identity,
             "plan": dataclasses.asdict(plan),
-            "provenance": provenance(0, ("numpy", "torch", "transformers", "accelerate", "tokenizers")),
+            "provenance": provenance(0, PACKAGES),
         },
     )
     return 0
@@ -142,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--published", default="MeRino-61M", help="whose FLOPs the objectives get (default: %(default)s)")
     parser.add_argument("--scale", type=int, default=4, help="divide all widths by this (default: %(default)s)")
     add_data_arguments(parser, vocabulary=1024)
-    add_plan_arguments(parser, sequence=128, steps=1000, batch=8, learning_rate=4e-3, optimizer="muon", evaluate_at_most=1024)
+    add_plan_arguments(parser, **SMALL_NETWORKS)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: %(default)s)")
     add_worker_arguments(parser, "results/ablation")
     return parser

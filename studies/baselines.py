@@ -31,16 +31,16 @@ from studies.proxies import DSS, ENTROPY, LTS, MINIBATCH, NTK, analytic_proxies,
 from studies.quantities import chosen
 from studies.scaled_designs import depth_scaled, problem_of, uniform_design, width_scaled
 from studies.training_runs import (
+    PACKAGES,
+    SMALL_NETWORKS,
     TokenData,
     add_data_arguments,
     add_plan_arguments,
     add_worker_arguments,
     check_workers,
-    finished,
-    introduce,
     plan_of,
     prepare,
-    runs_of,
+    trained,
 )
 
 _EXACT_SECONDS = 120
@@ -166,7 +166,6 @@ def main(arguments: list[str] | None = None) -> int:
     folder = output_folder(options.output)
     plan = plan_of(options, evaluations=1)
     data = prepare(options, folder)
-    file = RowFile(folder / "rows.jsonl")
     minibatch = _minibatch(data, options)
     groups: dict[str, list[dict[str, Any]]] = {}
     searches: list[Row] = []
@@ -175,11 +174,9 @@ def main(arguments: list[str] | None = None) -> int:
         own = searched(problem, f"{budget} / {options.scale}", minibatch, options.evaluations, options.search_seed, folder)
         searches += own
         everyone = candidates(problem, (f"published {budget} / {options.scale}", small), own)
-        runs = runs_of(everyone, plan, options.seeds, data, options.threads, folder)
-        introduce(data, plan, runs)
-        rows = finished(runs, file, options.backend, options.scheduler, options.jobs)
-        groups[f"FLOPs of {budget} / {options.scale}"] = records_of(everyone, rows)
-        print(f"FLOPs of {budget} / {options.scale}\n{table_text(groups[f'FLOPs of {budget} / {options.scale}'])}\n")
+        title = f"FLOPs of {budget} / {options.scale}"
+        groups[title] = records_of(everyone, trained(everyone, plan, data, options, folder))
+        print(f"{title}\n{table_text(groups[title])}\n")
         save_figure(figure_of(groups), folder / "baselines.png")
         save_figure(cost_figure(searches), folder / "search_cost.png")
         write_json(
@@ -189,7 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "searches": [{**row, "design": str(Architecture.from_dict(row["architecture"]))} for row in searches],
                 "data": data.identity,
                 "plan": dataclasses.asdict(plan),
-                "provenance": provenance(options.search_seed, ("numpy", "torch", "transformers", "accelerate", "tokenizers")),
+                "provenance": provenance(options.search_seed, PACKAGES),
             },
         )
     print(cost_text(searches))
@@ -208,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--search-seed", type=int, default=0, help="of the evolutionary search (default: %(default)s)")
     add_data_arguments(parser, vocabulary=1024)
-    add_plan_arguments(parser, sequence=128, steps=1000, batch=8, learning_rate=4e-3, optimizer="muon", evaluate_at_most=1024)
+    add_plan_arguments(parser, **SMALL_NETWORKS)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: %(default)s)")
     add_worker_arguments(parser, "results/baselines")
     return parser

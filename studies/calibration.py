@@ -57,7 +57,7 @@ def score_table(corpus: Corpus) -> dict[str, np.ndarray]:
 def fit(table: Mapping[str, np.ndarray], quality: Mapping[str, np.ndarray], chosen: Mapping[str, np.ndarray]) -> tuple[int, float]:
     """The setting (its number in the grid) of largest mean Spearman over the groups, on the chosen designs of each; and that mean.
 
-    Of equal settings the one nearest to the middle of the grid's order is no better than another: the first counts.
+    Of several settings that rank equally well the first of the grid counts.
     """
     means = np.mean(
         [_spearmans(table[name][:, which], quality[name][which]) for name, which in chosen.items()],

@@ -32,6 +32,8 @@ from studies.proxy_figures import correlation_figure, scatter_figure
 from studies.proxy_sample import UNIFORM, sampled, scaled_space
 from studies.rank_correlation import RESAMPLES, kendall, rank_correlations, spearman
 from studies.training_runs import (
+    PACKAGES,
+    SMALL_NETWORKS,
     Run,
     TokenData,
     add_data_arguments,
@@ -279,7 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
     values = {design: {name: float(column[i]) for name, column in columns.items()} for i, design in enumerate(done)}
     summary = summary_of(plan, losses, values, options.resamples)
     trained = np.array([losses[run_key(plan.main[design].identity())] for design in done])
-    made_by = provenance(options.sample_seed, ("numpy", "scipy", "torch", "transformers", "accelerate", "tokenizers"))
+    made_by = provenance(options.sample_seed, ("scipy", *PACKAGES))
     summary |= {
         "loss": {"least": float(trained.min()), "median": float(np.median(trained)), "most": float(trained.max())},
         "counting": _counting(data, training, options),
@@ -320,7 +322,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train many designs on equal terms and correlate training-free proxies with their perplexity.",
     )
     add_data_arguments(parser, vocabulary=1024)
-    add_plan_arguments(parser, sequence=128, steps=1000, batch=8, learning_rate=4e-3, optimizer="muon", evaluate_at_most=1024)
+    add_plan_arguments(parser, **SMALL_NETWORKS)
     parser.add_argument(
         "--designs", type=int, default=81, help="drawn uniformly from the space (default: %(default)s, the paper's)"
     )

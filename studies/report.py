@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from formulation.files import replace_file
-from formulation.report import counted, output_folder, run_command
+from formulation.report import counted, markdown_table, output_folder, run_command
 from studies.report_claims import CLAIMS, Claim, Finding, Missing, Results, Verdict
 
 _MARKS = {Verdict.AGREES: "✓", Verdict.PARTLY: "◐", Verdict.DISAGREES: "✗", Verdict.NOT_MEASURED: "–"}
@@ -27,6 +27,7 @@ _INTRODUCTION = (
     "its objective is our reconstruction, and networks were trained at a small part of the size. A claim that does not agree may "
     "speak against the reconstruction or the scale as well as against the claim."
 )
+_HEADER = ("the paper", "measured here", "scale", "", "made by")
 _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;max-width:75em;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;width:100%;margin-bottom:2em}"
@@ -86,21 +87,21 @@ def summary_text(lines: list[Line]) -> str:
     return f"Of {counted(len(lines), 'claim')}: {', '.join(parts)}."
 
 
+def _cells(line: Line) -> tuple[str, str, str, str]:
+    """What both pages say of a claim, but for the commands."""
+    finding = line.finding
+    return line.claim.text, finding.measured, finding.scale, f"{_MARKS[finding.verdict]} {finding.verdict.value}"
+
+
 def markdown_page(lines: list[Line]) -> str:
     """The page as Markdown: a table for each part."""
     parts = [f"# Does the paper hold?\n\n{_INTRODUCTION}\n\n{summary_text(lines)}"]
     for title, group in itertools.groupby(lines, key=lambda line: line.claim.part):
-        rows = ["| the paper | measured here | scale | | made by |", "| :-- | :-- | :-- | :-- | :-- |"]
+        rows = []
         for line in group:
-            cells = (
-                line.claim.text,
-                line.finding.measured,
-                line.finding.scale,
-                f"{_MARKS[line.finding.verdict]} {line.finding.verdict.value}",
-                "<br>".join(f"`{command}`" for command in line.commands) or "`python -m studies.report`",
-            )
-            rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        parts.append(f"## {title}\n\n" + "\n".join(rows))
+            commands = "<br>".join(f"`{command}`" for command in line.commands) or "`python -m studies.report`"
+            rows.append((*_cells(line), commands))
+        parts.append(f"## {title}\n\n{markdown_table(_HEADER, rows, left=len(_HEADER))}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -113,17 +114,14 @@ def html_page(lines: list[Line]) -> str:
         f"<h1>Does the paper hold?</h1><p>{html.escape(_INTRODUCTION)}</p>",
         f"<p><strong>{html.escape(summary_text(lines))}</strong></p>",
     ]
-    titles = "".join(f"<th>{title}</th>" for title in ("the paper", "measured here", "scale", "", "made by"))
+    titles = "".join(f"<th>{title}</th>" for title in _HEADER)
     for title, group in itertools.groupby(lines, key=lambda line: line.claim.part):
         parts.append(f"<h2>{html.escape(title)}</h2><table><tr>{titles}</tr>")
         for line in group:
             commands = "<br>".join(
                 f"<code>{html.escape(command)}</code>" for command in line.commands or ("python -m studies.report",)
             )
-            verdict = f"{_MARKS[line.finding.verdict]} {line.finding.verdict.value}"
-            cells = "".join(
-                f"<td>{html.escape(cell)}</td>" for cell in (line.claim.text, line.finding.measured, line.finding.scale, verdict)
-            )
+            cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(line))
             parts.append(f'<tr style="background:{colours[line.finding.verdict]}">{cells}<td>{commands}</td></tr>')
         parts.append("</table>")
     return "\n".join([*parts, "</body></html>"]) + "\n"

@@ -18,21 +18,19 @@ import dataclasses
 from formulation import PUBLISHED, DesignProblem
 from formulation.architecture import positive_integer
 from formulation.report import output_folder, provenance, run_command, save_figure, write_json
-from formulation.rows import RowFile
 from hardware_models import Params
 from studies.comparison import Candidate, distinct, figure_of, records_of, table_text
 from studies.quantities import chosen
 from studies.scaled_designs import problem_of, proved, uniform_design
 from studies.training_runs import (
+    PACKAGES,
     add_data_arguments,
     add_plan_arguments,
     add_worker_arguments,
     check_workers,
-    finished,
-    introduce,
     plan_of,
     prepare,
-    runs_of,
+    trained,
 )
 
 OPTIMUM, PUBLISHED_DESIGN, UNIFORM, MOST_PARAMETERS = "proven optimum", "published", "uniform", "most parameters"
@@ -60,10 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = output_folder(options.output)
     plan = plan_of(options)
     data = prepare(options, folder)
-    runs = runs_of(designs, plan, options.seeds, data, options.threads, folder, keep=True)
-    introduce(data, plan, runs)
-    rows = finished(runs, RowFile(folder / "rows.jsonl"), options.backend, options.scheduler, options.jobs)
-    records = records_of(designs, rows)
+    records = records_of(designs, trained(designs, plan, data, options, folder, keep=True))
     print(table_text(records))
     save_figure(figure_of({f"equal FLOPs, {options.published} / {options.scale}": records}), folder / "train_compare.png")
     write_json(
@@ -74,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
             "data": data.identity,
             "plan": dataclasses.asdict(plan),
             "designs": records,
-            "provenance": provenance(0, ("numpy", "torch", "transformers", "accelerate", "tokenizers")),
+            "provenance": provenance(0, PACKAGES),
         },
     )
     return 0

@@ -39,6 +39,17 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 """How often a run is started whose worker dies: a kill is bad luck once, and a cause (too little memory) thrice."""
+SMALL_NETWORKS: dict[str, Any] = {
+    "sequence": 128,
+    "steps": 1000,
+    "batch": 8,
+    "learning_rate": 4e-3,
+    "optimizer": "muon",
+    "evaluate_at_most": 1024,
+}
+"""Defaults of `add_plan_arguments` on which most networks of about a million parameters pass the bigram loss (piloted)."""
+PACKAGES = ("numpy", "torch", "transformers", "accelerate", "tokenizers")
+"""Whose versions a training's result names."""
 _IDENTITY = ("architecture", "plan", "data")
 Outcome = tuple[int, Row | BaseException]
 
@@ -420,6 +431,20 @@ def runs_of(
         for seed in range(seeds)
         for one in candidates
     ]
+
+
+def trained(
+    candidates: Sequence[Candidate],
+    plan: TrainingPlan,
+    data: TokenData,
+    options: argparse.Namespace,
+    folder: Path,
+    keep: bool = False,
+) -> list[Row]:
+    """The rows of all candidates with the flags' number of seeds, trained where `folder`/rows.jsonl has none of them yet."""
+    runs = runs_of(candidates, plan, options.seeds, data, options.threads, folder, keep)
+    introduce(data, plan, runs)
+    return finished(runs, RowFile(folder / "rows.jsonl"), options.backend, options.scheduler, options.jobs)
 
 
 def seeded(plan: TrainingPlan, seed: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from formulation.published import PUBLISHED_MS
+from formulation.report import markdown_table
 from studies.published_scores import PAPER_TASKS, PUBLISHED_SCORES
 from studies.zero_shot_levels import Level, beyond, mean_error, standard_error
 
@@ -150,7 +151,5 @@ def _size(value: float) -> str:
 
 def markdown_of(header: Sequence[str], rows: Sequence[Sequence[str]], blocks: Sequence[str], lines: Sequence[str]) -> str:
     """The table and its notes as Markdown; `blocks` are tables of plain text."""
-    rule = [":--" if place < 2 else "--:" for place in range(len(header))]
-    cells = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, rule, *rows))
-    text = "\n\n".join([cells, "\n".join(f"- {line}" for line in lines)]).replace("*", "\\*")
+    text = "\n\n".join([markdown_table(header, rows, left=2), "\n".join(f"- {line}" for line in lines)]).replace("*", "\\*")
     return "\n\n".join(["# Perplexity and zero-shot accuracy", text, *(f"```\n{block}\n```" for block in blocks)]) + "\n"

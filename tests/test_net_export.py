@@ -24,11 +24,12 @@ from transformers import (
 )
 
 from formulation.architecture import Architecture, Block
+from formulation.report import markdown_table
 from merino_net import MerinoConfig, MerinoForCausalLM, export
 from merino_net.counting import forward_flops, parameter_count
 from merino_net.data import train_tokenizer
 from merino_net.generate import continuation
-from merino_net.model_card import markdown_table, model_card, number
+from merino_net.model_card import model_card, number
 from merino_net.pretrained import find_models
 from merino_net.training import TrainingPlan, TrainingResult
 

@@ -14,7 +14,7 @@ import pytest
 from formulation import PUBLISHED, Architecture, EffectiveEntropy
 from formulation.rows import Row, RowFile
 from hardware_models import DecoderParams, Flops, Params
-from studies import ablation, baselines
+from studies import ablation, baselines, training_runs
 from studies.comparison import Candidate, distinct, records_of
 from studies.scaled_designs import depth_scaled, problem_of, width_scaled
 from studies.training_runs import Run
@@ -42,7 +42,7 @@ def arguments(folder: Path, *flags: str) -> list[str]:
 def test_ablation_switches_one_thing_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ablation, "finished", made_up)
+    monkeypatch.setattr(training_runs, "finished", made_up)
     assert ablation.main(arguments(tmp_path, "--seeds", "2")) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     groups = summary["groups"]
@@ -67,7 +67,7 @@ def test_ablation_switches_one_thing_at_a_time(
 
 
 def test_one_part_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ablation, "finished", made_up)
+    monkeypatch.setattr(training_runs, "finished", made_up)
     assert ablation.main(arguments(tmp_path, "--seeds", "1", "--parts", "wide-deep")) == 0
     assert list(json.loads((tmp_path / "out" / "summary.json").read_text())["groups"]) == ["wide against deep"]
 
@@ -75,7 +75,7 @@ def test_one_part_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_baselines_keep_one_budget_and_remember_their_searches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(baselines, "finished", made_up)
+    monkeypatch.setattr(training_runs, "finished", made_up)
     flags = arguments(tmp_path, "--seeds", "2", "--budgets", "MeRino-52M", "--evaluations", "4", "--sequence", "16")
     assert baselines.main(flags) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
