@@ -9,7 +9,7 @@ import math
 import multiprocessing
 import statistics
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -88,8 +88,12 @@ class BlackBox(Quantity):
         if positive_integer("jobs", jobs) > 1 and unknown:
             alone = replace(self, file=None, _seen={})
             with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-                for architecture, called in zip(unknown, pool.map(alone._called, unknown), strict=True):
-                    self._remember(architecture, called)
+                calls = {pool.submit(alone._called, architecture): architecture for architecture in unknown}
+                try:
+                    for call in as_completed(calls):
+                        self._remember(calls[call], call.result())
+                finally:
+                    pool.shutdown(cancel_futures=True)
         return np.array([self(architecture) for architecture in architectures])
 
     def _knows(self, architecture: Architecture) -> bool:

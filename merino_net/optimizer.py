@@ -15,7 +15,8 @@ class MuonAdamW(torch.optim.Optimizer):
 
     Muon's step is the momentum's nearest semi-orthogonal matrix, scaled by 0.2·√max(m, n) to the size of a step of AdamW (Liu
     et al. 2025, "Muon is scalable for LLM training"), so that one learning rate serves both. Its momentum is 0.95 (Nesterov).
-    Weight decay is decoupled; biases and norms have none.
+    Weight decay is decoupled; biases and norms have none. Query, key and value are one map
+    in these networks, and one matrix to Muon.
 
     learning_rate, betas, weight_decay  as in AdamW
     """
@@ -44,7 +45,10 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        loss = None if closure is None else closure()
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for part in self._parts:
             part.step()
         return loss

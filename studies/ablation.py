@@ -7,7 +7,7 @@ The parts (all with widths divided by `--scale`, at the FLOPs of the scaled publ
     sharing      the optimum of each budget with the layers of a block sharing their weights, and with none shared
     objective    the optimum of one budget under entropy alone, with effectiveness, and with effectiveness and weighting
     wide-deep    one wide layer against 24 narrow ones, the paper's example (its table 1)
-Writes rows.jsonl (a finished run is never run twice), summary.json and ablation.png.
+Writes rows.jsonl (a finished run is never run twice), summary.json and ablation.png; parts run one after another add up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from formulation import PUBLISHED, Architecture, Block, EffectiveEntropy
 from formulation.architecture import positive_integer
 from formulation.report import output_folder, provenance, run_command, save_figure, write_json
 from hardware_models import DecoderParams, Params
-from studies.comparison import Candidate, distinct, figure_of, records_of, table_text
+from studies.comparison import Candidate, distinct, earlier, figure_of, records_of, table_text
 from studies.quantities import chosen
 from studies.scaled_designs import problem_of, proved
 from studies.training_runs import (
@@ -112,7 +112,9 @@ def main(arguments: list[str] | None = None) -> int:
     data = prepare(options, folder)
     everyone: Sequence[Candidate] = [one for candidates in groups.values() for one in candidates]
     rows = trained(everyone, plan, data, options, folder)
-    records = {title: records_of(candidates, rows) for title, candidates in groups.items()}
+    terms = {"scale": options.scale, "data": data.identity, "plan": dataclasses.asdict(plan)}
+    records = earlier(folder / "summary.json", terms).get("groups", {})
+    records |= {title: records_of(candidates, rows) for title, candidates in groups.items()}
     saved = published_sharing()
     print(text_of(records))
     print("sharing lowers the parameters of the published designs by " + ", ".join(f"{100 * one:.0f} %" for one in saved.values()))
@@ -122,8 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
         {
             "groups": records,
             "published_params_saved": saved,
-            "data": data.identity,
-            "plan": dataclasses.asdict(plan),
+            **terms,
             "provenance": provenance(0, PACKAGES),
         },
     )

@@ -3,10 +3,12 @@
     python -m studies.baselines --text train.txt.xz --held-out-text valid.txt
     python -m studies.baselines --budgets MeRino-61M --seeds 5 --evaluations 2000
 
-For each budget (the FLOPs of a published design, widths divided by `--scale`): the proven optimum of entropy and of LTS, the
-best that the paper's evolutionary algorithm finds for DSS-score and NTK condition number, naive scaling of depth and of width, the
-published design, and a GPT-2-like one that shares no weights. All are trained on equal tokens; one budget is complete before the
-next begins. Writes searches.jsonl, rows.jsonl (no search and no run is repeated), summary.json, baselines.png and search_cost.png.
+For each budget (the FLOPs of a published design, widths divided by `--scale`): the proven optimum of entropy and of LTS (shared
+weights counted once, and at every application), the best that the paper's evolutionary algorithm finds for DSS-score and NTK
+condition number, naive scaling of depth and of width, the published design, and a GPT-2-like one that shares no weights; with
+`--calibrated` the optima of the calibrated entropies too. All are trained on equal tokens; one budget is complete before the next
+begins. Writes searches.jsonl, rows.jsonl (no search and no run is repeated), summary.json, baselines.png and search_cost.png;
+budgets run one after another add up.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ from formulation import PUBLISHED, Architecture, DesignProblem, Quantity
 from formulation.architecture import positive_integer
 from formulation.report import output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
+from hardware_models import BlackBox
 from solvers import DynamicProgramming, EvolutionaryAlgorithm, Limits, Solver, solve
-from studies.comparison import Candidate, distinct, figure_of, records_of, table_text
-from studies.proxies import DSS, ENTROPY, LTS, MINIBATCH, NTK, analytic_proxies, network_proxies
+from studies.calibration_data import Calibration, read_calibration
+from studies.comparison import Candidate, distinct, earlier, figure_of, records_of, table_text
+from studies.proxies import DSS, ENTROPY, LTS, LTS_UNROLLED, MINIBATCH, NTK, analytic_proxies, network_proxies
 from studies.quantities import chosen
 from studies.scaled_designs import depth_scaled, problem_of, uniform_design, width_scaled
 from studies.training_runs import (
@@ -47,21 +51,41 @@ _EXACT_SECONDS = 120
 """Of dynamic programming, which needs less than one."""
 
 
-def searched(problem: DesignProblem, budget: str, minibatch: np.ndarray, evaluations: int, seed: int, folder: Path) -> list[Row]:
+def objectives(seq_len: int, minibatch: np.ndarray, calibration: Calibration | None) -> dict[str, Quantity]:
+    """What is maximized, by name; the separable ones are solved exactly. DSS and NTK look at tokens (B, T)."""
+    analytic, networks = analytic_proxies(seq_len), network_proxies(minibatch)
+    found: dict[str, Quantity] = {name: analytic[name] for name in (ENTROPY, LTS, LTS_UNROLLED)}
+    found |= {name: networks[name] for name in (DSS, NTK)}
+    if calibration is not None:
+        found |= {f"entropy fitted on {corpus}": setting.entropy for corpus, (setting, _) in calibration.fits.items()}
+        found["entropy nearest to the published designs"] = calibration.nearest.entropy
+    return found
+
+
+def searched(
+    problem: DesignProblem,
+    budget: str,
+    maximize: dict[str, Quantity],
+    minibatch: np.ndarray,
+    evaluations: int,
+    seed: int,
+    folder: Path,
+) -> list[Row]:
     """The design that each objective chooses at this budget, with what the search cost; those in searches.jsonl are not repeated.
 
-    minibatch    tokens that DSS and NTK look at, (B, T)
+    maximize     objectives by name
+    minibatch    tokens that black boxes look at, (B, T)
+
+    The rows hold
 
     seconds      of the search alone, on this machine, in one process
     evaluations  of the objective
     """
     file = RowFile(folder / "searches.jsonl")
     known = {json.dumps(row["search"], sort_keys=True): row for row in file.rows}
-    analytic, networks = analytic_proxies(problem.subject_to[0].quantity.seq_len), network_proxies(minibatch)  # type: ignore[attr-defined]
     found = []
-    for name in (ENTROPY, LTS, DSS, NTK):
-        exact = name in analytic
-        quantity: Quantity = analytic[name] if exact else networks[name]
+    for name, quantity in maximize.items():
+        exact = not isinstance(quantity, BlackBox)
         solver: Solver = DynamicProgramming() if exact else _evolution(evaluations)
         search = {
             "objective": repr(quantity),
@@ -91,7 +115,7 @@ def searched(problem: DesignProblem, budget: str, minibatch: np.ndarray, evaluat
             file.append(row)
             known[key] = row
             print(f"{budget}: {name} searched in {solution.seconds:.2f} s ({solution.status.value})", flush=True)
-        found.append(known[key])
+        found.append({**known[key], "objective": name})
     return found
 
 
@@ -107,7 +131,7 @@ def candidates(problem: DesignProblem, published: tuple[str, Architecture], sear
         Candidate(
             f"{'optimum' if row['status'] == 'optimal' else 'best found'} of {row['objective']}",
             Architecture.from_dict(row["architecture"]),
-            {"search_s": row["seconds"]},
+            {"search_s": row["seconds"], "objective_value": row["value"]},
         )
         for row in searches
     ]
@@ -163,18 +187,24 @@ def main(arguments: list[str] | None = None) -> int:
         positive_integer(name, getattr(options, name))
     check_workers(options)
     budgets = {name: chosen("published design", name, PUBLISHED) for name in options.budgets}
+    calibration = None if options.calibrated is None else read_calibration(Path(options.calibrated))
     folder = output_folder(options.output)
     plan = plan_of(options, evaluations=1)
     data = prepare(options, folder)
     minibatch = _minibatch(data, options)
-    groups: dict[str, list[dict[str, Any]]] = {}
-    searches: list[Row] = []
+    terms = {"scale": options.scale, "data": data.identity, "plan": dataclasses.asdict(plan)}
+    before = earlier(folder / "summary.json", terms)
+    groups: dict[str, list[dict[str, Any]]] = before.get("groups", {})
+    searches: list[Row] = before.get("searches", [])
+    maximize = objectives(options.sequence, minibatch, calibration)
     for budget, published in budgets.items():
         problem, small = problem_of(published, options.scale, options.vocabulary, options.sequence)
-        own = searched(problem, f"{budget} / {options.scale}", minibatch, options.evaluations, options.search_seed, folder)
-        searches += own
-        everyone = candidates(problem, (f"published {budget} / {options.scale}", small), own)
-        title = f"FLOPs of {budget} / {options.scale}"
+        name = f"{budget} / {options.scale}"
+        own = searched(problem, name, maximize, minibatch, options.evaluations, options.search_seed, folder)
+        searches = [row for row in searches if row["budget"] != name]
+        searches += [{**row, "design": str(Architecture.from_dict(row["architecture"]))} for row in own]
+        everyone = candidates(problem, (f"published {name}", small), own)
+        title = f"FLOPs of {name}"
         groups[title] = records_of(everyone, trained(everyone, plan, data, options, folder))
         print(f"{title}\n{table_text(groups[title])}\n")
         save_figure(figure_of(groups), folder / "baselines.png")
@@ -183,9 +213,8 @@ def main(arguments: list[str] | None = None) -> int:
             folder / "summary.json",
             {
                 "groups": groups,
-                "searches": [{**row, "design": str(Architecture.from_dict(row["architecture"]))} for row in searches],
-                "data": data.identity,
-                "plan": dataclasses.asdict(plan),
+                "searches": searches,
+                **terms,
                 "provenance": provenance(options.search_seed, PACKAGES),
             },
         )
@@ -202,6 +231,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scale", type=int, default=4, help="divide all widths by this (default: %(default)s)")
     parser.add_argument(
         "--evaluations", type=int, default=500, help="of the evolutionary search for DSS and NTK (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--calibrated", metavar="FILE", help="of studies.calibration: the optima of its entropies take part too (default: none)"
     )
     parser.add_argument("--search-seed", type=int, default=0, help="of the evolutionary search (default: %(default)s)")
     add_data_arguments(parser, vocabulary=1024)

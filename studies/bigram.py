@@ -25,12 +25,12 @@ def counted_losses(training: np.ndarray, held_out: np.ndarray, vocabulary: int) 
     """
     counts = np.bincount(training.ravel(), minlength=vocabulary)
     unigram = (counts + 1) / (counts.sum() + vocabulary)
-    pairs = np.bincount(
-        training[:, :-1].astype(np.int64).ravel() * vocabulary + training[:, 1:].ravel(), minlength=vocabulary**2
-    ).reshape(vocabulary, vocabulary)
-    before, types = pairs.sum(axis=1), (pairs > 0).sum(axis=1)
     contexts, targets = held_out[:, :-1].ravel(), held_out[:, 1:].ravel()
-    seen, total = pairs[contexts, targets], np.maximum(before[contexts] + types[contexts], 1)
+    pairs, times = np.unique(training[:, :-1].astype(np.int64).ravel() * vocabulary + training[:, 1:].ravel(), return_counts=True)
+    before, types = (np.bincount(pairs // vocabulary, weights, vocabulary) for weights in (times, None))
+    wanted = contexts.astype(np.int64) * vocabulary + targets
+    place = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    seen, total = np.where(pairs[place] == wanted, times[place], 0), np.maximum(before[contexts] + types[contexts], 1)
     # λ·c(v, w)/c(v) = c(v, w)/(c(v) + t(v)); a context never seen leaves all to the unigram.
     left = np.where(before[contexts] > 0, types[contexts] / total, 1.0)
     bigram = seen / total + left * unigram[targets]

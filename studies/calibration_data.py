@@ -6,9 +6,10 @@ seconds. Which setting is best is `studies.calibration`'s.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -54,13 +55,59 @@ class Setting:
         return {"rho": self.rho, "alpha": [self.attention, 1 - self.attention], "beta": self.beta, "mean": self.mean}
 
 
+LEAST = 6
+"""Trained designs of a group at least, so that one can fit to some and score others."""
+FORMAT, VERSION = "merino calibration", 1
+"""Of a calibration file."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration file says.
+
+    fits     the best setting on each corpus, with the fingerprint of its text
+    nearest  the setting found under which the published designs are nearest to the optimum
+    """
+
+    fits: dict[str, tuple[Setting, str]]
+    nearest: Setting
+
+
+def read_calibration(path: Path) -> Calibration:
+    """The file that `studies.calibration` writes; ValueError where it is none."""
+
+    def setting(one: Mapping[str, Any]) -> Setting:
+        return Setting(one["rho"], one["alpha"][0], one["beta"], one["mean"])
+
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if (record["format"], record["version"]) != (FORMAT, VERSION):
+            raise ValueError(f"it says {record['format']!r}, version {record['version']!r}")
+        fits = {fit["corpus"]: (setting(fit), fit["data"]["text_sha256"]) for fit in record["fits"]}
+        return Calibration(fits, setting(record["inverse_optimization"]["nearest"]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no calibration ({error}); expected what python -m studies.calibration writes") from None
+
+
 DEFAULT = Setting(EffectiveEntropy().rho, EffectiveEntropy().alpha[0], EffectiveEntropy().beta, "network")
 
 RHOS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e4)
 ATTENTIONS = tuple(number / 10 for number in range(11))
 BETAS = (0.0, 1 / 64, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4, 5 / 16, 3 / 8, 7 / 16, 15 / 32)
-GRID = tuple(Setting(*values) for values in itertools.product(RHOS, ATTENTIONS, BETAS, MEANS))
-"""The settings that are tried. From β = 1/2 on the scaled-down space, from 9/16 on the paper's, has designs with γ ≥ 1."""
+
+
+def _steps_from_default(setting: Setting) -> int:
+    """How many values of the axes lie between a setting and the default, in all."""
+    axes = (RHOS, ATTENTIONS, BETAS, tuple(MEANS))
+    here, there = dataclasses.astuple(setting), dataclasses.astuple(DEFAULT)
+    return sum(abs(axis.index(one) - axis.index(other)) for axis, one, other in zip(axes, here, there, strict=True))
+
+
+GRID = tuple(sorted((Setting(*values) for values in itertools.product(RHOS, ATTENTIONS, BETAS, MEANS)), key=_steps_from_default))
+"""The settings that are tried, the default first and those near to it before those far away.
+
+From β = 1/2 on the scaled-down space, from 9/16 on the paper's, has designs with γ ≥ 1.
+"""
 
 
 @dataclass(frozen=True)
@@ -89,14 +136,14 @@ def read_corpus(folder: Path) -> Corpus:
         losses = {
             Architecture.from_dict(row["architecture"]): row["held_out_loss"]
             for row in RowFile(rows).rows
-            if row["plan"] == plan and row["data"] == data
+            if row["plan"] == plan and row["data"] == data and "error" not in row
         }
     except (KeyError, TypeError) as error:
         raise ValueError(f"{summary} lacks {error}; make it again with python -m studies.proxy_correlation") from None
     groups = {name: tuple(design for design in own if design in losses) for name, own in designs.items()}
-    groups = {name: own for name, own in groups.items() if len(own) >= 6}
+    groups = {name: own for name, own in groups.items() if len(own) >= LEAST}
     if not groups:
-        raise ValueError(f"{folder} has fewer than 6 trained designs in every group; train more")
+        raise ValueError(f"{folder} has fewer than {LEAST} trained designs in every group; train more")
     quality = {name: -np.array([losses[design] for design in own]) for name, own in groups.items()}
     return Corpus(folder.name, data, groups, quality)
 

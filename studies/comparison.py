@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -78,6 +80,18 @@ def records_of(candidates: Sequence[Candidate], rows: Sequence[Row]) -> list[dic
             }
         )
     return records
+
+
+def earlier(summary: Path, terms: Mapping[str, Any]) -> dict[str, Any]:
+    """What a summary holds that was made on the same terms (each of its entries as in `terms`); nothing where there is none.
+
+    So a study that is run part by part ends with the summary of all its parts.
+    """
+    if not summary.is_file():
+        return {}
+    record = json.loads(summary.read_text(encoding="utf-8"))
+    same = all(record.get(name) == json.loads(json.dumps(value)) for name, value in terms.items())
+    return record if same else {}
 
 
 def _spread(values: Sequence[float]) -> float | None:

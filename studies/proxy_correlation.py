@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ from formulation.architecture import positive_integer
 from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from studies.bigram import counted_losses
-from studies.calibration_data import MEANS
-from studies.proxies import MINIBATCH, analytic_proxies, network_proxies
+from studies.calibration_data import read_calibration
+from studies.proxies import ENTROPY, MINIBATCH, analytic_proxies, network_proxies
 from studies.proxy_figures import correlation_figure, scatter_figure
 from studies.proxy_sample import UNIFORM, sampled, scaled_space
 from studies.rank_correlation import RESAMPLES, kendall, rank_correlations, spearman
@@ -52,7 +51,7 @@ BUDGETS = {"half": 0.5, "full": 1.0, "double": 2.0}
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedRuns:
     """What is to be trained: designs by group, and the runs, each under the part of the study that asks for it.
 
     budgets   runs of the first designs of the sample with half and twice the steps
@@ -71,7 +70,7 @@ class Plan:
         return [*self.main.values(), *others]
 
 
-def plan_runs(options: argparse.Namespace, data: TokenData, folder: Path) -> Plan:
+def plan_runs(options: argparse.Namespace, data: TokenData, folder: Path) -> PlannedRuns:
     """The runs that the flags ask for."""
     plan = plan_of(options, evaluations=1)
     space = scaled_space(options.vocabulary, options.sequence)
@@ -93,22 +92,18 @@ def plan_runs(options: argparse.Namespace, data: TokenData, folder: Path) -> Pla
         if share != 1
     }
     repeats = {design: run(f"{main[design].label}, again", design, seed=1) for design in first[: options.repeats]}
-    return Plan(groups, main, budgets, repeats)
+    return PlannedRuns(groups, main, budgets, repeats)
 
 
 def calibrated(path: Path | None, data: TokenData) -> dict[str, Quantity]:
     """The entropies of a calibration file that were fitted on other texts than this one; ValueError where it is none."""
     if path is None:
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        fits = [fit for fit in record["fits"] if fit["data"]["text_sha256"] != data.identity["text_sha256"]]
-        return {
-            f"entropy fitted on {fit['corpus']}": MEANS[fit["mean"]](rho=fit["rho"], alpha=tuple(fit["alpha"]), beta=fit["beta"])
-            for fit in fits
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no calibration ({error}); expected what python -m studies.calibration writes") from None
+    return {
+        f"entropy fitted on {corpus}": setting.entropy
+        for corpus, (setting, text_sha256) in read_calibration(path).fits.items()
+        if text_sha256 != data.identity["text_sha256"]
+    }
 
 
 def proxy_values(
@@ -125,12 +120,17 @@ def proxy_values(
 
 
 def summary_of(
-    plan: Plan, losses: dict[str, float], values: dict[Architecture, dict[str, float]], resamples: int = RESAMPLES
+    plan: PlannedRuns,
+    losses: dict[str, float],
+    values: dict[Architecture, dict[str, float]],
+    resamples: int = RESAMPLES,
+    fitted: Collection[str] = (),
 ) -> dict[str, Any]:
     """Rank correlations with negative perplexity by group, across budgets, and what a second seed says of the noise.
 
     losses   held-out loss by `run_key`
     values   every proxy's value of every trained design
+    fitted   names of proxies fitted to the same designs' losses on another text: shown, and never the leader
     """
 
     def loss(run: Run) -> float | None:
@@ -149,7 +149,7 @@ def summary_of(
         if len(done) > 2:
             scores = {proxy: np.array([values[design][proxy] for design in done]) for proxy in values[done[0]]}
             perplexity = -quality(plan.main, done)
-            correlations = rank_correlations(scores, -perplexity, resamples=resamples)
+            correlations = rank_correlations(scores, -perplexity, resamples=resamples, beside=fitted)
             groups[name] |= {
                 "perplexity": {
                     "least": float(perplexity.min()),
@@ -161,7 +161,7 @@ def summary_of(
     return {"groups": groups, "budgets": _budgets(plan, trained, quality, values), "repeats": _repeats(plan, loss)}
 
 
-def _budgets(plan: Plan, trained: Any, quality: Any, values: dict[Architecture, dict[str, float]]) -> dict[str, Any]:
+def _budgets(plan: PlannedRuns, trained: Any, quality: Any, values: dict[Architecture, dict[str, float]]) -> dict[str, Any]:
     """How ranks move with the token budget: of the losses themselves, and of every proxy's correlation with them."""
     runs = {"full": plan.main, **plan.budgets}
     subset = list(next(iter(plan.budgets.values())))
@@ -185,13 +185,16 @@ def _budgets(plan: Plan, trained: Any, quality: Any, values: dict[Architecture, 
     }
 
 
-def _repeats(plan: Plan, loss: Any) -> dict[str, Any]:
-    """What a second seed says: the noise of one loss, and the correlation with itself that noise leaves (the reliability)."""
+def _repeats(plan: PlannedRuns, loss: Any) -> dict[str, Any]:
+    """What a second seed says: the noise of one loss, and the correlation with itself that noise leaves (the reliability).
+
+    A difference that all designs share, as the order of the training text makes it, moves no rank and is no noise.
+    """
     pairs = [(loss(plan.main[design]), loss(run)) for design, run in plan.repeats.items()]
     both = np.array([pair for pair in pairs if None not in pair], dtype=float)
     if len(both) < 3:
         return {"designs": len(both)}
-    noise = float(np.sqrt(np.mean((both[:, 0] - both[:, 1]) ** 2) / 2))
+    noise = float(np.std(both[:, 0] - both[:, 1], ddof=1) / np.sqrt(2))
     everything = np.array([one for design in plan.groups[UNIFORM] if (one := loss(plan.main[design])) is not None])
     return {
         "designs": len(both),
@@ -212,8 +215,10 @@ def table_text(summary: dict[str, Any]) -> str:
     for group, record in summary["groups"].items():
         for proxy, one in record.get("correlations", {}).items():
             spearman_text, kendall_text = (span(one[name], one[f"{name}_interval"]) for name in ("spearman", "kendall"))
-            lines.append((group, str(one["designs"]), proxy, spearman_text, kendall_text, f"{one['leads']:.0%}"))
-    return text_table(("group", "designs", "proxy", "Spearman", "Kendall", "leads"), lines, left={0, 2})
+            leads = "" if one["leads"] is None else f"{one['leads']:.0%}"
+            behind = span(one["behind"], one["behind_interval"]) if proxy != ENTROPY else ""
+            lines.append((group, str(one["designs"]), proxy, spearman_text, kendall_text, leads, behind))
+    return text_table(("group", "designs", "proxy", "Spearman", "Kendall", "leads", "entropy − it"), lines, left={0, 2})
 
 
 def notes_text(summary: dict[str, Any]) -> str:
@@ -271,15 +276,15 @@ def main(arguments: list[str] | None = None) -> int:
     rows: dict[str, Row] = {run_key(row): row for row in file.rows if "held_out_loss" in row}
     losses = {key: float(row["held_out_loss"]) for key, row in rows.items()}
     done = [design for design, run in plan.main.items() if run_key(run.identity()) in rows]
-    if len(done) < 3:
+    if all(sum(design in done for design in group) < 3 for group in plan.groups.values()):
         raise ValueError(
-            f"of this study {counted(len(done), 'design')} ended with a loss, and a rank correlation needs 3; "
+            f"of this study {counted(len(done), 'design')} ended with a loss, and a rank correlation needs 3 of one group; "
             + ("leave --no-training out" if options.no_training else "see the errors in rows.jsonl")
         )
     training = packed(np.load(data.training, mmap_mode="r"), options.sequence)
     columns = proxy_values(done, training[:MINIBATCH].astype(np.int64), options, extra, folder)
     values = {design: {name: float(column[i]) for name, column in columns.items()} for i, design in enumerate(done)}
-    summary = summary_of(plan, losses, values, options.resamples)
+    summary = summary_of(plan, losses, values, options.resamples, extra)
     trained = np.array([losses[run_key(plan.main[design].identity())] for design in done])
     made_by = provenance(options.sample_seed, ("scipy", *PACKAGES))
     summary |= {

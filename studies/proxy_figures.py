@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from formulation import Architecture
+from studies.proxy_sample import UNIFORM
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 _MARKERS = ("o", "s", "^")
@@ -38,12 +39,9 @@ def scatter_figure(
                 linestyle="none",
                 label=group,
             )
-        texts = [
-            f"ρ {record['correlations'][proxy]['spearman']:+.2f}, τ {record['correlations'][proxy]['kendall']:+.2f}"
-            for record in groups.values()
-            if "correlations" in record
-        ][:1]
-        panel.set_title("\n".join([proxy, *texts]), fontsize=9)
+        coefficients = groups[UNIFORM].get("correlations", {}).get(proxy)
+        text = "" if coefficients is None else f"\nρ {coefficients['spearman']:+.2f}, τ {coefficients['kendall']:+.2f} ({UNIFORM})"
+        panel.set_title(proxy + text, fontsize=9)
         panel.grid(alpha=0.3)
         panel.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
     for panel in panels[::columns]:

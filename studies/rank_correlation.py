@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,9 @@ class RankCorrelation:
     """Of one score with the trained quality, over some designs; intervals hold 95 % of the bootstrap resamples (percentiles).
 
     spearman, kendall   ρ and τ_b; NaN-free: a score that is the same for every design has 0, as it ranks nothing
-    leads               share of the resamples in which this score's Spearman is the highest of those compared; ties are shared
+    leads               share of the resamples in which this score's Spearman is the highest of those compared; ties are shared;
+                        None for a score that is only shown beside them
+    behind              the first score's Spearman minus this one's, on the same designs
     """
 
     designs: int
@@ -26,7 +28,9 @@ class RankCorrelation:
     spearman_interval: tuple[float, float]
     kendall: float
     kendall_interval: tuple[float, float]
-    leads: float
+    leads: float | None
+    behind: float
+    behind_interval: tuple[float, float]
 
 
 def spearman(score: np.ndarray, quality: np.ndarray) -> float:
@@ -44,9 +48,15 @@ def kendall(score: np.ndarray, quality: np.ndarray) -> float:
 
 
 def rank_correlations(
-    scores: Mapping[str, np.ndarray], quality: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
+    scores: Mapping[str, np.ndarray],
+    quality: np.ndarray,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    beside: Collection[str] = (),
 ) -> dict[str, RankCorrelation]:
     """The correlation of each score, (n,), with `quality`, (n,): designs are drawn with replacement, the same for all scores.
+
+    beside  scores that do not compete for the lead, such as one that was fitted to these very designs
 
     ValueError for fewer than 3 designs, which no coefficient says anything about.
     """
@@ -60,19 +70,23 @@ def rank_correlations(
         for name, score in scores.items():
             spearmans[name][number] = spearman(score[chosen], quality[chosen])
             kendalls[name][number] = kendall(score[chosen], quality[chosen])
-    table = np.array(list(spearmans.values()))
+    competing = [name for name in scores if name not in beside]
+    table = np.array([spearmans[name] for name in competing])
     best = table >= table.max(axis=0) - 1e-12
-    leads = (best / best.sum(axis=0)).mean(axis=1)
+    leads = dict(zip(competing, (best / best.sum(axis=0)).mean(axis=1).tolist(), strict=True))
+    first = next(iter(scores))
     return {
         name: RankCorrelation(
             designs=len(quality),
-            spearman=spearman(score, quality),
+            spearman=(own := spearman(score, quality)),
             spearman_interval=_interval(spearmans[name]),
             kendall=kendall(score, quality),
             kendall_interval=_interval(kendalls[name]),
-            leads=float(lead),
+            leads=leads.get(name),
+            behind=spearman(scores[first], quality) - own,
+            behind_interval=_interval(spearmans[first] - spearmans[name]),
         )
-        for (name, score), lead in zip(scores.items(), leads, strict=True)
+        for name, score in scores.items()
     }
 
 

@@ -21,7 +21,7 @@ from formulation.files import replace_file
 from formulation.report import counted, markdown_table, output_folder, run_command
 from studies.report_claims import CLAIMS, Claim, Finding, Missing, Results, Verdict
 
-_MARKS = {Verdict.AGREES: "✓", Verdict.PARTLY: "◐", Verdict.DISAGREES: "✗", Verdict.NOT_MEASURED: "–"}
+_MARKS = {Verdict.AGREES: "✓", Verdict.BY_CONSTRUCTION: "=", Verdict.PARTLY: "◐", Verdict.DISAGREES: "✗", Verdict.NOT_MEASURED: "–"}
 _INTRODUCTION = (
     "What the paper (MeRino, AAAI 2025) claims, in our words, and what was measured here. Its code and networks are not public: "
     "its objective is our reconstruction, and networks were trained at a small part of the size. A claim that does not agree may "
@@ -107,7 +107,13 @@ def markdown_page(lines: list[Line]) -> str:
 
 def html_page(lines: list[Line]) -> str:
     """The page as one HTML file that needs no other."""
-    colours = {Verdict.AGREES: "#e3f4e8", Verdict.PARTLY: "#fdf3d8", Verdict.DISAGREES: "#fbe3e0", Verdict.NOT_MEASURED: "#eeeeee"}
+    colours = {
+        Verdict.AGREES: "#e3f4e8",
+        Verdict.BY_CONSTRUCTION: "#e6eefb",
+        Verdict.PARTLY: "#fdf3d8",
+        Verdict.DISAGREES: "#fbe3e0",
+        Verdict.NOT_MEASURED: "#eeeeee",
+    }
     head = f'<meta charset="utf-8"><title>Does the paper hold?</title><style>{_STYLE}</style>'
     parts = [
         f'<!doctype html>\n<html lang="en"><head>{head}</head><body>',

@@ -223,7 +223,8 @@ def workers(backend: str, scheduler: str | None, jobs: int) -> Iterator[Callable
     """What maps a function over runs, rows as they come: by `processes` of this machine, or by a Dask cluster.
 
     A process does one run: one that is killed takes nothing else with it, and its run is started anew, `ATTEMPTS` times in all.
-    `dask`: the cluster at `scheduler`, or a local one of `jobs` workers, which replaces workers that die in the same way.
+    `dask`: a local cluster of `jobs` workers, which replaces workers that die in the same way, or the one at `scheduler`, whose own
+    setting `distributed.scheduler.allowed-failures` says how often a run is started anew.
     """
     if backend != "dask":
         yield lambda function, runs: _by_processes(function, runs, jobs)

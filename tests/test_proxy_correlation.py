@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,16 +66,16 @@ def arguments(folder: Path, *flags: str) -> list[str]:
 
 
 def made_up_losses(folder: Path, flags: list[str], left_out: int = 0) -> None:
-    """Rows as training would leave them: the loss falls with the entropy of another setting, and a second seed adds noise."""
+    """Rows as training would leave them: the loss falls with the entropy of another setting; a second seed adds 0.5 and noise."""
     options = proxy_correlation._parser().parse_args(flags)
     out = Path(options.output)
     out.mkdir(exist_ok=True)
     plan = plan_runs(options, prepare(options, out), out)
     truth = EffectiveEntropy(rho=1.0, alpha=(0.9, 0.1), beta=1 / 8)
     file = RowFile(out / "rows.jsonl")
-    for run in plan.runs[: len(plan.runs) - left_out]:
+    for number, run in enumerate(plan.runs[: len(plan.runs) - left_out]):
         share, seed = run.plan["steps"] / 20, run.plan["seed"]
-        loss = 5 - truth(run.architecture) / 4000 - 0.1 * share + 0.001 * seed
+        loss = 5 - truth(run.architecture) / 4000 - 0.1 * share + (0.5 + 0.001 * (-1) ** number) * seed
         file.append({"design": run.label, **run.identity(), "seed": seed, "held_out_loss": loss, "tokens_per_s": 1.0})
 
 
@@ -102,10 +103,14 @@ def test_every_proxy_is_correlated_in_every_group(studied: Path) -> None:
         assert record["not_run"] == 0
         assert set(record["correlations"]) == {"entropy", "LTS", "LTS unrolled", "parameters", "FLOPs", "DSS", "NTK"}
         assert sum(one["leads"] for one in record["correlations"].values()) == pytest.approx(1)
+        entropy = record["correlations"]["entropy"]["spearman"]
+        for one in record["correlations"].values():
+            assert one["behind"] == pytest.approx(entropy - one["spearman"])
+            assert one["behind_interval"][0] <= one["behind_interval"][1]
     assert summary["groups"][UNIFORM]["correlations"]["entropy"]["spearman"] > 0.8
     assert summary["budgets"]["designs"] == 4
     assert summary["budgets"]["rank_of_full"]["half"]["spearman"] == pytest.approx(1)
-    assert summary["repeats"]["noise_sd"] == pytest.approx(0.001 / 2**0.5)
+    assert summary["repeats"]["noise_sd"] == pytest.approx(0.001 * (4 / 3) ** 0.5 / 2**0.5)  # four differences of ±0.001 about 0.5
     assert summary["repeats"]["reliability"] > 0.99
     same, whole = summary["counting"]["as many tokens"], summary["counting"]["whole text"]
     assert same["tokens"] == 20 * 4 * 16 <= whole["tokens"]
@@ -128,17 +133,24 @@ def test_nothing_trained_is_said(tmp_path: Path) -> None:
 
 
 def test_a_calibration_of_another_text_takes_part(studied: Path, tmp_path: Path) -> None:
-    fit = {"corpus": "other", "data": {"text_sha256": "0"}, "rho": 1.0, "alpha": [0.9, 0.1], "beta": 0.125, "mean": "network"}
+    setting = {"rho": 1.0, "alpha": [0.9, 0.1], "beta": 0.125, "mean": "network"}
+    fit = {"corpus": "other", "data": {"text_sha256": "0"}, **setting}
     own = {**fit, "corpus": "own", "data": json.loads((studied / "summary.json").read_text())["data"]}
     file = tmp_path / "calibration.json"
-    file.write_text(json.dumps({"fits": [fit, own]}))
+    record = {"format": "merino calibration", "version": 1, "fits": [fit, own], "inverse_optimization": {"nearest": setting}}
+    file.write_text(json.dumps(record))
     assert proxy_correlation.main(arguments(studied.parent, "--no-training", "--calibrated", str(file))) == 0
     correlations = json.loads((studied / "summary.json").read_text())["groups"][UNIFORM]["correlations"]
     assert correlations["entropy fitted on other"]["spearman"] == pytest.approx(1)
+    assert correlations["entropy fitted on other"]["leads"] is None  # it was fitted to these designs
     assert "entropy fitted on own" not in correlations
-    file.write_text(json.dumps({"fits": [{"corpus": "other"}]}))
-    with pytest.raises(ValueError, match=r"is no calibration \('data'\); expected what python -m studies\.calibration writes"):
-        proxy_correlation.main(arguments(studied.parent, "--no-training", "--calibrated", str(file)))
+    for changes, said in (
+        ({"fits": [{"corpus": "other", **setting}]}, r"\('data'\)"),
+        ({"version": 2}, r"\(it says 'merino calibration', version 2\)"),
+    ):
+        file.write_text(json.dumps(record | changes))
+        with pytest.raises(ValueError, match=rf"is no calibration {said}; expected what python -m studies\.calibration writes"):
+            proxy_correlation.main(arguments(studied.parent, "--no-training", "--calibrated", str(file)))
 
 
 def test_a_corpus_is_read_back(studied: Path) -> None:
@@ -153,16 +165,46 @@ def test_a_corpus_is_read_back(studied: Path) -> None:
 def test_calibration_finds_the_setting_that_made_the_losses(studied: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(calibration, "inverse_optimization", lambda: made_up_inverse())
     monkeypatch.setattr(calibration, "sensitivity", lambda: {"rho": [{"same": True, "regret": 0.0}]})
-    assert calibration.main([str(studied), "--splits", "2", "--output", str(tmp_path)]) == 0
+    assert calibration.main([str(studied), "--resamples", "4", "--output", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "calibration.json").read_text())
     (fitted,) = record["fits"]
     assert fitted["score_on_itself"] == pytest.approx(1)
-    (validated,) = record["cross_validation"]
-    assert validated["splits"] == 4
+    (validated,) = record["held_out"]
+    assert validated["resamples"] == 4
     assert validated["fitted"] > 0.8
-    assert record["verdict"]["texts"] == 1
     assert not record["verdict"]["change_defaults"]  # one text is not enough
     assert (tmp_path / "calibration.png").stat().st_size > 20_000
+
+
+def test_only_what_holds_on_other_designs_of_every_text_changes_the_defaults() -> None:
+    def pair(low: float) -> dict[str, Any]:
+        return {"difference_interval": [low, 0.3]}
+
+    assert calibration.verdict([pair(0.1)] * 4) == {"pairs": 4, "better": 4, "change_defaults": True}
+    assert calibration.verdict([pair(0.1)] * 3 + [pair(-0.1)]) == {"pairs": 4, "better": 3, "change_defaults": False}
+
+
+def test_fitting_and_scoring_take_the_same_designs_of_two_texts(studied: Path) -> None:
+    corpus = read_corpus(studied)
+    names = {name: tuple(reversed(designs)) for name, designs in corpus.groups.items()}
+    quality = {name: values[::-1] for name, values in corpus.quality.items()}
+    other = dataclasses.replace(corpus, name="other", groups=names, quality=quality)
+    tables = {one.name: calibration.score_table(one) for one in (corpus, other)}
+    here, there = (calibration.held_out_gain(corpus, one, tables, 4, 0) for one in (corpus, other))
+    assert here["difference"] == pytest.approx(there["difference"])  # the order in which designs come is nothing to them
+    assert here["fitted"] > 0.8
+    apart = dataclasses.replace(corpus, name="apart", groups={name: designs[:3] for name, designs in corpus.groups.items()})
+    with pytest.raises(ValueError, match=r"out and apart share fewer than 6 designs in every group; train the same sample on both"):
+        calibration.held_out_gain(corpus, apart, tables, 4, 0)
+
+
+def test_a_diverged_run_is_no_part_of_a_corpus(studied: Path, tmp_path: Path) -> None:
+    lines = (studied / "rows.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])
+    first["error"] = f"loss {first.pop('held_out_loss')}"
+    (tmp_path / "rows.jsonl").write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
+    (tmp_path / "summary.json").write_text((studied / "summary.json").read_text())
+    assert len(read_corpus(tmp_path).groups[UNIFORM]) == 9
 
 
 def made_up_inverse() -> dict[str, Any]:

@@ -36,10 +36,15 @@ def test_intervals_hold_the_coefficient_and_narrow_with_more_designs() -> None:
         assert found["good"].leads > 0.95
         assert sum(one.leads for one in found.values()) == pytest.approx(1)
         assert found["same"].spearman_interval == (0.0, 0.0)
+        assert (found["good"].behind, found["good"].behind_interval) == (0.0, (0.0, 0.0))
+        assert found["poor"].behind_interval[0] > 0
         low, high = found["good"].kendall_interval
         assert low <= found["good"].kendall <= high
         widths.append(high - low)
         assert found == rank_correlations(scores, quality, resamples=200)
+        beside = rank_correlations(scores, quality, resamples=200, beside=("good",))
+        assert beside["good"].leads is None
+        assert beside["poor"].leads + beside["same"].leads == pytest.approx(1)
     assert widths[1] < widths[0] / 2
 
 

@@ -12,6 +12,7 @@ from studies.report import main
 from studies.report_claims import CLAIMS, Results, Verdict
 
 COMMITTED = Path(__file__).resolve().parent.parent / "studies" / "results"
+PLAN = {"steps": 1000, "batch": 8, "seq_len": 128}
 
 
 def write(folder: Path, name: str, record: Any) -> None:
@@ -46,30 +47,42 @@ def test_without_results_the_counts_are_still_judged(tmp_path: Path, capsys: pyt
 
 def correlations(entropy: float, lts: float) -> dict[str, Any]:
     def one(value: float) -> dict[str, Any]:
-        return {"spearman": value, "kendall": value - 0.2, "spearman_interval": [value - 0.1, value + 0.1], "designs": 81}
+        behind = entropy - value
+        intervals = {"spearman_interval": [value - 0.1, value + 0.1], "behind_interval": [behind - 0.06, behind + 0.06]}
+        return {"spearman": value, "kendall": value - 0.2, "designs": 81, "behind": behind, "leads": 0.25, **intervals}
 
     group = {"correlations": {"entropy": one(entropy), "LTS": one(lts), "DSS": one(0.2), "NTK": one(0.1)}}
-    plan = {"steps": 1000, "batch": 8, "seq_len": 128}
-    return {"groups": {"uniform": group, "equal FLOPs": group}, "plan": plan, "data": {"vocabulary": 1024}}
+    return {"groups": {"uniform": group, "equal FLOPs": group}, "plan": PLAN, "data": {"vocabulary": 1024}}
 
 
 @pytest.mark.parametrize(
     ("wikitext", "ptb", "value", "first"),
     [
-        ((0.9, 0.8), (0.85, 0.8), Verdict.AGREES, Verdict.AGREES),
-        ((0.9, 0.8), (0.7, 0.8), Verdict.PARTLY, Verdict.PARTLY),
-        ((0.5, 0.8), (0.7, 0.8), Verdict.DISAGREES, Verdict.DISAGREES),
+        ((0.9, 0.8), (0.85, 0.75), Verdict.AGREES, Verdict.AGREES),
+        ((0.9, 0.8), (0.7, 0.68), Verdict.PARTLY, Verdict.PARTLY),  # on the second text not told from LTS
+        ((0.5, 0.8), (0.5, 0.8), Verdict.DISAGREES, Verdict.PARTLY),  # worse than LTS, better than the others
     ],
 )
 def test_the_proxy_is_judged_on_both_texts(
     tmp_path: Path, wikitext: tuple[float, float], ptb: tuple[float, float], value: Verdict, first: Verdict
 ) -> None:
     write(tmp_path, "proxy_correlation_wikitext2/summary.json", correlations(*wikitext))
+    alone = judged(tmp_path, "entropy ranks trained networks")
+    assert alone.scale.endswith("1.0 M tokens, vocabulary 1,024; not run on PTB")
     write(tmp_path, "proxy_correlation_ptb/summary.json", correlations(*ptb))
     found = judged(tmp_path, "entropy ranks trained networks")
     assert found.verdict is value
     assert f"WikiText-2: Spearman {wikitext[0]:.2f}" in found.measured
-    assert judged(tmp_path, "better than LTS").verdict is first
+    assert "not run" not in found.scale
+    better = judged(tmp_path, "better than LTS")
+    assert better.verdict is first
+    assert f"LTS {wikitext[0] - wikitext[1]:+.2f} [" in better.measured
+    assert "within equal FLOPs" in better.measured
+
+
+def test_a_proxy_that_others_clearly_lead_does_not_agree(tmp_path: Path) -> None:
+    write(tmp_path, "proxy_correlation_wikitext2/summary.json", correlations(0.0, 0.8))
+    assert judged(tmp_path, "better than LTS").verdict is Verdict.DISAGREES
 
 
 def trained(name: str, losses: tuple[float, ...], **extra: Any) -> dict[str, Any]:
@@ -79,6 +92,7 @@ def trained(name: str, losses: tuple[float, ...], **extra: Any) -> dict[str, Any
         "losses": {str(seed): loss for seed, loss in enumerate(losses)},
         "loss": losses[0],
         "perplexity": 40.0 + losses[0],
+        "flops": 100.0,
         **extra,
     }
 
@@ -89,8 +103,7 @@ def trained(name: str, losses: tuple[float, ...], **extra: Any) -> dict[str, Any
 )
 def test_a_difference_within_its_error_over_seeds_is_no_harm(tmp_path: Path, shared: tuple[float, ...], verdict: Verdict) -> None:
     records = [trained("shared", shared, params_saved=0.2), trained("not shared", (4.0, 4.1, 4.2))]
-    plan = {"steps": 1000, "batch": 8, "seq_len": 128}
-    write(tmp_path, "ablation/summary.json", {"groups": {"sharing, FLOPs of MeRino-52M / 4": records}, "plan": plan})
+    write(tmp_path, "ablation/summary.json", {"groups": {"sharing, FLOPs of MeRino-52M / 4": records}, "plan": PLAN})
     found = judged(tmp_path, "sharing does no harm")
     assert found.verdict is verdict
     assert "20 % fewer parameters" in found.measured
@@ -103,8 +116,81 @@ def test_at_equal_flops_every_other_design_is_held_against_the_optimum(tmp_path:
     noisy = [group[0], group[1], trained("deeper", (3.5, 4.5))]  # better in the mean, and no more than that
     write(tmp_path, "baselines/summary.json", {"groups": {"FLOPs of MeRino-52M / 4": noisy}})
     assert judged(tmp_path, "at equal FLOPs").verdict is Verdict.PARTLY
-    write(tmp_path, "baselines/summary.json", {"groups": {"FLOPs of MeRino-52M / 4": group[:2]}})
-    assert judged(tmp_path, "at equal FLOPs").verdict is Verdict.AGREES
+    less = [group[0], {**group[1], "flops": 60.0}, trained("published MeRino-52M / 4", (4.2, 4.3))]
+    write(tmp_path, "baselines/summary.json", {"groups": {"FLOPs of MeRino-52M / 4": less}})
+    found = judged(tmp_path, "at equal FLOPs")
+    assert found.verdict is Verdict.AGREES
+    assert "optimum of LTS 44.5 (at 60 % of the FLOPs)" in found.measured
+    assert "against the published designs': -0.5 % (clearly lower)" in found.measured
+
+
+@pytest.mark.parametrize(
+    ("wide", "verdict"),
+    [((4.0, 4.1), Verdict.AGREES), ((4.6, 4.7), Verdict.DISAGREES), ((4.5, 4.7), Verdict.PARTLY)],
+)
+def test_wide_against_deep(tmp_path: Path, wide: tuple[float, ...], verdict: Verdict) -> None:
+    entropies = {"entropy": 1.0, "entropy_without_effectiveness": 2.0}
+    records = [trained("wide", wide, **entropies), trained("deep", (4.5, 4.601), **entropies)]
+    write(tmp_path, "ablation/summary.json", {"groups": {"wide against deep": records}, "plan": PLAN})
+    assert judged(tmp_path, "a wide network beats").verdict is verdict
+
+
+def test_the_parts_of_the_objective(tmp_path: Path) -> None:
+    def verdict(*records: dict[str, Any]) -> Verdict:
+        write(tmp_path, "ablation/summary.json", {"groups": {"objective, FLOPs of MeRino-61M / 4": records}, "plan": PLAN})
+        found = judged(tmp_path, "effectiveness improves")
+        assert found.measured.count("perplexity") == 3
+        return found.verdict
+
+    whole, one, none = trained("effectiveness and weighting", (4.0, 4.1)), trained("effectiveness", (4.2, 4.3)), (4.4, 4.5)
+    assert verdict(whole, one, trained("neither", none)) is Verdict.AGREES
+    assert verdict(whole, trained("effectiveness, neither", none)) is Verdict.PARTLY  # the same design: no improvement
+    assert verdict(trained("effectiveness and weighting, effectiveness, neither", none)) is Verdict.DISAGREES
+
+
+@pytest.mark.parametrize(("ntk", "verdict"), [(100.0, Verdict.AGREES), (20.0, Verdict.DISAGREES)])
+def test_the_cost_of_a_search(tmp_path: Path, ntk: float, verdict: Verdict) -> None:
+    seconds = {"entropy": (1.0, 1), "DSS": (10.0, 500), "NTK": (ntk, 500)}
+    searches = [{"objective": name, "seconds": one, "evaluations": count} for name, (one, count) in seconds.items()]
+    write(tmp_path, "baselines/summary.json", {"searches": searches})
+    found = judged(tmp_path, "a small part of TE-NAS's")
+    assert found.verdict is verdict
+    assert f"one evaluation of DSS 0.02 s, of NTK {ntk / 500:.2f} s, 500 of NTK {ntk:.0f} s" in found.measured
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict"), [((4.8, 5.0), Verdict.AGREES), ((2.0, 5.0), Verdict.PARTLY), ((2.0, 3.0), Verdict.DISAGREES)]
+)
+def test_the_speed(tmp_path: Path, ratios: tuple[float, ...], verdict: Verdict) -> None:
+    tasks = [
+        {
+            "part": "prefill",
+            "work": "128 tokens",
+            "runtime": runtime,
+            "ratios": [{"model": "MeRino-64M", "reference": "OPT-350M", "ratio": one}],
+        }
+        for runtime, one in zip(("torch", "openvino"), ratios, strict=True)
+    ]
+    write(tmp_path, "net_speed/summary.json", {"tasks": tasks})
+    found = judged(tmp_path, "4.9 times as fast")
+    assert found.verdict is verdict
+    assert "the printed milliseconds give 4.9" in found.measured
+
+
+def test_the_memory_of_a_query_is_counted_here_and_now(tmp_path: Path) -> None:
+    found = judged(tmp_path, "more than 1,200 MB")
+    assert found.verdict is Verdict.DISAGREES
+    assert found.measured.endswith("MB with all logits and attention written out")
+
+
+@pytest.mark.parametrize(
+    ("signs", "verdict"),
+    [((1, 0), Verdict.AGREES), ((-1, 1), Verdict.PARTLY), ((-1, -1), Verdict.DISAGREES)],
+)
+def test_zero_shot_is_judged_by_the_clear_differences(tmp_path: Path, signs: tuple[int, ...], verdict: Verdict) -> None:
+    comparisons = [{"differs": sign != 0, "difference": 1.0 * sign} for sign in signs]
+    write(tmp_path, "zero_shot/summary.json", {"findings": {"above_guessing": {"MeRino-64M": 5}, "comparisons": comparisons}})
+    assert judged(tmp_path, "zero-shot accuracy").verdict is verdict
 
 
 def test_quantization_is_judged_by_perplexity(tmp_path: Path) -> None:

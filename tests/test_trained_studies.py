@@ -69,7 +69,12 @@ def test_ablation_switches_one_thing_at_a_time(
 def test_one_part_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_runs, "finished", made_up)
     assert ablation.main(arguments(tmp_path, "--seeds", "1", "--parts", "wide-deep")) == 0
-    assert list(json.loads((tmp_path / "out" / "summary.json").read_text())["groups"]) == ["wide against deep"]
+    summary = tmp_path / "out" / "summary.json"
+    assert list(json.loads(summary.read_text())["groups"]) == ["wide against deep"]
+    assert ablation.main(arguments(tmp_path, "--seeds", "1", "--parts", "objective")) == 0
+    assert list(json.loads(summary.read_text())["groups"]) == ["wide against deep", "objective, FLOPs of MeRino-61M / 4"]
+    assert ablation.main(arguments(tmp_path, "--seeds", "1", "--parts", "wide-deep", "--steps", "30")) == 0
+    assert list(json.loads(summary.read_text())["groups"]) == ["wide against deep"]  # on other terms nothing is kept
 
 
 def test_baselines_keep_one_budget_and_remember_their_searches(
@@ -86,12 +91,37 @@ def test_baselines_keep_one_budget_and_remember_their_searches(
     for name in ("optimum of entropy", "optimum of LTS", "best found of DSS", "best found of NTK", "deeper", "wider", "GPT-2-like"):
         assert name in names
     assert records[0]["entropy"] == max(record["entropy"] for record in records if record["shared"])
-    assert [row["objective"] for row in summary["searches"]] == ["entropy", "LTS", "DSS", "NTK"]
+    assert [row["objective"] for row in summary["searches"]] == ["entropy", "LTS", "LTS unrolled", "DSS", "NTK"]
+    assert summary["scale"] == 4
     assert all(row["seconds"] >= 0 for row in summary["searches"])
     assert "searched in" in capsys.readouterr().out
+    calibration = tmp_path / "calibration.json"
+    setting = {"rho": 1.0, "alpha": [0.9, 0.1], "beta": 0.0, "mean": "block"}
+    fits = [{"corpus": "a text", "data": {"text_sha256": "0"}, **setting}]
+    record = {"format": "merino calibration", "version": 1, "fits": fits, "inverse_optimization": {"nearest": setting}}
+    calibration.write_text(json.dumps(record))
+    assert baselines.main([*flags, "--calibrated", str(calibration)]) == 0
+    said = capsys.readouterr().out
+    assert "MeRino-52M / 4: entropy fitted on a text searched in" in said
+    assert "MeRino-52M / 4: entropy searched in" not in said
+    assert "optimum of entropy fitted on a text, optimum of entropy nearest to the published designs" in said
     monkeypatch.setattr(baselines, "solve", None)
     assert baselines.main(flags) == 0
     assert "searched in" not in capsys.readouterr().out
+
+
+def test_budgets_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_runs, "finished", made_up)
+    for budget in ("MeRino-52M", "MeRino-61M", "MeRino-52M"):
+        flags = arguments(tmp_path, "--seeds", "1", "--budgets", budget, "--evaluations", "4", "--sequence", "16")
+        assert baselines.main(flags) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert list(summary["groups"]) == ["FLOPs of MeRino-52M / 4", "FLOPs of MeRino-61M / 4"]
+    assert sorted((row["budget"], row["objective"]) for row in summary["searches"]) == sorted(
+        (f"{budget} / 4", name)
+        for budget in ("MeRino-52M", "MeRino-61M")
+        for name in ("entropy", "LTS", "LTS unrolled", "DSS", "NTK")
+    )
 
 
 @pytest.mark.parametrize("published", PUBLISHED)
