@@ -22,7 +22,7 @@ import numpy as np
 
 from formulation import Architecture, EffectiveEntropy, Quantity
 from formulation.architecture import positive_integer
-from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from studies.bigram import counted_losses
 from studies.calibration_data import read_calibration
@@ -47,14 +47,15 @@ from studies.training_runs import (
     seeded,
 )
 
-BUDGETS = {"half": 0.5, "full": 1.0, "double": 2.0}
+BUDGETS = {"half": 0.5, "full": 1.0, "double": 2.0, "fourfold": 4.0}
+"""Token budgets by name, as shares of the full one."""
 
 
 @dataclass(frozen=True)
 class PlannedRuns:
     """What is to be trained: designs by group, and the runs, each under the part of the study that asks for it.
 
-    budgets   runs of the first designs of the sample with half and twice the steps
+    budgets   runs of the first designs of the sample with fewer and more steps, by the budget's name
     repeats   runs of the first designs with a second seed
     """
 
@@ -87,9 +88,8 @@ def plan_runs(options: argparse.Namespace, data: TokenData, folder: Path) -> Pla
             main.setdefault(design, run(f"{name} {number:02d}", design))
     first = groups[UNIFORM]
     budgets = {
-        name: {design: run(f"{main[design].label}, {name} budget", design, share) for design in first[: options.budgets]}
-        for name, share in BUDGETS.items()
-        if share != 1
+        name: {design: run(f"{main[design].label}, {name} budget", design, BUDGETS[name]) for design in first[: options.budgets]}
+        for name in options.other_budgets
     }
     repeats = {design: run(f"{main[design].label}, again", design, seed=1) for design in first[: options.repeats]}
     return PlannedRuns(groups, main, budgets, repeats)
@@ -162,14 +162,17 @@ def summary_of(
 
 
 def _budgets(plan: PlannedRuns, trained: Any, quality: Any, values: dict[Architecture, dict[str, float]]) -> dict[str, Any]:
-    """How ranks move with the token budget: of the losses themselves, and of every proxy's correlation with them."""
-    runs = {"full": plan.main, **plan.budgets}
+    """How ranks move with the token budget: of the losses themselves, and of every proxy's correlation with them.
+
+    Told of the designs trained on all the budgets that at least three designs were trained on.
+    """
+    runs = {"full": plan.main} | {name: own for name, own in plan.budgets.items() if len(trained(own, list(own))) >= 3}
     subset = list(next(iter(plan.budgets.values())))
     for own in runs.values():
         subset = trained(own, subset)
-    if len(subset) < 3:
-        return {"designs": len(subset)}
-    qualities = {name: quality(runs[name], subset) for name in BUDGETS}
+    if len(subset) < 3 or len(runs) == 1:
+        return {"designs": 0}
+    qualities = {name: quality(runs[name], subset) for name in sorted(runs, key=lambda name: BUDGETS[name])}
     return {
         "designs": len(subset),
         "median_perplexity": {name: float(np.median(-one)) for name, one in qualities.items()},
@@ -249,7 +252,7 @@ def notes_text(summary: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     check_workers(options)
     positive_integer("designs", options.designs)
     positive_integer("resamples", options.resamples)
@@ -321,26 +324,38 @@ def _counting(data: TokenData, training: np.ndarray, options: argparse.Namespace
     return {name: dataclasses.asdict(counted_losses(one, judged, options.vocabulary)) for name, one in texts.items()}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.proxy_correlation",
-        description="Train many designs on equal terms and correlate training-free proxies with their perplexity.",
-    )
+def command_line() -> argparse.ArgumentParser:
+    """The command line; see --help."""
+    parser = command_parser(__spec__, __doc__)
     add_data_arguments(parser, vocabulary=1024)
     add_plan_arguments(parser, **SMALL_NETWORKS)
     parser.add_argument(
-        "--designs", type=int, default=81, help="drawn uniformly from the space (default: %(default)s, the paper's)"
+        "--designs", type=int, default=81, metavar="N", help="drawn uniformly from the space (default: %(default)s, the paper's)"
     )
     parser.add_argument(
-        "--stratum", type=int, default=24, help="designs of equal FLOPs, and of equal parameters (default: %(default)s)"
+        "--stratum",
+        type=int,
+        default=24,
+        metavar="N",
+        help="designs of equal FLOPs, and of equal parameters (default: %(default)s)",
     )
-    parser.add_argument("--budgets", type=int, default=0, help="designs also trained on half and twice the tokens (default: none)")
-    parser.add_argument("--repeats", type=int, default=0, help="designs also trained with a second seed (default: none)")
-    parser.add_argument("--sample-seed", type=int, default=0, help="of the sample of designs (default: %(default)s)")
+    parser.add_argument(
+        "--budgets", type=int, default=0, metavar="N", help="designs also trained on fewer and more tokens (default: none)"
+    )
+    others = tuple(name for name in BUDGETS if name != "full")
+    parser.add_argument(
+        "--other-budgets", nargs="+", choices=others, default=["half", "double"], help="of these designs (default: half double)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=0, metavar="N", help="designs also trained with a second seed (default: none)"
+    )
+    parser.add_argument("--sample-seed", type=int, default=0, metavar="N", help="of the sample of designs (default: %(default)s)")
     parser.add_argument(
         "--calibrated", metavar="FILE", help="of studies.calibration: its entropies, fitted on other texts, take part"
     )
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="of the bootstrap intervals (default: %(default)s)")
+    parser.add_argument(
+        "--resamples", type=int, default=RESAMPLES, metavar="N", help="of the bootstrap intervals (default: %(default)s)"
+    )
     parser.add_argument("--no-training", action="store_true", help="tables and figures of the runs that are there")
     add_worker_arguments(parser, "results/proxy_correlation")
     return parser
