@@ -15,7 +15,7 @@ INSTALL := $(IN_VENV) -m pip install --quiet --disable-pip-version-check -c cons
 QUANTIZE_VENV := .venv-quantize
 QUANTIZE := $(QUANTIZE_VENV)/.installed
 
-.PHONY: help compare design test lint types quantize-environment test-quantize clean
+.PHONY: help compare design test lint types docs docs-links quantize-environment test-quantize clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,8 @@ help:
 	@echo "make test     run the tests that take minutes at most"
 	@echo "make lint     check format and style"
 	@echo "make types    check types"
+	@echo "make docs     build the documentation site into site/; open site/index.html"
+	@echo "make docs-links  ask every server that the documentation links to"
 	@echo "make quantize-environment  make .venv-quantize, the environment of GPTQ; make test-quantize runs its tests there"
 	@echo "make clean    delete .venv and what the tools left behind"
 
@@ -43,13 +45,20 @@ lint: $(DEV)
 types: $(DEV)
 	$(IN_VENV) -m mypy
 
+# A warning is an error (mkdocs.yml). The variable silences the theme's notice of its successor.
+docs: $(DEV)
+	NO_MKDOCS_2_WARNING=1 $(IN_VENV) -m mkdocs build $(ARGS)
+
+docs-links: $(IN_VENV)
+	$(IN_VENV) docs/tools/external_links.py $(ARGS)
+
 quantize-environment: $(QUANTIZE)
 
 test-quantize: $(QUANTIZE)
 	$(QUANTIZE_VENV)/bin/python -m pytest tests/test_net_quantize.py tests/test_quantization_study.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(QUANTIZE_VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(QUANTIZE_VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(IN_VENV):

@@ -1,19 +1,29 @@
-"""What every study does around its numbers: where they come from, files written whole or not at all, errors in one sentence.
+"""What every command does around its work: help, provenance, files written whole or not at all, errors in one sentence.
 
 What a study measures, tabulates and draws is its own file.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
+import inspect
+import itertools
 import json
 import os
 import platform
+import re
 import shlex
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from formulation.entropy import DEFAULTS_VERSION
@@ -24,6 +34,58 @@ if TYPE_CHECKING:
 
 _RESOLUTION = 150
 """Dots per inch of a saved figure: sharp in a README at full text width."""
+
+_names: ContextVar[Mapping[str, str]] = ContextVar("_names", default=MappingProxyType({}))
+"""Module -> what a reader types to start it, where that is not `python -m MODULE`; see `called`."""
+
+
+@contextmanager
+def called(names: Mapping[str, str]) -> Iterator[None]:
+    """Within it, the help of `command_parser` calls modules by these names: {"studies.design": "merino design"}.
+
+    What starts the commands under names of its own, such as `studies.front_door`, wraps their `main` in it.
+    """
+    token = _names.set(names)
+    try:
+        yield
+    finally:
+        _names.reset(token)
+
+
+def command_parser(spec: ModuleSpec | None, document: str | None, notes: str = "") -> argparse.ArgumentParser:
+    """The parser of the command that a module is, whose help is the module's docstring; the module adds its flags.
+
+    The docstring's first paragraph stands above the flags; below them stand the examples, which are an indented block behind the
+    first paragraph, the other paragraphs, and `notes`. Lines are filled to the terminal, those that are indented stay as they are.
+    In usage and examples the command is named as it was typed: `python -m studies.design`, or as `called` says.
+
+    spec      the module's `__spec__`, which knows its name under `python -m` too; None where it was started as a script
+    document  its `__doc__`
+    notes     what the docstring cannot say, such as a list made of a table in the code
+    """
+    description, _, details = inspect.cleandoc(document or "").partition("\n\n")
+    if details.startswith(" "):
+        details = f"examples:\n{details}"
+    return argparse.ArgumentParser(
+        prog=None if spec is None else _as_called(f"python -m {spec.name}"),
+        description=_filled(_as_called(description)),
+        epilog=_filled(_as_called(f"{details}\n\n{notes}".strip())),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _as_called(text: str) -> str:
+    """`text`, with `python -m MODULE` replaced where the module is called otherwise."""
+    names = _names.get()
+    return re.sub(r"python -m (\w+(?:\.\w+)*)", lambda found: names.get(found[1], found[0]), text)
+
+
+def _filled(text: str) -> str:
+    """`text` with its paragraphs broken at the terminal's width, less what argparse leaves free; indented lines are kept."""
+    width = shutil.get_terminal_size().columns - 2
+    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    runs = itertools.groupby(text.split("\n"), key=lambda line: line[:1] in ("", " "))
+    return "\n".join("\n".join(lines) if kept else wrapper.fill(" ".join(lines)) for kept, lines in runs)
 
 
 def provenance(seed: int, packages: Iterable[str] = ("numpy", "scipy")) -> dict[str, Any]:
@@ -49,9 +111,15 @@ def provenance(seed: int, packages: Iterable[str] = ("numpy", "scipy")) -> dict[
 
 
 def _command() -> str:
-    """The command line as typed: `python -m studies.x flags`, or the script's name where it was not started with -m."""
+    """The command line as typed: `python -m studies.x flags`, `merino x flags`, or `python script.py flags`."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    start = ["python", Path(sys.argv[0]).name] if spec is None else ["python", "-m", spec.name.removesuffix(".__main__")]
+    script = Path(sys.argv[0]).name
+    if spec is not None:
+        start = ["python", "-m", spec.name.removesuffix(".__main__")]
+    elif script.endswith(".py") or not script[:1].isalnum():  # a file, or python -c
+        start = ["python", script]
+    else:  # a command that an installation made, such as merino or pytest
+        start = [script]
     return shlex.join([*start, *map(_without_folders, sys.argv[1:])])
 
 

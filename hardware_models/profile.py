@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from formulation import Architecture, Block
-from formulation.report import output_folder, run_command, text_table
+from formulation.report import command_parser, output_folder, run_command, text_table
 from formulation.rows import Row, RowFile
 from hardware_models.device import Device, check_device_name, write_device
 from hardware_models.latency import LatencyTable, fit_table
@@ -45,25 +45,36 @@ _LEAST = 20
 """Networks: fewer than twice the folds of a cross-validation say little about its error."""
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    parser = argparse.ArgumentParser(prog="python -m hardware_models.profile", description=__doc__.split("\n")[0])
-    parser.add_argument("--name", required=True, help="of the device: lower-case letters, digits, dots, hyphens")
+    parser = command_parser(__spec__, __doc__)
+    parser.add_argument("--name", required=True, metavar="NAME", help="of the device: lower-case letters, digits, dots, hyphens")
     parser.add_argument("--runtimes", default="torch,onnx", metavar="NAMES", help=f"of {', '.join(_RUNTIMES)} (default torch,onnx)")
     parser.add_argument("--precisions", default="float32", metavar="NAMES", help=f"of {', '.join(_PRECISIONS)} (default float32)")
     parser.add_argument("--phases", default="prefill", metavar="NAMES", help="prefill, decode or both (default prefill)")
     parser.add_argument("--seq-len", type=int, default=128, metavar="T", help="tokens of a query, or in the cache (default 128)")
-    parser.add_argument("--batch", type=int, default=1, metavar="B", help="sequences at a time (default 1)")
-    parser.add_argument("--logits", default="last", help="last or all: which tokens of a prefill the head sees (default last)")
+    parser.add_argument("--batch", type=int, default=1, metavar="B", help="sequences (queries) at a time (default 1)")
+    parser.add_argument(
+        "--logits", default="last", metavar="WHICH", help="last or all: which tokens of a prefill the head sees (default last)"
+    )
     parser.add_argument("--networks", type=int, default=60, metavar="N", help=f"to measure, at least {_LEAST} (default 60)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="times to measure all of them (default 3)")
-    parser.add_argument("--seconds", type=float, default=0.3, metavar="S", help="to time each network for in a round (default 0.3)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="default: one a processor")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
-    parser.add_argument("--description", default="", help="of the device, in one sentence, for its file")
-    parser.add_argument("--source", default="measured by python -m hardware_models.profile", help="who measured it, for its file")
+    parser.add_argument(
+        "--seconds", type=float, default=0.3, metavar="S", help="to time each network for in a round, in seconds (default 0.3)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of the runtimes (default: one a processor)"
+    )
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default cpu)")
+    parser.add_argument("--description", default="", metavar="TEXT", help="of the device, in one sentence, for its file")
+    parser.add_argument(
+        "--source",
+        default="measured by python -m hardware_models.profile",
+        metavar="TEXT",
+        help="who measured it, for its file (default: this command)",
+    )
     parser.add_argument("--output", default=".", metavar="DIR", help="folder of the two files (default: this one)")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def engines_of(options: argparse.Namespace) -> list[Engine]:
@@ -252,7 +263,7 @@ def error_text(tables: Sequence[LatencyTable]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, fit and write; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     check_device_name(options.name)
     engines = engines_of(options)
     folder = output_folder(options.output)

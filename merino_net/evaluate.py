@@ -6,6 +6,9 @@
 
 Writes rows.jsonl (one line a model and measurement, none of them measured twice) and evaluate.json (all that the tables show,
 conventions, provenance). How a text is scored is `merino_net.perplexity`'s, how a task is, `merino_net.zero_shot`'s.
+
+Exit code: 0 all measured; 1 some tasks could not be run (the reason is printed); 2 a mistake in the command or a file that cannot
+be read; 130 Ctrl-C, and what is measured is kept.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from formulation.report import counted, output_folder, provenance, run_command, text_table, write_json
+from formulation.report import command_parser, counted, output_folder, provenance, run_command, text_table, write_json
 from formulation.rows import Row, RowFile
 from merino_net.perplexity import (
     BENCHMARKS,
@@ -51,16 +54,9 @@ class TaskData:
     sha256: str | None
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    description, examples, _ = __doc__.split("\n\n", 2)
-    parser = argparse.ArgumentParser(
-        prog="python -m merino_net.evaluate",
-        description=description,
-        epilog=f"Examples:\n{examples}\n\nExit code: 0 all measured; 1 some tasks could not be run (the reason is printed); "
-        "2 a mistake in the command\nor a file that cannot be read; 130 Ctrl-C, and what is measured is kept.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument(
         "models", nargs="+", metavar="MODEL", help="a folder that save_pretrained wrote, or a name on the Hugging Face hub"
     )
@@ -87,9 +83,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 and so on (default: cuda where there is one)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples of each task, for a quick look")
-    parser.add_argument("--output", default="results/evaluate", metavar="DIR", help="default results/evaluate")
+    parser.add_argument(
+        "--output", default="results/evaluate", metavar="DIR", help="folder of the results (default results/evaluate)"
+    )
     parser.add_argument("--again", action="store_true", help="measure anew what the output folder already holds")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -457,7 +455,7 @@ def quieten_all() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code, see --help."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     check_options(options)
     quieten_all()
     return study(options, output_folder(options.output))

@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from formulation.files import replace_file
-from formulation.report import counted, output_folder, provenance, run_command, text_table, write_json
+from formulation.report import command_parser, counted, output_folder, provenance, run_command, text_table, write_json
 from merino_net.counting import parameter_count
 from merino_net.model_card import DEVICES, model_card
 from merino_net.pretrained import Model, embedding_rows, find_models, first_line, load_model, quieten
@@ -39,16 +39,10 @@ _PACKAGES = ("torch", "transformers", "safetensors", "onnx", "onnxscript", "onnx
 _PRECISIONS = ("float32", "int8")
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    description, examples, written = str(__doc__).split("\n\n", 2)
     devices = "\n".join(f"    {device}: {runtime}; {remark}" for device, runtime, remark in DEVICES).replace("`", "")
-    parser = argparse.ArgumentParser(
-        prog="python -m merino_net.export",
-        description=f"{description}\n\n{written}",
-        epilog=f"examples:\n{examples}\n\nwhich form for which device:\n{devices}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__spec__, __doc__, f"which form for which device:\n{devices}")
     parser.add_argument("model", metavar="MODEL", help="a folder that save_pretrained wrote, or a name on the Hugging Face hub")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="new, or an earlier export, which is replaced")
     parser.add_argument(
@@ -61,11 +55,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         choices=_PRECISIONS,
         help="for OpenVINO, in float32 or with INT8 weights (default: no; without a word behind it: float32)",
     )
-    parser.add_argument("--name", help="of the model in its card (default: the output folder's name)")
+    parser.add_argument("--name", metavar="NAME", help="of the model in its card (default: the output folder's name)")
     parser.add_argument(
         "--evaluation", metavar="FILE", help="the evaluate.json that has this model's results (default: MODEL/evaluate.json)"
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def require(what: str, flag: str, packages: Sequence[str]) -> None:
@@ -204,7 +198,7 @@ def copy_records(found: Model, evaluation: str | None, folder: Path) -> list[str
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     output = Path(options.output).resolve()
     check_output(output, options.model)
     if options.onnx:

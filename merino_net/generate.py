@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, TextStreamer
 
-from formulation.report import counted, run_command
+from formulation.report import command_parser, counted, run_command
 from merino_net.pretrained import device_of, embedding_rows, find_models, load_model, positions_of, quieten, start_token
 
 if TYPE_CHECKING:
@@ -96,16 +96,10 @@ def continuation(
     return sequences[:, prompt.shape[1] :]
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    description, examples, _ = str(__doc__).split("\n\n", 2)
     standard = Sampling()
-    parser = argparse.ArgumentParser(
-        prog="python -m merino_net.generate",
-        description=description,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument("model", metavar="MODEL", help="a folder that save_pretrained wrote, or a name on the Hugging Face hub")
     parser.add_argument(
         "--prompt",
@@ -113,20 +107,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar="TEXT",
         help="what to continue; - reads it from standard input, without its last line end (default: nothing, a new text begins)",
     )
-    parser.add_argument("--tokens", type=int, default=100, metavar="N", help="at most so many (default: %(default)s)")
+    parser.add_argument("--tokens", type=int, default=100, metavar="N", help="new tokens at most (default: %(default)s)")
     parser.add_argument("--temperature", type=float, metavar="T", help=f"0 is greedy (default: {standard.temperature})")
     parser.add_argument(
         "--top-k", type=int, metavar="K", help=f"draw among the K most probable (default: {standard.top_k}; 0: all)"
     )
     parser.add_argument("--top-p", type=float, metavar="P", help="draw among the most probable that reach P together (default: 1)")
     parser.add_argument("--greedy", action="store_true", help="take the most probable token instead of drawing one")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same text (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same text (default: %(default)s)")
     parser.add_argument("--no-cache", action="store_true", help="compute the whole text for every token: to compare, slower")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="number format of the model (default: %(default)s)"
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 and so on (default: cuda where there is one)")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:
@@ -169,7 +163,7 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, count: int, p
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     sampling = sampling_of(options)
     if options.tokens < 1:
         raise ValueError(f"--tokens is {options.tokens}; expected at least 1")

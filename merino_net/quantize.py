@@ -30,7 +30,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from formulation.architecture import positive_integer
 from formulation.files import cache_folder
-from formulation.report import counted, provenance, run_command, text_table, write_json
+from formulation.report import command_parser, counted, provenance, run_command, text_table, write_json
 from merino_net.configuration import MerinoConfig
 from merino_net.export import replace_folder, require
 from merino_net.pretrained import Model, find_models, first_line, load_model, quieten
@@ -241,19 +241,15 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    description, examples, written = str(__doc__).split("\n\n", 2)
     methods = "\n".join(f"    {name:5} {what}" for name, what in METHODS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m merino_net.quantize",
-        description=f"{description}\n\n{written}",
-        epilog=f"methods:\n{methods}\n\nexamples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__spec__, __doc__, f"methods:\n{methods}")
     parser.add_argument("model", metavar="FOLDER", help="a trained network, as merino_net.train leaves it")
-    parser.add_argument("--method", choices=tuple(METHODS), required=True)
-    parser.add_argument("--bits", type=int, choices=BITS, required=True, help="of the linear maps in blocks and joints")
+    parser.add_argument("--method", choices=tuple(METHODS), required=True, help="see methods below")
+    parser.add_argument(
+        "--bits", type=int, choices=BITS, required=True, help="for a weight of the linear maps in blocks and joints"
+    )
     parser.add_argument(
         "--group-size",
         type=int,
@@ -272,16 +268,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--output", required=True, metavar="FOLDER", help="new, or an earlier result, which is replaced")
     gptq = parser.add_argument_group("what gptq calibrates on")
     gptq.add_argument("--text", nargs="+", default=[], metavar="SOURCE", help="as in merino_net.train; best of what it trained on")
-    gptq.add_argument("--sequences", type=int, default=128, metavar="N", help="drawn from the text (default %(default)s)")
+    gptq.add_argument(
+        "--sequences", type=int, default=128, metavar="N", help="token sequences drawn from the text (default %(default)s)"
+    )
     gptq.add_argument("--sequence", type=int, metavar="TOKENS", help="length of each (default: the positions, at most 512)")
-    gptq.add_argument("--seed", type=int, default=0, help="of the draw (default %(default)s)")
+    gptq.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (default %(default)s)")
     gptq.add_argument("--cache", default=str(cache_folder()), metavar="FOLDER", help="of the tokens (default: ~/.cache/merino)")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     plan = Plan(options.method, options.bits, options.group_size, options.embedding)
     source, output = Path(options.model), Path(options.output).resolve()
     if not source.is_dir():

@@ -1,6 +1,14 @@
-"""`python -m merino_net.train`: from a design and a text to a trained network, in one command that can be stopped at any time.
+"""From a design and a text to a trained network, in one command that can be stopped at any time.
 
-What a run does is `merino_net.training`; here the command line becomes a network, a tokenizer and packed sequences.
+    python -m merino_net.train results/design/design.json --steps 300        Python's documentation: no file, no network
+    python -m merino_net.train design.json --text books/ notes.jsonl.xz --vocabulary 8192 --output results/mine
+    python -m merino_net.train MeRino-52M --text hub:Salesforce/wikitext/wikitext-103-raw-v1 --tokenizer openai-community/gpt2
+    torchrun --nproc-per-node 4 -m merino_net.train design.json --text books/ --processes 4
+    python -m merino_net.train design.json --text pile.jsonl.xz --recipe paper --device-batch 16 --compile
+
+A run that was stopped goes on with the same command. The network lands in the output folder, ready for from_pretrained,
+merino_net.generate, merino_net.evaluate and merino_net.export. What a run does is `merino_net.training`; here the command line
+becomes a network, a tokenizer and packed sequences.
 """
 
 from __future__ import annotations
@@ -15,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from formulation.architecture import Architecture, positive_integer
 from formulation.files import cache_folder, replace_file
 from formulation.published import PUBLISHED
-from formulation.report import counted, output_folder, provenance, run_command, write_json
+from formulation.report import command_parser, counted, output_folder, provenance, run_command, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,18 +34,6 @@ if TYPE_CHECKING:
 
 DEMONSTRATION_VOCABULARY = 4096
 """Tokens that Python's own documentation, the text without --text, is given: it supports few more than 10,000."""
-
-_EXAMPLES = """
-examples:
-  python -m merino_net.train results/design/design.json --steps 300        Python's documentation: no file, no network
-  python -m merino_net.train design.json --text books/ notes.jsonl.xz --vocabulary 8192 --output results/mine
-  python -m merino_net.train MeRino-52M --text hub:Salesforce/wikitext/wikitext-103-raw-v1 --tokenizer openai-community/gpt2
-  torchrun --nproc-per-node 4 -m merino_net.train design.json --text books/ --processes 4
-  python -m merino_net.train design.json --text pile.jsonl.xz --recipe paper --device-batch 16 --compile
-
-A run that was stopped goes on with the same command. The network lands in the output folder, ready for from_pretrained,
-merino_net.generate, merino_net.evaluate and merino_net.export.
-"""
 
 
 def read_design(source: str) -> Architecture:
@@ -67,7 +63,7 @@ def read_design(source: str) -> Architecture:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     architecture = read_design(options.design)
     if options.vocabulary is not None:
         architecture = dataclasses.replace(architecture, vocabulary=options.vocabulary)
@@ -228,15 +224,13 @@ def _data(
     return Sequences(rows, trained), Sequences(rows, held_out), {**identity, "held_out_share": options.held_out}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m merino_net.train",
-        description="Train a designed language model on a text.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def command_line() -> argparse.ArgumentParser:
+    """The command line; see --help."""
+    parser = command_parser(__spec__, __doc__)
+    parser.add_argument(
+        "design", metavar="DESIGN", help="a design.json, an architecture's JSON file, or the name of a published design"
     )
-    parser.add_argument("design", help="a design.json, an architecture's JSON file, or the name of a published design")
-    parser.add_argument("--output", default="results/train", help="folder of the run (default: %(default)s)")
+    parser.add_argument("--output", default="results/train", metavar="FOLDER", help="folder of the run (default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="start over where the output folder holds a run")
 
     data = parser.add_argument_group("text")
@@ -266,43 +260,63 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = parser.add_argument_group("training")
     plan.add_argument("--recipe", choices=("small", "paper"), default="small", help="defaults of the flags below (default: small)")
-    plan.add_argument("--steps", type=int, help="optimizer steps (default: 1,000; paper: 600,000)")
-    plan.add_argument("--batch", type=int, help="sequences per step, all processes together (default: 32; paper: 1,024)")
-    plan.add_argument("--device-batch", type=int, help="sequences at a time in a process; the rest accumulates (default: all)")
-    plan.add_argument("--learning-rate", type=float, help="decaying linearly (default: 6e-4, the paper's for AdamW)")
+    plan.add_argument("--steps", type=int, metavar="N", help="optimizer steps (default: 1,000; paper: 600,000)")
+    plan.add_argument(
+        "--batch", type=int, metavar="N", help="sequences per step, all processes together (default: 32; paper: 1,024)"
+    )
+    plan.add_argument(
+        "--device-batch", type=int, metavar="N", help="sequences at a time in a process; the rest accumulates (default: all)"
+    )
+    plan.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="at its highest, decaying linearly (default: 6e-4, the paper's for AdamW)",
+    )
     plan.add_argument(
         "--optimizer", choices=("adamw", "muon"), help="muon: for the matrices inside, adamw for the rest (default: adamw)"
     )
-    plan.add_argument("--warm-up", type=int, metavar="STEPS", help="(default: the paper's 1,000, at most a tenth of the steps)")
-    plan.add_argument("--weight-decay", type=float, help="(default: 0.1)")
-    plan.add_argument("--clip", type=float, help="largest gradient norm (default: 1.0)")
-    plan.add_argument("--seed", type=int, help="of weights, data order, dropout, held-out split (default: 0)")
-    plan.add_argument("--log-every", type=int, metavar="STEPS", help="(default: 10; paper: 100)")
-    plan.add_argument("--evaluate-every", type=int, metavar="STEPS", help="(default: 100; paper: 5,000)")
+    plan.add_argument(
+        "--warm-up",
+        type=int,
+        metavar="STEPS",
+        help="of a rising learning rate (default: the paper's 1,000, at most a tenth of the steps)",
+    )
+    plan.add_argument("--weight-decay", type=float, metavar="RATE", help="decoupled from the gradient (default: 0.1)")
+    plan.add_argument("--clip", type=float, metavar="NORM", help="largest gradient norm (default: 1.0)")
+    plan.add_argument("--seed", type=int, metavar="N", help="of weights, data order, dropout, held-out split (default: 0)")
+    plan.add_argument("--log-every", type=int, metavar="STEPS", help="between lines of the log (default: 10; paper: 100)")
+    plan.add_argument("--evaluate-every", type=int, metavar="STEPS", help="between evaluations (default: 100; paper: 5,000)")
     plan.add_argument("--evaluate-at-most", type=int, metavar="N", help="held-out sequences evaluated (default: 512)")
-    plan.add_argument("--save-every", type=int, metavar="STEPS", help="(default: 100; paper: 5,000)")
+    plan.add_argument("--save-every", type=int, metavar="STEPS", help="between checkpoints (default: 100; paper: 5,000)")
     plan.add_argument("--keep", type=int, metavar="N", help="checkpoints kept (default: 2)")
 
     network = parser.add_argument_group("network")
-    network.add_argument("--dropout", type=float, default=0.0, help="(default: %(default)s)")
+    network.add_argument("--dropout", type=float, default=0.0, metavar="P", help="probability (default: %(default)s)")
     network.add_argument(
-        "--sigma", type=float, default=0.02, help="standard deviation of the initial weights (default: %(default)s)"
+        "--sigma", type=float, default=0.02, metavar="S", help="standard deviation of the initial weights (default: %(default)s)"
     )
     network.add_argument(
-        "--activation", default="gelu", help="of the feed-forward network: gelu, relu, silu, ... (default: %(default)s)"
+        "--activation",
+        default="gelu",
+        metavar="NAME",
+        help="of the feed-forward network: gelu, relu, silu, ... (default: %(default)s)",
     )
 
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--precision", choices=("bf16", "float32"), help="(default: bf16 autocast, float32 weights)")
+    machine.add_argument("--precision", choices=("bf16", "float32"), help="number format (default: bf16 autocast, float32 weights)")
     machine.add_argument("--compile", action="store_true", help="torch.compile: worth its start-up in long runs")
     machine.add_argument("--checkpointing", action="store_true", help="recompute activations instead of keeping them")
     machine.add_argument("--processes", type=int, metavar="N", help="fail unless N processes take part; start them with torchrun")
     machine.add_argument(
         "--fsdp", action="store_true", help="shard over processes on GPUs (FSDP) instead of copying (DDP); not tried yet"
     )
-    machine.add_argument("--threads", type=int, help="of PyTorch on the CPU (default: its own choice)")
+    machine.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU (default: its own choice)")
     machine.add_argument(
-        "--peak-tflops", type=float, help="of one device, for the utilisation (default: a matrix product, measured)"
+        "--peak-tflops",
+        type=float,
+        metavar="TFLOPS",
+        help="TFLOP/s of one device, for the utilisation (default: a matrix product, measured)",
     )
     return parser
 

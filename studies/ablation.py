@@ -19,7 +19,7 @@ from typing import Any
 
 from formulation import PUBLISHED, Architecture, Block, EffectiveEntropy
 from formulation.architecture import positive_integer
-from formulation.report import output_folder, provenance, run_command, save_figure, write_json
+from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, write_json
 from hardware_models import DecoderParams, Params
 from studies.comparison import Candidate, distinct, earlier, figure_of, records_of, table_text
 from studies.quantities import chosen
@@ -100,7 +100,7 @@ def text_of(groups: dict[str, list[dict[str, Any]]]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     positive_integer("scale", options.scale)
     positive_integer("seeds", options.seeds)
     check_workers(options)
@@ -131,17 +131,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.ablation",
-        description="Switch sharing, effectiveness and weighting off, hold wide against deep, and train what comes out.",
+def command_line() -> argparse.ArgumentParser:
+    """The command line; see --help."""
+    parser = command_parser(__spec__, __doc__)
+    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=list(PARTS), help="what to switch (default: all)")
+    parser.add_argument(
+        "--published", default="MeRino-61M", metavar="NAME", help="whose FLOPs the objectives get (default: %(default)s)"
     )
-    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=list(PARTS), help="(default: all)")
-    parser.add_argument("--published", default="MeRino-61M", help="whose FLOPs the objectives get (default: %(default)s)")
-    parser.add_argument("--scale", type=int, default=4, help="divide all widths by this (default: %(default)s)")
+    parser.add_argument("--scale", type=int, default=4, metavar="N", help="divide all widths by this (default: %(default)s)")
     add_data_arguments(parser, vocabulary=1024)
     add_plan_arguments(parser, **SMALL_NETWORKS)
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="number of seeds (default: %(default)s)")
     add_worker_arguments(parser, "results/ablation")
     return parser
 

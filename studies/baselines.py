@@ -25,7 +25,7 @@ import numpy as np
 
 from formulation import PUBLISHED, Architecture, DesignProblem, Quantity
 from formulation.architecture import positive_integer
-from formulation.report import output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from hardware_models import BlackBox
 from solvers import DynamicProgramming, EvolutionaryAlgorithm, Limits, Solver, solve
@@ -182,7 +182,7 @@ def cost_figure(searches: list[Row]) -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     for name in ("scale", "seeds", "evaluations"):
         positive_integer(name, getattr(options, name))
     check_workers(options)
@@ -222,23 +222,25 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.baselines",
-        description="Choose designs of equal FLOPs in several ways, train them on equal terms, and say what each search cost.",
-    )
-    parser.add_argument("--budgets", nargs="+", default=list(PUBLISHED), metavar="DESIGN", help="published designs (default: all)")
-    parser.add_argument("--scale", type=int, default=4, help="divide all widths by this (default: %(default)s)")
+def command_line() -> argparse.ArgumentParser:
+    """The command line; see --help."""
+    parser = command_parser(__spec__, __doc__)
+    parser.add_argument("--budgets", nargs="+", default=list(PUBLISHED), metavar="NAME", help="published designs (default: all)")
+    parser.add_argument("--scale", type=int, default=4, metavar="N", help="divide all widths by this (default: %(default)s)")
     parser.add_argument(
-        "--evaluations", type=int, default=500, help="of the evolutionary search for DSS and NTK (default: %(default)s)"
+        "--evaluations",
+        type=int,
+        default=500,
+        metavar="N",
+        help="designs that the evolutionary search for DSS and NTK evaluates (default: %(default)s)",
     )
     parser.add_argument(
         "--calibrated", metavar="FILE", help="of studies.calibration: the optima of its entropies take part too (default: none)"
     )
-    parser.add_argument("--search-seed", type=int, default=0, help="of the evolutionary search (default: %(default)s)")
+    parser.add_argument("--search-seed", type=int, default=0, metavar="N", help="of the evolutionary search (default: %(default)s)")
     add_data_arguments(parser, vocabulary=1024)
     add_plan_arguments(parser, **SMALL_NETWORKS)
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="number of seeds (default: %(default)s)")
     add_worker_arguments(parser, "results/baselines")
     return parser
 

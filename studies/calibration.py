@@ -25,7 +25,7 @@ from scipy.stats import rankdata
 
 from formulation import PUBLISHED, Architecture, Budget, DesignProblem, paper_space
 from formulation.architecture import positive_integer
-from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from hardware_models import Flops, Params
 from solvers import DynamicProgramming, Limits, Status, solve
 from studies.calibration_data import (
@@ -334,7 +334,7 @@ def setting_text(one: Mapping[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     positive_integer("resamples", options.resamples)
     corpora = [read_corpus(Path(folder)) for folder in options.corpus]
     if len({corpus.name for corpus in corpora}) < len(corpora):
@@ -366,15 +366,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.calibration",
-        description="Fit what the paper leaves open to trained and to published designs, and judge it on others.",
+def command_line() -> argparse.ArgumentParser:
+    """The command line; see --help."""
+    parser = command_parser(__spec__, __doc__)
+    parser.add_argument("corpus", nargs="*", metavar="FOLDER", help="folders of studies.proxy_correlation")
+    parser.add_argument(
+        "--resamples", type=int, default=200, metavar="N", help="bootstrap samples of the designs (default: %(default)s)"
     )
-    parser.add_argument("corpus", nargs="*", help="folders of studies.proxy_correlation")
-    parser.add_argument("--resamples", type=int, default=200, help="bootstrap samples of the designs (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of these samples (default: %(default)s)")
-    parser.add_argument("--output", default="results/calibration", help="folder of the results (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of these samples (default: %(default)s)")
+    parser.add_argument(
+        "--output", default="results/calibration", metavar="DIR", help="folder of the results (default: %(default)s)"
+    )
     return parser
 
 

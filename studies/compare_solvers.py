@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from formulation import PUBLISHED, Budget, Composite, DesignProblem, EffectiveEntropy, SearchSpace, Separable
 from formulation.report import (
+    command_parser,
     output_folder,
     peak_memory_bytes,
     provenance,
@@ -107,9 +108,9 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    parser = argparse.ArgumentParser(prog="python -m studies.compare_solvers", description=__doc__.split("\n")[0])
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument("--space", default="paper", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
     add_budget_arguments(
         parser,
@@ -125,10 +126,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--repeats", type=int, default=1, metavar="N", help="runs of each other solver, whose median time is shown (default 1)"
     )
-    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="time limit of one run (default 60)")
-    parser.add_argument("--output", default="results/compare_solvers", metavar="DIR", help="default results/compare_solvers")
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="time limit of one run in seconds (default 60)")
+    parser.add_argument(
+        "--output", default="results/compare_solvers", metavar="DIR", help="folder of the results (default results/compare_solvers)"
+    )
     parser.add_argument("--quick", action="store_true", help="the quick solvers, one seed, 2 s a run: under 30 s")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def cells_of(arguments: argparse.Namespace) -> list[Cell]:
@@ -431,7 +434,7 @@ def sentence(rows: Sequence[Row], problems: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     cells = cells_of(options)
     folder = output_folder(options.output)
     rows_path = folder / "rows.jsonl"

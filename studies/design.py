@@ -7,6 +7,10 @@
 Prints the design, what binds, what more or less of each budget buys, alternatives and the number of near-optimal designs; where
 no design exists, which budgets conflict and what each would have to be. Writes design.json, which --verify holds against the
 definitions and a fresh proof, and design.png.
+
+Exit code: 0 a design was found (whether it is proved is printed and written) or, with --verify, verified; 1 proved that no design
+keeps the budgets or, with --verify, something stored does not hold; 2 a mistake in the command or a file that cannot be read;
+3 neither a design nor a proof within the time limit. Ctrl-C ends the part that runs and keeps what it has found.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from formulation import DesignProblem, EffectiveEntropy, Quantity
-from formulation.report import output_folder, run_command, save_figure, write_json
+from formulation.report import command_parser, output_folder, run_command, save_figure, write_json
 from solvers import Limits, Solution, Solver, Status, alternatives, count_near, explain_infeasibility, price_of_budgets, solve
 from studies.black_boxes import Tabulator
 from studies.compare_solvers import NEAR, SOLVERS
@@ -43,16 +47,9 @@ EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.it
 """Solvers that prove and leave nothing to chance."""
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.design",
-        description=__doc__.split("\n")[0],
-        epilog="Exit code: 0 a design was found (whether it is proved is printed and written) or, with --verify, verified; "
-        "1 proved that no design keeps the budgets or, with --verify, something stored does not hold; 2 a mistake in the command "
-        "or a file that cannot be read; 3 neither a design nor a proof within the time limit. "
-        "Ctrl-C ends the part that runs and keeps what it has found.",
-    )
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument("problem", nargs="?", metavar="FILE", help="a problem file (JSON); studies/problems.py says what it holds")
     parser.add_argument("--space", default=None, metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
     add_budget_arguments(parser, "all hold together")
@@ -69,14 +66,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         default=60.0,
         metavar="S",
-        help="time limit of each part: the design or its diagnosis, the prices, the alternatives, the count (default 60)",
+        help="seconds for each part at most: the design or its diagnosis, the prices, the alternatives, the count (default 60)",
     )
     parser.add_argument("--alternatives", type=int, default=3, metavar="K", help="further designs to show (default 3)")
     parser.add_argument("--differ", type=int, metavar="D", help="decisions in which they differ at least (default 4)")
     parser.add_argument("--steps", type=int, default=3, metavar="K", help="steps of each budget to price, up and down (default 3)")
-    parser.add_argument("--output", default="results/design", metavar="DIR", help="default results/design")
+    parser.add_argument("--output", default="results/design", metavar="DIR", help="folder of the results (default results/design)")
     parser.add_argument("--verify", default=None, metavar="FILE", help="check a design.json instead: its numbers and its proof")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def problem_of(options: argparse.Namespace, tabulated: Callable[[Quantity], Quantity]) -> tuple[str, DesignProblem]:
@@ -145,7 +142,7 @@ def _note_interruption(part: str, interrupted: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     if not 0 < options.seconds < math.inf:
         raise ValueError(f"--seconds is {options.seconds}; expected a positive number")
     for flag in ("alternatives", "steps"):

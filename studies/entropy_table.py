@@ -1,7 +1,11 @@
 """The paper's look-up table of entropies beside the closed form: how exact each is, and what an entry costs.
 
+    python -m studies.entropy_table
+    python -m studies.entropy_table --quick --rho 0.1
+
 Three questions, each a list of rows: does the closed form agree with SVD, what does interpolation in a table add, and how
 long does an entry take. The mathematics is `formulation.spectral`.
+Writes entropy_table.json and entropy_table.png.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from formulation import EntropyTable, Estimate, closed_form_entropy, monte_carlo_entropy
-from formulation.report import output_folder, provenance, run_command, save_figure, write_json
+from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, write_json
 from formulation.spectral import check_rho
 
 if TYPE_CHECKING:
@@ -447,29 +451,33 @@ def _draw_times(axes: Axes, rows: Sequence[TimeRow]) -> None:
     axes.grid(alpha=0.3)
 
 
-def _parse(argv: Sequence[str] | None) -> tuple[Settings, Path]:
-    # No usage line: a mistake on the command line is answered in one sentence.
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.entropy_table",
-        usage=argparse.SUPPRESS,
-        description="Compare the closed-form entropy of a random weight matrix with SVD and with the paper's look-up table.",
-    )
-    parser.add_argument("--rho", type=float, default=0.01, help="(σ/ε)² of every entropy (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random matrices (default %(default)s)")
+def command_line() -> argparse.ArgumentParser:
+    """The command line; see --help."""
+    parser = command_parser(__spec__, __doc__)
+    parser.usage = argparse.SUPPRESS  # a mistake on the command line is answered in one sentence
     parser.add_argument(
-        "--draws", type=int, help="matrices of the largest shape; smaller shapes get more (default 16, with --quick 32)"
+        "--rho", type=float, default=0.01, metavar="R", help="(σ/ε)² of every entropy, without unit (default %(default)s)"
     )
-    parser.add_argument("--output", type=Path, default=Path("results/entropy_table"), help="folder (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random matrices (default %(default)s)")
+    parser.add_argument(
+        "--draws",
+        type=int,
+        metavar="N",
+        help="matrices of the largest shape; smaller shapes get more (default 16, with --quick 32)",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/entropy_table"), metavar="DIR", help="folder (default %(default)s)"
+    )
     parser.add_argument("--quick", action="store_true", help="small shapes only, in seconds instead of minutes")
-    flags = parser.parse_args(argv)
-    draws = flags.draws if flags.draws is not None else 32 if flags.quick else 16
-    return Settings(flags.rho, flags.seed, draws, flags.quick), flags.output
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study with command-line flags; writes entropy_table.json and entropy_table.png. ValueError for bad input."""
-    settings, output = _parse(argv)
-    folder = output_folder(output)
+    flags = command_line().parse_args(argv)
+    draws = flags.draws if flags.draws is not None else 32 if flags.quick else 16
+    settings = Settings(flags.rho, flags.seed, draws, flags.quick)
+    folder = output_folder(flags.output)
     results = run_study(settings)
     print_tables(results)
     record = {

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from formulation import PUBLISHED, Architecture, Budget, DesignProblem, EffectiveEntropy, Quantity, SearchSpace, evaluator
-from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from hardware_models import Flops, Latency
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
 from studies.design_text import short
@@ -235,9 +235,9 @@ def report(record: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    parser = argparse.ArgumentParser(prog="python -m studies.hardware", description=__doc__.split("\n")[0])
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument(
         "--costs",
         nargs="+",
@@ -255,14 +255,16 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--extrapolate", action="store_true", help="also tables that were not validated on the space, marked")
     parser.add_argument("--designs", type=int, default=2000, metavar="N", help="random designs of the FLOPs picture (default 2000)")
-    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="time limit of each proof (default 60)")
-    parser.add_argument("--output", default="results/hardware", metavar="DIR", help="default results/hardware")
-    return parser.parse_args(arguments)
+    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="time limit of each proof in seconds (default 60)")
+    parser.add_argument(
+        "--output", default="results/hardware", metavar="DIR", help="folder of the results (default results/hardware)"
+    )
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     if options.designs < 20:
         raise ValueError(f"--designs is {options.designs}; expected at least 20")
     if len(set(options.costs)) < len(options.costs):

@@ -6,11 +6,11 @@
 Three parts, of which every network is measured with the engine and the clockwork of the file's table, in this fresh run, at the
 pace that the file was measured at as far as the machine comes to it; what the first visit gave, whatever the pace, stands beside:
 
-networks  random networks of the space: predicted against measured latency
-budgets   designs of greatest entropy for limits spread over the space's range, once as predicted and once with a confidence: how
-          often the limit is really kept, how near to it the designs come, and what entropy the confidence costs
-flops     for five FLOPs budgets the design of greatest entropy, and the fastest by the table with at least that entropy, timed in
-          turns: what is gained by designing for latency in place of FLOPs
+    networks  random networks of the space: predicted against measured latency
+    budgets   designs of greatest entropy for limits spread over the space's range, once as predicted and once with a confidence:
+              how often the limit is really kept, how near to it the designs come, and what entropy the confidence costs
+    flops     for five FLOPs budgets the design of greatest entropy, and the fastest by the table with at least that entropy,
+              timed in turns: what is gained by designing for latency in place of FLOPs
 
 Writes rows.jsonl as it goes (what is measured is not measured again), summary.json and latency_check.png.
 """
@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace
 from formulation.problem import just_below
-from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from hardware_models import Flops, Latency, LatencyTable, fit_error, read_device
 from hardware_models.profile import Key, measure_steadily, steadiest, usual_paces
@@ -381,20 +381,32 @@ def _paragraphs(summary: dict[str, Any]) -> Iterator[str]:
         yield text_table(heads, gain_lines, {6, 7})
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    parser = argparse.ArgumentParser(prog="python -m studies.latency_check", description=__doc__.split("\n")[0])
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument("device", metavar="FILE", help="device file of this machine, or the name of a shipped device that it is")
     parser.add_argument("--table", metavar="NAME", help="of its tables (default: the first)")
     parser.add_argument("--parts", default=",".join(PARTS), metavar="NAMES", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--space", default="fine", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default fine)")
     parser.add_argument("--networks", type=int, default=40, metavar="N", help="random networks (default 40)")
-    parser.add_argument("--limits", type=int, default=60, metavar="N", help="latency limits to design for (default 60)")
-    parser.add_argument("--confidence", type=float, default=0.95, metavar="P", help="with which they are to hold (default 0.95)")
+    parser.add_argument(
+        "--limits",
+        type=int,
+        default=60,
+        metavar="N",
+        help="latency limits [ms] to design for, spread over the range (default 60 of them)",
+    )
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, metavar="P", help="probability with which they are to hold (default 0.95)"
+    )
     parser.add_argument("--turns", type=int, default=6, metavar="N", help="turns of each pair of part flops (default 6)")
-    parser.add_argument("--seconds", type=float, default=0.3, metavar="S", help="to time each network for (default 0.3)")
-    parser.add_argument("--output", default="results/latency_check", metavar="DIR", help="default results/latency_check")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--seconds", type=float, default=0.3, metavar="S", help="to time each network for, in seconds (default 0.3)"
+    )
+    parser.add_argument(
+        "--output", default="results/latency_check", metavar="DIR", help="folder of the results (default results/latency_check)"
+    )
+    return parser
 
 
 def check_of(options: argparse.Namespace) -> tuple[Check, list[str]]:
@@ -416,7 +428,7 @@ def check_of(options: argparse.Namespace) -> tuple[Check, list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     check, parts = check_of(options)
     from hardware_models.engines import engine_of
     from hardware_models.measurement import read_blocks

@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from formulation.published import PUBLISHED_MS
-from formulation.report import counted, output_folder, provenance, run_command, save_figure, write_json
+from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, write_json
 from hardware_models.device import Device, write_device
 from hardware_models.fit import assign_folds, cross_validated, fit_error, nonnegative_fit
 from studies.latency_csv import (
@@ -180,19 +180,24 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    # No usage line: a mistake on the command line is answered in one sentence.
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.latency_data",
-        usage=argparse.SUPPRESS,
-        description="Hold measured latencies of whole transformers against an additive model, FLOPs and boosted trees.",
-    )
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.csv", help="latencies of HAT's format, a file a device")
+def command_line() -> argparse.ArgumentParser:
+    """The command line; see --help."""
+    parser = command_parser(__spec__, __doc__)
+    parser.usage = argparse.SUPPRESS  # a mistake on the command line is answered in one sentence
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.csv", help="latencies [ms] in HAT's format, a file a device")
     parser.add_argument("--published", action="store_true", help="fit the nine latencies that the paper publishes")
-    parser.add_argument("--seed", type=int, default=0, help="of the folds and trees (default %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("results/latency_data"), help="folder (default %(default)s)")
-    parser.add_argument("--devices", type=Path, help="folder for a device file of each device (default: none are written)")
-    flags = parser.parse_args(argv)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the folds and trees (default %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/latency_data"), metavar="DIR", help="folder (default %(default)s)"
+    )
+    parser.add_argument(
+        "--devices", type=Path, metavar="DIR", help="folder for a device file of each device (default: none are written)"
+    )
+    return parser
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    flags = command_line().parse_args(argv)
     if not flags.files and not flags.published:
         raise ValueError("there is nothing to do; name one or more CSV files of HAT's format, or ask for --published")
     if flags.seed < 0:

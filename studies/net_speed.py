@@ -39,7 +39,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, PreTrai
 from formulation import PUBLISHED
 from formulation.architecture import HEAD_SIZE
 from formulation.published import PUBLISHED_MS, PUBLISHED_TOKENS
-from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from merino_net import MerinoConfig
 from merino_net.allocator import keep_memory
@@ -612,11 +612,13 @@ def ratios_table(task: dict[str, Any]) -> str:
     return text_table(("design", "against", "times as fast", "95 % interval", "by FLOPs", *shown.values()), lines, {0, 1})
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    parser = argparse.ArgumentParser(prog="python -m studies.net_speed", description=__doc__.split("\n")[0])
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument("--parts", default=",".join(PARTS), metavar="NAMES", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--dtype", default="bfloat16", help=f"of training: {' or '.join(DTYPES)} (default bfloat16, by autocast)")
+    parser.add_argument(
+        "--dtype", default="bfloat16", metavar="NAME", help=f"of training: {' or '.join(DTYPES)} (default bfloat16, by autocast)"
+    )
     parser.add_argument("--compile", action="store_true", help="train with torch.compile, all models")
     parser.add_argument(
         "--runtimes",
@@ -625,12 +627,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--alternations", type=int, metavar="N", help="turns of training (default 12; with --quick 3)")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of prefill and decoding (default 8; with --quick 3)")
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="default 2")
-    parser.add_argument("--output", default="results/net_speed", metavar="DIR", help="default results/net_speed")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="of PyTorch and ONNX Runtime (default 2)")
+    parser.add_argument(
+        "--output", default="results/net_speed", metavar="DIR", help="folder of the results (default results/net_speed)"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="few turns, short texts, MeRino-52M and OPT-125M, PyTorch: under a minute"
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def benches_of(arguments: argparse.Namespace) -> list[Bench]:
@@ -685,7 +689,7 @@ def _check_onnx(runtimes: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     benches = benches_of(options)
     folder = output_folder(options.output)
     torch.set_num_threads(options.threads)

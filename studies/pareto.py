@@ -6,6 +6,10 @@
 
 Writes rows.jsonl (each settled box and each NSGA-II run, none of them computed twice), front.json and front.png, which
 `studies.pareto_figures` draws. The exact front is printed and written before NSGA-II runs.
+
+Exit code: 0 the front is complete; 1 proved that no design keeps the budgets, or the certificate does not hold; 2 a mistake in the
+command or a file that cannot be read; 3 the front is incomplete, and the same command goes on; 130 Ctrl-C, and what is proved is
+kept.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from formulation import Architecture, DesignProblem
-from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from solvers import (
     Box,
@@ -53,15 +57,9 @@ _SHOWN = 24
 _PACKAGES = ("numpy", "scipy", "pymoo", "moocore")
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.pareto",
-        description=__doc__.split("\n")[0],
-        epilog="Exit code: 0 the front is complete; 1 proved that no design keeps the budgets, or the certificate does not hold; "
-        "2 a mistake in the command or a file that cannot be read; 3 the front is incomplete, and the same command goes on; "
-        "130 Ctrl-C, and what is proved is kept.",
-    )
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument(
         "problem",
         nargs="?",
@@ -73,16 +71,21 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minimize", action="append", metavar="NAME", help="quantity to minimize, such as flops; may be repeated")
     add_budget_arguments(parser, "one for each quantity")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of NSGA-II (default 3)")
-    parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="time limit of each NSGA-II run (default 60)")
     parser.add_argument(
-        "--evaluations", type=int, metavar="N", help="end each NSGA-II run after so many, so that it repeats exactly"
+        "--seconds", type=float, default=60.0, metavar="S", help="time limit of each NSGA-II run in seconds (default 60)"
+    )
+    parser.add_argument(
+        "--evaluations", type=int, metavar="N", help="end each NSGA-II run after so many designs, so that it repeats exactly"
     )
     parser.add_argument("--population", type=int, default=100, metavar="N", help="designs in a generation (default 100)")
     parser.add_argument(
-        "--exact-seconds", type=float, metavar="S", help="time limit of the exact front; the same command goes on (default: none)"
+        "--exact-seconds",
+        type=float,
+        metavar="S",
+        help="time limit of the exact front in seconds; the same command goes on (default: none)",
     )
-    parser.add_argument("--output", default="results/pareto", metavar="DIR", help="default results/pareto")
-    return parser.parse_args(arguments)
+    parser.add_argument("--output", default="results/pareto", metavar="DIR", help="folder of the results (default results/pareto)")
+    return parser
 
 
 def check_numbers(options: argparse.Namespace) -> None:
@@ -445,7 +448,7 @@ def _ratio_note(front: Front, reference: tuple[float, ...]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code, see --help."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     check_numbers(options)
     title, problem = problem_of(options)
     folder = output_folder(options.output)

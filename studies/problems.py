@@ -51,11 +51,14 @@ def add_budget_arguments(parser: argparse.ArgumentParser, repeats: str) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="flops=60e9, params=60e6, memory=200e6 (bytes), latency@DEVICE=50 (ms; a shipped device or a .json file), "
-        f"my_module:MyCost=1; studies/quantities.py lists them. May be repeated: {repeats}",
+        help="flops=60e9 (60 GFLOPs for a forward pass), params=60e6, memory=200e6 (bytes), latency@DEVICE=50 (ms; a shipped "
+        f"device or a .json file), my_module:MyCost=1 (its own unit); studies/quantities.py lists them. May be repeated: {repeats}",
     )
     parser.add_argument(
-        "--confidence", type=float, metavar="P", help="with which budgets of measured latency hold under its error, such as 0.95"
+        "--confidence",
+        type=float,
+        metavar="P",
+        help="probability with which budgets of measured latency hold under its error, such as 0.95",
     )
     parser.add_argument(
         "--extrapolate", action="store_true", help="let latency tables predict what they were not validated on; tables say so"

@@ -32,7 +32,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from formulation.architecture import positive_integer
 from formulation.files import cache_folder
-from formulation.report import counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from merino_net.evaluate import TaskData, find_tasks, find_texts
 from merino_net.export import require
@@ -318,22 +318,18 @@ def _shown(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    description, examples, written = str(__doc__).split("\n\n", 2)
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.quantization",
-        description=f"{description}\n\n{written}",
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument("models", nargs="+", metavar="FOLDER", help="trained networks, as merino_net.train leaves them")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all")
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these, such as gptq-int4-embedding-int8")
     parser.add_argument("--group-size", type=int, metavar="N", help="as in merino_net.quantize")
     parser.add_argument("--calibration-text", nargs="+", default=[], metavar="SOURCE", help="for GPTQ, as in merino_net.train")
-    parser.add_argument("--sequences", type=int, default=128, metavar="N", help="of the calibration (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the calibration (default %(default)s)")
+    parser.add_argument(
+        "--sequences", type=int, default=128, metavar="N", help="token sequences of the calibration (default %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the calibration (default %(default)s)")
     parser.add_argument(
         "--gptq-python", default=sys.executable, metavar="FILE", help="Python that has llmcompressor (default: this)"
     )
@@ -343,16 +339,18 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help=f"zero-shot: all, or of {', '.join(TASKS)}")
     parser.add_argument("--data-dir", metavar="DIR", help="local files of benchmarks and tasks, as in merino_net.evaluate")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples of each task")
-    parser.add_argument("--context", type=int, metavar="C", help="window of the perplexities, as in merino_net.evaluate")
+    parser.add_argument("--context", type=int, metavar="C", help="window of the perplexities in tokens, as in merino_net.evaluate")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="windows or prompts in a pass (default %(default)s)")
     parser.add_argument("--error-sequences", type=int, default=8, metavar="N", help="windows whose logits are compared (default 8)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="default: one per core")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="of OpenVINO (default: one per core)")
     parser.add_argument(
         "--precision", choices=("f32", "bf16"), default="f32", help="that OpenVINO is timed in; all else is float32 (default f32)"
     )
     parser.add_argument("--turns", type=int, default=8, metavar="N", help="of the speed (default %(default)s)")
-    parser.add_argument("--output", default="results/quantization", metavar="DIR", help="default %(default)s")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--output", default="results/quantization", metavar="DIR", help="folder of the results (default %(default)s)"
+    )
+    return parser
 
 
 def work_of(options: argparse.Namespace) -> tuple[Work, dict[str, str]]:
@@ -379,7 +377,7 @@ def work_of(options: argparse.Namespace) -> tuple[Work, dict[str, str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     work, not_run = work_of(options)
     variants = variants_of(list(dict.fromkeys(options.methods)), options.group_size, options.variants)
     quieten()

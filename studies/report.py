@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from formulation.files import replace_file
-from formulation.report import counted, markdown_table, output_folder, run_command
+from formulation.report import command_parser, counted, markdown_table, output_folder, run_command
 from studies.report_claims import CLAIMS, Claim, Finding, Missing, Results, Verdict
 
 _MARKS = {Verdict.AGREES: "✓", Verdict.BY_CONSTRUCTION: "=", Verdict.PARTLY: "◐", Verdict.DISAGREES: "✗", Verdict.NOT_MEASURED: "–"}
@@ -135,7 +135,7 @@ def html_page(lines: list[Line]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     results = Results(Path(options.results))
     if not results.folder.is_dir():
         raise ValueError(f"there is no folder {results.folder}; expected one with a folder for each study, such as studies/results")
@@ -150,12 +150,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.report", description="The paper's claims beside the committed results, in Markdown and HTML."
+def command_line() -> argparse.ArgumentParser:
+    """The command line; see --help."""
+    parser = command_parser(__spec__, __doc__)
+    parser.add_argument(
+        "--results", default="studies/results", metavar="DIR", help="folder with a folder for each study (default: %(default)s)"
     )
-    parser.add_argument("--results", default="studies/results", help="folder with a folder for each study (default: %(default)s)")
-    parser.add_argument("--output", default="results/report", help="folder of the pages (default: %(default)s)")
+    parser.add_argument("--output", default="results/report", metavar="DIR", help="folder of the pages (default: %(default)s)")
     return parser
 
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from formulation import Block, Budget, Combine, DesignProblem, EffectiveEntropy, Menu, Quantity, SearchSpace, Separable
 from formulation.architecture import Setting
-from formulation.report import output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from formulation.table import evaluator
 from hardware_models import Flops, Params
@@ -173,22 +173,26 @@ class Plan:
         return [Cell(instance.title, instance.problem, name, solver, seed, seconds) for seed in range(self.seeds)]
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    parser = argparse.ArgumentParser(prog="python -m studies.scaling", description=__doc__.split("\n")[0])
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument("--sweeps", default=",".join(SWEEPS), metavar="NAMES", help=f"of {', '.join(SWEEPS)} (default: all)")
     parser.add_argument("--solvers", default=None, metavar="NAMES", help=f"of {', '.join(SOLVERS)} (default: {', '.join(_FULL)})")
-    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="limit of a run of an exact solver (default 20)")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, metavar="S", help="limit of a run of an exact solver in seconds (default 20)"
+    )
     parser.add_argument(
         "--heuristic-seconds",
         default=None,
         metavar="S,S",
-        help="times at which heuristics are compared; each runs until the last (default 1,5; with --quick 0.5)",
+        help="times in seconds at which heuristics are compared; each runs until the last (default 1,5; with --quick 0.5)",
     )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each heuristic (default 3)")
-    parser.add_argument("--output", default="results/scaling", metavar="DIR", help="default results/scaling")
+    parser.add_argument(
+        "--output", default="results/scaling", metavar="DIR", help="folder of the results (default results/scaling)"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, the quick solvers, one seed, 2 s a run: under a minute")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
@@ -433,7 +437,7 @@ def report(summary: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     plan = plan_of(options)
     folder = output_folder(options.output)
     rows_path = folder / "rows.jsonl"

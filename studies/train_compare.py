@@ -17,7 +17,7 @@ import dataclasses
 
 from formulation import PUBLISHED, DesignProblem
 from formulation.architecture import positive_integer
-from formulation.report import output_folder, provenance, run_command, save_figure, write_json
+from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, write_json
 from hardware_models import Params
 from studies.comparison import Candidate, distinct, figure_of, records_of, table_text
 from studies.quantities import chosen
@@ -50,7 +50,7 @@ def candidates(published: str, scale: int, vocabulary: int, seq_len: int) -> tup
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     positive_integer("scale", options.scale)
     positive_integer("seeds", options.seeds)
     check_workers(options)
@@ -75,18 +75,19 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.train_compare",
-        description="Train several designs of one FLOPs budget on equal tokens with equal seeds.",
-    )
+def command_line() -> argparse.ArgumentParser:
+    """The command line; see --help."""
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument(
-        "--published", default="MeRino-52M", help="the published design whose FLOPs are the budget (default: %(default)s)"
+        "--published",
+        default="MeRino-52M",
+        metavar="NAME",
+        help="the published design whose FLOPs are the budget (default: %(default)s)",
     )
-    parser.add_argument("--scale", type=int, default=4, help="divide all widths by this (default: %(default)s)")
+    parser.add_argument("--scale", type=int, default=4, metavar="N", help="divide all widths by this (default: %(default)s)")
     add_data_arguments(parser, vocabulary=2048)
     add_plan_arguments(parser, sequence=256, steps=360, batch=16, learning_rate=2e-3, optimizer="adamw", evaluate_at_most=512)
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="number of seeds (default: %(default)s)")
     add_worker_arguments(parser, "results/train_compare")
     return parser
 

@@ -361,8 +361,10 @@ def add_data_arguments(parser: argparse.ArgumentParser, vocabulary: int) -> None
         "--text", nargs="+", default=[], metavar="SOURCE", help="as in merino_net.train (default: Python's documentation)"
     )
     parser.add_argument("--held-out-text", nargs="+", metavar="SOURCE", help="evaluate on this text instead of held-out sequences")
-    parser.add_argument("--held-out", type=float, default=0.05, help="share of the sequences held out (default: %(default)s)")
-    parser.add_argument("--vocabulary", type=int, default=vocabulary, help="tokens (default: %(default)s)")
+    parser.add_argument(
+        "--held-out", type=float, default=0.05, metavar="SHARE", help="share of the sequences held out (default: %(default)s)"
+    )
+    parser.add_argument("--vocabulary", type=int, default=vocabulary, metavar="N", help="tokens (default: %(default)s)")
     parser.add_argument("--cache", default=str(cache_folder()), metavar="FOLDER", help="of the tokens (default: ~/.cache/merino)")
 
 
@@ -377,23 +379,38 @@ def add_plan_arguments(
     evaluate_at_most: int,
 ) -> None:
     """Flags that say how to train, with a study's own defaults."""
-    parser.add_argument("--sequence", type=int, default=sequence, help="tokens per sequence (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=steps, help="(default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=batch, help="sequences per step (default: %(default)s)")
     parser.add_argument(
-        "--learning-rate", type=float, default=learning_rate, help="(default: %(default)s, for networks this small)"
+        "--sequence", type=int, default=sequence, metavar="TOKENS", help="length of a sequence (default: %(default)s)"
     )
-    parser.add_argument("--optimizer", choices=("adamw", "muon"), default=optimizer, help="(default: %(default)s)")
-    parser.add_argument("--precision", choices=("bf16", "float32"), default="bf16", help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=steps, metavar="N", help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=batch, metavar="N", help="sequences per step (default: %(default)s)")
     parser.add_argument(
-        "--evaluate-at-most", type=int, default=evaluate_at_most, help="held-out sequences evaluated (default: %(default)s)"
+        "--learning-rate",
+        type=float,
+        default=learning_rate,
+        metavar="RATE",
+        help="at its highest (default: %(default)s, for networks this small)",
+    )
+    parser.add_argument(
+        "--optimizer",
+        choices=("adamw", "muon"),
+        default=optimizer,
+        help="muon: for the matrices inside, adamw for the rest (default: %(default)s)",
+    )
+    parser.add_argument("--precision", choices=("bf16", "float32"), default="bf16", help="number format (default: %(default)s)")
+    parser.add_argument(
+        "--evaluate-at-most",
+        type=int,
+        default=evaluate_at_most,
+        metavar="N",
+        help="held-out sequences evaluated (default: %(default)s)",
     )
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser, output: str) -> None:
     """Flags that say who does the work and where it goes."""
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time (default: one per core)")
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch in each run (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time (default: one per core)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of PyTorch in each run (default: %(default)s)")
     parser.add_argument(
         "--backend", choices=("processes", "dask"), default="processes", help="where runs go (default: processes of this machine)"
     )
@@ -402,7 +419,7 @@ def add_worker_arguments(parser: argparse.ArgumentParser, output: str) -> None:
         metavar="ADDRESS",
         help="of a Dask cluster that shares the folders of --output and --cache (default: a local one)",
     )
-    parser.add_argument("--output", default=output, help="folder of the results (default: %(default)s)")
+    parser.add_argument("--output", default=output, metavar="DIR", help="folder of the results (default: %(default)s)")
 
 
 def check_workers(options: argparse.Namespace) -> None:

@@ -8,6 +8,9 @@ Without a MODEL nothing is measured. Models are measured by `merino_net.evaluate
 Beside each figure stands what it is worth: its standard error, what guessing reaches and, with --data-dir, what one answer
 to all questions does.
 Writes rows.jsonl (one line a model and measurement, where there is one), table.md, summary.json and zero_shot.png.
+
+Exit code: 0 all measured; 1 some tasks could not be run (the reason is said); 2 a mistake in the command or a file that cannot be
+read.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from formulation.files import replace_file
-from formulation.report import output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
 from studies.published_scores import PAPER_TASKS, PUBLISHED_SCORES
 from studies.zero_shot_findings import SEQUENCE, findings, notes
 from studies.zero_shot_levels import Level, level_of, standard_error
@@ -101,7 +104,7 @@ def measured_details(found: Measurements) -> tuple[list[str], dict[str, list[str
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    options = parse_arguments(arguments)
+    options = command_line().parse_args(arguments)
     check_options(options)
     folder = output_folder(options.output)
     levels = task_levels(options.data_dir)
@@ -188,14 +191,9 @@ def _task_record(name: str, level: Level | None) -> dict[str, Any]:
     }
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def command_line() -> argparse.ArgumentParser:
     """The command line; see --help. What concerns measuring is named as in `merino_net.evaluate`, which needs PyTorch."""
-    parser = argparse.ArgumentParser(
-        prog="python -m studies.zero_shot",
-        description="The paper's perplexities and zero-shot accuracies, and those measured here, in one table.",
-        epilog="Exit code: 0 all measured; 1 some tasks could not be run (the reason is said); 2 a mistake in the command or "
-        "a file that cannot be read.",
-    )
+    parser = command_parser(__spec__, __doc__)
     parser.add_argument(
         "models", nargs="*", metavar="MODEL", help="a folder that save_pretrained wrote, or a name on the Hugging Face hub"
     )
@@ -207,7 +205,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--data-dir", metavar="DIR", help="local files in place of the hub, as in merino_net.evaluate")
     parser.add_argument(
-        "--context", type=int, metavar="C", help="window of the perplexities (default: the positions, at most 1024)"
+        "--context", type=int, metavar="C", help="window of the perplexities in tokens (default: the positions, at most 1024)"
     )
     parser.add_argument("--stride", type=int, metavar="S", help="tokens from window to window (default C/2)")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="windows or prompts in a forward pass (default 8)")
@@ -216,10 +214,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 and so on (default: cuda where there is one)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples of each task, for a quick look")
-    parser.add_argument("--output", default="results/zero_shot", metavar="DIR", help="default results/zero_shot")
+    parser.add_argument(
+        "--output", default="results/zero_shot", metavar="DIR", help="folder of the results (default results/zero_shot)"
+    )
     parser.add_argument("--again", action="store_true", help="measure anew what the output folder already holds")
     parser.set_defaults(text=[])
-    return parser.parse_args(arguments)
+    return parser
 
 
 if __name__ == "__main__":

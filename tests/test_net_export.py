@@ -535,7 +535,7 @@ def test_a_tokenizer_of_more_tokens_than_the_network(source: Path, tmp_path: Pat
 
 def test_help_names_the_devices(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        export.parse_arguments(["--help"])
+        export.command_line().parse_args(["--help"])
     shown = capsys.readouterr().out
     for word in ("Jetson", "TensorRT", "ARM CPU", "Intel CPU", "--openvino", "--no-onnx"):
         assert word in shown

@@ -34,12 +34,12 @@ from studies.net_speed import (
     Shapes,
     Task,
     benches_of,
+    command_line,
     decode_flops,
     equal_gpt2,
     inference_benches,
     main,
     onnx_engine,
-    parse_arguments,
     prefill_flops,
     random_model,
     random_tokens,
@@ -316,7 +316,7 @@ def test_mistakes_are_told_before_anything_is_measured(flags: list[str], sentenc
 
 
 def test_default_study_is_the_one_that_is_described() -> None:
-    train, *inference = benches_of(parse_arguments(["--parts", "train,decode", "--runtimes", "torch,onnx"]))
+    train, *inference = benches_of(command_line().parse_args(["--parts", "train,decode", "--runtimes", "torch,onnx"]))
     assert [*train.models] == ["MeRino-52M", "GPT-2", "GPT-2, one-kernel GELU"]
     (task,) = train.tasks
     assert (task.tokens, train.turns) == (2 * 8 * 256, 12)

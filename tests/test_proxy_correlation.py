@@ -67,7 +67,7 @@ def arguments(folder: Path, *flags: str) -> list[str]:
 
 def made_up_losses(folder: Path, flags: list[str], left_out: int = 0) -> None:
     """Rows as training would leave them: the loss falls with the entropy of another setting; a second seed adds 0.5 and noise."""
-    options = proxy_correlation._parser().parse_args(flags)
+    options = proxy_correlation.command_line().parse_args(flags)
     out = Path(options.output)
     out.mkdir(exist_ok=True)
     plan = plan_runs(options, prepare(options, out), out)

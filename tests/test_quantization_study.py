@@ -193,6 +193,6 @@ def test_the_figure_of_two_networks_without_tasks() -> None:
 
 def test_help_names_the_environment(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        quantization.parse_arguments(["--help"])
+        quantization.command_line().parse_args(["--help"])
     assert "--gptq-python" in capsys.readouterr().out
-    assert sys.executable == quantization.parse_arguments(["x"]).gptq_python
+    assert sys.executable == quantization.command_line().parse_args(["x"]).gptq_python

@@ -277,7 +277,7 @@ def test_the_table_puts_in_parentheses_what_guessing_explains() -> None:
 
 def test_options_are_those_of_the_evaluation() -> None:
     """Its functions read them: the same names and defaults, but that all is measured where nothing is said."""
-    own, other = vars(zero_shot.parse_arguments([])), vars(evaluate.parse_arguments(["model"]))
+    own, other = vars(zero_shot.command_line().parse_args([])), vars(evaluate.command_line().parse_args(["model"]))
     assert own.keys() == other.keys()
     assert {name for name in own if own[name] != other[name]} == {"models", "benchmark", "tasks", "output"}
 

@@ -1,0 +1,79 @@
+"""Completion of `merino` in a shell: its commands, their flags, the choices of a flag, files and folders.
+
+    python -m studies.completion bash > ~/.local/share/bash-completion/completions/merino
+    python -m studies.completion zsh > ~/.zfunc/_merino
+    python -m studies.completion fish > ~/.config/fish/completions/merino.fish
+
+A line installs it, once its folder exists; new shells then have it. bash reads that folder by the package bash-completion (without
+it: source the file in ~/.bashrc), zsh any folder that `fpath+=~/.zfunc` names before `compinit` in ~/.zshrc.
+The script is made of the parsers that the commands themselves use. Commands whose extras are not installed complete by name only;
+install them and write the script again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+import shtab
+
+from formulation.report import command_parser, run_command
+from studies.front_door import COMMANDS, STUDY
+from studies.front_door import command_line as front_door
+
+SHELLS = ("bash", "zsh", "fish")
+
+COMPLETED = {
+    "FILE": shtab.FILE,
+    "FILE.csv": shtab.FILE,
+    "NAME|FILE": shtab.FILE,
+    "DESIGN": shtab.FILE,
+    "SOURCE": shtab.FILE,
+    "DIR": shtab.DIRECTORY,
+    "FOLDER": shtab.DIRECTORY,
+    "MODEL": shtab.DIRECTORY,
+}
+"""What a parser calls its value -> what completes it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the script; returns the exit code."""
+    options = command_line().parse_args(arguments)
+    parser, missing = whole_parser()
+    print(shtab.complete(parser, options.shell))
+    for sentence, names in missing.items():
+        print(f"completed by name only: {', '.join(names)} ({sentence})", file=sys.stderr)
+    return 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The command line; see --help."""
+    parser = command_parser(__spec__, __doc__)
+    parser.add_argument("shell", choices=SHELLS, help="whose script to print")
+    return parser
+
+
+def whole_parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
+    """One parser of the whole front door, and the commands that could not be imported, by the reason."""
+    parser = front_door()
+    commands = parser.add_subparsers()
+    studies = commands.add_parser(STUDY, help="the experiments").add_subparsers()
+    missing: dict[str, list[str]] = {}
+    for name, (module, gives) in COMMANDS.items():
+        try:
+            parents = [importlib.import_module(module).command_line()]
+        except ImportError as error:
+            missing.setdefault(str(error), []).append(name)
+            parents = []
+        group = studies if name.startswith(f"{STUDY} ") else commands
+        own = group.add_parser(name.rpartition(" ")[2], help=gives, parents=parents, add_help=not parents)
+        for action in own._actions:  # argparse has no public list of them
+            if isinstance(action.metavar, str) and action.metavar in COMPLETED:
+                action.complete = COMPLETED[action.metavar]  # type: ignore[attr-defined]
+    return parser, missing
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,362 @@
+"""The documentation site: its examples run, its commands parse, its links lead somewhere, the reference is complete, and the tools
+that build it do what they say."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import importlib
+import json
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import griffe
+import pytest
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from shown import ROOT, arguments_of, blocks, check, commands
+
+from studies import design, quantities
+from studies.front_door import COMMANDS, STUDY
+
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS / "tools"))
+
+import hooks  # noqa: E402
+from docstring_columns import DocstringColumns, markdown_of  # noqa: E402
+from formulas import mathml_of  # noqa: E402
+from notebook_page import read_notebook  # noqa: E402
+
+PAGES = {path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
+PACKAGES = ("formulation", "solvers", "hardware_models", "merino_net")
+MKDOCS = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, in which Python finds modules; nothing of an earlier page is remembered."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(quantities, "_plugged_in", {})
+    for name in [name for name in sys.modules if name.startswith("my_")]:
+        monkeypatch.delitem(sys.modules, name)
+    return tmp_path
+
+
+def save_files(page: str) -> list[str]:
+    """Write the files that a page says to save into the current folder; their names."""
+    saved = [block for block in blocks(page) if block.saved]
+    for block in saved:
+        Path(block.saved).write_text(block.text, encoding="utf-8")
+    return [block.saved for block in saved]
+
+
+PYTHON = [name for name, text in PAGES.items() if any(block.language == "python" for block in blocks(text))]
+
+
+@pytest.mark.parametrize("page", [name for name in PYTHON if name != "own_cost_model.md"])  # tests/test_own_cost_model.py runs it
+def test_the_python_of_a_page_runs(page: str, folder: Path) -> None:
+    save_files(PAGES[page])
+    names: dict[str, Any] = {"__name__": "page"}
+    for block in blocks(PAGES[page]):
+        if block.language == "python" and not block.saved:
+            exec(compile("\n" * (block.line - 1) + block.text, f"docs/{page}", "exec", dont_inherit=True), names)
+
+
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if any(commands(text))])
+def test_the_commands_of_a_page_parse(page: str) -> None:
+    for words in commands(PAGES[page]):
+        try:
+            check(words)
+        except SystemExit:
+            pytest.fail(f"docs/{page}: the parser refuses {shlex.join(words)}")
+
+
+def test_commands_in_the_text_exist() -> None:
+    named = {command for text in PAGES.values() for command in re.findall(r"`merino ((?:study )?[a-z_]+)", text)}
+    assert len(named) > 10
+    assert named - {STUDY} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if any(b.saved.endswith(".json") for b in blocks(text))])
+def test_the_designs_of_a_page_are_found(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = save_files(PAGES[page])
+    started = [arguments_of(words) for words in commands(PAGES[page]) if set(words) & set(saved)]
+    designs = [arguments for module, arguments in filter(None, started) if module == "studies.design"]
+    assert designs
+    for arguments in designs:
+        assert design.main([*arguments, "--steps", "1", "--alternatives", "0"]) == 0
+        assert "Proved optimal" in capsys.readouterr().out
+
+
+def test_output_that_is_shown_is_what_comes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown: dict[str, list[str]] = {}
+    for text in PAGES.values():
+        for block in blocks(text):
+            if block.checked:
+                shown.setdefault(block.checked, []).extend(block.text.splitlines())
+    assert len(shown) >= 2
+    for command, lines in shown.items():
+        ours = arguments_of(shlex.split(command))
+        assert ours
+        importlib.import_module(ours[0]).main(ours[1])
+        out = capsys.readouterr().out.splitlines()
+        for line in lines:
+            start = line.removesuffix("...")
+            assert any(got == line or (start != line and got.startswith(start)) for got in out), f"{command}: {line}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = MKDOCS.partition("\nnav:")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"[\w/]+\.md", navigation)) == sorted(PAGES)
+
+
+def test_links_lead_somewhere() -> None:
+    pages = {DOCS / name: text for name, text in PAGES.items()}
+    pages |= {ROOT / name: (ROOT / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "CHANGELOG.md")}
+    for page, text in pages.items():
+        for target in re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+            if not re.match(r"https?:", target):
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_reference_shows_every_public_name_once(package: str) -> None:
+    shown = re.findall(r"^::: (\S+)", PAGES[f"reference/{package}.md"], re.MULTILINE)
+    assert len(shown) == len(set(shown))
+    public = {f"{package}.{name}" for name in importlib.import_module(package).__all__}
+    assert public <= set(shown)
+    for path in set(shown) - public:  # further ones, of a module; a module itself is shown for its docstring
+        assert path.startswith(f"{package}.")
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name) or importlib.import_module(path)
+
+
+def test_nothing_of_the_site_comes_from_a_server() -> None:
+    assert "font: false" in MKDOCS
+    files = [*DOCS.rglob("*.css"), *DOCS.rglob("*.js"), *DOCS.rglob("*.html")]
+    assert len(files) >= 3
+    assert [file for file in files if re.search(r"(?:src|href|url|import)\W{1,3}(?:https?:)?//", file.read_text())] == []
+
+
+# How docstrings become Markdown.
+
+
+def test_columns_become_a_definition_list() -> None:
+    docstring = """What it is.
+
+name, unit   as the words say
+gap          relative gap (bound − objective) / |objective|; engines
+             add 1e-7
+start, seed  where it begins
+Raises ValueError for a gap below 0."""
+    assert markdown_of(docstring).split("\n\n") == [
+        "What it is.",
+        "`name`, `unit`\n:   as the words say",
+        "`gap`\n:   relative gap (bound − objective) / |objective|; engines add 1e-7",
+        "`start`, `seed`\n:   where it begins",
+        "Raises ValueError for a gap below 0.",
+    ]
+
+
+def test_names_may_reach_the_column_of_their_meaning() -> None:
+    assert markdown_of("how            free text\nquantity, unit what is predicted\norigin         path").count("\n:   ") == 3
+    shifted = (
+        "steps   of the optimizer\ncompile, checkpointing, fsdp   torch.compile; recompute;\n           shard\nkeep    checkpoints"
+    )
+    assert [part.partition("\n:   ")[2] for part in markdown_of(shifted).split("\n\n")] == [
+        "of the optimizer",
+        "torch.compile; recompute; shard",
+        "checkpoints",
+    ]
+
+
+def test_indented_lines_keep_their_form() -> None:
+    formula = "Entropy:\n\n  H = Σ_i L_i·H_i,   γ = β·L\n  L = Σ_i L_i\n\nin nat."
+    assert markdown_of(formula) == "Entropy:\n\n```{ .text .formula }\nH = Σ_i L_i·H_i,   γ = β·L\nL = Σ_i L_i\n```\n\nin nat."
+    remarks = markdown_of("Count:\n\n  4E² + 2EF       layers\n  + left·right    maps")
+    assert "`4E² + 2EF`\n:   layers\n\n`+ left·right`\n:   maps" in remarks
+    assert remarks.count("div") == 2
+    assert markdown_of("It runs:\n\n    python -m studies.design    one\n    python -m studies.pareto").count("```sh\n") == 1
+    assert "```json\n" in markdown_of('A file:\n\n    {"format": "x",\n     "rows": []}')
+    assert markdown_of("Kinds:\n    sharing      on and off\n    wide-deep    one or 24").startswith("Kinds:\n\n`sharing`\n:   on")
+
+
+def test_lists_keep_their_points_together() -> None:
+    assert markdown_of("1. Boxes are\n   narrowed.\n2. Then cut.") == "1. Boxes are narrowed.\n2. Then cut."
+    assert (
+        markdown_of("A source is\n  - a file, read\n    as UTF-8\n  - a folder")
+        == "A source is\n\n- a file, read as UTF-8\n- a folder"
+    )
+
+
+def test_prose_is_no_markup() -> None:
+    assert markdown_of("0 < γ, E_1 ≤ E_N, [ms], a * b & $5 in `x_1 < 2`") == (
+        "0 &lt; γ, E\\_1 ≤ E\\_N, \\[ms\\], a \\* b &amp; \\$5 in `x_1 < 2`"
+    )
+
+
+def test_names_are_linked_where_they_are_known(tmp_path: Path) -> None:
+    (tmp_path / "flock").mkdir()
+    (tmp_path / "flock" / "__init__.py").write_text('"""A flock."""\nfrom flock.sheep import Sheep\n')
+    (tmp_path / "flock" / "sheep.py").write_text(
+        'class _Animal(dict):\n    """Hidden."""\n\n'
+        'class Sheep(_Animal):\n    """`wool` of a `Sheep`, `True`, `flock.sheep`, `a + b`."""\n'
+        '    def wool(self):\n        """See `Sheep.wool`."""\n'
+    )
+    loaded = griffe.load("flock", search_paths=[str(tmp_path)], extensions=griffe.load_extensions(DocstringColumns))
+    sheep = loaded["sheep.Sheep"]
+    linked = re.findall(r'<autoref identifier="([\w.]+)" optional><code>([\w.]+)</code></autoref>', sheep.docstring.value)
+    assert linked == [("flock.sheep.Sheep.wool", "wool"), ("flock.sheep.Sheep", "Sheep"), ("flock.sheep", "flock.sheep")]
+    assert sheep.docstring.value.endswith(", `a + b`.")
+    assert "flock.sheep.Sheep.wool" in sheep["wool"].docstring.value
+    assert [str(base) for base in sheep.bases] == ["dict"]
+    DocstringColumns().on_package(pkg=loaded)
+    assert sheep.docstring.value.endswith(", `a + b`."), "a second time changes nothing"
+
+
+def test_every_docstring_of_the_house_can_be_read() -> None:
+    for package in (*PACKAGES, "studies"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                    docstring = ast.get_docstring(node) or ""
+                    words = re.findall(r"[A-Za-z]{4,}", docstring)
+                    assert [word for word in words if word not in markdown_of(docstring)] == [], f"{file}: {docstring[:60]}"
+
+
+# How notebooks become pages.
+
+
+def notebook(folder: Path, *cells: dict[str, Any]) -> Path:
+    path = folder / "01_wool.ipynb"
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
+    return path
+
+
+def code(source: str, *outputs: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    return {"cell_type": "code", "source": [source], "outputs": outputs, "metadata": metadata, "execution_count": 1}
+
+
+def test_a_notebook_keeps_text_code_and_outputs(tmp_path: Path) -> None:
+    picture = {
+        "output_type": "display_data",
+        "data": {"image/png": base64.b64encode(b"drawn").decode(), "text/plain": ["<Figure>"]},
+    }
+    table = {"output_type": "execute_result", "data": {"text/html": ["<table></table>"], "text/plain": ["x"]}}
+    said = {"output_type": "stream", "name": "stdout", "text": ["\x1b[31m3 sheep\x1b[0m\n"]}
+    page = read_notebook(
+        notebook(
+            tmp_path,
+            {"cell_type": "markdown", "source": ["# Wool\n", "\n", "$x < y$ <details><summary>Why</summary>\n"], "metadata": {}},
+            code("count()", said),
+            code("draw()", picture, table),
+            code("print('```')", jupyter={"source_hidden": True}),
+            code(""),
+        )
+    )
+    assert page.markdown.startswith('# Wool\n\n$x < y$ <details markdown="1"><summary>Why</summary>\n\n```python\ncount()\n```\n\n')
+    assert "```text\n3 sheep\n```" in page.markdown
+    assert "(01_wool_3_1.png){ .output }" in page.markdown
+    assert page.pictures == {"01_wool_3_1.png": b"drawn"}
+    assert '<div class="output">\n<table></table>\n</div>' in page.markdown
+    assert "<summary>Solution</summary>\n\n````python\nprint('```')\n````" in page.markdown
+    assert "Figure" not in page.markdown
+
+
+def test_a_notebook_that_failed_is_no_page(tmp_path: Path) -> None:
+    failed = {"output_type": "error", "ename": "KeyError", "evalue": "'wool'", "traceback": []}
+    with pytest.raises(ValueError, match=r"cell 1 of .*01_wool.ipynb ended in KeyError: 'wool'"):
+        read_notebook(notebook(tmp_path, code("wool", failed)))
+    (tmp_path / "02_none.ipynb").write_text("{}")
+    with pytest.raises(ValueError, match="is no notebook"):
+        read_notebook(tmp_path / "02_none.ipynb")
+
+
+# What the pages take from the repository.
+
+
+REPOSITORY = "https://example.org/wool"
+
+
+def configuration(**options: Any) -> MkDocsConfig:
+    """A site's configuration without plugins."""
+    config = MkDocsConfig()
+    config.load_dict({"site_name": "Wool", "docs_dir": str(DOCS), "repo_url": REPOSITORY, "plugins": [], **options})
+    assert config.validate() == ([], [])
+    config.plugins._current_plugin = "hooks"  # what mkdocs sets while it calls them
+    return config
+
+
+def rendered(markdown: str, page: str = "reference/wool.md") -> tuple[str, Files]:
+    """What the hooks make of the Markdown of a page, and the files of the site by then."""
+    config = configuration()
+    file = File(page, str(DOCS), "site", False)
+    files = Files([file])
+    return hooks.on_page_markdown(markdown, Page(None, file, config), config, files), files
+
+
+def test_links_lead_to_where_things_are_on_the_site() -> None:
+    text, files = rendered(
+        "[a](../own_cost_model.md#a-formula) [b](../../solvers/base.py) [c](../../tests) ![d](../assets/logo.svg)"
+    )
+    assert text == (
+        f"[a](../own_cost_model.md#a-formula) [b]({REPOSITORY}/blob/main/solvers/base.py) "
+        f"[c]({REPOSITORY}/tree/main/tests) ![d](../assets/logo.svg)"
+    )
+    text, files = rendered('![front](../../studies/results/design/design.png) <img src="../../studies/results/design/design.png">')
+    assert text.count("../repository/studies/results/design/design.png") == 2
+    assert files.get_file_from_path("repository/studies/results/design/design.png") is not None
+    untouched = "[e](https://x.org) [f](#here) [g](no_such_page.md) `[h](../../solvers/base.py)`\n\n```\n[i](../../LICENSE)\n```"
+    assert rendered(untouched)[0] == untouched
+
+
+def test_parts_are_included() -> None:
+    assert "](own_cost_model.md" in rendered("<!-- include: introduction -->\n[x](own_cost_model.md)", "index.md")[0]
+    with pytest.raises(PluginError, match="which is no part"):
+        rendered("<!-- include: wool -->")
+    report = rendered("<!-- include: report -->")[0]
+    assert "| the paper |" in report
+    assert "# Does the paper hold?" not in report
+    width = os.environ.get("COLUMNS")
+    text = rendered("<!-- include: commands -->", "command_line.md")[0]
+    assert re.findall(r"^### (merino .*)$", text, re.MULTILINE) == [f"merino {name}" for name in COMMANDS]
+    assert "python -m studies.design --" not in text, "examples go by the name of the front door"
+    assert os.environ.get("COLUMNS") == width
+
+
+def test_formulas_become_mathml(caplog: pytest.LogCaptureFixture) -> None:
+    page = Page(None, File("wool.md", str(DOCS), "site", False), configuration())
+    html = hooks.on_page_content(r'<p><span class="arithmatex">\(\rho &lt; 1\)</span></p>', page)
+    assert re.fullmatch(r'<p><math [^>]*display="inline"><mrow>.*(&lt;|&#x0003C;).*</mrow></math></p>', html)
+    assert not caplog.records
+    hooks.on_page_content(r'<div class="arithmatex">\[\flock{x}\]</div>', page)
+    assert r"wool.md: the formula \flock{x} cannot be set (\flock is not known)" in caplog.text
+
+
+def test_formulas_keep_their_layout() -> None:
+    aligned = mathml_of(r"\begin{aligned} a &= m \log b \\ c &= d\end{aligned}", block=True)
+    assert aligned.count("<mtr>") == 2
+    assert re.search(r"<mo lspace[^>]*>log</mo>", aligned)
+    total = r"\left[\sum_{j=1}^n \max_i x_{ij}\right]"
+    assert "<munderover><mo>&#x02211;</mo>" in mathml_of(total, block=True)
+    assert "<munder><mo lspace" in mathml_of(total, block=True)
+    assert "<munder" not in mathml_of(total, block=False)
+    for wrong in (r"\frac{1", r"a & b", r"\left( x"):
+        with pytest.raises(ValueError, match=r"do not match|is not known|Error: "):
+            mathml_of(wrong, block=True)
+
+
+def test_notebooks_are_found_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "NOTEBOOKS", tmp_path)
+    path = notebook(tmp_path, {"cell_type": "markdown", "source": ["# Wool\n\nHow it grows. And more."], "metadata": {}})
+    path.with_name("02_shear.ipynb").write_bytes(path.read_bytes())
+    config = configuration(nav=[{"Notebooks": ["notebooks/index.md"]}])
+    assert hooks.on_config(config).nav == [{"Notebooks": [f"notebooks/{name}.md" for name in ("index", "01_wool", "02_shear")]}]
+    assert hooks._list_of_notebooks().splitlines()[0] == "- [Wool](notebooks/01_wool.ipynb): How it grows."
