@@ -34,7 +34,10 @@ WITHOUT_TORCH = (
     "formulation",
     "solvers",
     "hardware_models",
-    *(f"studies.{name}" for name in ("compare_solvers", "design", "pareto", "calibration", "proxy_correlation", "zero_shot")),
+    *(
+        f"studies.{name}"
+        for name in ("front_door", "compare_solvers", "design", "pareto", "calibration", "proxy_correlation", "zero_shot")
+    ),
 )
 
 NETWORK_MAY_IMPORT = {f"formulation.{module}" for module in ("architecture", "published", "files", "report", "rows")}
