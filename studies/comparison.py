@@ -142,5 +142,6 @@ def figure_of(groups: Mapping[str, Sequence[dict[str, Any]]]) -> Any:
         axes.set_title(title, fontsize=10)
         axes.grid(axis="x", alpha=0.3)
     panels[-1].set_xlabel("held-out loss after equal tokens [nat per token]")
-    panels[0].legend(fontsize=8)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower right", ncols=2, fontsize=8)
     return figure

@@ -24,6 +24,7 @@ from formulation import Architecture, EffectiveEntropy, Quantity
 from formulation.architecture import positive_integer
 from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
+from hardware_models import BlackBox
 from studies.bigram import counted_losses
 from studies.calibration_data import read_calibration
 from studies.proxies import ENTROPY, MINIBATCH, analytic_proxies, network_proxies
@@ -106,17 +107,12 @@ def calibrated(path: Path | None, data: TokenData) -> dict[str, Quantity]:
     }
 
 
-def proxy_values(
-    designs: Sequence[Architecture], tokens: np.ndarray, options: argparse.Namespace, extra: dict[str, Quantity], folder: Path
-) -> dict[str, np.ndarray]:
-    """Every proxy's value of every design."""
-    values = {
-        name: np.array([quantity(design) for design in designs])
-        for name, quantity in {**analytic_proxies(options.sequence), **extra}.items()
+def proxy_values(designs: Sequence[Architecture], proxies: dict[str, Quantity], jobs: int) -> dict[str, np.ndarray]:
+    """Every proxy's value of every design; those of real networks in `jobs` processes at a time."""
+    return {
+        name: quantity.values(designs, jobs) if isinstance(quantity, BlackBox) else np.array([quantity(one) for one in designs])
+        for name, quantity in proxies.items()
     }
-    for name, box in network_proxies(tokens, folder).items():
-        values[name] = box.values(designs, options.jobs)
-    return values
 
 
 def summary_of(
@@ -285,7 +281,9 @@ def main(arguments: list[str] | None = None) -> int:
             + ("leave --no-training out" if options.no_training else "see the errors in rows.jsonl")
         )
     training = packed(np.load(data.training, mmap_mode="r"), options.sequence)
-    columns = proxy_values(done, training[:MINIBATCH].astype(np.int64), options, extra, folder)
+    minibatch = training[:MINIBATCH].astype(np.int64)
+    proxies = {**analytic_proxies(options.sequence), **extra, **network_proxies(minibatch, folder)}
+    columns = proxy_values(done, proxies, options.jobs)
     values = {design: {name: float(column[i]) for name, column in columns.items()} for i, design in enumerate(done)}
     summary = summary_of(plan, losses, values, options.resamples, extra)
     trained = np.array([losses[run_key(plan.main[design].identity())] for design in done])
@@ -303,7 +301,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(notes_text(summary))
     points = {name: [design for design in designs if design in values] for name, designs in plan.groups.items()}
     perplexity = {design: float(np.exp(loss)) for design, loss in zip(done, trained, strict=True)}
-    save_figure(scatter_figure(points, values, perplexity, summary["groups"]), folder / "scatter.png")
+    units = {name: quantity.unit for name, quantity in proxies.items() if quantity.unit not in ("1", name)}
+    save_figure(scatter_figure(points, values, perplexity, summary["groups"], units), folder / "scatter.png")
     save_figure(correlation_figure(summary["groups"]), folder / "correlation.png")
     write_json(folder / "summary.json", summary)
     return 0

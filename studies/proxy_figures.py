@@ -9,6 +9,7 @@ from studies.proxy_sample import UNIFORM
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 _MARKERS = ("o", "s", "^")
+_NAMES = {"spearman": "Spearman's ρ", "kendall": "Kendall's τ"}
 
 
 def scatter_figure(
@@ -16,8 +17,12 @@ def scatter_figure(
     values: dict[Architecture, dict[str, float]],
     perplexity: dict[Architecture, float],
     groups: dict[str, Any],
+    units: dict[str, str],
 ) -> Any:
-    """A panel for each proxy: negative perplexity over the proxy, a mark for each design, its group by colour and shape."""
+    """A panel for each proxy: negative perplexity over the proxy, a mark for each design, its group by colour and shape.
+
+    units  of the proxies that have one
+    """
     from matplotlib.figure import Figure
 
     proxies = list(next(iter(values.values())))
@@ -40,8 +45,10 @@ def scatter_figure(
                 label=group,
             )
         coefficients = groups[UNIFORM].get("correlations", {}).get(proxy)
-        text = "" if coefficients is None else f"\nρ {coefficients['spearman']:+.2f}, τ {coefficients['kendall']:+.2f} ({UNIFORM})"
-        panel.set_title(proxy + text, fontsize=9)
+        if coefficients is not None:
+            text = f"ρ {coefficients['spearman']:+.2f}, τ {coefficients['kendall']:+.2f} ({UNIFORM})"
+            panel.set_title(text, fontsize=9)
+        panel.set_xlabel(f"{proxy} [{units[proxy]}]" if proxy in units else proxy, fontsize=10)
         panel.grid(alpha=0.3)
         panel.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
     for panel in panels[::columns]:
@@ -60,14 +67,16 @@ def correlation_figure(groups: dict[str, Any]) -> Any:
     figure = Figure(figsize=(3.6 * len(shown) + 1.2, 0.42 * len(proxies) + 1.6), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharey=True, sharex=True)[0]
     for panel, (name, record) in zip(panels, shown.items(), strict=True):
-        for shift, coefficient, colour in ((-0.14, "spearman", _COLOURS[0]), (0.14, "kendall", _COLOURS[1])):
+        for shift, coefficient, colour, marker in (
+            (-0.14, "spearman", _COLOURS[0], _MARKERS[0]),
+            (0.14, "kendall", _COLOURS[1], _MARKERS[1]),
+        ):
             for place, proxy in enumerate(proxies):
                 one = record["correlations"][proxy]
                 low, high = one[f"{coefficient}_interval"]
                 panel.plot([low, high], [place + shift] * 2, color=colour, linewidth=1.5)
-                panel.plot(
-                    one[coefficient], place + shift, "o", color=colour, markersize=5, label=coefficient if place == 0 else None
-                )
+                label = _NAMES[coefficient] if place == 0 else None
+                panel.plot(one[coefficient], place + shift, marker, color=colour, markersize=5, label=label)
         panel.axvline(0, color="black", linewidth=0.8)
         panel.set_title(f"{name} ({record['designs'] - record['not_run']} designs)", fontsize=10)
         panel.grid(axis="x", alpha=0.3)
