@@ -83,8 +83,8 @@ def _command_in(record: Any) -> str | None:
 def summary_text(lines: list[Line]) -> str:
     """How many claims agree."""
     verdicts = [line.finding.verdict for line in lines]
-    parts = [f"{verdicts.count(verdict)} {verdict.value}" for verdict in Verdict if verdict in verdicts]
-    return f"Of {counted(len(lines), 'claim')}: {', '.join(parts)}."
+    parts = [f"{verdict.value} {verdicts.count(verdict)}" for verdict in Verdict if verdict in verdicts]
+    return f"{counted(len(lines), 'claim')}: {', '.join(parts)}."
 
 
 def _cells(line: Line) -> tuple[str, str, str, str]:

@@ -265,9 +265,8 @@ def _wide_deep(results: Results) -> Finding:
         f"entropy {wide['entropy_without_effectiveness']:,.0f} and {deep['entropy_without_effectiveness']:,.0f}, "
         f"effective {wide['entropy']:,.0f} and {deep['entropy']:,.0f}"
     )
-    sign = _clearly(wide, deep)
-    verdict = Verdict.AGREES if sign < 0 else Verdict.DISAGREES if sign > 0 else Verdict.PARTLY
-    return Finding(verdict, text, _ablation_scale(results))
+    holds = [_clearly(wide, deep) < 0, wide["entropy"] > deep["entropy"]]
+    return Finding(_all_or_some(holds), text, _ablation_scale(results))
 
 
 def _equal_flops(results: Results) -> Finding:
