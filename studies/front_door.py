@@ -43,7 +43,6 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "latency_data": ("studies.latency_data", "an additive model of latencies that others measured"),
         "scaling": ("studies.scaling", "time to proof and loss as problems grow"),
         "entropy_table": ("studies.entropy_table", "the entropy's look-up table against its closed form"),
-        "train_compare": ("studies.train_compare", "designs of one budget, trained on equal terms"),
         "proxy_correlation": ("studies.proxy_correlation", "whether proxies rank designs as training does"),
         "calibration": ("studies.calibration", "what the parameters of the entropy have to be"),
         "ablation": ("studies.ablation", "each part of the method switched off, and trained"),

@@ -76,7 +76,7 @@ class Run:
 
     label   what the row is called; another label makes it no other run
     plan    the fields of a `TrainingPlan`, the seed among them
-    folder  where runs keep their checkpoints, each in a folder of its own, and with `keep` their networks
+    folder  where runs keep their checkpoints while they last, each in a folder of its own
     """
 
     label: str
@@ -85,7 +85,6 @@ class Run:
     data: TokenData
     threads: int
     folder: str
-    keep: bool = False
 
     def identity(self) -> Row:
         """What a finished row of this run holds of it."""
@@ -175,10 +174,7 @@ def train_run(run: Run) -> Row:
     except Diverged as error:
         shutil.rmtree(run.network, ignore_errors=True)
         return {**named, "error": str(error)}
-    if run.keep:
-        shutil.rmtree(run.network / "checkpoints", ignore_errors=True)
-    else:
-        shutil.rmtree(run.network, ignore_errors=True)
+    shutil.rmtree(run.network, ignore_errors=True)
     return {
         **named,
         "held_out_loss": result.held_out_loss,
@@ -440,14 +436,12 @@ def introduce(data: TokenData, plan: TrainingPlan, runs: Sequence[Run]) -> None:
 
 
 def runs_of(
-    candidates: Sequence[Candidate], plan: TrainingPlan, seeds: int, data: TokenData, threads: int, folder: Path, keep: bool = False
+    candidates: Sequence[Candidate], plan: TrainingPlan, seeds: int, data: TokenData, threads: int, folder: Path
 ) -> list[Run]:
     """A run of each candidate with each of the seeds 0, 1, …, seed by seed."""
     place = str(folder.resolve() / "runs")
     return [
-        Run(one.name, one.architecture, seeded(plan, seed), data, threads, place, keep)
-        for seed in range(seeds)
-        for one in candidates
+        Run(one.name, one.architecture, seeded(plan, seed), data, threads, place) for seed in range(seeds) for one in candidates
     ]
 
 
@@ -457,10 +451,9 @@ def trained(
     data: TokenData,
     options: argparse.Namespace,
     folder: Path,
-    keep: bool = False,
 ) -> list[Row]:
     """The rows of all candidates with the flags' number of seeds, trained where `folder`/rows.jsonl has none of them yet."""
-    runs = runs_of(candidates, plan, options.seeds, data, options.threads, folder, keep)
+    runs = runs_of(candidates, plan, options.seeds, data, options.threads, folder)
     introduce(data, plan, runs)
     return finished(runs, RowFile(folder / "rows.jsonl"), options.backend, options.scheduler, options.jobs)
 

@@ -1,4 +1,4 @@
-"""The study that trains designs side by side: who takes part, equal terms, and resumption."""
+"""Designs scaled down for machines without a GPU, and training them side by side for real: equal terms, and resumption."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from formulation import PUBLISHED, Architecture, Block
-from hardware_models import Flops, Params
+from hardware_models import Flops
 from solvers import Exhaustive, Limits, Status, solve
-from studies.scaled_designs import problem_of, scaled, uniform_design
-from studies.train_compare import candidates, main
+from studies import ablation, baselines
+from studies.scaled_designs import problem_of, proved, scaled, uniform_design
 
 
 def test_scaling_divides_widths_and_keeps_the_rest() -> None:
@@ -27,20 +27,17 @@ def test_scaling_divides_widths_and_keeps_the_rest() -> None:
 
 
 @pytest.mark.parametrize(("published", "scale"), [("MeRino-52M", 4), ("MeRino-61M", 4), ("MeRino-52M", 2)])
-def test_all_designs_keep_the_budget_and_the_first_is_the_optimum(published: str, scale: int) -> None:
-    problem, designs = candidates(published, scale, 2048, 256)
+def test_the_scaled_problem_has_the_published_designs_flops_and_its_proven_optimum(published: str, scale: int) -> None:
+    problem, small = problem_of(PUBLISHED[published], scale, 2048, 256)
     flops, budget = problem.subject_to[0].quantity, problem.subject_to[0].upper
-    assert flops == Flops(256)
-    assert budget == flops(scaled(PUBLISHED[published], scale, 2048, 256))
-    assert all(flops(design.architecture) <= budget for design in designs)
+    assert small == scaled(PUBLISHED[published], scale, 2048, 256)
+    assert (flops, budget) == (Flops(256), Flops(256)(small))
     truth = solve(problem, Exhaustive(), Limits(seconds=60))
     assert truth.status is Status.OPTIMAL
-    assert problem.maximize(designs[0].architecture) == pytest.approx(truth.objective)
-    by_name = {design.name: design.architecture for design in designs}
-    assert flops(by_name["uniform"]) >= 0.9 * budget
-    assert not by_name["uniform"].shared
-    others = [design for name, design in by_name.items() if name not in ("uniform", "most parameters")]
-    assert all(Params()(by_name["most parameters"]) >= Params()(design) for design in others)
+    assert problem.maximize(proved(problem)) == pytest.approx(truth.objective)
+    uniform = uniform_design(problem)
+    assert 0.9 * budget <= flops(uniform) <= budget
+    assert not uniform.shared
 
 
 def test_a_uniform_design_uses_the_budget_up() -> None:
@@ -65,34 +62,30 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_runs_are_resumed_and_compared_on_equal_terms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments(tmp_path, "--jobs", "2")) == 0
+    flags = arguments(tmp_path, "--parts", "wide-deep")
+    assert ablation.main([*flags, "--jobs", "2"]) == 0
     first = rows(tmp_path)
-    designs = [design["design"] for design in json.loads((tmp_path / "out" / "summary.json").read_text())["designs"]]
-    assert sorted((row["design"], row["seed"]) for row in first) == sorted((name, seed) for name in designs for seed in (0, 1))
+    assert sorted((row["design"], row["seed"]) for row in first) == [(name, seed) for name in ("deep", "wide") for seed in (0, 1)]
     assert {row["tokens"] for row in first} == {10 * 4 * 16}
     assert len({json.dumps({**row["plan"], "seed": None}) for row in first}) == 1
-    assert (tmp_path / "out" / "train_compare.png").stat().st_size > 10_000
     assert "held-out loss" in capsys.readouterr().out
 
     kept = (tmp_path / "out" / "rows.jsonl").read_text().splitlines()
     (tmp_path / "out" / "rows.jsonl").write_text("\n".join(kept[:-1]) + "\n")
-    (tmp_path / "out" / "runs").rename(tmp_path / "out" / "others")
-    assert main(arguments(tmp_path, "--jobs", "1")) == 0
+    assert ablation.main([*flags, "--jobs", "1"]) == 0
     again = rows(tmp_path)
     assert again[:-1] == first[:-1]
     assert again[-1]["held_out_loss"] == first[-1]["held_out_loss"]
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("main", "flags", "said"),
     [
-        (["--published", "MeRino-53M"], "did you mean 'MeRino-52M'"),
-        (["--scale", "0"], "scale is 0"),
-        (["--seeds", "0"], "seeds is 0"),
-        (["--published", "MeRino-52M", "--scale", "8"], "no uniform design"),
+        (ablation.main, ["--seeds", "0"], "seeds is 0"),
+        (baselines.main, ["--scale", "9", "--evaluations", "1"], "no uniform design"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_trained(tmp_path: Path, flags: list[str], said: str) -> None:
+def test_mistakes_are_said_before_anything_is_trained(tmp_path: Path, main: Any, flags: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        main(arguments(tmp_path, *flags))
+        main([*arguments(tmp_path), *flags])
     assert not (tmp_path / "out" / "rows.jsonl").exists()
