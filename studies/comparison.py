@@ -126,7 +126,7 @@ def figure_of(groups: Mapping[str, Sequence[dict[str, Any]]]) -> Any:
     from matplotlib.figure import Figure
 
     heights = [len(records) for records in groups.values()]
-    figure = Figure(figsize=(8, 1.0 + 0.9 * len(groups) + 0.62 * sum(heights)), layout="constrained")
+    figure = Figure(figsize=(8, 1.0 + 0.7 * len(groups) + 0.42 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(groups), 1, squeeze=False, sharex=False, height_ratios=[height + 0.5 for height in heights])[:, 0]
     for axes, (title, records) in zip(panels, groups.items(), strict=True):
         for place, record in enumerate(records):
