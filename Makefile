@@ -15,7 +15,7 @@ INSTALL := $(IN_VENV) -m pip install --quiet --disable-pip-version-check -c cons
 QUANTIZE_VENV := .venv-quantize
 QUANTIZE := $(QUANTIZE_VENV)/.installed
 
-.PHONY: help compare design test lint types docs docs-links quantize-environment test-quantize clean
+.PHONY: help compare design test lint types notebooks docs docs-links quantize-environment test-quantize clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make test     run the tests that take minutes at most"
 	@echo "make lint     check format and style"
 	@echo "make types    check types"
+	@echo "make notebooks  execute every notebook"
 	@echo "make docs     build the documentation site into site/; open site/index.html"
 	@echo "make docs-links  ask every server that the documentation links to"
 	@echo "make quantize-environment  make .venv-quantize, the environment of GPTQ; make test-quantize runs its tests there"
@@ -44,6 +45,9 @@ lint: $(DEV)
 
 types: $(DEV)
 	$(IN_VENV) -m mypy
+
+notebooks: $(DEV)
+	$(IN_VENV) -m pytest -n 2 --nbmake --nbmake-timeout=600 notebooks $(ARGS)
 
 # A warning is an error (mkdocs.yml). The variable silences the theme's notice of its successor.
 docs: $(DEV)

@@ -29,6 +29,9 @@ COLOURS = (
 )
 """Okabe & Ito's colours, which colour-blind readers can tell apart, and five more."""
 
+_MARKERS = "os^DvPX<>*hp"
+"""A shape per colour, for readers who see none."""
+
 _FLOOR = 1e-4
 """Per cent at which anything closer to the optimum is drawn."""
 
@@ -51,7 +54,13 @@ def draw_anytime(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
         for row in own:
             if best is None:
                 break
-            style = {"color": COLOURS[names.index(row["solver"]) % len(COLOURS)], "label": row["solver"], "lw": 1.8}
+            number = names.index(row["solver"])
+            style = {
+                "color": COLOURS[number % len(COLOURS)],
+                "marker": _MARKERS[number % len(_MARKERS)],
+                "label": row["solver"],
+                "lw": 1.8,
+            }
             _step(bounds, row, 3, best, style)
             _step(incumbents, row, 2, best, style)
         for axis in (bounds, incumbents):
@@ -67,7 +76,7 @@ def draw_anytime(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
     for axis in axes.ravel():
         handles.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     figure.legend(list(handles.values()), list(handles), loc="outside right center", frameon=False)
-    figure.suptitle(f"a dot ends a run, filled where it proved; {_FLOOR:g} % stands for anything closer", fontsize=10)
+    figure.suptitle(f"a mark ends a run, filled where it proved; {_FLOOR:g} % stands for anything closer", fontsize=10)
     return figure
 
 
@@ -85,9 +94,8 @@ def _step(axis: Axes, row: Row, column: int, best: float, style: dict[str, Any])
         last = distance(row["bound"])
     points.append((row["seconds"], last))
     seconds, values = zip(*points, strict=True)
-    axis.step(np.maximum(seconds, 1e-3), values, where="post", **style)
     filled = style["color"] if row["status"] == "optimal" else "white"
-    axis.plot([max(row["seconds"], 1e-3)], [last], "o", ms=5, mfc=filled, mec=style["color"], zorder=3)
+    axis.step(np.maximum(seconds, 1e-3), values, where="post", markevery=[-1], ms=6, mfc=filled, **style)
 
 
 def draw_designs(rows: Sequence[Row], titles: Sequence[str]) -> Figure:

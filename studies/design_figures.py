@@ -1,4 +1,4 @@
-"""Figure of one design: the network as it is built, and what each binding budget buys."""
+"""Figures of one design and its budgets: the network as it is built, what a budget buys, and budgets that conflict."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from formulation import Architecture, DesignProblem
-from solvers import Solution, Status
+from formulation import Architecture, Budget, DesignProblem, Separable
+from solvers import Diagnosis, Solution, Status, exhaustive_front
+from solvers.diagnosis import Negative
 from solvers.price import Price
 from studies.problems import budget_text, number_text
 from studies.quantities import quantity_text
+from studies.shortfall import Shortfall
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#e69f00", "#009e73", "#9a9a9a"
 """Of Okabe & Ito's colours, which colour-blind readers can tell apart."""
@@ -47,6 +49,76 @@ def draw_design(problem: DesignProblem, solution: Solution, prices: Sequence[Pri
             _draw_steps(axis, problem, price)
         axes[0].set_ylabel(f"optimal {problem.maximize.name}, {problem.maximize.unit}")
     return figure
+
+
+def draw_prices(problem: DesignProblem, prices: Sequence[Price]) -> Figure:
+    """The optimum as a function of each budget alone, side by side: the steps that are known around its present value."""
+    figure = Figure(figsize=(5.4 * len(prices), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(prices), squeeze=False, sharey=True)[0]
+    for axis, price in zip(axes, prices, strict=True):
+        _draw_steps(axis, problem, price)
+        word = {True: "binds", False: "does not bind"}.get(price.binds, "may bind")  # type: ignore[arg-type]
+        axis.set_title(f"{budget_text(price.budget)}: {word}", fontsize=10)
+    axes[0].set_ylabel(f"optimal {problem.maximize.name}, {problem.maximize.unit}")
+    return figure
+
+
+def draw_conflict(problem: DesignProblem, diagnosis: Diagnosis) -> Figure:
+    """Three budgets that no design keeps: the designs that keep the first, in the plane of the quantities of the two others.
+
+    Drawn are those that no other betters in both (by brute force, so for spaces of up to some million designs), the corner that the
+    two budgets leave, and for each of the two the design that would do if it alone were changed. The two must be sums.
+    Raises ValueError where the problem has other than three budgets, or no design keeps the first.
+    """
+    if len(problem.subject_to) != 3:
+        raise ValueError(f"the problem has {len(problem.subject_to)} budgets; expected three, one that is kept and two to draw")
+    first, across, up = problem.subject_to
+    assert isinstance(up.quantity, Separable)
+    points = exhaustive_front(DesignProblem(problem.space, Negative(up.quantity), (first,), minimize=(across.quantity,)))
+    if not points:
+        raise ValueError(f"no design keeps {first}, so there is nothing to draw")
+    budgets, names = (across, up), [budget.quantity.name.partition(":")[0] for budget in (across, up)]
+    scales, letters = zip(*map(_scale, budgets), strict=True)
+    places = np.array([[budget.quantity(point.architecture) for budget in budgets] for point in points]) / scales
+    corner = np.array([across.upper, up.upper]) / scales
+    low, high = 0.94 * np.minimum(places.min(axis=0), corner), 1.04 * np.maximum(places.max(axis=0), corner)
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    axis = figure.subplots()
+    text = "within both budgets: no such design"
+    axis.add_patch(Rectangle(low, *(corner - low), facecolor="0.92", edgecolor=_GREY, hatch="//", lw=0, label=text))
+    axis.axvline(corner[0], color=_GREY, ls="--", lw=1.2)
+    axis.axhline(corner[1], color=_GREY, ls="--", lw=1.2)
+    axis.step(places[:, 0], places[:, 1], where="post", color=_BLUE, lw=1, alpha=0.6)
+    axis.plot(places[:, 0], places[:, 1], "o", ms=6, color=_BLUE, label=f"designs of {_demand_text(first)}")
+    for number, (need, letter) in enumerate(zip(diagnosis.needs[1:], letters, strict=True)):
+        if need.architecture is None or need.least is None:
+            continue
+        place = np.array([budget.quantity(need.architecture) for budget in budgets]) / scales
+        axis.plot(*place, "*", ms=16, color=_ORANGE, mec="black", mew=0.6, zorder=4)
+        text = f"{need.least / scales[number]:.4g} {letter}{need.budget.quantity.unit} would do"
+        # The curve falls to the right: there is room above its left end and below its right one.
+        right = place[0] > (low[0] + high[0]) / 2
+        offset, ha, va = ((-10, -10), "right", "top") if right else ((10, 8), "left", "bottom")
+        axis.annotate(text, place, offset, textcoords="offset points", ha=ha, va=va, bbox=_CLEAR, zorder=3)
+    axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    labels = [f"{name} [{letter}{budget.quantity.unit}]" for name, letter, budget in zip(names, letters, budgets, strict=True)]
+    axis.set(xlabel=labels[0], ylabel=labels[1])
+    axis.legend(frameon=False, loc="upper right")
+    axis.grid(alpha=0.3)
+    return figure
+
+
+def _demand_text(budget: Budget) -> str:
+    """effective entropy ≥ 36,283 nat for a demand of "at least", else the budget's own text."""
+    if isinstance(budget.quantity, Shortfall) and not budget.upper:
+        quantity, target = budget.quantity.quantity, budget.quantity.target
+        return f"{quantity.name} ≥ {target:,.6g} {quantity.unit}"
+    return budget_text(budget)
+
+
+def _scale(budget: Budget) -> tuple[float, str]:
+    """Billions or millions where a budget is that large: by what to divide, and the letter before the unit."""
+    return next(((s, t) for s, t in ((1e9, "G "), (1e6, "M ")) if budget.upper >= s), (1.0, ""))
 
 
 def _value_text(value: float) -> str:
@@ -98,7 +170,7 @@ def _joint(axis: Axes, x: float, left: int, right: int) -> float:
 
 def _draw_steps(axis: Axes, problem: DesignProblem, price: Price) -> None:
     """H*(u): the present design as a dot, the budget as a line; hollow where a step is not proved."""
-    scale, letter = next(((s, t) for s, t in ((1e9, "G "), (1e6, "M ")) if price.budget.upper >= s), (1.0, ""))
+    scale, letter = _scale(price.budget)
     points = price.breakpoints
     uppers = np.array([point.upper for point in points]) / scale
     values = np.array([point.objective for point in points])
@@ -116,12 +188,14 @@ def _draw_steps(axis: Axes, problem: DesignProblem, price: Price) -> None:
     )
     here = price.present
     axis.plot([here.upper / scale], [here.objective], "o", ms=10, mfc=_GREEN, mec="white", zorder=4)
+    # The words stand left of the dot unless the axis ends there.
+    near_edge = here.upper / scale - uppers[0] < 0.15 * span
     axis.annotate(
         "this design",
         (here.upper / scale, here.objective),
-        xytext=(-8, 6),
+        xytext=(8 if near_edge else -8, 6),
         textcoords="offset points",
-        ha="right",
+        ha="left" if near_edge else "right",
         color=_GREEN,
         fontweight="bold",
     )

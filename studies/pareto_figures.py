@@ -1,9 +1,9 @@
-"""Figure of the Pareto study: the exact front with NSGA-II's points and designs nobody optimized, and hypervolume over time."""
+"""Figures of fronts: the exact one with NSGA-II's points and designs nobody optimized, how it is proved, and the hypervolume."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from formulation import Quantity
+from formulation import DesignProblem, Quantity
 from formulation.report import counted
 from formulation.rows import Row
-from solvers.pareto import Front, hypervolume, values_of
+from solvers.pareto import Box, Front, hypervolume, values_of
 from studies.pareto_baselines import Baseline
 from studies.quantities import quantity_text
 
@@ -49,6 +49,95 @@ def draw_front(
     return figure
 
 
+def nsga2_rows(fronts: Sequence[Front]) -> list[Row]:
+    """Fronts of NSGA-II as the rows that `draw_front` draws."""
+    return [
+        {
+            "points": [{"objective": point.objective, "costs": list(point.costs)} for point in front.points],
+            "trace": [[found.seconds, found.evaluations, *found.values] for found in front.trace],
+        }
+        for front in fronts
+    ]
+
+
+def draw_boxes(problem: DesignProblem, boxes: Sequence[Box]) -> Figure:
+    """Some boxes of the certificate of a front of one cost, in the order in which they were settled.
+
+    Each reaches from the cost of its optimum to the limit that was asked for: the optimum is the best design for every limit in
+    between, and above the box there is proved to be none.
+    """
+    settled = [box for box in boxes if box.point is not None]
+    if len(problem.minimize) != 1 or not settled:
+        raise ValueError("boxes are drawn for one minimized quantity and at least one box with a design")
+    costs = np.array([box.corner[0] for box in settled])
+    values = np.array([box.point.objective for box in settled if box.point is not None])
+    room = (costs.max() - costs.min()) or costs.max()
+    limits = np.array([min(box.limits[0], costs.max() + 0.12 * room) for box in settled])
+    low, high = values.min() - 0.35 * (np.ptp(values) or 1.0), values.max() + 0.25 * (np.ptp(values) or 1.0)
+    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
+    axis = figure.subplots()
+    for number, (cost, limit, value) in enumerate(zip(costs, limits, values, strict=True), start=1):
+        first = number == 1
+        shade, empty = ("0.86", "0.94")[number % 2], "none" if number > 1 else "proved: no design here"
+        axis.fill_between([cost, limit], low, value, color=shade, lw=0, zorder=0)
+        axis.fill_between(
+            [cost, limit],
+            value,
+            high,
+            facecolor="none",
+            edgecolor=_NSGA2,
+            hatch="xx",
+            lw=0,
+            alpha=0.35,
+            label=empty if first else None,
+        )
+        axis.plot([cost, limit], [value, value], color=_EXACT, lw=2)
+        axis.plot(limit, value, "|", color=_EXACT, ms=12, mew=2, label="limit e that was asked for" if first else None)
+        axis.plot(cost, value, "o", color=_EXACT, ms=7, label="its optimum, of cost c ≤ e" if first else None)
+        axis.annotate(str(number), ((cost + limit) / 2, value), (0, -6), textcoords="offset points", ha="center", va="top")
+    axis.set(xlim=(costs.min() - 0.04 * room, limits.max()), ylim=(low, high))
+    axis.xaxis.set_major_formatter(EngFormatter())
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.set(xlabel=_label(problem.minimize[0]), ylabel=_label(problem.maximize))
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def draw_hypervolume(problem: DesignProblem, sets: Mapping[str, np.ndarray], reference: tuple[float, ...]) -> Figure:
+    """The hypervolume of one or two sets of points of one cost as the area under their stairs, up to the reference.
+
+    sets  per name an array (n, 2) of objective and cost; of two sets the second is drawn as what it lacks of the first
+    """
+    if len(reference) != 1 or not 1 <= len(sets) <= 2:
+        raise ValueError(f"expected one or two sets of points of one cost; got {len(sets)} sets and {len(reference)} costs")
+    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
+    axis = figure.subplots()
+    stairs = []
+    for (name, values), (colour, line, marker) in zip(sets.items(), ((_EXACT, "-", "o"), (_NSGA2, "--", "s")), strict=False):
+        own = values[np.argsort(values[:, 1], kind="stable")]
+        x = np.append(own[:, 1], reference[0])
+        y = np.maximum.accumulate(np.append(own[:, 0], own[-1, 0]))
+        size = 6 if len(own) < 30 else 0
+        text = f"{name}: hypervolume {hypervolume(values, reference):,.0f} {problem.maximize.unit}"
+        axis.step(x, y, line, where="post", color=colour, lw=1.8, label=text)
+        axis.plot(own[:, 1], own[:, 0], marker, ms=size, color=colour)
+        stairs.append((x, y))
+    grid = np.linspace(0, reference[0], 4001)
+    heights = [np.append(0.0, y)[np.searchsorted(x, grid, side="right")] for x, y in stairs]
+    axis.fill_between(grid, heights[-1], step="post", color=_EXACT, alpha=0.13, lw=0)
+    if len(heights) == 2:
+        axis.fill_between(
+            grid, heights[1], heights[0], step="post", color=_NSGA2, alpha=0.45, lw=0, label=f"what {list(sets)[1]} lacks"
+        )
+    axis.plot(reference[0], 0, "k*", ms=13, clip_on=False, zorder=5, label="reference point")
+    axis.set(xlim=(0, 1.02 * reference[0]), ylim=(0, None), xlabel=_label(problem.minimize[0]), ylabel=_label(problem.maximize))
+    axis.xaxis.set_major_formatter(EngFormatter())
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axis.legend(frameon=False, loc="upper left")
+    axis.grid(alpha=0.3)
+    return figure
+
+
 def _label(quantity: Quantity) -> str:
     return f"{quantity_text(quantity)}, {quantity.unit}"
 
@@ -70,7 +159,11 @@ def _draw_plane(figure: Figure, axis: Axes, front: Front, rows: Sequence[Row], b
         name = f"NSGA-II, {len(rows)} runs" if len(rows) > 1 else "NSGA-II"
         # Beneath points whose colours mean something, above those that all look alike.
         name += " (drawn behind the front)" if several else ""
-        axis.plot(found[:, 1], found[:, 0], ".", ms=2.5, color=_NSGA2, label=name, zorder=1 if several else 3)
+        # Of one run each point can be made out; of several they are many.
+        style: dict[str, Any] = {"marker": ".", "ms": 2.5}
+        if len(rows) == 1:
+            style = {"marker": "s", "ms": 4, "mfc": "white", "mew": 1}
+        axis.plot(found[:, 1], found[:, 0], ls="none", color=_NSGA2, label=name, zorder=1 if several else 3, **style)
     # Baselines outside the budgets, and uniform ones within them, may cost many times what the front does: they set no limits.
     allowed = [one.point for one in baselines if one.family == "published" and one.in_space and one.within]
     near = np.vstack((values[:, :2], found, values_of(allowed).reshape(-1, values.shape[1])[:, :2]))
