@@ -36,7 +36,17 @@ WITHOUT_TORCH = (
     "hardware_models",
     *(
         f"studies.{name}"
-        for name in ("front_door", "compare_solvers", "design", "pareto", "calibration", "proxy_correlation", "zero_shot")
+        for name in (
+            "front_door",
+            "compare_solvers",
+            "design",
+            "pareto",
+            "calibration",
+            "proxy_correlation",
+            "zero_shot",
+            "entropy_figures",
+            "formulation_figures",
+        )
     ),
 )
 
