@@ -1,8 +1,9 @@
-"""The README's example runs as it stands, and its files exist."""
+"""The README's example runs as it stands, its files exist, and the citation file names this version."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 from solvers import Solution, Status
@@ -30,3 +31,11 @@ def test_commands_are_targets_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
         assert f"\n{target}:" in makefile
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = dict(re.findall(r"^([\w-]+):(?: (.*))?$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # what the format requires
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
