@@ -270,6 +270,11 @@ def test_a_notebook_keeps_text_code_and_outputs(tmp_path: Path) -> None:
     assert "Figure" not in page.markdown
 
 
+def test_of_a_remote_picture_its_words_stay(tmp_path: Path) -> None:
+    badge = {"cell_type": "markdown", "source": ["# Wool\n\n[![Open it](https://a.example/b.svg)](https://a.example/nb)"], "metadata": {}}
+    assert "[Open it](https://a.example/nb)" in read_notebook(notebook(tmp_path, badge)).markdown
+
+
 def test_a_notebook_that_failed_is_no_page(tmp_path: Path) -> None:
     failed = {"output_type": "error", "ename": "KeyError", "evalue": "'wool'", "traceback": []}
     with pytest.raises(ValueError, match=r"cell 1 of .*01_wool.ipynb ended in KeyError: 'wool'"):
