@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from formulation import Architecture, Block, Combine, Composite, Quantity, Separable
+from formulation.architecture import Setting
 from formulation.report import markdown_table
 from hardware_models import Datasheet, FitError, Flops, LatencyTable, Memory, WeightMemory, Workload, fit_error
 from hardware_models.fit import NEAR, nonnegative_fit
@@ -147,7 +148,7 @@ def draw_roofline(sheets: Sequence[Datasheet], block: Block, tokens: Sequence[in
         peak, bandwidth = sheet.figure("peak_flops", precision) / 1e9, sheet.bandwidth / 1e9
         ridge = peak / bandwidth
         roof = np.array([ends[0], ridge, ends[1]])
-        label = f"{sheet.name}: {peak:,.0f} GFLOP/s, {bandwidth:,.1f} GB/s\nbends at {ridge:.1f} FLOPs per byte"
+        label = f"{sheet.name}: {peak:,.0f} GFLOP/s, {bandwidth:,.1f} GB/s\nridge point {ridge:.1f} FLOPs per byte"
         axis.plot(roof, np.minimum(peak, bandwidth * roof), line, color=colour, lw=1.8)
         axis.plot(places, np.minimum(peak, bandwidth * np.array(places)), marker, ms=7, color=colour)
         axis.plot([], [], line, marker=marker, color=colour, label=label)
@@ -156,7 +157,7 @@ def draw_roofline(sheets: Sequence[Datasheet], block: Block, tokens: Sequence[in
         axis.axvline(place, color="0.7", ls=":", lw=1, zorder=0)
         text = "1 token" if count == 1 else f"{count:,}"
         axis.annotate(text, (place, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center")
-    axis.set(xlabel="operations per byte moved [FLOPs/byte]; above: tokens at once", ylabel="speed that can be reached [GFLOP/s]")
+    axis.set(xlabel="arithmetic intensity [FLOPs per byte]; above: tokens at once", ylabel="speed that can be reached [GFLOP/s]")
     _plain_ticks(axis, "xy")
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
     axis.grid(alpha=0.3)
@@ -315,25 +316,37 @@ def draw_margin(prediction: Prediction, confidence: float, margin: float) -> Fig
 
 
 def kept_table(budgets: Mapping[str, Any]) -> str:
-    """Markdown: limits designed for and measured anew, as predicted and with a confidence.
+    """Markdown: limits designed for and measured anew, as predicted and with a confidence, at the file's pace and as it first came.
 
     budgets  the part "budgets" of a summary of `studies.latency_check`
     """
     names = {"as predicted": "as predicted", "confident": f"with confidence {budgets['confidence']:g}"}
+    visits = {"at the pace of the device file": budgets, "as first measured": budgets["as_it_came"]}
     rows = [
         [
             name,
-            f"{budgets[kind]['kept']} of {budgets[kind]['designs']}",
-            " to ".join(f"{end:.0%}" for end in budgets[kind]["clopper_pearson_95"]),
-            f"{budgets[kind]['median_of_limit']:.3f}",
-            f"{budgets[kind]['worst_of_limit']:.3f}",
+            when,
+            f"{seen[kind]['kept']} of {seen[kind]['designs']}",
+            " to ".join(f"{end:.0%}" for end in seen[kind]["clopper_pearson_95"]),
+            f"{seen[kind]['median_of_limit']:.3f}",
+            f"{seen[kind]['worst_of_limit']:.3f}",
         ]
+        for when, seen in visits.items()
         for kind, name in names.items()
     ]
-    return markdown_table(["budget holds", "limits kept", "95 % interval", "median measured / limit", "largest"], rows)
+    header = ["budget holds", "measured", "limits kept", "95 % interval", "median measured / limit", "largest"]
+    return markdown_table(header, rows, left=2)
 
 
 # Designs
+
+
+def layer_table(costs: Mapping[str, Separable], widths: Sequence[int], setting: Setting) -> str:
+    """Markdown: what one layer of each width, its FFN as wide, adds to each cost."""
+    rows = [
+        [name, cost.unit, *(short(cost.block(Block(width, width, 1), setting)) for width in widths)] for name, cost in costs.items()
+    ]
+    return markdown_table(["one layer", "unit", *(f"width {width:,}" for width in widths)], rows, left=2)
 
 
 def draw_designs(designs: Mapping[str, Architecture]) -> Figure:

@@ -1,9 +1,9 @@
-"""Figures of one design and its budgets: the network as it is built, what a budget buys, and budgets that conflict."""
+"""Figures and tables of designs and budgets: the network as it is built, what a budget buys, alternatives, budgets in conflict."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +11,8 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from formulation import Architecture, Budget, DesignProblem, Separable
+from formulation import Architecture, Budget, DesignProblem, Quantity, Separable
+from formulation.report import markdown_table
 from solvers import Diagnosis, Solution, Status, exhaustive_front
 from solvers.diagnosis import Negative
 from solvers.price import Price
@@ -24,8 +25,48 @@ _BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#e69f00", "#009e73", "#9a9a9a"
 _LAYER, _GAP, _JOINT = 1.0, 0.12, 0.7
 """Along the network: a layer, the gap between two, a joint between blocks. A layer is one part attention and one part FFN."""
 
+_SCALES = ((1e9, "G "), (1e6, "M "))
+"""By what to divide, and the letter before the unit."""
+
 _CLEAR = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
 """Behind words that a line may cross."""
+
+
+def designs_table(designs: Mapping[str, Architecture], quantities: Sequence[Quantity]) -> str:
+    """Markdown: some designs by name, with their blocks and some quantities."""
+    columns = [
+        ["design", *designs],
+        ["blocks (width/FFN width x layers)", *map(str, designs.values())],
+        *(_column(quantity_text(one), one.unit, [one(design) for design in designs.values()]) for one in quantities),
+    ]
+    header, *rows = zip(*columns, strict=True)
+    return markdown_table(header, rows, left=2)
+
+
+def alternatives_table(problem: DesignProblem, solutions: Sequence[Solution], others: Mapping[str, Quantity] | None = None) -> str:
+    """Markdown: designs with objective, its loss against the first in per cent, what they spend of each budget, and their status.
+
+    others  further quantities by the name that their column is to have
+    """
+    designs = [one.architecture for one in solutions if one.architecture is not None]
+    values = [one.objective for one in solutions if one.objective is not None]
+    spent = list(zip(*(one.usage for one in solutions), strict=True))  # a tuple a budget
+    columns = [
+        ["design", *map(str, designs)],
+        _column(problem.maximize.name, problem.maximize.unit, values),
+        ["loss", *(f"{100 * (1 - value / values[0]):.2f} %" for value in values)],
+        *(_column(own[0].name, own[0].unit, [one.value for one in own]) for own in spent),
+        *(_column(name, one.unit, [one(design) for design in designs]) for name, one in (others or {}).items()),
+        ["status", *(one.status.value for one in solutions)],
+    ]
+    header, *rows = zip(*columns, strict=True)
+    return markdown_table(header, rows)
+
+
+def _column(name: str, unit: str, values: Sequence[float]) -> list[str]:
+    """Head and cells: params [M parameters], 47.79, …; on one scale, with two digits after the point where that is M or G."""
+    scale, letter = next(((s, t) for s, t in _SCALES if max(map(abs, values)) >= s), (1.0, ""))
+    return [f"{name} [{letter}{unit}]", *(f"{value / scale:,.{1 if scale == 1 else 2}f}" for value in values)]
 
 
 def draw_design(problem: DesignProblem, solution: Solution, prices: Sequence[Price]) -> Figure:
@@ -118,7 +159,7 @@ def _demand_text(budget: Budget) -> str:
 
 def _scale(budget: Budget) -> tuple[float, str]:
     """Billions or millions where a budget is that large: by what to divide, and the letter before the unit."""
-    return next(((s, t) for s, t in ((1e9, "G "), (1e6, "M ")) if budget.upper >= s), (1.0, ""))
+    return next(((s, t) for s, t in _SCALES if budget.upper >= s), (1.0, ""))
 
 
 def _value_text(value: float) -> str:
@@ -183,9 +224,6 @@ def _draw_steps(axis: Axes, problem: DesignProblem, price: Price) -> None:
     for point, x, y in zip(points, uppers, values, strict=True):
         axis.plot([x], [y], "o", ms=5, mfc=_BLUE if point.proved else "white", mec=_BLUE, zorder=3)
     axis.axvline(upper, color=_GREY, ls="--", lw=1.2, zorder=0)
-    axis.annotate(
-        "budget", (upper, 0.03), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points", color="#555555"
-    )
     here = price.present
     axis.plot([here.upper / scale], [here.objective], "o", ms=10, mfc=_GREEN, mec="white", zorder=4)
     # The words stand left of the dot unless the axis ends there.
@@ -209,7 +247,18 @@ def _draw_steps(axis: Axes, problem: DesignProblem, price: Price) -> None:
             text = f"{change:+.{2 if abs(change) < 0.1 else 1}f} %".replace("-", "−")
             axis.annotate(text, (x, y), xytext=(-6, 4), textcoords="offset points", ha="right", fontsize=8, bbox=_CLEAR)
     axis.set_xlabel(f"{quantity_text(price.budget.quantity)}, {letter}{price.budget.quantity.unit}")
-    axis.set_xlim(uppers[0] - 0.2 * span, right + 0.04 * span)  # room for the words left of the first step
+    ends = uppers[0] - 0.2 * span, right + 0.04 * span  # room for the words left of the first step
+    axis.set_xlim(*ends)
+    inwards = upper > ends[0] + 0.85 * (ends[1] - ends[0])  # right of a line so near the edge the word would run into the frame
+    axis.annotate(
+        "budget",
+        (upper, 0.03),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4 if inwards else 4, 0),
+        textcoords="offset points",
+        ha="right" if inwards else "left",
+        color="#555555",
+    )
     axis.margins(y=0.14)
     axis.grid(alpha=0.3)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if abs(value) < 1e6 else number_text(value))

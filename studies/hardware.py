@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 
 from formulation import PUBLISHED, Architecture, Budget, DesignProblem, EffectiveEntropy, Quantity, SearchSpace, evaluator
 from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
-from hardware_models import Flops, Latency
+from hardware_models import Flops, Latency, Workload
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
 from studies.design_text import short
 from studies.hardware_figures import draw_latency, draw_matrix, draw_optima
@@ -103,22 +103,36 @@ def optimise(space: SearchSpace, budgets: Sequence[Budget], seconds: float) -> S
     return solution
 
 
+def workload_of(quantity: Quantity) -> Workload:
+    """The pass that a latency table predicts; for any other quantity a query as long as `Flops` has it by default."""
+    return quantity.table.workload if isinstance(quantity, Latency) else Workload("prefill", Flops.seq_len)
+
+
+def pass_flops(space: SearchSpace, choices: np.ndarray, work: Workload) -> np.ndarray:
+    """FLOPs of one pass without the output head, (n,), for the designs of the rows of `choices`.
+
+    B·n tokens that attend to S each do B·n / S times the work that `Flops` counts for a query of S tokens.
+    """
+    return work.tokens / work.attended * evaluator(Flops(work.attended), space)(choices)
+
+
 def latency_at_equal_flops(space: SearchSpace, costs: dict[str, Quantity], designs: int, seed: int) -> dict[str, Any]:
-    """Cost of random designs beside their FLOPs, and its spread where FLOPs are equal within 2 %.
+    """Cost of random designs beside the FLOPs of the same pass, and its spread where FLOPs are equal within 2 %.
 
     spread is the median, over the sampled designs, of the ratio of the largest to the smallest cost among those of equal FLOPs.
     """
     choices = space.sample(np.random.default_rng(seed), designs)
-    flops = evaluator(Flops(), space)(choices)
-    order = np.argsort(flops)
-    result: dict[str, Any] = {"designs": designs, "seed": seed, "flops": [float(f"{value:.6g}") for value in flops], "costs": {}}
-    low = np.searchsorted(flops[order], flops * (1 - _EQUAL_FLOPS / 2))
-    high = np.searchsorted(flops[order], flops * (1 + _EQUAL_FLOPS / 2))
+    result: dict[str, Any] = {"designs": designs, "seed": seed, "flops": {}, "costs": {}}
     for name, quantity in costs.items():
-        values = evaluator(quantity, space)(choices)
+        work = workload_of(quantity)
+        flops, values = pass_flops(space, choices, work), evaluator(quantity, space)(choices)
+        result["flops"][str(work)] = [float(f"{value:.6g}") for value in flops]
+        order = np.argsort(flops)
+        low, high = (np.searchsorted(flops[order], flops * (1 + side * _EQUAL_FLOPS / 2)) for side in (-1, 1))
         ranked = values[order]
         ratios = [ranked[a:b].max() / ranked[a:b].min() for a, b in zip(low, high, strict=True) if b - a >= 10]
         result["costs"][name] = {
+            "pass": str(work),
             "values": [float(f"{value:.6g}") for value in values],
             "spearman": float(spearmanr(flops, values).statistic),
             "spread": float(np.median(ratios)) if ratios else None,

@@ -69,22 +69,21 @@ def draw_matrix(record: dict[str, Any]) -> Figure:
 
 
 def draw_latency(record: dict[str, Any]) -> Figure:
-    """Latency of random designs beside their FLOPs, a panel a device."""
-    flops, costs = np.array(record["flops"]["flops"]) / 1e9, record["flops"]["costs"]
+    """Latency of random designs beside the FLOPs of the same pass, a panel a device."""
+    costs = record["flops"]["costs"]
     columns = min(_COLUMNS, len(costs))
     rows = math.ceil(len(costs) / columns)
-    figure = Figure(figsize=(3.1 * columns, 2.7 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
-    for number, (axis, (name, own)) in enumerate(zip(axes.ravel(), costs.items(), strict=False)):
+    figure = Figure(figsize=(3.1 * columns, 2.9 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, (name, own) in zip(axes.ravel(), costs.items(), strict=False):
+        flops = np.array(record["flops"]["flops"][own["pass"]]) / 1e9
         axis.plot(flops, own["values"], ".", ms=2.5, color=COLOURS[0], alpha=0.5, rasterized=True)
-        spread = "" if own["spread"] is None else f"\nat equal FLOPs up to {own['spread']:.2f} times as slow"
+        spread = "" if own["spread"] is None else f"\nat equal FLOPs slowest / fastest {own['spread']:.2f} (median)"
         axis.set_title(f"{_wrapped(name)}{'*' if own['extrapolated'] else ''}{spread}", fontsize=8)
-        axis.set_ylabel("predicted latency, ms", fontsize=8)
+        axis.set_ylabel("predicted latency [ms]", fontsize=8)
+        axis.set_xlabel(f"FLOPs of the pass [GFLOPs]\n{own['pass']}", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.set_ylim(bottom=0)
-        if number + columns >= len(costs):  # nothing below
-            axis.tick_params(labelbottom=True)
-            axis.set_xlabel("GFLOPs (1,024 tokens)", fontsize=8)
     for axis in axes.ravel()[len(costs) :]:
         axis.set_axis_off()
     star = "; * some of them extrapolated" if any(own["extrapolated"] for own in costs.values()) else ""

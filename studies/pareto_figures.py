@@ -1,4 +1,4 @@
-"""Figures of fronts: the exact one with NSGA-II's points and designs nobody optimized, how it is proved, and the hypervolume."""
+"""Figures and tables of fronts: the exact one, how it is proved, NSGA-II and designs nobody optimized beside it, hypervolume."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from formulation import DesignProblem, Quantity
-from formulation.report import counted
+from formulation.report import counted, markdown_table
 from formulation.rows import Row
+from solvers.base import Limits
+from solvers.nsga2 import nsga2_front
 from solvers.pareto import Box, Front, hypervolume, values_of
 from studies.pareto_baselines import Baseline
 from studies.quantities import quantity_text
@@ -58,6 +60,29 @@ def nsga2_rows(fronts: Sequence[Front]) -> list[Row]:
         }
         for front in fronts
     ]
+
+
+def hits(front: Front, found: Front) -> int:
+    """How many points of `found` have the values of a point of `front`, up to a relative difference of 1e-9."""
+    return int(np.isclose(found.values[:, None], front.values, rtol=1e-9, atol=0).all(axis=2).any(axis=1).sum())
+
+
+def nsga2_table(
+    problem: DesignProblem, front: Front, reference: tuple[float, ...], evaluations: Sequence[int], seeds: Sequence[int]
+) -> str:
+    """Markdown: what NSGA-II finds of an exact front, a row for each number of designs scored and a column for each seed.
+
+    Share of the front's hypervolume up to `reference`, and how many of the points found are on the front.
+    """
+    whole = hypervolume(front.values, reference)
+
+    def cell(count: int, seed: int) -> str:
+        found = nsga2_front(problem, Limits(evaluations=count, seed=seed))
+        share = hypervolume(found.values, reference) / whole
+        return f"{100 * share:.2f} %, {hits(front, found)} of {len(found.points)} hit"
+
+    rows = [[f"{count:,}", *(cell(count, seed) for seed in seeds)] for count in evaluations]
+    return markdown_table(["designs scored", *(f"seed {seed}" for seed in seeds)], rows)
 
 
 def draw_boxes(problem: DesignProblem, boxes: Sequence[Box]) -> Figure:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,9 +148,31 @@ def test_what_is_drawn_of_the_committed_results_is_in_them() -> None:
     ]
     assert list(additive.get_xdata()) == wanted
     budgets = figures.committed("latency_check_torch/summary.json")["budgets"]
-    first, second = rows_of(figures.kept_table(budgets))
-    assert first[1] == f"{budgets['as predicted']['kept']} of {budgets['as predicted']['designs']}"
-    assert second[0] == "with confidence 0.95"
+    lines = rows_of(figures.kept_table(budgets))
+    assert [line[0] for line in lines] == ["as predicted", "with confidence 0.95"] * 2
+    assert [line[1] for line in lines] == ["at the pace of the device file"] * 2 + ["as first measured"] * 2
+    for line, own in zip(lines, (budgets, budgets, budgets["as_it_came"], budgets["as_it_came"]), strict=True):
+        kind = "confident" if "confidence" in line[0] else "as predicted"
+        assert line[2] == f"{own[kind]['kept']} of {own[kind]['designs']}"
+
+
+def test_an_installation_has_the_results_that_notebooks_show() -> None:
+    root = Path(__file__).resolve().parent.parent
+    cells = "".join(path.read_text() for path in sorted((root / "notebooks").glob("*.ipynb")))
+    shown = set(re.findall(r'committed\(\\"([^"\\]+)', cells))
+    packed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["studies"]
+    assert shown
+    assert {f"results/{name}" for name in shown} == set(packed)
+
+
+def test_layers_are_priced_one_by_one() -> None:
+    costs = {"FLOPs": Flops(128), "server": Latency(SERVER)}
+    flops, server = rows_of(figures.layer_table(costs, (512, 1024), DESIGN))
+    assert flops[:2] == ["FLOPs", "FLOPs"]
+    assert float(flops[3].removesuffix(" G")) == pytest.approx(Flops(128).block(Block(1024, 1024, 1), DESIGN) / 1e9, rel=1e-3)
+    longer = Architecture((Block(512, 512, 1), *DESIGN.blocks)), Architecture((Block(512, 512, 2), *DESIGN.blocks))
+    one, two = (SERVER.predict(replace(design, shared=False)) for design in longer)
+    assert float(server[2]) == pytest.approx(two - one, rel=1e-3)
 
 
 def test_designs_stand_side_by_side_on_one_scale() -> None:

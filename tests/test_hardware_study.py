@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from formulation import PUBLISHED, SearchSpace
-from hardware_models import Device, write_device
-from studies import hardware
+from hardware_models import Device, Flops, Workload, write_device
+from hardware_models.workload import feature_matrix
+from studies import hardware, hardware_figures
 from tests.test_latency import TABLE
 
 SPACE = SearchSpace.uniform(4, (512, 640, 1024), (1, 1.5), (1, 3))
@@ -83,6 +84,32 @@ def test_latency_of_designs_of_equal_flops_spreads(folder: Path) -> None:
     assert picture["costs"]["flops"]["spearman"] == pytest.approx(1.0)
     assert picture["costs"]["flops"]["spread"] < 1.03
     assert picture["costs"]["params"]["spread"] > 1.05  # sharing: depth costs FLOPs and no parameters
+
+
+def test_flops_are_those_of_the_pass_that_the_table_predicts() -> None:
+    space = SearchSpace.uniform(2, (512, 1024), (1, 2), (1, 3))
+    choices = space.sample(np.random.default_rng(0), 20)
+    designs = [space.decode(choice) for choice in choices]
+    works = [Workload("prefill", 128), Workload("prefill", 30, batch=4), Workload("decode", 15, batch=5)]
+    for work in works:
+        counted = feature_matrix(designs, work, ["attention_maps", "ffn_maps", "scores", "joint_maps"]).sum(axis=1)
+        assert hardware.pass_flops(space, choices, work) == pytest.approx(1e9 * counted)
+    assert hardware.pass_flops(space, choices, works[0]) == pytest.approx(np.array([Flops(128)(design) for design in designs]))
+
+
+def test_each_panel_has_the_flops_of_its_own_pass() -> None:
+    space = hardware.read_space("paper")
+    tables = hardware.read_costs(["latency@amd-epyc-2cpu", "latency@titan-xp"], space, extrapolate=True)
+    picture = hardware.latency_at_equal_flops(space, tables, 200, seed=0)
+    prefill, decode = hardware_figures.draw_latency({"flops": picture}).axes
+    assert prefill.get_xlabel().endswith("prefill of 128 tokens, batch 1, last logits")
+    assert decode.get_xlabel().endswith("decode of a token after 15, batch 5, last logits")
+    # Five tokens of a beam against 128 of a query, and a little less of scores.
+    ratios = decode.lines[0].get_xdata() / prefill.lines[0].get_xdata()
+    assert 0.9 * 5 / 128 < ratios.min() <= ratios.max() < 5 / 128
+    spread = picture["costs"]["latency@titan-xp"]["spread"]
+    assert decode.get_title().endswith(f"at equal FLOPs slowest / fastest {spread:.2f} (median)")
+    assert {axis.get_ylabel() for axis in (prefill, decode)} == {"predicted latency [ms]"}
 
 
 def test_the_default_reference_is_in_the_default_space() -> None:
