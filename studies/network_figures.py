@@ -201,6 +201,24 @@ def surprises(model: nn.Module, tokens: Sequence[int]) -> np.ndarray:
     return torch.nn.functional.cross_entropy(logits, row[0, 1:], reduction="none").numpy()
 
 
+def surprise_by_context(model: nn.Module, rows: np.ndarray) -> list[tuple[int, int, float, float]]:
+    """Mean surprise of tokens with much and with little before them: (from, to, mean, standard error) of each group.
+
+    rows  sequences (n, T). A group holds the tokens with `from` to `to` tokens before them in their sequence: 1, 2 to 3, 4 to 7, …
+
+    Means are in nat per token. The standard error takes tokens for independent, which makes it a little too small.
+    """
+    nats = np.array([surprises(model, row.tolist()) for row in rows])
+    groups = []
+    first = 1
+    while first <= nats.shape[1]:
+        last = min(2 * first - 1, nats.shape[1])
+        group = nats[:, first - 1 : last]
+        groups.append((first, last, float(group.mean()), float(group.std() / math.sqrt(group.size))))
+        first = last + 1
+    return groups
+
+
 def draw_surprises(words: Sequence[str], nats: np.ndarray, guessing: float) -> Figure:
     """A bar for each token: how much it surprised the network; their mean is the loss.
 

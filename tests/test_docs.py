@@ -271,7 +271,11 @@ def test_a_notebook_keeps_text_code_and_outputs(tmp_path: Path) -> None:
 
 
 def test_of_a_remote_picture_its_words_stay(tmp_path: Path) -> None:
-    badge = {"cell_type": "markdown", "source": ["# Wool\n\n[![Open it](https://a.example/b.svg)](https://a.example/nb)"], "metadata": {}}
+    badge = {
+        "cell_type": "markdown",
+        "source": ["# Wool\n\n[![Open it](https://a.example/b.svg)](https://a.example/nb)"],
+        "metadata": {},
+    }
     assert "[Open it](https://a.example/nb)" in read_notebook(notebook(tmp_path, badge)).markdown
 
 

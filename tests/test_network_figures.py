@@ -80,6 +80,16 @@ def test_held_out_loss_is_the_mean_surprise(rows: np.ndarray) -> None:
     assert each[0, 3] == pytest.approx(-float(logits[3].log_softmax(-1)[rows[0, 4]]), rel=1e-5)
 
 
+def test_surprise_is_grouped_by_what_came_before(rows: np.ndarray) -> None:
+    model = network()
+    groups = figures.surprise_by_context(model, rows[:4])
+    assert [group[:2] for group in groups] == [(1, 1), (2, 3), (4, 7), (8, 15)]
+    nats = np.array([figures.surprises(model, row.tolist()) for row in rows[:4]])
+    assert groups[1][2:] == pytest.approx((nats[:, 1:3].mean(), nats[:, 1:3].std() / math.sqrt(8)))
+    tokens = [last - first + 1 for first, last, *_ in groups]
+    assert np.average([mean for *_, mean, _ in groups], weights=tokens) == pytest.approx(nats.mean())
+
+
 def test_the_three_measures_say_the_same(rows: np.ndarray) -> None:
     table = figures.loss_table({"guessing": math.log(256)}, tokens=1000, text_bytes=1000)
     assert table.splitlines()[2] == "| guessing | 5.55 | 256 | 8.00 |"  # a byte a token: 8 bits

@@ -40,7 +40,7 @@ def read_notebook(path: Path) -> Notebook:
     for number, cell in enumerate(cells, start=1):
         source = "".join(cell["source"]).strip("\n")
         if cell["cell_type"] == "markdown":
-            parts.append(_REMOTE_PICTURE.sub(r"\1", _with_markdown_inside(source)))  # a badge would come from a server: its words do
+            parts.append(_REMOTE_PICTURE.sub(r"\1", _with_markdown_inside(source)))  # a badge would come from a server
         elif cell["cell_type"] == "code" and source:
             shown = [_fenced("python", source)]
             for place, output in enumerate(cell["outputs"], start=1):
