@@ -149,9 +149,9 @@ class _Search:
             if np.isfinite(bound):
                 self.run.record(None if self.design is None else self.best, bound)
             if self.run.stopped or self.gave_up:
-                message = f"{self.run.why_stopped or 'the engine ended without an answer'} after {self.programs:,} linear programs"
+                message = f"{self.run.why_stopped or 'the engine ended without an answer'} after {self.programs:,} MILPs"
                 return Answer(self.design, bound if heap else max(self.closed, self.best), message=message)
-        message = f"{self.programs:,} linear programs solved"
+        message = f"{self.programs:,} MILPs solved"
         if self.design is None:
             return Answer(None, infeasible=True, message=f"no design keeps the budgets; {message}")
         bound = max(self.closed, self.best)

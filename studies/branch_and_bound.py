@@ -264,6 +264,11 @@ class Tree:
         """Nodes of that fate."""
         return sum(node.fate is fate for node in self.nodes)
 
+    @property
+    def complete(self) -> int:
+        """Nodes that are complete designs within the budgets."""
+        return self.count(Fate.INCUMBENT) + self.count(Fate.NO_BETTER)
+
     def block(self, node: Node) -> Block | None:
         """The block that a node adds to its parent's, None for the root."""
         place = len(node.choices) - 1
@@ -278,7 +283,7 @@ def branch_and_bound(
 ) -> Tree:
     """The optimum of a toy problem and the tree that proves it (Land & Doig 1960), block by block.
 
-    A node is cut off where its completions, at their cheapest, break a budget, and where its bound does not exceed the incumbent.
+    A node is pruned where its completions, at their cheapest, break a budget, and where its bound does not exceed the incumbent.
     The bound takes each separable part of the objective at its own best end over all completions, whatever the budgets; with
     `prices` it is that or `lagrangian_bound`, whichever is less.
 
@@ -377,6 +382,14 @@ def lagrangian_bound(problem: DesignProblem, prices: Sequence[float]) -> float:
     """
     tables = _Tables(problem, "lagrangian_bound")
     return _Lagrangian(tables, prices)(tables.root)
+
+
+def best_price(problem: DesignProblem, prices: Sequence[float]) -> float:
+    """Of some prices of a problem's one budget that with the least `lagrangian_bound`, the first of equals.
+
+    ValueError where the problem has another number of budgets, or a price that `lagrangian_bound` would refuse.
+    """
+    return min(prices, key=lambda price: lagrangian_bound(problem, (price,)))
 
 
 class _Lagrangian:

@@ -30,7 +30,8 @@ COLOURS = (
 """Okabe & Ito's colours, which colour-blind readers can tell apart, and five more."""
 
 _MARKERS = "os^DvPX<>*hp"
-"""A shape per colour, for readers who see none."""
+_LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (3, 3)))
+"""A shape and a pattern per colour, for readers who see none."""
 
 _FLOOR = 1e-4
 """Per cent at which anything closer to the optimum is drawn."""
@@ -39,45 +40,53 @@ _FLOOR = 1e-4
 def draw_anytime(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
     """One column per problem: above, by how much each proven bound exceeds the best design; below, what each incumbent lacks.
 
-    Both in per cent of the best objective, logarithmic, against seconds; a curve ends where its solver does. Of a solver with
-    several seeds the first is drawn.
+    Both in per cent of the best objective, logarithmic, against seconds; a curve ends where its solver does. Incumbents stand in
+    two panels: of solvers that ever have a bound, and of the others. Of a solver with several seeds the first is drawn.
     """
-    figure = Figure(figsize=(4.6 * len(titles) + 2.4, 6.4), layout="constrained")
-    axes = figure.subplots(2, len(titles), sharex="col", sharey="row", squeeze=False)
     names = list(dict.fromkeys(row["solver"] for row in rows))
+    bounded = {row["solver"] for row in rows if row["bound"] is not None}
+    heights = (1, 1, 0.8) if set(names) - bounded else (1, 1)
+    figure = Figure(figsize=(4.6 * len(titles) + 2.6, 3.0 * sum(heights)), layout="constrained")
+    axes = figure.subplots(len(heights), len(titles), sharex="col", sharey="row", squeeze=False, height_ratios=heights)
     for column, title in enumerate(titles):
         every = [row for row in rows if row["problem"] == title]
         best = max((row["objective"] for row in every if row["objective"] is not None), default=None)
         own = [row for row in every if not row["seed"]]
-        bounds, incumbents = axes[:, column]
+        bounds, *incumbents = axes[:, column]
         bounds.set_title(title)
         for row in own:
             if best is None:
                 break
-            number = names.index(row["solver"])
-            style = {
-                "color": COLOURS[number % len(COLOURS)],
-                "marker": _MARKERS[number % len(_MARKERS)],
-                "label": row["solver"],
-                "lw": 1.8,
-            }
+            style = _style(names.index(row["solver"]), len(names)) | {"label": row["solver"]}
             _step(bounds, row, 3, best, style)
-            _step(incumbents, row, 2, best, style)
-        for axis in (bounds, incumbents):
+            _step(incumbents[0 if row["solver"] in bounded else -1], row, 2, best, style)
+        for axis in axes[:, column]:
             axis.set_xscale("log")
             axis.set_yscale("log")
             axis.set_ylim(_FLOOR / 2, 50)
             axis.grid(alpha=0.3)
-        incumbents.invert_yaxis()
-        incumbents.set_xlabel("seconds")
-    axes[0, 0].set_ylabel("bound above the optimum, %")
-    axes[1, 0].set_ylabel("incumbent below the optimum, %")
+        for axis in incumbents:
+            axis.invert_yaxis()
+        incumbents[-1].set_xlabel("seconds")
+    axes[0, 0].set_ylabel("bound above\nthe optimum, %")
+    for axis, kind in zip(axes[1:, 0], ("with a bound", "no bound"), strict=False):
+        axis.set_ylabel(f"{kind}: incumbent\nbelow the optimum, %")
     handles: dict[str, Any] = {}
     for axis in axes.ravel():
         handles.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    figure.legend(list(handles.values()), list(handles), loc="outside right center", frameon=False)
+    figure.legend(list(handles.values()), list(handles), loc="outside right center", frameon=False, handlelength=4.2)
     figure.suptitle(f"a mark ends a run, filled where it proved; {_FLOOR:g} % stands for anything closer", fontsize=10)
     return figure
+
+
+def _style(number: int, count: int) -> dict[str, Any]:
+    """Colour, mark and line of curve `number` of `count`: later ones, which are drawn on top, are thinner and hide none below."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "ls": _LINES[number % len(_LINES)],
+        "lw": 2.8 - 1.3 * number / count,
+    }
 
 
 def _step(axis: Axes, row: Row, column: int, best: float, style: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Figures of the entropy lesson, `notebooks/01_entropy.ipynb`: one random matrix, its entropy, and what the paper makes of it.
+"""Figures and tables of the entropy lesson, `notebooks/01_entropy.ipynb`: a random matrix, its entropy, and what is made of it.
 
 Each figure has a function beside it that computes what is drawn. The mathematics is `formulation.spectral` and
 `formulation.entropy`; how exact and how fast the closed form and the table are is measured by `studies.entropy_table`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,13 +24,16 @@ from formulation import (
     DesignProblem,
     EffectiveEntropy,
     EntropyTable,
+    Menu,
     closed_form_entropy,
     monte_carlo_entropy,
 )
+from formulation.report import markdown_table
 from formulation.spectral import check_rho
 from hardware_models import DecoderParams
 from solvers import DynamicProgramming, Solution, solve
 from studies.compare_figures import COLOURS
+from studies.entropy_table import interpolation_row, table_grid
 
 _BLUE, _ORANGE, _GREEN, _PINK = COLOURS[:4]
 _STYLES = ((_BLUE, "-", "o"), (_ORANGE, "--", "s"), (_GREEN, "-.", "^"), (_PINK, ":", "D"))
@@ -89,6 +92,23 @@ def limit_entropy(rows: int, columns: int, rho: float) -> float:
         return math.log1p(gain * eigenvalue) * 2 * math.sin(angle) ** 2 / (math.pi * eigenvalue)
 
     return min(rows, columns) * quad(integrand, 0, math.pi)[0]
+
+
+def ways_table(singular: np.ndarray, rows: int, columns: int, rho: float, draws: int) -> str:
+    """Four ways to the entropy of rows × columns matrices in nat, as Markdown, the mean over matrices with its 2 standard errors.
+
+    singular  singular values of one such matrix with N(0, 1) entries
+    draws     matrices in the mean
+    """
+    sampled = monte_carlo_entropy(rows, columns, rho, draws)
+    ways = (
+        ("one matrix, SVD", "random", float(np.log1p(check_rho(rho) * singular**2).sum())),
+        (f"mean over {draws:,} matrices, SVD", f"± {2 * sampled.standard_error:.2f}", sampled.value),
+        ("Marčenko–Pastur law alone", "exact for infinite size", limit_entropy(rows, columns, rho)),
+        ("closed form, with finite-size term", "used from here on", closed_form_entropy(rows, columns, rho)),
+    )
+    cells = [[way, remark, f"{value:.2f}"] for way, remark, value in ways]
+    return markdown_table(["way", "remark", "entropy [nat]"], cells, left=2)
 
 
 def draw_spectrum(singular: np.ndarray, rows: int, columns: int) -> Figure:
@@ -217,6 +237,24 @@ def draw_table(table: EntropyTable) -> Figure:
     return figure
 
 
+def interpolation_table(rho: float, steps: Iterable[int]) -> str:
+    """Errors of look-up tables of some steps (64 to 4096) against the closed form, amid their cells, as Markdown."""
+    rows = []
+    for step in steps:
+        one = interpolation_row(step, EntropyTable.build(rho, table_grid(step)))
+        errors = [f"{one.median_error:.3%}", f"{one.largest_error:.2%}", f"{one.largest_at}"]
+        rows.append([f"{one.step}", f"{one.entries:,}", *errors])
+    header = ["step, 64 to 4096", "entries", "median error", "largest error", "at (rows, columns)"]
+    return markdown_table(header, rows)
+
+
+def menu_error(table: EntropyTable, menu: Menu) -> float:
+    """The largest relative error of a table against the closed form over the FFN matrices, E × F, of a menu's blocks."""
+    widths, ffn_widths = np.array([(block.width, block.ffn_width) for block in menu.items]).T
+    exact = closed_form_entropy(widths, ffn_widths, table.rho)
+    return float(np.abs(table(widths, ffn_widths) / exact - 1).max())
+
+
 def uniform(width: int, depth: int, ffn_ratio: float = 1.0) -> Architecture:
     """A network of `depth` layers of one width that share no weights."""
     return Architecture((Block(width, round(ffn_ratio * width), depth),), shared=False)
@@ -225,6 +263,25 @@ def uniform(width: int, depth: int, ffn_ratio: float = 1.0) -> Architecture:
 def without_effectiveness(objective: EffectiveEntropy) -> EffectiveEntropy:
     """The same objective with γ = 0: the weighted sum of entropies."""
     return dataclasses.replace(objective, effectiveness=False)
+
+
+def gamma_table(designs: Iterable[Architecture], objective: EffectiveEntropy) -> str:
+    """The depth-to-width ratios γ of some designs of equal blocks, as Markdown."""
+    rows = []
+    for design in designs:
+        block = design.blocks[0]
+        gammas = [f"{gamma:.3f}" for gamma in objective.effectiveness_of(design)]
+        rows.append([f"{sum(design.depths)}", f"{block.width}/{block.ffn_width}", *gammas])
+    return markdown_table(["layers", "width/FFN width", "γ of attention", "γ of FFN"], rows, left=0)
+
+
+def published_gamma_table(objective: EffectiveEntropy) -> str:
+    """γ of the paper's two networks of its table 1, r = 1, beside what is printed there, as Markdown."""
+    rows = []
+    for name, one in PUBLISHED_WIDE_DEEP.items():
+        gamma, _ = objective.effectiveness_of(uniform(one.width, one.depth))
+        rows.append([name, f"{one.depth}", f"{one.width}", f"{gamma:.4f}", f"{one.gamma}"])
+    return markdown_table(["network", "layers", "width", "γ", "γ as printed"], rows)
 
 
 @dataclass(frozen=True)
@@ -287,12 +344,14 @@ class WideDeep:
     plain, effective  entropies in nat of (wide, deep), without and with effectiveness
     gamma             their depth-to-width ratios
     turning_beta      the β at which both have the same effective entropy; None where there is none with γ < 1
+    turning_gamma     γ of the deep network at that β
     """
 
     plain: tuple[float, float]
     effective: tuple[float, float]
     gamma: tuple[float, float]
     turning_beta: float | None
+    turning_gamma: float | None
 
 
 def wide_and_deep(objective: EffectiveEntropy) -> WideDeep:
@@ -305,7 +364,26 @@ def wide_and_deep(objective: EffectiveEntropy) -> WideDeep:
     ratios = [max(dataclasses.replace(objective, beta=1.0).effectiveness_of(design)) for design in designs]
     slope = plain[1] * ratios[1] - plain[0] * ratios[0]
     turn = (plain[1] - plain[0]) / slope if slope else math.inf
-    return WideDeep(plain, effective, gamma, turn if 0 <= turn < 1 / max(ratios) else None)  # type: ignore[arg-type]
+    beta = turn if 0 <= turn < 1 / max(ratios) else None
+    return WideDeep(plain, effective, gamma, beta, None if beta is None else beta * ratios[1])  # type: ignore[arg-type]
+
+
+def wide_deep_table(own: WideDeep) -> str:
+    """Deep over wide, ours and as the paper prints them, and where ours would turn, as Markdown."""
+    wide, deep = PUBLISHED_WIDE_DEEP.values()
+    rows = [
+        ["entropy, deep / wide (ours: weighted sum)", f"{own.plain[1] / own.plain[0]:.2f}", f"{deep.entropy / wide.entropy:.2f}"],
+        [
+            "effective entropy, deep / wide",
+            f"{own.effective[1] / own.effective[0]:.2f}",
+            f"{deep.effective / wide.effective:.2f}",
+        ],
+        ["γ of the deep network", f"{own.gamma[1]:.2f}", f"{deep.gamma:.2f}"],
+    ]
+    if own.turning_beta is not None:
+        rows.append(["β at which both have equal effective entropy", f"{own.turning_beta:.3f}", "-"])
+        rows.append(["γ of the deep network at that β", f"{own.turning_gamma:.2f}", "-"])
+    return markdown_table(["", "ours", "the paper"], rows)
 
 
 def draw_wide_deep(objective: EffectiveEntropy) -> Figure:
@@ -319,16 +397,17 @@ def draw_wide_deep(objective: EffectiveEntropy) -> Figure:
         (ours, "This reconstruction", own.plain, own.effective),
     ):
         place = np.arange(2)
+        sums = "entropy" if axis is published else "weighted sum of entropies"
         for shift, values, colour, hatch, name in (
-            (-0.2, plain, "0.75", "", "sum of entropies"),
-            (0.2, effective, _BLUE, "//", "effective"),
+            (-0.2, plain, "0.75", "", sums),
+            (0.2, effective, _BLUE, "//", "effective entropy"),
         ):
             bars = axis.bar(place + shift, values, 0.38, color=colour, edgecolor="white", hatch=hatch, label=name)
             axis.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=9)
         axis.set_xticks(place, ["wide\n1 layer × 256", "deep\n24 layers × 64"])
         axis.set(title=title, ylabel="entropy [nat]")
-        axis.margins(y=0.32)
-    published.legend(frameon=False, loc="upper left", fontsize=9)
+        axis.margins(y=0.38)
+        axis.legend(frameon=False, loc="upper left", fontsize=9)
     _draw_turning(turning, objective, own)
     return figure
 
@@ -357,18 +436,27 @@ class EqualSize:
     depths     L, the most layers that the parameters allow
     plain      weighted sums of entropies in nat
     effective  effective entropies in nat; NaN where γ ≥ 1
+    gamma      depth-to-width ratios γ, rising
     """
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     plain: tuple[float, ...]
     effective: tuple[float, ...]
+    gamma: tuple[float, ...]
+
+    @property
+    def refused_from(self) -> float | None:
+        """The depth at which γ reaches 1, by a power law between the networks on either side of it; None where there are none."""
+        if not self.gamma[0] < 1 <= self.gamma[-1]:
+            return None
+        return float(np.exp(np.interp(0.0, np.log(self.gamma), np.log(self.depths))))
 
 
 def equal_parameters(parameters: float, widths: Sequence[int], objective: EffectiveEntropy) -> EqualSize:
     """The deepest network of each width with at most `parameters` in its layers; widths too wide for one layer are left out."""
     plain = without_effectiveness(objective)
-    kept, depths, sums, effective = [], [], [], []
+    kept, depths, sums, effective, gammas = [], [], [], [], []
     for width in sorted(widths, reverse=True):
         # The difference of two depths leaves out the maps to the embedding and the head.
         layer = DecoderParams()(uniform(width, 2)) - DecoderParams()(uniform(width, 1))
@@ -378,8 +466,9 @@ def equal_parameters(parameters: float, widths: Sequence[int], objective: Effect
         kept.append(width)
         depths.append(depth)
         sums.append(plain(design))
-        effective.append(objective(design) if max(objective.effectiveness_of(design)) < 1 else math.nan)
-    return EqualSize(tuple(kept), tuple(depths), tuple(sums), tuple(effective))
+        gammas.append(max(objective.effectiveness_of(design)))
+        effective.append(objective(design) if gammas[-1] < 1 else math.nan)
+    return EqualSize(tuple(kept), tuple(depths), tuple(sums), tuple(effective), tuple(gammas))
 
 
 def draw_equal_parameters(sizes: EqualSize, parameters: float) -> Figure:
@@ -388,7 +477,7 @@ def draw_equal_parameters(sizes: EqualSize, parameters: float) -> Figure:
     axis = figure.subplots()
     effective = np.array(sizes.effective)
     for name, values, (colour, line, marker) in (
-        ("sum of entropies", np.array(sizes.plain), _STYLES[1]),
+        ("weighted sum of entropies", np.array(sizes.plain), _STYLES[1]),
         ("effective entropy", effective, _STYLES[0]),
     ):
         axis.plot(sizes.depths, values / 1e3, line, color=colour, marker=marker, lw=2, label=name)
@@ -406,10 +495,9 @@ def draw_equal_parameters(sizes: EqualSize, parameters: float) -> Figure:
         arrowprops={"arrowstyle": "->", "color": _BLUE},
     )
     right = 1.6 * max(sizes.depths)
-    if np.isnan(effective).any():
-        refused = min(depth for depth, value in zip(sizes.depths, effective, strict=True) if math.isnan(value))
-        axis.axvspan(0.8 * refused, right, color="0.92", zorder=0)
-        axis.text(0.84 * refused, 0.03 * max(sizes.plain) / 1e3, "γ ≥ 1:\nrefused", va="bottom")
+    if (refused := sizes.refused_from) is not None:
+        axis.axvspan(refused, right, color="0.92", zorder=0)
+        axis.text(1.05 * refused, 0.03 * max(sizes.plain) / 1e3, "γ ≥ 1:\nrefused", va="bottom")
     axis.set_xscale("log")
     axis.set_xticks(ticks := [2, 5, 10, 20, 50, 100, 200, 500, 1000], list(map(str, ticks)))
     axis.minorticks_off()

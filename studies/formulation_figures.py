@@ -147,10 +147,10 @@ def _write_terms(axis: Axes, terms: Sequence[Term], place: Mapping[object, tuple
             continue
         (x0, y0), (x1, y1) = place[term.from_node], place[term.to_node]
         lift = 0.42 if term.from_node == term.to_node else 0.0
-        text = f"{term.value / _GIGA:.2f}"
+        text = f"{term.value / _GIGA:.3f}"
         axis.text((x0 + x1) / 2, (y0 + y1) / 2 + lift, text, ha="center", va="center", color=_ORANGE, bbox=clear, zorder=4)
-    total = " + ".join(f"{term.value / _GIGA:.2f}" for term in terms)
-    axis.set_title(f"{total} = {sum(term.value for term in terms) / _GIGA:.2f} G {cost.unit}", fontsize=11)
+    total = " + ".join(f"{term.value / _GIGA:.3f}" for term in terms)
+    axis.set_title(f"{total} = {sum(term.value for term in terms) / _GIGA:.3f} G {cost.unit}", fontsize=11)
 
 
 def draw_look_ups(menu: Menu, objective: EffectiveEntropy, flops: Flops) -> Figure:
@@ -191,11 +191,13 @@ def _block(block: Block) -> str:
 
 
 def _number(value: float) -> str:
-    """1,234.5 below a hundred thousand, 24.36 G and 44.11 M above."""
+    """24.361 G and 44.114 M from a million on; 1,234.5 and 18.64 below, whole numbers as they are."""
     for scale, letter in ((1e9, " G"), (1e6, " M")):
         if abs(value) >= scale:
-            return f"{value / scale:,.2f}{letter}"
-    return f"{value:,.1f}" if value != round(value) else f"{value:,.0f}"
+            return f"{value / scale:,.3f}{letter}"
+    if value == round(value):
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
 def choice_table(quantities: Sequence[Separable], space: SearchSpace) -> str:
@@ -504,8 +506,8 @@ def overestimates(problem: DesignProblem) -> tuple[Overestimate, ...]:
 
 
 def draw_overestimates(estimates: Sequence[Overestimate]) -> Figure:
-    """By how much the affine bounds exceed the objective at every design."""
-    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
+    """By how much the affine bounds exceed the objective at every design, as bars with their values above."""
+    figure = Figure(figsize=(9.2, 4.0), layout="constrained")
     axis = figure.subplots()
     place = np.arange(len(estimates))
     for shift, name, values, (colour, hatch) in (
@@ -513,7 +515,9 @@ def draw_overestimates(estimates: Sequence[Overestimate]) -> Figure:
         (0.2, "a box for each total depth", [one.depth - one.value for one in estimates], (_BLUE, "")),
     ):
         name += f": at most {max(values):.1f} nat"
-        axis.bar(place + shift, values, 0.38, color=colour, hatch=hatch, edgecolor="white", label=name)
+        bars = axis.bar(place + shift, values, 0.38, color=colour, hatch=hatch, edgecolor="white", label=name)
+        axis.bar_label(bars, [f"{round(value, 1) + 0.0:.1f}" for value in values], padding=1, fontsize=7.5)
+    axis.margins(y=0.12)
     axis.set_xticks(place, [_shape(one.design).replace(", ", "\n") for one in estimates], rotation=45, ha="right", fontsize=8)
     axis.set(xlabel="design, by rising effective entropy", ylabel="affine bound − objective [nat]")
     axis.legend(frameon=False)

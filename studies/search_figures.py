@@ -1,4 +1,4 @@
-"""Figures of the lesson on solvers, `notebooks/03_solvers.ipynb`: what a search knows, looks at and throws away.
+"""Figures and tables of the lesson on solvers, `notebooks/03_solvers.ipynb`: what a search knows, looks at and throws away.
 
 The teaching solvers whose trees and labels are drawn are `studies.branch_and_bound`; curves over time are
 `studies.compare_figures`.
@@ -16,17 +16,20 @@ from typing import Any
 import networkx
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from formulation import Architecture, Block, DesignProblem, Measured, Quantity, SearchSpace
-from formulation.report import provenance
+from formulation import Agreement, Architecture, Block, Budget, DesignProblem, Measured, Quantity, SearchSpace
+from formulation.report import markdown_table, provenance
 from formulation.rows import Row
-from solvers import Limits, Run, Solution, Solver, exhaustive_front
-from studies.branch_and_bound import Fate, Label, LabelFate, Labels, Node, Tree, lagrangian_bound
+from solvers import EngineMissing, Exhaustive, Limits, Run, Solution, Solver, exhaustive_front, solve
+from studies.branch_and_bound import Fate, Label, LabelFate, Labels, Node, Tree, branch_and_bound, label_setting, lagrangian_bound
 from studies.compare_figures import COLOURS
 from studies.compare_solvers import Cell, row_of
+from studies.shortfall import Shortfall
 
 _BLUE, _ORANGE, _GREEN, _PINK = COLOURS[:4]
 _GREY = "0.55"
+_PALE_BLUE = "#5aa0d0"
 
 _LOOKS: dict[Fate, tuple[str, str, float]] = {
     Fate.BRANCHED: ("o", "white", 15),
@@ -212,12 +215,17 @@ def draw_progress(trees: Mapping[str, Tree]) -> Figure:
     return figure
 
 
+def _price_unit(problem: DesignProblem) -> tuple[float, str]:
+    """The scale of the first budget, and in words the unit of its price at that scale."""
+    _, _, scale, _ = _budget_axis(problem)
+    letter = {1e9: "G", 1e6: "M "}.get(scale, "")
+    return scale, f"{problem.maximize.unit} per {letter}{problem.subject_to[0].quantity.unit.removesuffix('s')}"
+
+
 def draw_lagrangian(problem: DesignProblem, prices: Sequence[float], optimum: float) -> Figure:
     """The Lagrangian bound of a problem of one budget against the price of that budget, over the optimum that it bounds."""
     bounds = np.array([lagrangian_bound(problem, (price,)) for price in prices])
-    _, _, scale, _ = _budget_axis(problem)
-    letter = {1e9: "G", 1e6: "M "}.get(scale, "")
-    unit = f"{problem.maximize.unit} per {letter}{problem.subject_to[0].quantity.unit}"
+    scale, unit = _price_unit(problem)
     best = int(bounds.argmin())
     figure = Figure(figsize=(7.2, 3.8), layout="constrained")
     axis = figure.subplots()
@@ -242,7 +250,53 @@ def draw_lagrangian(problem: DesignProblem, prices: Sequence[float], optimum: fl
     return figure
 
 
+def node_table(cases: Mapping[str, tuple[DesignProblem, Sequence[float | None]]]) -> str:
+    """What branch and bound (largest bound first) needs for some problems of one budget, as Markdown.
+
+    cases  per name a problem and the prices of its budget, None for the bound that knows no price
+    Beside the optimum of each tree stands that of exhaustive search.
+    """
+    rows = []
+    unit = ""
+    for name, (problem, prices) in cases.items():
+        truth = solve(problem, Exhaustive()).objective
+        scale, unit = _price_unit(problem)
+        for price in prices:
+            tree = branch_and_bound(problem, prices=None if price is None else (price,))
+            bound = "plain" if price is None else f"price {scale * price:.4g}"
+            counts = [len(tree.nodes), tree.count(Fate.BUDGET), tree.count(Fate.BOUND)]
+            rows.append([name, bound, *(f"{count:,}" for count in counts), _value(tree.objective), _value(truth)])
+    header = [
+        "objective",
+        f"bound (price in {unit})",
+        "nodes",
+        "pruned by budget",
+        "pruned by bound",
+        "optimum [nat]",
+        "by exhaustive search",
+    ]
+    return markdown_table(header, rows, left=2)
+
+
+def _value(objective: float | None) -> str:
+    return "none" if objective is None else f"{objective:,.1f}"
+
+
 # Dynamic programming
+
+
+def label_table(problems: Mapping[str, DesignProblem]) -> str:
+    """Labels made for each block with and without dominance, those kept at the head, and the optimum, as Markdown."""
+    rows = []
+    for name, problem in problems.items():
+        for dominance in (False, True):
+            found = label_setting(problem, dominance)
+            made = [f"{len(stage):,}" for stage in found.stages]
+            kept = f"{found.count(LabelFate.KEPT)[-1]:,}"
+            rows.append([name, "yes" if dominance else "no", *made, kept, _value(found.objective)])
+    blocks = max(problem.space.blocks for problem in problems.values())
+    made_header = ["labels made: block 1", *(f"block {number}" for number in range(2, blocks + 1))]
+    return markdown_table(["objective", "dominance", *made_header, "kept at the head", "optimum [nat]"], rows, left=2)
 
 
 def draw_states(labels: Labels) -> Figure:
@@ -360,6 +414,65 @@ def visits(problem: DesignProblem, solver: Solver, limits: Limits | None = None)
     return tuple(seen)
 
 
+def visits_text(problem: DesignProblem, seen: Sequence[Architecture], optimum: Solution) -> str:
+    """What a heuristic found beside the optimum: designs scored, different ones, when the best came, and what it lacks."""
+    best = max(seen, key=problem.maximize)
+    value = problem.maximize(best)
+    assert optimum.objective is not None
+    return "\n".join(
+        [
+            f"{len(seen):,} designs scored, {len(set(seen)):,} of them different; the best after {1 + seen.index(best):,}",
+            f"found    {best}   {value:,.1f} nat",
+            f"optimum  {optimum.architecture}   {optimum.objective:,.1f} nat",
+            f"loss     {_loss(value, optimum.objective)}",
+        ]
+    )
+
+
+def _loss(objective: float, optimum: float) -> str:
+    return f"{round(100 * (1 - objective / optimum), 2) + 0.0:.2f} %"
+
+
+def mutations(design: Architecture, other: Architecture, space: SearchSpace) -> int:
+    """How many mutations of the paper's algorithm it takes from design to design: widths, FFN ratios and depths that differ."""
+    indices = [
+        [np.unravel_index(item, menu.shape) for item, menu in zip(space.encode(each), space.menus, strict=True)]
+        for each in (design, other)
+    ]
+    return int(np.sum(np.array(indices[0]) != np.array(indices[1])))
+
+
+def neighbourhood_table(problem: DesignProblem, design: Architecture, changes: Sequence[int]) -> str:
+    """The best other design with up to some numbers of decisions changed, by exhaustive search, as Markdown.
+
+    changes  of the 3N decisions: width, FFN width and depth of each of N blocks
+    Beside each the decisions and the mutations that lead to it. The design itself is left out.
+    """
+    decisions = 3 * problem.space.blocks
+    other = Budget(Agreement(design), decisions - 1)
+    rows = []
+    for most in changes:
+        near = Budget(Shortfall(Agreement(design), decisions - most), 0)
+        found = solve(dataclasses.replace(problem, subject_to=(*problem.subject_to, other, near)), Exhaustive()).architecture
+        cells = ["none", "", "", ""]
+        if found is not None:
+            changed = decisions - round(Agreement(design)(found))
+            cells = [f"{found}", _value(problem.maximize(found)), f"{changed}", f"{mutations(design, found, problem.space)}"]
+        rows.append([f"{most} of {decisions}", *cells])
+    header = ["changed at most", "best other design", f"{problem.maximize.name} [{problem.maximize.unit}]", "changed", "mutations"]
+    return markdown_table(header, rows, left=2)
+
+
+def seed_table(problem: DesignProblem, solver: Solver, seeds: Sequence[int], optimum: float) -> str:
+    """What a heuristic finds under some seeds, as Markdown."""
+    rows = []
+    for seed in seeds:
+        run = solve(problem, solver, Limits(seed=seed))
+        loss = "" if run.objective is None else _loss(run.objective, optimum)
+        rows.append([f"{seed}", f"{run.architecture or 'none'}", _value(run.objective), loss, run.status.value])
+    return markdown_table(["seed", "design", "objective [nat]", "loss", "status"], rows, left=2)
+
+
 def draw_evolution(
     problem: DesignProblem,
     seen: Sequence[Architecture],
@@ -372,7 +485,7 @@ def draw_evolution(
 
     The population is at any time the best `population` of the designs scored so far, `seen`, and its parents the best `parents`.
     Behind it the front, above which there is no design (by brute force, so for spaces of up to some million designs). With an
-    optimum each panel holds a second, smaller one of what lies near it.
+    optimum each panel holds a second, smaller one of what lies near it; a frame in the large one shows where.
     """
     quantity, upper, scale, label = _budget_axis(problem)
     known: dict[Architecture, tuple[float, float]] = {}
@@ -397,20 +510,22 @@ def draw_evolution(
             small = 0.8 if near and each is near[0] else 1.0
             each.step(front[:, 0], front[:, 1], where="post", color="0.35", lw=1.2, label="front: no design lies above")
             each.axvline(upper, color=_GREY, ls="--", lw=1.2, label="the budget")
-            each.plot(own[:, 0], own[:, 1], ".", ms=2, color="0.75", label="scored so far", zorder=0)
-            label_of = {"mfc": "none", "mec": _BLUE, "label": f"population, {population}"}
-            each.plot(*ranked[:population].T, "o", ms=4 * small, **label_of)
-            each.plot(*ranked[:parents].T, "D", ms=3.5 * small, color=_ORANGE, label=f"parents, the best {parents}")
+            each.plot(own[:, 0], own[:, 1], ".", ms=2, color="0.8", label="scored so far", zorder=0)
+            rings = {"mfc": "none", "mec": _PALE_BLUE, "mew": 0.9, "label": f"population, {population}"}
+            each.plot(*ranked[:population].T, "o", ms=4.5 * small, **rings)
+            diamonds = {"color": "black", "mec": "white", "mew": 0.4, "label": f"parents, the best {parents}"}
+            each.plot(*ranked[:parents].T, "D", ms=4.5 * small, **diamonds)
             if place is not None:
                 star = {"color": _GREEN, "mec": "black", "mew": 0.6, "label": "proven optimum", "zorder": 5}
                 each.plot(*place, "*", ms=15 * small, **star)
         axis.set_title(f"{moment:,} designs scored", fontsize=10)
         axis.grid(alpha=0.3)
         if place is not None:
-            near[0].set(xlim=(0.94 * upper, 1.006 * upper), ylim=(0.94 * place[1], 1.015 * place[1]))
+            (x0, x1), (y0, y1) = (0.94 * upper, 1.006 * upper), (0.94 * place[1], 1.015 * place[1])
+            near[0].set(xlim=(x0, x1), ylim=(y0, y1))
             near[0].tick_params(labelsize=7)
             near[0].locator_params(axis="x", nbins=3)
-            axis.indicate_inset_zoom(near[0], edgecolor="0.3")
+            axis.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="0.3", lw=0.8, zorder=4))
     for axis in axes[-1]:
         axis.set_xlabel(label)
     for axis in axes[:, 0]:
@@ -422,6 +537,36 @@ def draw_evolution(
 
 
 # What is known at the end
+
+
+def solve_each(
+    problem: DesignProblem, solvers: Mapping[str, Solver], limits: Limits | None = None
+) -> dict[str, tuple[Solver, Solution]]:
+    """The problem solved by each solver, by name. One whose engine is not installed is left out, and its message printed."""
+    solutions = {}
+    for name, solver in solvers.items():
+        try:
+            solutions[name] = solver, solve(problem, solver, limits)
+        except EngineMissing as missing:
+            print(missing)
+    return solutions
+
+
+def solver_table(solutions: Mapping[str, tuple[Solver, Solution]], optimum: float) -> str:
+    """What some solvers answered: status, objective, bound, what is lost to the optimum, and why each stopped, as Markdown."""
+    rows = [
+        [
+            name,
+            one.status.value,
+            "none" if one.objective is None else f"{one.objective:,.2f}",
+            "none" if one.bound is None else f"{one.bound:,.2f}",
+            "" if one.objective is None else _loss(one.objective, optimum),
+            one.message,
+        ]
+        for name, (_, one) in solutions.items()
+    ]
+    header = ["solver", "status", "objective [nat]", "bound [nat]", "loss", "why it stopped, in its own words"]
+    return markdown_table(header, rows, left=2)
 
 
 def rows_of(problem: DesignProblem, title: str, solutions: Mapping[str, tuple[Solver, Solution]]) -> list[Row]:

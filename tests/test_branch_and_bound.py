@@ -20,6 +20,7 @@ from studies.branch_and_bound import (
     LabelFate,
     Rule,
     Tree,
+    best_price,
     branch_and_bound,
     label_setting,
     lagrangian_bound,
@@ -130,6 +131,7 @@ def test_the_tree_of_the_lesson() -> None:
     tree = branch_and_bound(TOY, Rule.DEPTH_FIRST)
     counts = {fate: tree.count(fate) for fate in Fate}
     assert counts == {Fate.BRANCHED: 10, Fate.INCUMBENT: 3, Fate.NO_BETTER: 5, Fate.BOUND: 6, Fate.BUDGET: 5}
+    assert tree.complete == sum(len(node.choices) == 3 and node.fate is not Fate.BUDGET for node in tree.nodes) == 8
     first = branch_and_bound(TOY)
     # The largest bound first meets no incumbent but the optimum.
     assert first.count(Fate.INCUMBENT) == 1
@@ -167,6 +169,7 @@ def test_the_lagrangian_bound_is_convex_in_the_price() -> None:
         problem = DesignProblem(LARGER, objective, (Budget(Flops(), 60e9),))
         bounds = np.array([lagrangian_bound(problem, (price,)) for price in prices])
         assert np.all(np.diff(bounds, 2) >= -1e-6 * bounds[1:-1])
+        assert lagrangian_bound(problem, (best_price(problem, prices),)) == bounds.min()
 
 
 def test_undiscounted_is_the_objective_without_effectiveness() -> None:
@@ -222,6 +225,8 @@ def test_mistakes_are_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     tight = DesignProblem(SPACE, TOY.maximize, (Budget(EffectiveEntropy(), 20_000),))
     with pytest.raises(ValueError, match="is no sum over blocks"):
         branch_and_bound(tight, prices=(1.0,))
+    with pytest.raises(ValueError, match="for each of the 2 budgets"):
+        best_price(DesignProblem(SPACE, TOY.maximize, (Budget(Flops(), 45e9), Budget(Params(), 1e9))), (0.0,))
     assert branch_and_bound(tight, prices=(0.0,)).objective == solve(tight, Exhaustive()).objective
     with pytest.raises(ValueError, match=r"the start breaks flops ≤ 4\.5e"):
         branch_and_bound(TOY, start=list(SPACE)[-1])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from scipy.integrate import quad
 
 from formulation import (
@@ -15,6 +17,7 @@ from formulation import (
     DesignProblem,
     EffectiveEntropy,
     EntropyTable,
+    Menu,
     SearchSpace,
     closed_form_entropy,
 )
@@ -85,6 +88,51 @@ def test_interpolation_is_too_low_between_the_entries() -> None:
     assert (errors < 0).all()
 
 
+def rows_of(markdown: str) -> list[list[str]]:
+    """The cells of a Markdown table without its header."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()[2:]]
+
+
+def test_four_ways_lead_to_one_entropy() -> None:
+    singular = np.linalg.svd(np.random.default_rng(1).standard_normal((32, 48)), compute_uv=False)
+    one, mean, law, closed = rows_of(figures.ways_table(singular, 32, 48, 0.01, draws=4_000))
+    assert one[2] == f"{sum(math.log(1 + 0.01 * value**2) for value in singular):.2f}"
+    assert mean[0] == "mean over 4,000 matrices, SVD"
+    assert closed[2] == f"{closed_form_entropy(32, 48, 0.01):.2f}"
+    assert law[2] == f"{figures.limit_entropy(32, 48, 0.01):.2f}"
+    two_errors = float(mean[1].removeprefix("± "))
+    assert 0 < two_errors < 0.1
+    assert float(mean[2]) == pytest.approx(float(closed[2]), abs=2 * two_errors + 0.01)
+
+
+def test_finer_tables_are_better_and_exact_on_their_entries() -> None:
+    rows = rows_of(figures.interpolation_table(0.01, (512, 256)))
+    assert [row[:2] for row in rows] == [["512", "81"], ["256", "289"]]
+    coarse, fine = (float(row[3].removesuffix("%")) for row in rows)
+    assert coarse > fine > 0
+    table = EntropyTable.build(0.01, (256, 512, 1024))
+    assert figures.menu_error(table, Menu((256, 512), (1, 2), (1, 2))) == 0
+    off = abs(table(512, 768) / closed_form_entropy(512, 768, 0.01) - 1)
+    assert figures.menu_error(table, Menu((256, 512), (1, 1.5), (1,))) == pytest.approx(off)
+
+
+def test_ratios_are_tabulated_for_attention_and_ffn() -> None:
+    design = SearchSpace.uniform(2, (1024,), (2,), (2,)).decode([0, 0])
+    assert rows_of(figures.gamma_table([design], OBJECTIVE)) == [["4", "1024/2048", f"{4 / 160:.3f}", f"{4 / 176:.3f}"]]
+    rows = rows_of(figures.published_gamma_table(OBJECTIVE))
+    assert rows == [["wide", "1", "256", "0.0078", "0.008"], ["deep", "24", "64", "0.2500", "0.25"]]
+
+
+def test_deep_over_wide_beside_the_paper() -> None:
+    own = figures.wide_and_deep(OBJECTIVE)
+    rows = rows_of(figures.wide_deep_table(own))
+    assert rows[0][1:] == [f"{own.plain[1] / own.plain[0]:.2f}", f"{4680 / 2784:.2f}"]
+    assert rows[1][1:] == [f"{own.effective[1] / own.effective[0]:.2f}", f"{2042 / 2243:.2f}"]
+    assert rows[2][1:] == ["0.25", "0.25"]
+    assert [row[1] for row in rows[3:]] == [f"{own.turning_beta:.3f}", f"{own.turning_gamma:.2f}"]
+    assert len(rows_of(figures.wide_deep_table(dataclasses.replace(own, turning_beta=None, turning_gamma=None)))) == 3
+
+
 @pytest.mark.parametrize("width", [64, 512])
 def test_effective_entropy_peaks_where_the_formula_says(width: int) -> None:
     curve = figures.depth_curve(width, 300, OBJECTIVE)
@@ -100,8 +148,14 @@ def test_wide_and_deep_turn_at_the_beta_that_makes_them_equal() -> None:
     assert own.gamma == (1 / 128, 1 / 4)
     assert own.turning_beta is not None
     turned = figures.wide_and_deep(EffectiveEntropy(beta=own.turning_beta))
+    assert own.turning_gamma == pytest.approx(turned.gamma[1], rel=1e-12)
     assert turned.effective[0] == pytest.approx(turned.effective[1], rel=1e-12)
     assert own.effective[1] > own.effective[0]  # what the lesson says: at the printed γ they have not turned
+
+
+def layer_parameters(width: int) -> float:
+    """Decoder parameters of one layer, F = E."""
+    return DecoderParams()(figures.uniform(width, 2)) - DecoderParams()(figures.uniform(width, 1))
 
 
 def test_networks_of_equal_size_are_as_deep_as_their_parameters_allow() -> None:
@@ -113,6 +167,15 @@ def test_networks_of_equal_size_are_as_deep_as_their_parameters_allow() -> None:
         assert layers[0] <= parameters < layers[1]
         assert plain == pytest.approx(figures.without_effectiveness(OBJECTIVE)(figures.uniform(width, depth)))
     assert math.isnan(sizes.effective[-1])
+    assert sizes.gamma[1] < 1 < sizes.gamma[2]
+    refused = sizes.refused_from
+    assert refused is not None
+    # γ = L / (16·log₂ E) is 1 where L layers of width E = 2^(L/16) have the parameters; a layer's are a quadratic in E.
+    layer = np.polyfit((64, 128, 256), [layer_parameters(width) for width in (64, 128, 256)], 2)
+    depths = np.linspace(80, 160, 8_001)
+    truth = depths[np.argmin(np.abs(depths * np.polyval(layer, 2 ** (depths / 16)) - parameters))]
+    assert refused == pytest.approx(truth, rel=0.03)
+    assert figures.equal_parameters(parameters, (256, 512), OBJECTIVE).refused_from is None
     assert np.argmax(sizes.plain) == 2
     assert np.nanargmax(sizes.effective) == 1
 
@@ -175,6 +238,8 @@ def test_figures_show_what_was_computed() -> None:
     sizes = figures.equal_parameters(6e6, (64, 256, 512), OBJECTIVE)
     equal = figures.draw_equal_parameters(sizes, 6e6).axes[0]
     assert f"best: width 256, {sizes.depths[1]} layers" in [text.get_text() for text in equal.texts]
+    band = next(patch for patch in equal.patches if patch.get_facecolor() == to_rgba("0.92"))
+    assert band.get_x() == pytest.approx(sizes.refused_from)
 
     comparisons = figures.compare_with_svd((8, 16), 0.01, entries=10_000)
     drawn = figures.draw_comparison(comparisons, 0.01).axes[0]

@@ -46,10 +46,10 @@ def test_the_graph_is_drawn_with_every_step_and_its_path() -> None:
     arrows = [patch for patch in axis.patches if patch.get_linewidth() in (1.0, 3.0)]
     assert len(arrows) == networkx.number_of_edges(SPACE.graph())
     assert sum(patch.get_linewidth() == 3.0 for patch in arrows) == 3
-    assert axis.get_title() == "0.81 + 5.37 + 0.67 + 15.44 + 1.01 = 23.29 G FLOPs"
+    assert axis.get_title() == "0.805 + 5.369 + 0.671 + 15.435 + 1.007 = 23.287 G FLOPs"
     texts = [text.get_text() for text in axis.texts]
     assert texts.count("E 512, F 1024\nL 1") == 1
-    assert {"embedding\nE 768", "output head\nE 768", "block 1", "block 2", "0.67"} <= set(texts)
+    assert {"embedding\nE 768", "output head\nE 768", "block 1", "block 2", "0.671"} <= set(texts)
     assert not figures.draw_space(SPACE).axes[0].get_title()
 
 
@@ -66,9 +66,21 @@ def test_the_coefficients_are_those_of_the_program() -> None:
     rows = rows_of(figures.choice_table((Flops(), Params()), SPACE))
     assert [row[0] for row in rows] == [f"$x_{{{i},{j}}}$" for i in range(2) for j in range(4)]
     table = tabulate((Flops(),), SPACE)
-    values = [f"{value / 1e9:.2f} G" for block in table.blocks for value in block[0]]
+    values = [f"{value / 1e9:.3f} G" for block in table.blocks for value in block[0]]
     assert [row[2] for row in rows] == values
     assert rows[5][1].replace("\u00a0", " ") == "512/512 × 2"
+
+
+def test_a_design_can_be_added_up_from_the_printed_coefficients() -> None:
+    rows = rows_of(figures.choice_table((Flops(), *PROBLEM.maximize.parts), SPACE))
+    first, second = rows[0], rows[7]
+    total = sum(float(row[2].removesuffix(" G")) for row in (first, second))
+    design = SPACE.decode([0, 3])
+    assert round(total + 2 * 1024 * 512 * 640 / 1e9, 3) == round(Flops()(design) / 1e9, 3)
+    p = [sum(float(row[3 + part].replace(",", "")) for row in (first, second)) for part in range(5)]
+    gamma = [p[0] ** 2 / 16 / log_width for log_width in p[1:3]]
+    by_hand = 0.6 * (1 - round(gamma[0], 5)) * p[3] + 0.4 * (1 - round(gamma[1], 5)) * p[4]
+    assert by_hand == pytest.approx(PROBLEM.maximize(design), abs=0.1)
 
 
 def test_the_table_of_designs_is_the_solution_by_hand() -> None:
@@ -204,6 +216,8 @@ def test_overestimators_lie_above_and_come_closer() -> None:
     axis = figures.draw_overestimates(estimates).axes[0]
     heights = [bar.get_height() for bar in axis.patches]
     assert heights == pytest.approx([one.whole - one.value for one in estimates] + [one.depth - one.value for one in estimates])
+    # Bars too low to be seen have a number too.
+    assert [text.get_text() for text in axis.texts] == [f"{height:.1f}".replace("-0.0", "0.0") for height in heights]
 
 
 def test_the_plane_of_budgets_parts_the_designs() -> None:

@@ -14,6 +14,7 @@ from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEnt
 from hardware_models import Flops, Params
 from solvers import (
     DynamicProgramming,
+    EngineMissing,
     EvolutionaryAlgorithm,
     Exhaustive,
     Front,
@@ -45,10 +46,18 @@ from studies.search_figures import (
     draw_progress,
     draw_states,
     draw_tree,
+    label_table,
     layers_text,
+    mutations,
+    neighbourhood_table,
+    node_table,
     rows_of,
+    seed_table,
+    solve_each,
+    solver_table,
     tree_places,
     visits,
+    visits_text,
 )
 from studies.shortfall import Shortfall
 
@@ -75,6 +84,11 @@ def drawn(figure: Figure) -> Figure:
     """The figure after it was drawn, which fails for what cannot be."""
     figure.savefig(io.BytesIO(), dpi=40)
     return figure
+
+
+def cells(markdown: str) -> list[list[str]]:
+    """The cells of a Markdown table without its header."""
+    return [[cell.strip() for cell in row[2:-2].split(" | ")] for row in markdown.splitlines()[2:]]
 
 
 def line(axis: Axes, label: str) -> np.ndarray:
@@ -196,6 +210,113 @@ def test_visits_are_those_of_the_search_itself(solver: Solver) -> None:
         assert len(seen) == solution.evaluations
 
 
+def test_the_table_of_nodes_holds_the_trees() -> None:
+    rows = cells(node_table({"sum": (TOY, (None, 4e-7)), "full": (dataclasses.replace(TOY, maximize=EffectiveEntropy()), (None,))}))
+    assert [row[:2] for row in rows] == [["sum", "plain"], ["sum", "price 400"], ["full", "plain"]]
+    for row, prices in zip(rows[:2], (None, (4e-7,)), strict=True):
+        tree = branch_and_bound(TOY, prices=prices)
+        assert row[2:5] == [f"{len(tree.nodes)}", f"{tree.count(Fate.BUDGET)}", f"{tree.count(Fate.BOUND)}"]
+    for row in rows:
+        assert row[5] == row[6] != "none"
+    impossible = DesignProblem(SPACE, PLAIN, (Budget(Flops(), 1e9),))
+    assert cells(node_table({"none": (impossible, (None,))}))[0][5:] == ["none", "none"]
+    assert "(price in nat per GFLOP)" in node_table({"sum": (TOY, ())})
+
+
+def test_the_table_of_labels_counts_them() -> None:
+    larger = DesignProblem(LARGER, PLAIN, PROBLEM.subject_to)
+    rows = cells(label_table({"sum": larger, "toy": TOY}))
+    assert [row[:2] for row in rows] == [["sum", "no"], ["sum", "yes"], ["toy", "no"], ["toy", "yes"]]
+    for row, problem, dominance in zip(rows, (larger, larger, TOY, TOY), (False, True) * 2, strict=True):
+        labels = label_setting(problem, dominance)
+        assert row[2:5] == [f"{len(stage):,}" for stage in labels.stages]
+        assert row[5:] == [f"{labels.count(LabelFate.KEPT)[-1]:,}", f"{labels.objective:,.1f}"]
+
+
+def test_what_was_visited_in_words() -> None:
+    seen = visits(TOY, RandomSearch(samples=20), Limits(seed=2))
+    optimum = solve(TOY, Exhaustive())
+    best = max(seen, key=TOY.maximize)
+    text = visits_text(TOY, (*seen, *seen), optimum)
+    assert text.startswith(f"{2 * len(seen)} designs scored, {len(set(seen))} of them different")
+    assert f"the best after {1 + seen.index(best)}\n" in text
+    assert f"{best}   {TOY.maximize(best):,.1f} nat" in text
+    assert text.endswith(f"{abs(100 * (1 - TOY.maximize(best) / optimum.objective)):.2f} %")
+    assert visits_text(TOY, [optimum.architecture], optimum).endswith(" 0.00 %")
+
+
+def test_mutations_change_a_width_a_ratio_or_a_depth() -> None:
+    first, wider, both = (
+        Architecture((Block(512, 512, 1), second, Block(1024, 1024, 1)))
+        for second in (Block(512, 512, 1), Block(768, 768, 1), Block(768, 1536, 3))
+    )
+    assert mutations(first, wider, LARGER) == 1  # the FFN width goes with the width
+    assert mutations(first, both, LARGER) == 3
+    assert mutations(both, wider, LARGER) == 2
+    assert mutations(both, both, LARGER) == 0
+
+
+def test_the_neighbourhood_holds_the_best_of_those_near() -> None:
+    design = Architecture((Block(512, 512, 3), Block(512, 512, 3), Block(512, 512, 3)))
+    assert PROBLEM.evaluate(design).feasible
+    decisions = [lambda block: block.width, lambda block: block.ffn_width, lambda block: block.depth]
+    for row, most in zip(cells(neighbourhood_table(PROBLEM, design, (1, 3, 9))), (1, 3, 9), strict=True):
+        near = {
+            each: changed
+            for each in LARGER
+            if PROBLEM.evaluate(each).feasible
+            and 1
+            <= (changed := sum(of(a) != of(b) for a, b in zip(each.blocks, design.blocks, strict=True) for of in decisions))
+            <= most
+        }
+        best = max(near, key=PROBLEM.maximize)
+        assert row[0] == f"{most} of 9"
+        assert row[2] == f"{PROBLEM.maximize(best):,.1f}"
+        found = next(each for each in near if str(each) == row[1])
+        assert row[3:] == [f"{near[found]}", f"{mutations(design, found, LARGER)}"]
+    lonely = DesignProblem(SearchSpace.uniform(1, (512,), (1,), (1,)), PLAIN)
+    assert cells(neighbourhood_table(lonely, next(iter(lonely.space)), (3,))) == [["3 of 3", "none", "", "", ""]]
+
+
+def test_each_seed_has_its_row() -> None:
+    optimum = solve(PROBLEM, Exhaustive()).objective
+    assert optimum is not None
+    rows = cells(seed_table(PROBLEM, RandomSearch(samples=50), (0, 3), optimum))
+    for row, seed in zip(rows, (0, 3), strict=True):
+        run = solve(PROBLEM, RandomSearch(samples=50), Limits(seed=seed))
+        loss = f"{100 * (1 - run.objective / optimum):.2f} %"
+        assert row == [f"{seed}", f"{run.architecture}", f"{run.objective:,.1f}", loss, "feasible"]
+    impossible = DesignProblem(SPACE, PLAIN, (Budget(Flops(), 1e9),))
+    assert cells(seed_table(impossible, RandomSearch(samples=5), (0,), 1.0)) == [["0", "none", "none", "", "unknown"]]
+
+
+class Absent:
+    """A solver whose engine is not installed."""
+
+    name = "absent"
+    distributions = ()
+
+    def search(self, problem: DesignProblem, run: object) -> None:
+        raise EngineMissing("absent is not installed; install it with: pip install absent")
+
+
+def test_a_missing_engine_is_told_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    impossible = DesignProblem(SPACE, PLAIN, (Budget(Flops(), 1e9),))
+    solutions = solve_each(TOY, {"absent": Absent(), "exact": Exhaustive(), "random": RandomSearch(samples=100)})  # type: ignore[dict-item]
+    assert list(solutions) == ["exact", "random"]
+    assert capsys.readouterr().out == "absent is not installed; install it with: pip install absent\n"
+    (solver, exact), (_, random) = solutions.values()
+    assert solver == Exhaustive()
+    assert exact.objective is not None
+    assert random.objective is not None
+    solutions |= {"nothing": solve_each(impossible, {"nothing": Exhaustive()})["nothing"]}
+    rows = cells(solver_table(solutions, exact.objective))
+    value, loss = f"{exact.objective:,.2f}", f"{100 * (1 - random.objective / exact.objective):.2f} %"
+    assert rows[0] == ["exact", "optimal", value, value, "0.00 %", "all 32 designs seen"]
+    assert rows[1] == ["random", "feasible", f"{random.objective:,.2f}", "none", loss, "100 samples drawn"]
+    assert rows[2][:5] == ["nothing", "infeasible", "none", "none", ""]
+
+
 def test_visits_need_a_heuristic() -> None:
     with pytest.raises(NotSeparable):
         visits(PROBLEM, DynamicProgramming())
@@ -217,6 +338,8 @@ def test_evolution_shows_the_best_of_what_was_scored() -> None:
         assert line(near, "population") == pytest.approx(line(axis, "population"))
         assert near.get_xlim()[0] < line(near, "proven optimum")[0, 0] < near.get_xlim()[1]
         assert near.get_ylim()[0] < line(near, "proven optimum")[0, 1] < near.get_ylim()[1]
+        (frame,) = axis.patches  # and no lines from its corners over the data
+        assert frame.get_xy() == (near.get_xlim()[0], near.get_ylim()[0])
     assert not figure.axes[3].axison
     assert not draw_evolution(PROBLEM, seen, (100,), 100, 10).axes[0].child_axes
 
@@ -241,12 +364,19 @@ def test_knowledge_says_what_each_solution_says() -> None:
 
 
 def test_rows_are_those_of_the_comparison() -> None:
-    figure = drawn(draw_anytime(rows_of(PROBLEM, "toy", knowledge()), ["toy"]))
-    assert {"random", "proved"} <= set(labels_of(figure))
-    curves = {str(each.get_label()): each for each in figure.axes[1].get_lines()}
-    assert len({curve.get_marker() for curve in curves.values()}) == len(curves)
+    rows = rows_of(PROBLEM, "toy", knowledge())
+    figure = drawn(draw_anytime(rows, ["toy"]))
+    assert set(labels_of(figure)) == {"random", "cut short", "wide gap", "proved"}
+    bounds, exact, heuristic = ({str(each.get_label()): each for each in axis.get_lines()} for axis in figure.axes)
+    assert set(bounds) == set(exact) == {"cut short", "wide gap", "proved"}
+    assert set(heuristic) == {"random"}
+    curves = exact | heuristic
+    for look in ("marker", "linewidth", "color"):  # told apart by each alone
+        assert len({getattr(curve, f"get_{look}")() for curve in curves.values()}) == len(curves)
+    assert len({repr(curve._unscaled_dash_pattern) for curve in curves.values()}) == len(curves)
     assert curves["random"].get_markerfacecolor() == "white"
     assert curves["proved"].get_markerfacecolor() == curves["proved"].get_color()
+    assert len(draw_anytime([row for row in rows if row["solver"] == "proved"], ["toy"]).axes) == 2
 
 
 # Fronts, prices and conflicts
