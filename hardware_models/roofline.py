@@ -1,8 +1,8 @@
 """Cost models from a datasheet alone: latency by the roofline, energy by operations and bytes, for devices that nobody measured.
 
 What a device's vendor states is a `Datasheet`; a device that was measured has a latency table instead (`hardware_models.latency`).
-A roofline is optimistic: it leaves out the start of a computation and the quality of the software. It is a lower bound as long as no
-cache keeps weights or activations from one product to the next; good for comparing designs rather than for promising milliseconds.
+A roofline is optimistic: it leaves out the start of a computation and the quality of the software. It is a lower bound as long as
+no cache keeps weights or activations from one product to the next; good for comparing designs rather than for promising milliseconds.
 """
 
 from __future__ import annotations

@@ -82,6 +82,8 @@ def problem_of(options: argparse.Namespace, tabulated: Callable[[Quantity], Quan
         flags = ("space", "budget", "confidence", "extrapolate", "measure")
         if given := [f"--{flag}" for flag in flags if getattr(options, flag)]:
             raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
+        if "=" in options.problem and not Path(options.problem).exists():
+            raise ValueError(f"there is no problem file {options.problem}; a budget is written --budget {options.problem}")
         problem = read_problem(Path(options.problem))
         if problem.minimize:
             names = [quantity.name for quantity in problem.minimize]

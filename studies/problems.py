@@ -36,7 +36,7 @@ _MOST_BLOCKS, _MOST_LAYERS, _MOST_ITEMS, _MOST_WIDTHS = 64, 2_000, 10_000, 256
 def read_space(name: str) -> SearchSpace:
     """The named space, or the one in a JSON file; ValueError where it is neither."""
     if not name.endswith(".json"):
-        return chosen("space", name, SPACES)()
+        return chosen("space", name, {**SPACES, "FILE.json": None})()
     record = read_json("space file", Path(name))
     try:
         return _space(record)
@@ -87,6 +87,10 @@ def read_budgets(
             upper = math.nan
         if not equals or math.isnan(upper):
             raise ValueError(f"the budget {text!r} is no NAME=NUMBER; write it as flops=60e9")
+        if "=" in name:
+            raise ValueError(
+                f"{text!r} is more than one budget; give --budget once for each, as in --budget flops=60e9 --budget params=5e7"
+            )
         quantity = read_quantity(name, "budget", extrapolate)
         if not isinstance(quantity, Separable | Composite):
             quantity = tabulated(quantity)

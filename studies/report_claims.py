@@ -237,7 +237,7 @@ def _sharing_quality(results: Results) -> Finding:
         signs.append(_clearly(shared, apart))
         ratio = shared["perplexity"] / apart["perplexity"] - 1
         budget, saved = title.removeprefix("sharing, FLOPs of "), shared["params_saved"]
-        texts.append(f"{budget}: perplexity {100 * ratio:+.1f} % with {100 * saved:.0f} % fewer parameters")
+        texts.append(f"optimum at the FLOPs of {budget}: perplexity {100 * ratio:+.1f} % with {100 * saved:.0f} % fewer parameters")
     return Finding(_all_or_some([sign <= 0 for sign in signs]), "; ".join(texts), _ablation_scale(results))
 
 

@@ -261,7 +261,10 @@ def test_an_engine_designs_and_verifies(tmp_path: Path, capsys: pytest.CaptureFi
     [
         ([], "no budget"),
         (["missing.json"], "cannot read the problem file missing.json: no such file"),
+        (["flops=60e9"], "a budget is written --budget flops=60e9"),
         (["p.json", "--budget", "flops=1"], "leave out"),
+        (["--budget", "flops=6e10,params=5e7"], "give --budget once for each"),
+        (["--space", "tiny", "--budget", "flops=1e9"], "choose from paper, fine, deep, FILE.json"),
         (["--budget", "flops=1e9", "--budget", "flops=2e9"], "named twice"),
         (["--budget", "flops=60"], "--differ is 13"),
         (["--budget", "flops=60", "--solver", "ea"], "choose from exhaustive, dp"),

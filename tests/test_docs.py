@@ -327,14 +327,18 @@ def test_links_lead_to_where_things_are_on_the_site() -> None:
 
 
 def test_parts_are_included() -> None:
-    assert "](own_cost_model.md" in rendered("<!-- include: introduction -->\n[x](own_cost_model.md)", "index.md")[0]
+    front = rendered("<!-- include: introduction -->\n[x](own_cost_model.md)<!-- end --> [y](own_cost_model.md)", "index.md")[0]
+    assert "](own_cost_model.md" in front
+    assert "[x]" not in front
     with pytest.raises(PluginError, match="which is no part"):
-        rendered("<!-- include: wool -->")
-    report = rendered("<!-- include: report -->")[0]
+        rendered("<!-- include: wool --><!-- end -->")
+    with pytest.raises(PluginError, match="without an <!-- end -->"):
+        rendered("<!-- include: report -->")
+    report = rendered("<!-- include: report --><!-- end -->")[0]
     assert "| the paper |" in report
     assert "# Does the paper hold?" not in report
     width = os.environ.get("COLUMNS")
-    text = rendered("<!-- include: commands -->", "command_line.md")[0]
+    text = rendered("<!-- include: commands --><!-- end -->", "command_line.md")[0]
     assert re.findall(r"^### (merino .*)$", text, re.MULTILINE) == [f"merino {name}" for name in COMMANDS]
     assert "python -m studies.design --" not in text, "examples go by the name of the front door"
     assert os.environ.get("COLUMNS") == width

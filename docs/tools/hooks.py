@@ -1,7 +1,8 @@
 """What the site takes from the rest of the repository while it is built, so that nothing is written twice.
 
-A page asks for a part with a comment, `<!-- include: report -->`; `_PARTS` lists them. Notebooks become pages, links that leave
-docs/ lead to the repository, pictures that lie elsewhere are copied in, formulas become MathML. mkdocs calls the functions on_....
+A page asks for a part with comments, `<!-- include: report -->` and `<!-- end -->`; `_PARTS` lists them. What stands between the
+two is for readers where nothing fills it in, as on a code host. Notebooks become pages, links that leave docs/ lead to the
+repository, pictures that lie elsewhere are copied in, formulas become MathML. mkdocs calls the functions on_....
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             raise PluginError(f"{here} asks for {found[1]!r}, which is no part; expected one of {', '.join(_PARTS)}")
         return linked(_PARTS[found[1]](), ROOT)
 
-    return re.sub(r"<!-- include: (\S+) -->", included, linked(markdown, folder))
+    filled = re.sub(r"<!-- include: (\S+) -->.*?<!-- end -->", included, linked(markdown, folder), flags=re.DOTALL)
+    if "<!-- include:" in filled:
+        raise PluginError(f"{here} asks for a part without an <!-- end --> after it")
+    return filled
 
 
 def _outside_code(text: str, change: Callable[[str], str]) -> str:
