@@ -2,7 +2,7 @@
 
 What a device's vendor states is a `Datasheet`; a device that was measured has a latency table instead (`hardware_models.latency`).
 A roofline is optimistic: it leaves out the start of a computation and the quality of the software. It is a lower bound as long as
-no cache keeps weights or activations from one product to the next; good for comparing designs rather than for promising milliseconds.
+no cache keeps weights or activations from one product to the next; good for comparing designs, not for promising milliseconds.
 """
 
 from __future__ import annotations
