@@ -40,7 +40,7 @@ from merino_net.perplexity import (
     window_of,
 )
 from merino_net.pretrained import Model, device_of, find_models, load_model, quieten, start_token
-from merino_net.zero_shot import TASKS, HubUnreachable, TaskUnavailable, ZeroShot, file_sha256, task_file
+from merino_net.zero_shot import TASKS, HubUnreachable, TaskUnavailable, ZeroShot, file_sha256, task_file, which_examples
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "lm_eval")
 
@@ -82,7 +82,7 @@ def command_line() -> argparse.ArgumentParser:
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="number format of the model (default float32)"
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 and so on (default: cuda where there is one)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples of each task, for a quick look")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N examples of each task, spread evenly over it")
     parser.add_argument(
         "--output", default="results/evaluate", metavar="DIR", help="folder of the results (default results/evaluate)"
     )
@@ -156,7 +156,8 @@ def text_key(model: Model, text: NamedText, options: argparse.Namespace) -> str:
 
 def task_key(model: Model, task: TaskData, options: argparse.Namespace) -> str:
     """The key of an accuracy."""
-    return _key("task", model.fingerprint, task.name, task.sha256, options.limit, options.dtype, _version("lm_eval"))
+    examples = which_examples(options.limit)
+    return _key("task", model.fingerprint, task.name, task.sha256, examples, options.dtype, _version("lm_eval"))
 
 
 def _version(package: str) -> str:

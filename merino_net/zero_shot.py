@@ -231,6 +231,20 @@ def local_examples(name: str, path: Path) -> list[Example]:
     return examples
 
 
+def spread(count: int, limit: int) -> list[int]:
+    """`limit` of the positions 0, …, count − 1 at equal distances, all where there are no more.
+
+    A data set may be sorted: the first 200 questions of PubMedQA's test set have one and the same answer.
+    """
+    taken = min(count, limit)
+    return [count * place // taken for place in range(taken)]
+
+
+def which_examples(limit: int | None) -> str | None:
+    """What a key says of the examples that an accuracy is on."""
+    return None if limit is None else f"{limit}, spread"
+
+
 class ZeroShot:
     """The harness around a model in this process.
 
@@ -243,7 +257,7 @@ class ZeroShot:
             self._model = _harness_class()(model, tokenizer, positions, batch)
 
     def accuracy(self, name: str, file: Path | None = None, limit: int | None = None) -> Accuracy:
-        """Accuracy on a task, on the examples of `file` or on the hub's; of `limit` examples the first ones.
+        """Accuracy on a task, on the examples of `file` or on the hub's; with `limit` on that many, spread evenly over the task.
 
         `lm_eval.evaluator.evaluate` is what the harness's simple_evaluate calls; what that adds are seeds, which log-likelihoods do
         not use, and a record of the machine that takes seconds for every task.
@@ -262,15 +276,16 @@ class ZeroShot:
             except (OSError, RuntimeError, ValueError) as error:
                 raise TaskUnavailable(_unavailable(name, error)) from None
             self._model.begin(stderr)
+            samples = None if limit is None else {name: spread(len(tasks["tasks"][name].eval_docs), limit)}
             # The iterations concern other metrics than the mean, whose standard error has a formula; 0 would leave that out too.
-            found = evaluator.evaluate(self._model, tasks, limit=limit, bootstrap_iters=1, log_samples=False)
+            found = evaluator.evaluate(self._model, tasks, samples=samples, bootstrap_iters=1, log_samples=False)
         measured = found["results"][name]
         return Accuracy(
             acc=float(measured["acc,none"]),
             acc_stderr=_number(measured["acc_stderr,none"]),
             acc_norm=_number(measured.get("acc_norm,none")),
             acc_norm_stderr=_number(measured.get("acc_norm_stderr,none")),
-            examples=int(found["n-samples"][name]["effective"]),
+            examples=int(found["n-samples"][name]["effective"]) if samples is None else len(samples[name]),
             requests=self._model.requests,
             cut=self._model.cut,
         )

@@ -39,7 +39,7 @@ from merino_net.export import require
 from merino_net.perplexity import NamedText, score_text, window_of
 from merino_net.pretrained import Model, find_models, load_model, quieten, start_token
 from merino_net.quantize import graph_bytes, load_float_model, part_bytes
-from merino_net.zero_shot import TASKS, ZeroShot
+from merino_net.zero_shot import TASKS, ZeroShot, which_examples
 from studies.net_speed import Load
 from studies.quantization_figures import draw_quantization
 from studies.quantization_variants import (
@@ -126,7 +126,7 @@ def steps_of(model: Model, variant: Variant, work: Work, options: argparse.Names
     for text in work.texts:
         add(f"text {text.name}", partial(Bench.perplexity, text=text), text.sha256, window)
     for task in work.tasks:
-        add(f"task {task.name}", partial(Bench.accuracy, task=task), task.sha256, work.limit)
+        add(f"task {task.name}", partial(Bench.accuracy, task=task), task.sha256, which_examples(work.limit))
     return steps
 
 
@@ -338,7 +338,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--evaluation-text", nargs="+", default=[], metavar="FILE", help="perplexity on these files")
     parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help=f"zero-shot: all, or of {', '.join(TASKS)}")
     parser.add_argument("--data-dir", metavar="DIR", help="local files of benchmarks and tasks, as in merino_net.evaluate")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples of each task")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N examples of each task, spread evenly over it")
     parser.add_argument("--context", type=int, metavar="C", help="window of the perplexities in tokens, as in merino_net.evaluate")
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="windows or prompts in a pass (default %(default)s)")
     parser.add_argument("--error-sequences", type=int, default=8, metavar="N", help="windows whose logits are compared (default 8)")

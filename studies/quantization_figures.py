@@ -57,9 +57,11 @@ def _draw_perplexity(axis: Axes, variants: list[dict[str, Any]]) -> None:
 
 
 def _draw_accuracy(axis: Axes, variants: list[dict[str, Any]]) -> None:
-    """Mean zero-shot accuracy; a line marks float32's."""
+    """Mean zero-shot accuracy; a line marks float32's. Its standard error stands below, as the axis may show much less than that."""
     _draw_score(axis, [one["mean_accuracy"] for one in variants])
-    axis.set_xlabel(f"zero-shot accuracy, mean of {len(variants[0]['accuracy'])}", fontsize=8)
+    error = variants[0]["mean_accuracy_stderr"]
+    stated = "" if error is None else f"\n(standard error of each {error:.3f})"
+    axis.set_xlabel(f"zero-shot accuracy, mean of {len(variants[0]['accuracy'])}{stated}", fontsize=8)
 
 
 def _draw_score(axis: Axes, scores: list[float | None]) -> None:

@@ -213,7 +213,7 @@ def command_line() -> argparse.ArgumentParser:
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="number format of the models (default float32)"
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 and so on (default: cuda where there is one)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples of each task, for a quick look")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N examples of each task, spread evenly over it")
     parser.add_argument(
         "--output", default="results/zero_shot", metavar="DIR", help="folder of the results (default results/zero_shot)"
     )

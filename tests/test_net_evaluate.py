@@ -678,8 +678,16 @@ def test_accuracy_equals_a_direct_computation(
         assert found.acc_norm == pytest.approx(sum(normed) / len(normed))
 
 
-def test_limit_takes_the_first_examples(harness: ZeroShot, data_dir: Path) -> None:
+def test_limit_takes_examples_spread_over_the_task(harness: ZeroShot, data_dir: Path, tmp_path: Path) -> None:
+    assert zero_shot.spread(10, 4) == [0, 2, 5, 7]
+    assert zero_shot.spread(3, 100) == [0, 1, 2]
     file = task_file("cb", data_dir)
+    assert file is not None
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    hits = {harness.accuracy("cb", write_lines(tmp_path / "one.jsonl", [line])).acc: line for line in lines}
+    assert set(hits) == {0.0, 1.0}
+    ordered = write_lines(tmp_path / "ordered.jsonl", [hits[1.0], hits[1.0], hits[0.0], hits[0.0]])
+    assert harness.accuracy("cb", ordered, limit=2).acc == 0.5
     assert harness.accuracy("cb", file, limit=2).examples == 2
     single = harness.accuracy("cb", file, limit=1)
     assert (single.examples, single.acc_stderr) == (1, None)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from studies.report import main
-from studies.report_claims import CLAIMS, Results, Verdict
+from studies.report_claims import CLAIMS, GPTQ, Results, Verdict
 
 COMMITTED = Path(__file__).resolve().parent.parent / "studies" / "results"
 PLAN = {"steps": 1000, "batch": 8, "seq_len": 128}
@@ -203,9 +203,15 @@ def test_quantization_is_judged_by_perplexity(tmp_path: Path) -> None:
         return {"variant": name, "texts": {"a": {"token_perplexity": perplexity}}, "mean_accuracy": 0.38, "bytes": {"file": 100}}
 
     for int4, verdict in ((40.5, Verdict.AGREES), (44.0, Verdict.PARTLY)):
-        variants = [variant("float32", 40.0), variant("gptq-int8", 40.01), variant("gptq-int4", int4)]
+        variants = [variant("float32", 40.0), variant("GPTQ INT8", 40.01), variant("GPTQ INT4", int4)]
         write(tmp_path, "quantization/summary.json", {"models": [{"variants": variants}]})
         assert judged(tmp_path, "GPTQ").verdict is verdict
+
+
+def test_quantization_is_looked_up_by_the_names_of_the_study() -> None:
+    from studies.quantization_variants import variants_of
+
+    assert set(GPTQ) <= {variant.name for variant in variants_of(("gptq",), None)}
 
 
 def test_damaged_results_are_said_in_one_sentence(tmp_path: Path) -> None:
