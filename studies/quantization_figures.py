@@ -57,7 +57,7 @@ def _draw_perplexity(axis: Axes, variants: list[dict[str, Any]]) -> None:
 
 
 def _draw_accuracy(axis: Axes, variants: list[dict[str, Any]]) -> None:
-    """Mean zero-shot accuracy; a line marks float32's. Its standard error stands below, as the axis may show much less than that."""
+    """Mean zero-shot accuracy; a line marks float32's. The standard error stands below, as the axis may show less than that."""
     _draw_score(axis, [one["mean_accuracy"] for one in variants])
     error = variants[0]["mean_accuracy_stderr"]
     stated = "" if error is None else f"\n(standard error of each {error:.3f})"
