@@ -57,11 +57,15 @@ def _draw_perplexity(axis: Axes, variants: list[dict[str, Any]]) -> None:
 
 
 def _draw_accuracy(axis: Axes, variants: list[dict[str, Any]]) -> None:
-    """Mean zero-shot accuracy; a line marks float32's. The standard error stands below, as the axis may show less than that."""
-    _draw_score(axis, [one["mean_accuracy"] for one in variants])
-    error = variants[0]["mean_accuracy_stderr"]
-    stated = "" if error is None else f"\n(standard error of each {error:.3f})"
-    axis.set_xlabel(f"zero-shot accuracy, mean of {len(variants[0]['accuracy'])}{stated}", fontsize=8)
+    """Mean zero-shot accuracy, in points above float32's; the band is the standard error of float32's own."""
+    first, error = variants[0]["mean_accuracy"], variants[0]["mean_accuracy_stderr"]
+    known = [None if one["mean_accuracy"] is None else 100 * (one["mean_accuracy"] - first) for one in variants]
+    _draw_score(axis, known)
+    stated = ""
+    if error is not None:
+        axis.axvspan(-100 * error, 100 * error, color="0.9", zorder=0)
+        stated = f"\n({100 * first:.1f} %; band: its standard error)"
+    axis.set_xlabel(f"zero-shot accuracy, mean of {len(variants[0]['accuracy'])},\npoints above float32's{stated}", fontsize=8)
 
 
 def _draw_score(axis: Axes, scores: list[float | None]) -> None:

@@ -191,6 +191,18 @@ def test_the_figure_of_two_networks_without_tasks() -> None:
     assert sum(widths) == pytest.approx(2.6)
 
 
+def test_the_figure_shows_accuracy_beside_its_error() -> None:
+    sizes = {"file": 2_000_000}
+    first = {"variant": "float32", "bytes": sizes, "texts": {"x": {"token_perplexity": 9.0}}, "accuracy": {"cb": 0.4}}
+    first |= {"mean_accuracy": 0.4, "mean_accuracy_stderr": 0.02}
+    other = first | {"variant": "RTN INT4", "mean_accuracy": 0.39}
+    axis = draw_quantization([{"model": "a", "variants": [first, other]}]).axes[2]
+    points = axis.lines[0].get_xdata()
+    assert list(points) == pytest.approx([0.0, -1.0])
+    assert axis.get_xlim()[0] < -2.0 < 2.0 < axis.get_xlim()[1]
+    assert "40.0 %" in axis.get_xlabel()
+
+
 def test_help_names_the_environment(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         quantization.command_line().parse_args(["--help"])
