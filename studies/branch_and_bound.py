@@ -57,7 +57,28 @@ def undiscounted(objective: EffectiveEntropy) -> LayerSum:
     return LayerSum("entropy", "nat", per_layer)
 
 
-# What both searches know of a partial design
+# What both searches end with, and what they know of a partial design
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A search that proved its optimum.
+
+    choices  of the optimal design, None where no design keeps the budgets
+    """
+
+    problem: DesignProblem
+    choices: Choices | None
+
+    @property
+    def architecture(self) -> Architecture | None:
+        """The optimal design."""
+        return None if self.choices is None else self.problem.space.decode(self.choices)
+
+    @property
+    def objective(self) -> float | None:
+        """Its objective, evaluated anew."""
+        return None if self.architecture is None else self.problem.maximize(self.architecture)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,26 +260,13 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Tree:
+class Tree(_Finished):
     """A finished branch and bound.
 
-    nodes    in the order in which they were settled
-    choices  of the optimal design, None where no design keeps the budgets
+    nodes  in the order in which they were settled
     """
 
-    problem: DesignProblem
     nodes: tuple[Node, ...]
-    choices: Choices | None
-
-    @property
-    def architecture(self) -> Architecture | None:
-        """The optimal design."""
-        return None if self.choices is None else self.problem.space.decode(self.choices)
-
-    @property
-    def objective(self) -> float | None:
-        """Its objective, evaluated anew."""
-        return None if self.architecture is None else self.problem.maximize(self.architecture)
 
     def count(self, fate: Fate) -> int:
         """Nodes of that fate."""
@@ -334,7 +342,7 @@ def branch_and_bound(
         settled.clear()
         if len(nodes) > _MOST:
             raise ValueError(f"the tree has more than {_MOST:,} nodes; take a smaller space, or solve it with DynamicProgramming()")
-    return Tree(problem, tuple(nodes), best)
+    return Tree(problem, best, tuple(nodes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -467,26 +475,13 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labels(_Finished):
     """A finished label setting.
 
-    stages   per block all labels that were made, those of one node of the graph together
-    choices  of the optimal design, None where no design keeps the budgets
+    stages  per block all labels that were made, those of one node of the graph together
     """
 
-    problem: DesignProblem
     stages: tuple[tuple[Label, ...], ...]
-    choices: Choices | None
-
-    @property
-    def architecture(self) -> Architecture | None:
-        """The optimal design."""
-        return None if self.choices is None else self.problem.space.decode(self.choices)
-
-    @property
-    def objective(self) -> float | None:
-        """Its objective, evaluated anew."""
-        return None if self.architecture is None else self.problem.maximize(self.architecture)
 
     def count(self, fate: LabelFate) -> tuple[int, ...]:
         """Labels of that fate, per block."""
@@ -521,7 +516,7 @@ def label_setting(problem: DesignProblem, dominance: bool = True) -> Labels:
         stages.append(tuple(stage))
     designs = {label.choices: problem.space.decode(label.choices) for label in alive}
     kept = {choices: design for choices, design in designs.items() if not broken_budgets(problem, design)}
-    return Labels(problem, tuple(stages), max(kept, key=lambda choices: problem.maximize(kept[choices]), default=None))
+    return Labels(problem, max(kept, key=lambda choices: problem.maximize(kept[choices]), default=None), tuple(stages))
 
 
 def _undominated(tables: _Tables, partials: Sequence[_Partial], dominance: bool) -> list[tuple[_Partial, Label]]:

@@ -29,6 +29,12 @@ COLOURS = (
 )
 """Okabe & Ito's colours, which colour-blind readers can tell apart, and five more."""
 
+STYLES = tuple(zip(COLOURS, ("-", "--", "-.", ":"), "os^D", strict=False))
+"""Colour, line and marker of the first, second, … of up to four curves: each tells the curves apart without the others."""
+
+HATCHES = ("", "//", "..", "\\\\")
+"""Patterns of up to four kinds of bars or boxes."""
+
 _MARKERS = "os^DvPX<>*hp"
 _LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (3, 3)))
 """A shape and a pattern per colour, for readers who see none."""

@@ -25,14 +25,12 @@ from hardware_models.fit import NEAR, nonnegative_fit
 from hardware_models.latency import unseen_rounds
 from hardware_models.roofline import BYTES, layer_products
 from hardware_models.workload import BODY_FEATURES, FEATURES, feature_matrix
-from studies.compare_figures import COLOURS, draw_blocks
+from studies.compare_figures import COLOURS, HATCHES, STYLES, draw_blocks
 from studies.design_text import short
 from studies.formulation_figures import path_terms
 from studies.quantities import quantity_text
 
 _BLUE, _ORANGE, _GREEN, _PINK = COLOURS[:4]
-_STYLES = ((_BLUE, "-", "o"), (_ORANGE, "--", "s"), (_GREEN, "-.", "^"), (_PINK, ":", "D"))
-"""Colour, line and marker of the first, second, … curve: each tells the curves apart without the others."""
 _FOLDS = 10
 """As `hardware_models.fit_table` has it, so that the errors are those of the device files."""
 
@@ -77,8 +75,7 @@ def draw_shares(quantities: Sequence[Separable], design: Architecture) -> Figure
     axis = figure.subplots()
     blocks = [name for name in parts[0] if name.startswith("block")]
     looks = {"fixed": ("0.75", ""), "maps": ("white", "xxx")}
-    hatches = ("", "//", "..", "\\\\")
-    looks |= {name: (COLOURS[number % 4], hatches[number % 4]) for number, name in enumerate(blocks)}
+    looks |= {name: (COLOURS[number % 4], HATCHES[number % 4]) for number, name in enumerate(blocks)}
     left = np.zeros(len(quantities))
     for name, (colour, hatch) in {part: looks[part] for part in parts[0]}.items():
         values = 100 * np.array([own[name] for own in parts])
@@ -144,7 +141,7 @@ def draw_roofline(sheets: Sequence[Datasheet], block: Block, tokens: Sequence[in
     axis = figure.subplots()
     places = [map_intensity(block, count, precision) for count in tokens]
     ends = np.array([min(places) / 2, max(places) * 2])
-    for sheet, (colour, line, marker) in zip(sheets, _STYLES, strict=False):
+    for sheet, (colour, line, marker) in zip(sheets, STYLES, strict=False):
         peak, bandwidth = sheet.figure("peak_flops", precision) / 1e9, sheet.bandwidth / 1e9
         ridge = peak / bandwidth
         roof = np.array([ends[0], ridge, ends[1]])

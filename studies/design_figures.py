@@ -25,8 +25,6 @@ _BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#e69f00", "#009e73", "#9a9a9a"
 _LAYER, _GAP, _JOINT = 1.0, 0.12, 0.7
 """Along the network: a layer, the gap between two, a joint between blocks. A layer is one part attention and one part FFN."""
 
-_SCALES = ((1e9, "G "), (1e6, "M "))
-"""By what to divide, and the letter before the unit."""
 
 _CLEAR = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
 """Behind words that a line may cross."""
@@ -65,7 +63,7 @@ def alternatives_table(problem: DesignProblem, solutions: Sequence[Solution], ot
 
 def _column(name: str, unit: str, values: Sequence[float]) -> list[str]:
     """Head and cells: params [M parameters], 47.79, …; on one scale, with two digits after the point where that is M or G."""
-    scale, letter = next(((s, t) for s, t in _SCALES if max(map(abs, values)) >= s), (1.0, ""))
+    scale, letter = _scale(max(map(abs, values)))
     return [f"{name} [{letter}{unit}]", *(f"{value / scale:,.{1 if scale == 1 else 2}f}" for value in values)]
 
 
@@ -119,7 +117,7 @@ def draw_conflict(problem: DesignProblem, diagnosis: Diagnosis) -> Figure:
     if not points:
         raise ValueError(f"no design keeps {first}, so there is nothing to draw")
     budgets, names = (across, up), [budget.quantity.name.partition(":")[0] for budget in (across, up)]
-    scales, letters = zip(*map(_scale, budgets), strict=True)
+    scales, letters = zip(*(_scale(budget.upper) for budget in budgets), strict=True)
     places = np.array([[budget.quantity(point.architecture) for budget in budgets] for point in points]) / scales
     corner = np.array([across.upper, up.upper]) / scales
     low, high = 0.94 * np.minimum(places.min(axis=0), corner), 1.04 * np.maximum(places.max(axis=0), corner)
@@ -157,9 +155,9 @@ def _demand_text(budget: Budget) -> str:
     return budget_text(budget)
 
 
-def _scale(budget: Budget) -> tuple[float, str]:
-    """Billions or millions where a budget is that large: by what to divide, and the letter before the unit."""
-    return next(((s, t) for s, t in _SCALES if budget.upper >= s), (1.0, ""))
+def _scale(value: float) -> tuple[float, str]:
+    """Billions or millions where a value is that large: by what to divide, and the letter before the unit."""
+    return next(((s, t) for s, t in ((1e9, "G "), (1e6, "M ")) if value >= s), (1.0, ""))
 
 
 def _value_text(value: float) -> str:
@@ -211,7 +209,7 @@ def _joint(axis: Axes, x: float, left: int, right: int) -> float:
 
 def _draw_steps(axis: Axes, problem: DesignProblem, price: Price) -> None:
     """H*(u): the present design as a dot, the budget as a line; hollow where a step is not proved."""
-    scale, letter = _scale(price.budget)
+    scale, letter = _scale(price.budget.upper)
     points = price.breakpoints
     uppers = np.array([point.upper for point in points]) / scale
     values = np.array([point.objective for point in points])

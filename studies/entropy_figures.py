@@ -32,12 +32,10 @@ from formulation.report import markdown_table
 from formulation.spectral import check_rho
 from hardware_models import DecoderParams
 from solvers import DynamicProgramming, Solution, solve
-from studies.compare_figures import COLOURS
+from studies.compare_figures import COLOURS, STYLES
 from studies.entropy_table import interpolation_row, table_grid
 
-_BLUE, _ORANGE, _GREEN, _PINK = COLOURS[:4]
-_STYLES = ((_BLUE, "-", "o"), (_ORANGE, "--", "s"), (_GREEN, "-.", "^"), (_PINK, ":", "D"))
-"""Colour, line and marker of the first, second, … curve: each tells the curves apart without the others."""
+_BLUE, _ORANGE, _GREEN = COLOURS[:3]
 
 
 class PublishedNetwork(NamedTuple):
@@ -141,7 +139,7 @@ def draw_terms(singular: np.ndarray, rhos: Sequence[float]) -> Figure:
     axis = figure.subplots()
     ordered = np.sort(singular)[::-1]
     number = np.arange(1, len(ordered) + 1)
-    for rho, (colour, line, _) in zip(rhos, _STYLES, strict=False):
+    for rho, (colour, line, _) in zip(rhos, STYLES, strict=False):
         terms = np.log1p(check_rho(rho) * ordered**2)
         axis.plot(number, terms, line, color=colour, lw=2, label=f"ρ = {rho:g}: {terms.sum():,.0f} nat")
         axis.fill_between(number, terms, color=colour, alpha=0.07)
@@ -191,8 +189,8 @@ def draw_comparison(comparisons: Sequence[Comparison], rho: float) -> Figure:
     place = np.arange(len(comparisons))
     bars = [200 * one.standard_error for one in comparisons]
     for shift, name, errors, (colour, _, marker) in (
-        (-0.1, "the law alone", [100 * one.limit for one in comparisons], _STYLES[1]),
-        (0.1, "closed form, with the finite-size term", [100 * one.closed for one in comparisons], _STYLES[0]),
+        (-0.1, "the law alone", [100 * one.limit for one in comparisons], STYLES[1]),
+        (0.1, "closed form, with the finite-size term", [100 * one.closed for one in comparisons], STYLES[0]),
     ):
         axis.errorbar(place + shift, errors, yerr=bars, fmt=marker, color=colour, capsize=3, label=name)
     axis.set_xticks(place, [f"{one.dimension} × {one.dimension}" for one in comparisons])
@@ -324,7 +322,7 @@ def draw_depth(curves: Sequence[DepthCurve]) -> Figure:
     axis.plot(
         longest.depths, np.array(longest.plain) / longest.plain[0], color="black", lw=1.5, label="sum of entropies, any width"
     )
-    for curve, (colour, line, marker) in zip(curves, _STYLES, strict=False):
+    for curve, (colour, line, marker) in zip(curves, STYLES, strict=False):
         values = np.array(curve.effective) / curve.plain[0]
         axis.plot(curve.depths, values, line, color=colour, lw=2, label=f"effective, width {curve.width}")
         axis.plot([curve.best_depth], [values.max()], marker, color=colour, ms=8)
@@ -415,7 +413,7 @@ def draw_wide_deep(objective: EffectiveEntropy) -> Figure:
 def _draw_turning(axis: Axes, objective: EffectiveEntropy, own: WideDeep) -> None:
     """Effective entropy of both networks against β."""
     betas = np.linspace(0, 0.2, 41)
-    for (name, one), (colour, line, _) in zip(PUBLISHED_WIDE_DEEP.items(), _STYLES, strict=False):
+    for (name, one), (colour, line, _) in zip(PUBLISHED_WIDE_DEEP.items(), STYLES, strict=False):
         values = [dataclasses.replace(objective, beta=float(beta))(uniform(one.width, one.depth)) for beta in betas]
         axis.plot(betas, values, line, color=colour, lw=2, label=name)
     axis.axvline(objective.beta, color="0.45", ls=":", lw=1.5)
@@ -477,8 +475,8 @@ def draw_equal_parameters(sizes: EqualSize, parameters: float) -> Figure:
     axis = figure.subplots()
     effective = np.array(sizes.effective)
     for name, values, (colour, line, marker) in (
-        ("weighted sum of entropies", np.array(sizes.plain), _STYLES[1]),
-        ("effective entropy", effective, _STYLES[0]),
+        ("weighted sum of entropies", np.array(sizes.plain), STYLES[1]),
+        ("effective entropy", effective, STYLES[0]),
     ):
         axis.plot(sizes.depths, values / 1e3, line, color=colour, marker=marker, lw=2, label=name)
     best = int(np.nanargmax(effective))
@@ -536,9 +534,9 @@ def draw_weights(optima: Mapping[float, Solution], default: float) -> Figure:
     axes = figure.subplots(1, 3)
     designs = {weight: solution.architecture for weight, solution in optima.items() if solution.architecture is not None}
     for axis, name, value, (colour, line, marker) in (
-        (axes[0], "mean F / E", mean_ffn_ratio, _STYLES[0]),
-        (axes[1], "depth L [layers]", lambda design: sum(design.depths), _STYLES[1]),
-        (axes[2], "mean width E per layer", lambda design: np.average(design.widths, weights=design.depths), _STYLES[2]),
+        (axes[0], "mean F / E", mean_ffn_ratio, STYLES[0]),
+        (axes[1], "depth L [layers]", lambda design: sum(design.depths), STYLES[1]),
+        (axes[2], "mean width E per layer", lambda design: np.average(design.widths, weights=design.depths), STYLES[2]),
     ):
         axis.plot(list(designs), [value(design) for design in designs.values()], line, color=colour, marker=marker, lw=2)
         axis.axvline(default, color="0.45", ls=":", lw=1.5)

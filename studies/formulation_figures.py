@@ -35,11 +35,9 @@ from formulation.report import markdown_table
 from hardware_models import Flops
 from solvers import Form, Solution, build_program, program_text
 from solvers.pyomo_model import part_ranges
-from studies.compare_figures import COLOURS
+from studies.compare_figures import COLOURS, STYLES
 
-_BLUE, _ORANGE, _GREEN, _PINK = COLOURS[:4]
-_STYLES = ((_BLUE, "-", "o"), (_ORANGE, "--", "s"), (_GREEN, "-.", "^"), (_PINK, ":", "D"))
-"""Colour, line and marker of the first, second, … curve: each tells the curves apart without the others."""
+_BLUE, _ORANGE, _GREEN = COLOURS[:3]
 
 _GIGA = 1e9
 _COLUMN, _HALF_BOX = 2.2, 0.36
@@ -167,7 +165,7 @@ def draw_look_ups(menu: Menu, objective: EffectiveEntropy, flops: Flops) -> Figu
         (False, True, False, True),
         strict=True,
     ):
-        for ratio, (colour, line, marker) in zip(menu.ffn_ratios if by_ratio else menu.ffn_ratios[:1], _STYLES, strict=False):
+        for ratio, (colour, line, marker) in zip(menu.ffn_ratios if by_ratio else menu.ffn_ratios[:1], STYLES, strict=False):
             values = [quantity.block(Block(width, round(ratio * width), 1), space) / scale for width in menu.widths]
             axis.plot(menu.widths, values, line, color=colour, marker=marker, label=f"F = {ratio:g}·E" if by_ratio else None)
         axis.set(title=f"{title} [{unit}]", xlabel="width E")
@@ -450,7 +448,7 @@ def draw_nonconvexity(relaxed: UniformRelaxation, budget: Budget, chords: Mappin
     plane.fill_between(widths, border, deepest, color="0.9", zorder=0)
     plane.set(xlabel="width E", ylabel="depth L [layers]", ylim=(1, deepest))
     plane.set_title("grey lines: effective entropy [1,000 nat]\nshaded: over the budget", fontsize=10)
-    for (name, (start, end)), (colour, line, marker) in zip(chords.items(), _STYLES, strict=False):
+    for (name, (start, end)), (colour, line, marker) in zip(chords.items(), STYLES, strict=False):
         steps, across, down = along(start, end)
         plane.plot(across, down, line, color=colour, lw=2)
         plane.plot([start[0], end[0]], [start[1], end[1]], marker, color=colour, ms=7, clip_on=False, zorder=3)

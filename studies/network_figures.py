@@ -26,7 +26,7 @@ from merino_net.counting import parameter_count
 from merino_net.modeling import MerinoForCausalLM, MerinoJoint, MerinoLayer
 from merino_net.quantize import Plan, part_bytes, quantize, write_model
 from merino_net.quantized_weights import restored, round_to_nearest
-from studies.compare_figures import COLOURS
+from studies.compare_figures import COLOURS, HATCHES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -96,8 +96,7 @@ def draw_passage(steps: Sequence[Step]) -> Figure:
     stored = list(dict.fromkeys(step.weights for step in steps))
     layers = [name for name in stored if any(step.weights == name and step.kind == "layer" for step in steps)]
     looks = dict.fromkeys(stored, ("white", ""))
-    hatches = ("", "//", "..", "\\\\")
-    looks |= {name: (COLOURS[n % 4], hatches[n % 4]) for n, name in enumerate(layers)}
+    looks |= {name: (COLOURS[n % 4], HATCHES[n % 4]) for n, name in enumerate(layers)}
     looks |= {step.weights: ("0.8", "") for step in steps if step.kind in ("embedding", "positions")}
     centres: dict[str, float] = {}
     for name in stored:  # a stored module stands under the middle of its uses, but for those tied across the network

@@ -60,12 +60,17 @@ def layers_text(design: Architecture) -> str:
     return ", ".join(f"{number} of {width}/{ffn_width}" for (width, ffn_width), number in sorted(layers.items()))
 
 
-def _budget_axis(problem: DesignProblem) -> tuple[Quantity, float, float, str]:
-    """The quantity of the first budget, its upper value in billions or millions, that scale, and the label of its axis."""
+def _scaled_budget(problem: DesignProblem) -> tuple[Budget, float, str]:
+    """The first budget, billions or millions where it is that large: by what to divide, and the letter before the unit."""
     if not problem.subject_to:
         raise ValueError("the problem has no budget; expected at least one, against whose quantity designs are drawn")
     budget = problem.subject_to[0]
-    scale, letter = next(((s, t) for s, t in ((1e9, "G"), (1e6, "M ")) if budget.upper >= s), (1.0, ""))
+    return budget, *next(((s, t) for s, t in ((1e9, "G"), (1e6, "M ")) if budget.upper >= s), (1.0, ""))
+
+
+def _budget_axis(problem: DesignProblem) -> tuple[Quantity, float, float, str]:
+    """The quantity of the first budget, its upper value in billions or millions, that scale, and the label of its axis."""
+    budget, scale, letter = _scaled_budget(problem)
     name, unit = budget.quantity.name, budget.quantity.unit
     label = f"{letter}{unit}" if name.casefold() == unit.casefold() else f"{name} [{letter}{unit}]"
     return budget.quantity, budget.upper / scale, scale, label
@@ -217,9 +222,8 @@ def draw_progress(trees: Mapping[str, Tree]) -> Figure:
 
 def _price_unit(problem: DesignProblem) -> tuple[float, str]:
     """The scale of the first budget, and in words the unit of its price at that scale."""
-    _, _, scale, _ = _budget_axis(problem)
-    letter = {1e9: "G", 1e6: "M "}.get(scale, "")
-    return scale, f"{problem.maximize.unit} per {letter}{problem.subject_to[0].quantity.unit.removesuffix('s')}"
+    budget, scale, letter = _scaled_budget(problem)
+    return scale, f"{problem.maximize.unit} per {letter}{budget.quantity.unit.removesuffix('s')}"
 
 
 def draw_lagrangian(problem: DesignProblem, prices: Sequence[float], optimum: float) -> Figure:
