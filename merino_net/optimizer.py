@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from merino_net.bf16_products import widened_products
+
 
 class MuonAdamW(torch.optim.Optimizer):
     """Muon (Jordan et al. 2024) on the weights of linear maps, AdamW on embeddings, head, biases and norms; PyTorch's own two.
@@ -49,8 +51,9 @@ class MuonAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for part in self._parts:
-            part.step()
+        with widened_products(self.param_groups[0]["params"][0].device):
+            for part in self._parts:
+                part.step()
         return loss
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +41,7 @@ from transformers import (
 from formulation.architecture import positive_integer
 from formulation.report import save_figure, write_json
 from formulation.rows import Row, RowFile
+from merino_net.bf16_products import multiplies_bf16, widened_products
 from merino_net.counting import forward_flops, matmul_flops_per_s, parameter_count
 from merino_net.data import Sequences
 from merino_net.optimizer import MuonAdamW
@@ -239,7 +240,7 @@ def train(
             }
         )
     )
-    with owned(folder, run, processes, fresh):
+    with owned(folder, run, processes, fresh), widened_products(processes.device) if plan.precision == "bf16" else nullcontext():
         if (folder / RESULT).exists():
             return TrainingResult(**json.loads((folder / RESULT).read_text(encoding="utf-8"))["result"])
         checkpoints = folder / "checkpoints"
@@ -323,6 +324,11 @@ def check_processes(expected: int | None, plan: TrainingPlan) -> PartialState:
         )
     if plan.fsdp and not (gpu and state.num_processes > 1):
         raise ValueError("FSDP shards a network over the GPUs of several processes, which are not there; leave --fsdp out (DDP)")
+    if plan.compile and plan.precision == "bf16" and not multiplies_bf16(state.device):
+        raise ValueError(
+            "this processor has no products of bfloat16 matrices, and what stands in for them cannot be compiled; "
+            "train in float32 (--precision float32) or leave --compile out"
+        )
     return state
 
 
