@@ -3,8 +3,8 @@
     python -m studies.calibration results/proxy_wikitext2 results/proxy_ptb
     python -m studies.calibration                                     the published designs alone: no training is needed
 
-Two kinds of evidence. Trained designs (folders of `studies.proxy_correlation`): the setting that ranks a bootstrap sample of the
-designs best is scored on those left out of it, of the same text and of the other. Published designs (inverse optimization): under
+Two kinds of evidence. Trained designs (folders of `studies.proxy_correlation`): the setting that ranks one half of the designs best
+is scored on the other half, of the same text and of the other. Published designs (inverse optimization): under
 which setting are they nearest to the optimum at their own counted FLOPs and parameters? And how much does the optimum depend on
 each choice?
 Writes calibration.json and calibration.png.
@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 from scipy.optimize import differential_evolution
-from scipy.stats import rankdata
 
 from formulation import PUBLISHED, Architecture, Budget, DesignProblem, paper_space
 from formulation.architecture import positive_integer
-from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
 from hardware_models import Flops, Params
 from solvers import DynamicProgramming, Limits, Status, solve
 from studies.calibration_data import (
@@ -47,11 +47,29 @@ from studies.calibration_data import (
     scores,
 )
 from studies.calibration_figures import calibration_figure
-from studies.rank_correlation import spearman
+from studies.rank_correlation import interval, spearman
 
 _AXES: Mapping[str, Sequence[Any]] = {"rho": RHOS, "attention": ATTENTIONS, "beta": BETAS, "mean": tuple(MEANS)}
 NEAR = 0.01
 """A published design this near to the optimum, relative, counts as explained."""
+
+
+def on_common_groups(corpora: Sequence[Corpus]) -> list[Corpus]:
+    """The corpora with the groups that all of them have, so that means over groups compare; ValueError where there is none."""
+    common = [name for name in (corpora[0].groups if corpora else ()) if all(name in corpus.groups for corpus in corpora)]
+    if corpora and not common:
+        raise ValueError("no group of designs was trained on every text; train the same sample on all of them")
+    for corpus in corpora:
+        for name in corpus.groups.keys() - set(common):
+            print(f"{corpus.name}: {name} is left out, of which another text has fewer than {LEAST} designs")
+    return [
+        dataclasses.replace(
+            corpus,
+            groups={name: corpus.groups[name] for name in common},
+            quality={name: corpus.quality[name] for name in common},
+        )
+        for corpus in corpora
+    ]
 
 
 def score_table(corpus: Corpus) -> dict[str, np.ndarray]:
@@ -59,76 +77,147 @@ def score_table(corpus: Corpus) -> dict[str, np.ndarray]:
     return {name: np.array([scores(setting, designs) for setting in GRID]) for name, designs in corpus.groups.items()}
 
 
-def fit(table: Mapping[str, np.ndarray], quality: Mapping[str, np.ndarray], chosen: Mapping[str, np.ndarray]) -> tuple[int, float]:
-    """The setting (its number in the grid) of largest mean Spearman over the groups, on the chosen designs of each; and that mean.
+FAMILIES: Mapping[str, tuple[str, ...]] = {"all choices": tuple(_AXES), "β alone": ("beta",)}
+"""What a fit may move; the other choices keep their default. Fewer choices fit less noise."""
+_SPLITS = 40
+"""Halvings of the designs whose mean is the gain; a bootstrap resample is halved `_SPLITS_OF_RESAMPLE` times."""
+_SPLITS_OF_RESAMPLE = 2
 
-    Of several settings that rank equally well the one nearest to the default counts.
+
+def family(axes: Sequence[str]) -> np.ndarray:
+    """Numbers of the settings of the grid in which only these choices differ from the default."""
+    fixed = [axis for axis in _AXES if axis not in axes]
+    same = [all(getattr(setting, axis) == getattr(DEFAULT, axis) for axis in fixed) for setting in GRID]
+    return np.flatnonzero(same)
+
+
+def fit(means: np.ndarray, settings: np.ndarray) -> int:
+    """The number of the setting of largest mean, of those numbered; of several the one nearest to the default.
+
+    means   Spearman's coefficient of every setting of the grid, the mean over the groups
     """
-    means = np.mean(
-        [_spearmans(table[name][:, which], quality[name][which]) for name, which in chosen.items()],
-        axis=0,
-    )
-    best = int(np.argmax(np.round(means, 9)))
-    return best, float(means[best])
+    return int(settings[np.argmax(np.round(means[settings], 9))])
 
 
-def _spearmans(rows: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """Of each row, (settings, n), with `quality`, (n,)."""
-    left, right = rankdata(rows, axis=1), rankdata(quality)
-    left, right = left - left.mean(axis=1, keepdims=True), right - right.mean()
-    norms = np.sqrt((left**2).sum(axis=1) * (right @ right))
-    return np.divide(left @ right, norms, out=np.zeros(len(rows)), where=norms > 0)
+def mean_spearmans(
+    table: Mapping[str, np.ndarray], quality: Mapping[str, np.ndarray], chosen: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Of every setting, (settings,): the mean over the groups, each on the chosen of its designs."""
+    return np.mean([spearman(table[name][:, which], quality[name][which]) for name, which in chosen.items()], axis=0)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The designs that two corpora share, by group: their places in either, and the number of each among all of them.
+
+    number   (n,) by group, the same for a design that is in two groups
+    here     places in the corpus that is fitted on, (n,); `there` in the one that is scored on
+    """
+
+    designs: int
+    number: dict[str, np.ndarray]
+    here: dict[str, np.ndarray]
+    there: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, fitted_on: Corpus, scored_on: Corpus) -> Shared:
+        """ValueError where no group has enough of them."""
+        pairs = {name: _both(fitted_on, scored_on, name) for name in fitted_on.groups}
+        pairs = {name: own for name, own in pairs.items() if len(own) >= LEAST}
+        if not pairs:
+            raise ValueError(
+                f"{fitted_on.name} and {scored_on.name} share fewer than {LEAST} designs in every group; "
+                "train the same sample on both"
+            )
+        everything = sorted({design for own in pairs.values() for design in own}, key=str)
+        numbers = {design: number for number, design in enumerate(everything)}
+        return cls(
+            len(everything),
+            {name: np.array([numbers[design] for design in own]) for name, own in pairs.items()},
+            *({name: np.array([places[side] for places in own.values()]) for name, own in pairs.items()} for side in (0, 1)),
+        )
+
+    def halved(self, times: np.ndarray, draw: np.random.Generator) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        """What is fitted and what is scored, by group: each half of the designs once, each design as often as `times` says.
+
+        A design is never in both halves. Each half has at least three designs of every group.
+        """
+        while True:
+            first = np.zeros(self.designs, dtype=bool)
+            first[draw.permutation(self.designs)[: self.designs // 2]] = True
+            sides = (first, ~first)
+            if all(((side & (times > 0))[number]).sum() >= 3 for side in sides for number in self.number.values()):
+                break
+        for fitted, scored in (sides, sides[::-1]):
+            yield (
+                {name: np.repeat(self.here[name], (times * fitted)[number]) for name, number in self.number.items()},
+                {name: np.repeat(self.there[name], (times * scored)[number]) for name, number in self.number.items()},
+            )
 
 
 def held_out_gain(
     fitted_on: Corpus, scored_on: Corpus, tables: Mapping[str, Mapping[str, np.ndarray]], resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Fit on a bootstrap sample of the designs, score on those left out of it, of the same corpus or of another.
+    """Fit on one half of the designs, score on the other, of the same corpus or of another; for each of the `FAMILIES`.
 
-    Returns, by group and on average, the mean Spearman of the fitted settings and of the default on the designs left out, the mean
-    difference, and its 2.5 and 97.5 percentiles over the samples. About a third of the designs is left out of a sample, so that
-    the interval is, if anything, too wide for all of them. ValueError where the two corpora share too few designs.
+    Returns, by group and on average over the groups, Spearman's coefficient of the fitted setting and of the default on designs
+    that were not fitted to, and the gain, fitted − default, with its 95 % bootstrap interval: the designs are drawn with
+    replacement, and each resample is halved anew. ValueError where the two corpora share too few designs.
     """
-    names = [name for name in fitted_on.groups if len(_both(fitted_on, scored_on, name)) >= LEAST]
-    if not names:
-        raise ValueError(
-            f"{fitted_on.name} and {scored_on.name} share fewer than {LEAST} designs in every group; train the same sample on both"
-        )
-    pairs = {name: _both(fitted_on, scored_on, name) for name in names}
-    designs = sorted({design for name in names for design in pairs[name]}, key=str)
-    index = {name: np.array([designs.index(design) for design in pairs[name]]) for name in names}
-    here, there = ({name: np.array(list(pairs[name].values()))[:, side] for name in names} for side in (0, 1))
-    table, other = tables[fitted_on.name], tables[scored_on.name]
+    shared, draw = Shared.of(fitted_on, scored_on), np.random.default_rng(seed)
+    numbers = {name: family(axes) for name, axes in FAMILIES.items()}
     default = GRID.index(DEFAULT)
-    draw = np.random.default_rng(seed)
-    fitted: dict[str, list[float]] = {name: [] for name in names}
-    usual: dict[str, list[float]] = {name: [] for name in names}
-    settings: list[Setting] = []
-    while len(settings) < resamples:
-        times = np.bincount(draw.integers(len(designs), size=len(designs)), minlength=len(designs))
-        chosen = {name: np.repeat(here[name], times[index[name]]) for name in names}
-        left_out = {name: there[name][times[index[name]] == 0] for name in names}
-        if min(*(len(np.unique(one)) for one in chosen.values()), *map(len, left_out.values())) < 3:
-            continue
-        best, _ = fit(table, fitted_on.quality, chosen)
-        settings.append(GRID[best])
-        for name, which in left_out.items():
-            quality = scored_on.quality[name][which]
-            fitted[name].append(spearman(other[name][best][which], quality))
-            usual[name].append(spearman(other[name][default][which], quality))
-    differences = np.mean([np.array(fitted[name]) - np.array(usual[name]) for name in names], axis=0)
-    low, high = np.quantile(differences, (0.025, 0.975))
+
+    def scored(times: np.ndarray, splits: int) -> tuple[np.ndarray, dict[str, list[int]]]:
+        """Means over halvings of the default's coefficient and each family's, (1 + families, groups); the settings fitted."""
+        found: list[list[list[float]]] = []
+        settings: dict[str, list[int]] = {name: [] for name in numbers}
+        for _ in range(splits):
+            for fitted, left_out in shared.halved(times, draw):
+                means = mean_spearmans(tables[fitted_on.name], fitted_on.quality, fitted)
+                for name, own in numbers.items():
+                    settings[name].append(fit(means, own))
+                rows = [default, *(own[-1] for own in settings.values())]
+                found.append(
+                    [
+                        spearman(tables[scored_on.name][name][np.ix_(rows, which)], scored_on.quality[name][which]).tolist()
+                        for name, which in left_out.items()
+                    ]
+                )
+        return np.mean(found, axis=0).T, settings
+
+    values, settings = scored(np.ones(shared.designs, dtype=int), _SPLITS)
+    spread = []
+    while len(spread) < resamples:
+        times = np.bincount(draw.integers(shared.designs, size=shared.designs), minlength=shared.designs)
+        if min((times[number] > 0).sum() for number in shared.number.values()) >= LEAST:
+            spread.append(scored(times, _SPLITS_OF_RESAMPLE)[0])
+    gains = np.array(spread)[:, 1:] - np.array(spread)[:, :1]  # (resamples, families, groups)
+    names = list(shared.number)
     return {
         "fitted_on": fitted_on.name,
         "scored_on": scored_on.name,
         "resamples": resamples,
-        "groups": {name: {"fitted": fmean(fitted[name]), "default": fmean(usual[name])} for name in names},
-        "fitted": fmean(fmean(values) for values in fitted.values()),
-        "default": fmean(fmean(values) for values in usual.values()),
-        "difference": float(np.mean(differences)),
-        "difference_interval": [float(low), float(high)],
-        "chosen": _chosen(settings),
+        "default": {**dict(zip(names, values[0].tolist(), strict=True)), "mean": float(values[0].mean())},
+        "families": {
+            what: {
+                "fitted": {**dict(zip(names, values[1 + place].tolist(), strict=True)), "mean": float(values[1 + place].mean())},
+                "gain": {
+                    **{
+                        name: _gain(values[1 + place][group] - values[0][group], gains[:, place, group])
+                        for group, name in enumerate(names)
+                    },
+                    "mean": _gain(values[1 + place].mean() - values[0].mean(), gains[:, place].mean(axis=1)),
+                },
+                "chosen": _chosen([GRID[number] for number in settings[what]]),
+            }
+            for place, what in enumerate(FAMILIES)
+        },
     }
+
+
+def _gain(value: float, spread: np.ndarray) -> dict[str, Any]:
+    return {"value": float(value), "interval": list(interval(spread))}
 
 
 def _both(left: Corpus, right: Corpus, name: str) -> dict[Architecture, tuple[int, int]]:
@@ -153,7 +242,7 @@ def profiles(table: Mapping[str, np.ndarray], corpus: Corpus) -> dict[str, list[
         lines[axis] = []
         for value in values:
             number = GRID.index(dataclasses.replace(DEFAULT, **{axis: value}))
-            by_group = {name: spearman(rows[number], corpus.quality[name]) for name, rows in table.items()}
+            by_group = {name: float(spearman(rows[number], corpus.quality[name])) for name, rows in table.items()}
             lines[axis].append({"value": value, "mean": fmean(by_group.values()), **by_group})
     return lines
 
@@ -202,7 +291,7 @@ def nearest_setting(equals: Sequence[Equals], losses: np.ndarray) -> Setting:
         best = GRID[own[int(np.argmin(losses[own].max(axis=1)))]]
         evolved = differential_evolution(
             lambda point, mean=mean: float(published_losses(equals, [_at(point, mean)]).max()),
-            bounds=((-4, 5), (0, 1), (0, max(BETAS))),
+            bounds=((-4, 6), (0, 1), (0, max(BETAS))),
             popsize=12,
             maxiter=60,
             polish=False,
@@ -283,10 +372,13 @@ def verdict(validated: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Whether the defaults should change: only where settings fitted on either text do better on other designs of both texts.
 
     pairs   of the text fitted on and the text scored on
-    better  those in which the whole interval of the difference is above 0
+    better  by what a fit may move: those in which the whole interval of the mean gain is above 0
     """
-    better = [one["difference_interval"][0] > 0 for one in validated]
-    return {"pairs": len(better), "better": sum(better), "change_defaults": len(better) > 1 and all(better)}
+    better = {
+        what: sum(one["families"][what]["gain"]["mean"]["interval"][0] > 0 for one in validated) for what in FAMILIES if validated
+    }
+    pairs = len(validated)
+    return {"pairs": pairs, "better": better, "change_defaults": pairs > 1 and max(better.values()) == pairs}
 
 
 def text_of(record: dict[str, Any]) -> str:
@@ -300,31 +392,40 @@ def text_of(record: dict[str, Any]) -> str:
     lines.append(text_table(("setting", "ρ, α₁, β, mean", *PUBLISHED), table, left={0, 1}))
     lines.append(
         f"published designs below the proven optimum at their own FLOPs and parameters; {len(GRID):,} settings tried: "
-        + ("one brings all three within 1 %" if inverse["explained"] else "none brings all three within 1 %")
+        + ("one brings all three within 1 %" if inverse["explained"] else "no setting that was found brings all three within 1 %")
     )
     if record["held_out"]:
         rows = [
             (
-                one["fitted_on"],
-                one["scored_on"],
-                f"{one['default']:+.3f}",
-                f"{one['fitted']:+.3f}",
-                f"{one['difference']:+.3f} [{one['difference_interval'][0]:+.3f}, {one['difference_interval'][1]:+.3f}]",
+                pair["fitted_on"],
+                pair["scored_on"],
+                what,
+                f"{pair['default']['mean']:+.3f}",
+                f"{one['fitted']['mean']:+.3f}",
+                *(_gain_text(gain) for gain in one["gain"].values()),
             )
-            for one in record["held_out"]
+            for pair in record["held_out"]
+            for what, one in pair["families"].items()
         ]
-        header = ("fitted on", "scored on other designs of", "default", "fitted", "difference [95 %]")
-        lines.append(text_table(header, rows, left={0, 1}))
+        groups = [f"gain, {name}" for name in record["held_out"][0]["families"]["β alone"]["gain"]]
+        header = ("fitted on", "scored on other designs of", "moved", "default", "fitted", *groups)
+        lines.append(text_table(header, rows, left={0, 1, 2}))
         decision = record["verdict"]
+        told = ", ".join(f"{what} {number}" for what, number in decision["better"].items())
         lines.append(
-            "mean Spearman over the groups, of designs that were not fitted to; clearly better fitted in "
-            f"{decision['better']} of {counted(decision['pairs'], 'pair')} of texts: the defaults "
+            "Spearman of designs that were not fitted to, mean over the groups; pairs of texts, of "
+            f"{decision['pairs']}, in which fitting is clearly better: {told}. The defaults "
             + ("should change" if decision["change_defaults"] else "stay")
         )
     for axis, one in record["sensitivity"].items():
         changed, regret = sum(not line["same"] for line in one), max(line["regret"] for line in one)
         lines.append(f"{axis}: {changed} of {len(one)} optima differ from the default's, which loses {100 * regret:.2f} % at most")
     return "\n".join(lines)
+
+
+def _gain_text(gain: Mapping[str, Any]) -> str:
+    low, high = gain["interval"]
+    return f"{gain['value']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def setting_text(one: Mapping[str, Any]) -> str:
@@ -339,13 +440,15 @@ def main(arguments: list[str] | None = None) -> int:
     corpora = [read_corpus(Path(folder)) for folder in options.corpus]
     if len({corpus.name for corpus in corpora}) < len(corpora):
         raise ValueError("two folders have one name, which would stand for both texts; rename one")
+    corpora = on_common_groups(corpora)
     folder = output_folder(options.output)
     tables = {corpus.name: score_table(corpus) for corpus in corpora}
-    everything = {corpus.name: {name: np.arange(len(own)) for name, own in corpus.groups.items()} for corpus in corpora}
     fits = []
     for corpus in corpora:
-        best, score = fit(tables[corpus.name], corpus.quality, everything[corpus.name])
-        fits.append({"corpus": corpus.name, "data": corpus.data, **GRID[best].to_dict(), "score_on_itself": score})
+        everything = {name: np.arange(len(own)) for name, own in corpus.groups.items()}
+        means = mean_spearmans(tables[corpus.name], corpus.quality, everything)
+        best = fit(means, np.arange(len(GRID)))
+        fits.append({"corpus": corpus.name, "data": corpus.data, **GRID[best].to_dict(), "score_on_itself": float(means[best])})
     validated = [held_out_gain(left, right, tables, options.resamples, options.seed) for left in corpora for right in corpora]
     record = {
         "format": FORMAT,
@@ -371,9 +474,9 @@ def command_line() -> argparse.ArgumentParser:
     parser = command_parser(__spec__, __doc__)
     parser.add_argument("corpus", nargs="*", metavar="FOLDER", help="folders of studies.proxy_correlation")
     parser.add_argument(
-        "--resamples", type=int, default=200, metavar="N", help="bootstrap samples of the designs (default: %(default)s)"
+        "--resamples", type=int, default=200, metavar="N", help="bootstrap resamples of the designs (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of these samples (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the resamples and halvings (default: %(default)s)")
     parser.add_argument(
         "--output", default="results/calibration", metavar="DIR", help="folder of the results (default: %(default)s)"
     )

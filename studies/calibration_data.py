@@ -91,7 +91,7 @@ def read_calibration(path: Path) -> Calibration:
 
 DEFAULT = Setting(EffectiveEntropy().rho, EffectiveEntropy().alpha[0], EffectiveEntropy().beta, "network")
 
-RHOS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e4)
+RHOS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 ATTENTIONS = tuple(number / 10 for number in range(11))
 BETAS = (0.0, 1 / 64, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4, 5 / 16, 3 / 8, 7 / 16, 15 / 32)
 
@@ -114,7 +114,7 @@ From β = 1/2 on the scaled-down space, from 9/16 on the paper's, has designs wi
 class Corpus:
     """Trained designs of one text by group, as `studies.proxy_correlation` leaves them.
 
-    quality   negative held-out loss of each design of each group, (n,)
+    quality   negative held-out loss of each design of each group, (n,); −∞ where training diverged
     """
 
     name: str
@@ -134,9 +134,9 @@ def read_corpus(folder: Path) -> Corpus:
         space = scaled_space(data["vocabulary"], plan["seq_len"])
         designs = sampled(space, study["designs"], study["stratum"], plan["seq_len"], study["seed"])
         losses = {
-            Architecture.from_dict(row["architecture"]): row["held_out_loss"]
+            Architecture.from_dict(row["architecture"]): np.inf if "error" in row else row["held_out_loss"]
             for row in RowFile(rows).rows
-            if row["plan"] == plan and row["data"] == data and "error" not in row
+            if row["plan"] == plan and row["data"] == data
         }
     except (KeyError, TypeError) as error:
         raise ValueError(f"{summary} lacks {error}; make it again with python -m studies.proxy_correlation") from None

@@ -37,13 +37,33 @@ def analytic_proxies(seq_len: int) -> dict[str, Quantity]:
     }
 
 
+def first_sequences(rows: np.ndarray) -> np.ndarray:
+    """The minibatch of a study: the first `MINIBATCH` of its training sequences, int64 (B, T).
+
+    ValueError where there are fewer, or two are alike: their tangent kernel would be singular.
+    """
+    first = np.asarray(rows[:MINIBATCH]).astype(np.int64)
+    distinct = len(np.unique(first, axis=0))
+    if distinct < MINIBATCH:
+        raise ValueError(
+            f"of the first {MINIBATCH} sequences of the training text {distinct} differ from one another; expected all of them to, "
+            "for the tangent kernel: give another text, or longer --sequence"
+        )
+    return first
+
+
+def fingerprint(tokens: np.ndarray) -> str:
+    """What tells one minibatch from another."""
+    return hashlib.sha256(np.ascontiguousarray(tokens, "<i8").tobytes()).hexdigest()[:12]
+
+
 def network_proxies(tokens: np.ndarray | None = None, folder: Path | None = None) -> dict[str, BlackBox]:
     """DSS-score and inverse NTK condition number on a minibatch of tokens (B, T), random ones of each design's size unless given.
 
     folder  where values are kept from one run to the next, in files named by the minibatch; None: in memory only
     """
 
-    minibatch = "random" if tokens is None else hashlib.sha256(np.ascontiguousarray(tokens, "<i8").tobytes()).hexdigest()[:12]
+    minibatch = "random" if tokens is None else fingerprint(tokens)
 
     def file(name: str) -> Path | None:
         return None if folder is None else folder / f"{name}-{minibatch}.jsonl"

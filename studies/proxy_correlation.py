@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import chi2
 
 from formulation import Architecture, EffectiveEntropy, Quantity
 from formulation.architecture import positive_integer
@@ -27,10 +28,10 @@ from formulation.rows import Row, RowFile
 from hardware_models import BlackBox
 from studies.bigram import counted_losses
 from studies.calibration_data import read_calibration
-from studies.proxies import ENTROPY, MINIBATCH, analytic_proxies, network_proxies
+from studies.proxies import ENTROPY, FLOPS, PARAMS, analytic_proxies, first_sequences, network_proxies
 from studies.proxy_figures import correlation_figure, scatter_figure
-from studies.proxy_sample import UNIFORM, sampled, scaled_space
-from studies.rank_correlation import RESAMPLES, kendall, rank_correlations, spearman
+from studies.proxy_sample import EQUAL_FLOPS, EQUAL_PARAMS, UNIFORM, sampled, scaled_space
+from studies.rank_correlation import RESAMPLES, alike, kendall, rank_correlations, spearman
 from studies.training_runs import (
     PACKAGES,
     SMALL_NETWORKS,
@@ -40,6 +41,7 @@ from studies.training_runs import (
     add_plan_arguments,
     add_worker_arguments,
     check_workers,
+    environments,
     finished,
     introduce,
     plan_of,
@@ -50,6 +52,8 @@ from studies.training_runs import (
 
 BUDGETS = {"half": 0.5, "full": 1.0, "double": 2.0, "fourfold": 4.0}
 """Token budgets by name, as shares of the full one."""
+HELD = {EQUAL_FLOPS: FLOPS, EQUAL_PARAMS: PARAMS}
+"""The cost that each stratum holds equal, as a proxy."""
 
 
 @dataclass(frozen=True)
@@ -115,100 +119,136 @@ def proxy_values(designs: Sequence[Architecture], proxies: dict[str, Quantity], 
     }
 
 
-def summary_of(
-    plan: PlannedRuns,
-    losses: dict[str, float],
-    values: dict[Architecture, dict[str, float]],
-    resamples: int = RESAMPLES,
-    fitted: Collection[str] = (),
-) -> dict[str, Any]:
-    """Rank correlations with negative perplexity by group, across budgets, and what a second seed says of the noise.
+@dataclass(frozen=True)
+class Trained:
+    """The runs that have ended and what came of them.
 
-    losses   held-out loss by `run_key`
-    values   every proxy's value of every trained design
-    fitted   names of proxies fitted to the same designs' losses on another text: shown, and never the leader
+    losses  held-out loss by `run_key`, nat per token; infinite for a run that diverged
+    values  every proxy's value of every design that was trained
     """
 
-    def loss(run: Run) -> float | None:
-        return losses.get(run_key(run.identity()))
+    losses: dict[str, float]
+    values: dict[Architecture, dict[str, float]]
 
-    def trained(runs: dict[Architecture, Run], designs: Sequence[Architecture]) -> list[Architecture]:
-        return [design for design in designs if design in runs and loss(runs[design]) is not None]
+    def of(self, runs: dict[Architecture, Run], designs: Sequence[Architecture]) -> dict[Architecture, float]:
+        """The losses of those of the designs whose run has ended."""
+        keys = {design: run_key(runs[design].identity()) for design in designs if design in runs}
+        return {design: self.losses[key] for design, key in keys.items() if key in self.losses}
 
-    def quality(runs: dict[Architecture, Run], designs: Sequence[Architecture]) -> np.ndarray:
-        return -np.exp(np.array([losses[run_key(runs[design].identity())] for design in designs]))
+    def scores(self, designs: Collection[Architecture]) -> dict[str, np.ndarray]:
+        """Every proxy's values of these designs, in their order."""
+        names = self.values[next(iter(designs))]
+        return {name: np.array([self.values[design][name] for design in designs]) for name in names}
 
+
+def quality(losses: dict[Architecture, float]) -> np.ndarray:
+    """Negative perplexity; −∞, below all others, of a design whose run diverged."""
+    return -np.exp(np.array(list(losses.values())))
+
+
+def summary_of(plan: PlannedRuns, trained: Trained, resamples: int = RESAMPLES, fitted: Collection[str] = ()) -> dict[str, Any]:
+    """Rank correlations with negative perplexity by group, across budgets, and what a second seed says of the noise.
+
+    fitted   names of proxies fitted to the same designs' losses on another text: shown, and never the leader
+
+    Of each group it says how many designs have not run, how many diverged (they take part, tied below all others), and which
+    proxies are held equal in it: they rank its designs as the cost does that the stratum is of, by what its tolerance leaves.
+    """
     groups: dict[str, Any] = {}
     for name, designs in plan.groups.items():
-        done = trained(plan.main, designs)
-        groups[name] = {"designs": len(designs), "not_run": len(designs) - len(done)}
-        if len(done) > 2:
-            scores = {proxy: np.array([values[design][proxy] for design in done]) for proxy in values[done[0]]}
-            perplexity = -quality(plan.main, done)
-            correlations = rank_correlations(scores, -perplexity, resamples=resamples, beside=fitted)
+        losses = trained.of(plan.main, designs)
+        finite = np.array([loss for loss in losses.values() if loss < np.inf])
+        groups[name] = {
+            "designs": len(designs),
+            "not_run": len(designs) - len(losses),
+            "diverged": len(losses) - len(finite),
+        }
+        if len(losses) > 2 and len(finite):
+            scores = trained.scores(losses)
+            held = [proxy for proxy, score in scores.items() if name in HELD and alike(score, scores[HELD[name]])]
+            kept = {proxy: score for proxy, score in scores.items() if proxy not in held}
+            correlations = rank_correlations(kept, quality(losses), resamples=resamples, beside=fitted)
+            perplexity = np.exp(finite)
             groups[name] |= {
                 "perplexity": {
                     "least": float(perplexity.min()),
                     "median": float(np.median(perplexity)),
                     "most": float(perplexity.max()),
                 },
+                "held": held,
                 "correlations": {proxy: dataclasses.asdict(one) for proxy, one in correlations.items()},
             }
-    return {"groups": groups, "budgets": _budgets(plan, trained, quality, values), "repeats": _repeats(plan, loss)}
+    return {"groups": groups, "budgets": _budgets(plan, trained, resamples), "repeats": _repeats(plan, trained)}
 
 
-def _budgets(plan: PlannedRuns, trained: Any, quality: Any, values: dict[Architecture, dict[str, float]]) -> dict[str, Any]:
+def _budgets(plan: PlannedRuns, trained: Trained, resamples: int) -> dict[str, Any]:
     """How ranks move with the token budget: of the losses themselves, and of every proxy's correlation with them.
 
     Told of the designs trained on all the budgets that at least three designs were trained on.
     """
-    runs = {"full": plan.main} | {name: own for name, own in plan.budgets.items() if len(trained(own, list(own))) >= 3}
-    subset = list(next(iter(plan.budgets.values())))
-    for own in runs.values():
-        subset = trained(own, subset)
-    if len(subset) < 3 or len(runs) == 1:
+    ended = {name: trained.of(own, list(own)) for name, own in {"full": plan.main, **plan.budgets}.items()}
+    ended = {name: own for name, own in ended.items() if len(own) >= 3}
+    subset = [design for design in next(iter(plan.budgets.values()), {}) if all(design in own for own in ended.values())]
+    if len(subset) < 3 or len(ended) == 1:
         return {"designs": 0}
-    qualities = {name: quality(runs[name], subset) for name in sorted(runs, key=lambda name: BUDGETS[name])}
+    qualities = {
+        name: quality({design: ended[name][design] for design in subset}) for name in sorted(ended, key=BUDGETS.__getitem__)
+    }
     return {
         "designs": len(subset),
         "median_perplexity": {name: float(np.median(-one)) for name, one in qualities.items()},
         "rank_of_full": {
-            name: {"spearman": spearman(one, qualities["full"]), "kendall": kendall(one, qualities["full"])}
+            name: {"spearman": float(spearman(one, qualities["full"])), "kendall": kendall(one, qualities["full"])}
             for name, one in qualities.items()
             if name != "full"
         },
-        "spearman": {
-            proxy: {name: spearman(np.array([values[design][proxy] for design in subset]), one) for name, one in qualities.items()}
-            for proxy in values[subset[0]]
+        "correlations": {
+            name: {
+                proxy: dataclasses.asdict(found)
+                for proxy, found in rank_correlations(trained.scores(subset), one, resamples=resamples).items()
+            }
+            for name, one in qualities.items()
         },
     }
 
 
-def _repeats(plan: PlannedRuns, loss: Any) -> dict[str, Any]:
-    """What a second seed says: the noise of one loss, and the correlation with itself that noise leaves (the reliability).
+def _repeats(plan: PlannedRuns, trained: Trained) -> dict[str, Any]:
+    """What a second seed says: the noise σ of one loss, and the share 1 − σ²/s² of each group's variance that is not noise.
 
-    A difference that all designs share, as the order of the training text makes it, moves no rank and is no noise.
+    σ has the interval of a variance of so few pairs (chi-squared), and with it the reliability of every group. A difference that
+    all designs share, as the order of the training text makes it, moves no rank and is no noise.
     """
-    pairs = [(loss(plan.main[design]), loss(run)) for design, run in plan.repeats.items()]
-    both = np.array([pair for pair in pairs if None not in pair], dtype=float)
+    again = trained.of(plan.repeats, list(plan.repeats))
+    once = trained.of(plan.main, list(again))
+    both = np.array([(once[design], loss) for design, loss in again.items() if design in once and max(once[design], loss) < np.inf])
     if len(both) < 3:
         return {"designs": len(both)}
     noise = float(np.std(both[:, 0] - both[:, 1], ddof=1) / np.sqrt(2))
-    everything = np.array([one for design in plan.groups[UNIFORM] if (one := loss(plan.main[design])) is not None])
+    freedom = len(both) - 1
+    least, most = (noise * float(np.sqrt(freedom / chi2.ppf(share, freedom))) for share in (0.975, 0.025))
+
+    def of_group(designs: Sequence[Architecture]) -> dict[str, Any]:
+        spread = float(np.std([loss for loss in trained.of(plan.main, designs).values() if loss < np.inf], ddof=1))
+        reliability, low, high = (max(0.0, 1 - (one / spread) ** 2) for one in (noise, most, least))
+        return {"loss_sd": spread, "reliability": reliability, "reliability_interval": [low, high]}
+
+    groups = {name: of_group(designs) for name, designs in plan.groups.items() if len(trained.of(plan.main, designs)) > 2}
     return {
         "designs": len(both),
         "noise_sd": noise,
-        "loss_sd": float(everything.std(ddof=1)),
-        "reliability": float(max(0.0, 1 - noise**2 / everything.var(ddof=1))),
-        "spearman": spearman(both[:, 0], both[:, 1]),
+        "noise_sd_interval": [least, most],
+        "groups": groups,
+        "spearman": float(spearman(both[:, 0], both[:, 1])),
     }
+
+
+def span(value: float, interval: Sequence[float], form: str = "+.2f") -> str:
+    """A value with its interval."""
+    return f"{value:{form}} [{interval[0]:{form}}, {interval[1]:{form}}]"
 
 
 def table_text(summary: dict[str, Any]) -> str:
     """The correlations for people."""
-
-    def span(value: float, interval: Sequence[float]) -> str:
-        return f"{value:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}]"
 
     lines = []
     for group, record in summary["groups"].items():
@@ -217,6 +257,10 @@ def table_text(summary: dict[str, Any]) -> str:
             leads = "" if one["leads"] is None else f"{one['leads']:.0%}"
             behind = span(one["behind"], one["behind_interval"]) if proxy != ENTROPY else ""
             lines.append((group, str(one["designs"]), proxy, spearman_text, kendall_text, leads, behind))
+        lines += [
+            (group, str(record["designs"] - record["not_run"]), proxy, *("held equal", "", "", ""))
+            for proxy in record.get("held", ())
+        ]
     return text_table(("group", "designs", "proxy", "Spearman", "Kendall", "leads", "entropy − it"), lines, left={0, 2})
 
 
@@ -226,17 +270,26 @@ def notes_text(summary: dict[str, Any]) -> str:
     for group, record in summary["groups"].items():
         if record["not_run"]:
             lines.append(f"{group}: {record['not_run']} of {counted(record['designs'], 'design')} not run")
+        if record["diverged"]:
+            lines.append(f"{group}: {counted(record['diverged'], 'design')} diverged and rank below all others")
+    if len(summary["made_with"]) > 1:
+        lines.append("the runs are not of one kind of machine and versions; see made_with in summary.json:")
+        lines += [f"  {counted(one.pop('runs'), 'run')}: {_environment_text(one)}" for one in map(dict, summary["made_with"])]
     budgets, repeats, counting = summary["budgets"], summary["repeats"], summary["counting"]
     if "rank_of_full" in budgets:
         moved = ", ".join(f"{name} {one['spearman']:+.2f}" for name, one in budgets["rank_of_full"].items())
-        entropy = ", ".join(f"{name} {one:+.2f}" for name, one in budgets["spearman"]["entropy"].items())
+        entropy = ", ".join(f"{name} {one[ENTROPY]['spearman']:+.2f}" for name, one in budgets["correlations"].items())
         lines.append(
             f"{budgets['designs']} designs by token budget: Spearman with the full budget's losses {moved}; entropy's {entropy}"
         )
-    if "reliability" in repeats:
+    if "noise_sd" in repeats:
+        told = (
+            f"{name} {one['loss_sd']:.4f}, reliability {span(one['reliability'], one['reliability_interval'], '.2f')}"
+            for name, one in repeats["groups"].items()
+        )
         lines.append(
-            f"a second seed of {repeats['designs']} designs: one loss has noise {repeats['noise_sd']:.4f} nat against a spread of "
-            f"{repeats['loss_sd']:.4f}, reliability {repeats['reliability']:.2f}"
+            f"a second seed of {repeats['designs']} designs: one loss has noise "
+            f"{span(repeats['noise_sd'], repeats['noise_sd_interval'], '.4f')} nat, against a spread of " + ", ".join(told)
         )
     same, whole, loss = counting["as many tokens"], counting["whole text"], summary["loss"]
     lines.append(
@@ -244,6 +297,10 @@ def notes_text(summary: dict[str, Any]) -> str:
         f"whole text; networks: {loss['least']:.3f} to {loss['most']:.3f}, median {loss['median']:.3f}"
     )
     return "\n".join(lines)
+
+
+def _environment_text(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -266,26 +323,28 @@ def main(arguments: list[str] | None = None) -> int:
     from merino_net.data import packed
 
     data = prepare(options, folder)
+    training = packed(np.load(data.training, mmap_mode="r"), options.sequence)
+    minibatch = first_sequences(training)
     extra = calibrated(None if options.calibrated is None else Path(options.calibrated), data)
     plan = plan_runs(options, data, folder)
     file = RowFile(folder / "rows.jsonl")
     if not options.no_training:
         introduce(data, plan_of(options, evaluations=1), plan.runs)
         finished(plan.runs, file, options.backend, options.scheduler, options.jobs)
-    rows: dict[str, Row] = {run_key(row): row for row in file.rows if "held_out_loss" in row}
-    losses = {key: float(row["held_out_loss"]) for key, row in rows.items()}
-    done = [design for design, run in plan.main.items() if run_key(run.identity()) in rows]
+    planned = {run_key(run.identity()) for run in plan.runs}
+    rows: dict[str, Row] = {key: row for row in file.rows if (key := run_key(row)) in planned}
+    losses = {key: float(row.get("held_out_loss", np.inf)) for key, row in rows.items()}
+    ended = [design for design, run in plan.main.items() if run_key(run.identity()) in losses]
+    done = [design for design in ended if losses[run_key(plan.main[design].identity())] < np.inf]
     if all(sum(design in done for design in group) < 3 for group in plan.groups.values()):
         raise ValueError(
             f"of this study {counted(len(done), 'design')} ended with a loss, and a rank correlation needs 3 of one group; "
             + ("leave --no-training out" if options.no_training else "see the errors in rows.jsonl")
         )
-    training = packed(np.load(data.training, mmap_mode="r"), options.sequence)
-    minibatch = training[:MINIBATCH].astype(np.int64)
     proxies = {**analytic_proxies(options.sequence), **extra, **network_proxies(minibatch, folder)}
-    columns = proxy_values(done, proxies, options.jobs)
-    values = {design: {name: float(column[i]) for name, column in columns.items()} for i, design in enumerate(done)}
-    summary = summary_of(plan, losses, values, options.resamples, extra)
+    columns = proxy_values(ended, proxies, options.jobs)
+    values = {design: {name: float(column[i]) for name, column in columns.items()} for i, design in enumerate(ended)}
+    summary = summary_of(plan, Trained(losses, values), options.resamples, extra)
     trained = np.array([losses[run_key(plan.main[design].identity())] for design in done])
     made_by = provenance(options.sample_seed, ("scipy", *PACKAGES))
     summary |= {
@@ -294,12 +353,13 @@ def main(arguments: list[str] | None = None) -> int:
         "data": data.identity,
         "sample": {"designs": options.designs, "stratum": options.stratum, "seed": options.sample_seed},
         "plan": seeded(plan_of(options, evaluations=1), 0),
+        "made_with": environments(rows.values()),
         "entropy_defaults": dataclasses.asdict(EffectiveEntropy()),
         "provenance": {**made_by, "command": made_by["command"].replace(" --no-training", "")},  # what makes the rows again
     }
     print(table_text(summary))
     print(notes_text(summary))
-    points = {name: [design for design in designs if design in values] for name, designs in plan.groups.items()}
+    points = {name: [design for design in designs if design in done] for name, designs in plan.groups.items()}
     perplexity = {design: float(np.exp(loss)) for design, loss in zip(done, trained, strict=True)}
     units = {name: quantity.unit for name, quantity in proxies.items() if quantity.unit not in ("1", name)}
     save_figure(scatter_figure(points, values, perplexity, summary["groups"], units), folder / "scatter.png")

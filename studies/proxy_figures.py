@@ -59,23 +59,28 @@ def scatter_figure(
 
 
 def correlation_figure(groups: dict[str, Any]) -> Any:
-    """Spearman's and Kendall's coefficient of every proxy, a panel for each group, with 95 % bootstrap intervals."""
+    """Spearman's and Kendall's coefficient of every proxy, a panel for each group, with 95 % bootstrap intervals.
+
+    A proxy that a group holds equal has none there, and the panel says so.
+    """
     from matplotlib.figure import Figure
 
     shown = {name: record for name, record in groups.items() if "correlations" in record}
-    proxies = list(next(iter(shown.values()))["correlations"])
+    proxies = list(dict.fromkeys(proxy for record in shown.values() for proxy in (*record["correlations"], *record["held"])))
     figure = Figure(figsize=(3.6 * len(shown) + 1.2, 0.42 * len(proxies) + 1.6), layout="constrained")
     panels = figure.subplots(1, len(shown), squeeze=False, sharey=True, sharex=True)[0]
     for panel, (name, record) in zip(panels, shown.items(), strict=True):
+        for proxy in record["held"]:
+            panel.text(0.05, proxies.index(proxy), "held equal", va="center", fontsize=8, color="0.4")
         for shift, coefficient, colour, marker in (
             (-0.14, "spearman", _COLOURS[0], _MARKERS[0]),
             (0.14, "kendall", _COLOURS[1], _MARKERS[1]),
         ):
-            for place, proxy in enumerate(proxies):
-                one = record["correlations"][proxy]
+            for number, (proxy, one) in enumerate(record["correlations"].items()):
+                place = proxies.index(proxy)
                 low, high = one[f"{coefficient}_interval"]
                 panel.plot([low, high], [place + shift] * 2, color=colour, linewidth=1.5)
-                label = _NAMES[coefficient] if place == 0 else None
+                label = _NAMES[coefficient] if number == 0 else None
                 panel.plot(one[coefficient], place + shift, marker, color=colour, markersize=5, label=label)
         panel.axvline(0, color="black", linewidth=0.8)
         panel.set_title(f"{name} ({record['designs'] - record['not_run']} designs)", fontsize=10)

@@ -17,7 +17,8 @@ import queue
 import shutil
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -51,7 +52,6 @@ SMALL_NETWORKS: dict[str, Any] = {
 PACKAGES = ("numpy", "torch", "transformers", "accelerate", "tokenizers")
 """Whose versions a training's result names."""
 _IDENTITY = ("architecture", "plan", "data")
-Outcome = tuple[int, Row | BaseException]
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,17 @@ def train_run(run: Run) -> Row:
 def _versions() -> dict[str, str]:
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.backends.cpu.get_cpu_capability()}"
     return {**provenance(0, ("torch", "transformers", "accelerate"))["versions"], "device": device}
+
+
+def environments(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """The versions and devices that rows were made with, each with its number of `runs`, most first; one that names none counts.
+
+    Rows of several kinds stand on terms that are not quite equal: the order of sums differs, on a GPU the kernels too.
+    """
+    counts = Counter(json.dumps(row.get("versions", {}), sort_keys=True) for row in rows)
+    return [{"runs": count, **json.loads(versions)} for versions, count in counts.most_common()]
 
 
 def finished(runs: Sequence[Run], file: RowFile, backend: str, scheduler: str | None, jobs: int) -> list[Row]:

@@ -9,7 +9,15 @@ import pytest
 from scipy.stats import kendalltau, spearmanr
 
 from studies.bigram import counted_losses
-from studies.rank_correlation import kendall, rank_correlations, spearman
+from studies.rank_correlation import (
+    holm,
+    kendall,
+    rank_correlations,
+    resampled,
+    resampled_kendall,
+    resampled_spearman,
+    spearman,
+)
 
 
 def test_coefficients_are_scipys() -> None:
@@ -19,6 +27,46 @@ def test_coefficients_are_scipys() -> None:
         assert spearman(left, right) == pytest.approx(spearmanr(left, right).statistic)
         assert kendall(left, right) == pytest.approx(kendalltau(left, right).statistic)
     assert spearman(np.ones(5), np.arange(5)) == kendall(np.ones(5), np.arange(5)) == 0.0
+
+
+def test_a_resample_has_the_coefficients_of_its_designs() -> None:
+    draw = np.random.default_rng(3)
+    score, quality = draw.integers(0, 6, 15).astype(float), draw.integers(0, 6, 15).astype(float)
+    quality[4] = quality[7] = -np.inf  # two designs that diverged
+    times = resampled(15, 40, seed=0)
+    assert (times.sum(axis=1) == 15).all()
+    found = zip(times.astype(int), resampled_spearman(score, quality, times), resampled_kendall(score, quality, times), strict=True)
+    for often, own_spearman, own_kendall in found:
+        chosen = np.repeat(np.arange(15), often)
+        ranks = np.argsort(np.argsort(quality, kind="stable"), kind="stable")  # scipy's coefficients have no infinities
+        finite = np.array([ranks[quality == value].min() for value in quality])
+        assert own_spearman == pytest.approx(spearmanr(score[chosen], finite[chosen]).statistic)
+        assert own_kendall == pytest.approx(kendalltau(score[chosen], finite[chosen]).statistic)
+    rows = draw.normal(size=(3, 15))
+    assert spearman(rows, quality) == pytest.approx([float(spearman(row, quality)) for row in rows])
+
+
+def test_intervals_cover_and_do_not_hang_on_the_seed() -> None:
+    draw = np.random.default_rng(4)
+    truth = 6 / np.pi * np.arcsin(0.8 / 2)  # Spearman's coefficient of a normal pair of correlation 0.8
+    covered = 0
+    for _ in range(200):
+        quality = draw.normal(size=60)
+        low, high = rank_correlations({"a": 0.8 * quality + 0.6 * draw.normal(size=60)}, quality, resamples=400)[
+            "a"
+        ].spearman_interval
+        covered += low <= truth <= high
+    assert 0.88 <= covered / 200 <= 0.99
+    quality = draw.normal(size=81)
+    scores = {name: quality + draw.normal(size=81) for name in ("a", "b")}
+    ends = np.array([rank_correlations(scores, quality, seed=seed)["b"].behind_interval for seed in range(4)])
+    assert np.ptp(ends, axis=0).max() < 0.01
+
+
+def test_holms_steps() -> None:
+    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    assert adjusted == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
 
 
 def test_intervals_hold_the_coefficient_and_narrow_with_more_designs() -> None:
@@ -42,6 +90,10 @@ def test_intervals_hold_the_coefficient_and_narrow_with_more_designs() -> None:
         assert low <= found["good"].kendall <= high
         widths.append(high - low)
         assert found == rank_correlations(scores, quality, resamples=200)
+        assert found["good"].behind_p == 1
+        assert found["poor"].behind_p < 0.05
+        twice = rank_correlations({**scores, "good too": 2 * scores["good"]}, quality, resamples=200)
+        assert twice["good too"].leads == twice["good"].leads == found["good"].leads
         beside = rank_correlations(scores, quality, resamples=200, beside=("good",))
         assert beside["good"].leads is None
         assert beside["poor"].leads + beside["same"].leads == pytest.approx(1)
