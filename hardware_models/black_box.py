@@ -72,6 +72,11 @@ class BlackBox(Quantity):
         spread = statistics.stdev(logs) * math.sqrt(1 + 1 / len(logs))
         return math.exp(statistics.fmean(logs) + student.ppf(self.confidence, len(logs) - 1) * spread)
 
+    @property
+    def designs(self) -> int:
+        """How many designs it has been called for, here or, with a file, before."""
+        return len(self._seen)
+
     def calls(self, architecture: Architecture) -> tuple[float, ...]:
         """The numbers that the function gave for a design; it is called where there are none yet."""
         if not self._knows(architecture):

@@ -28,8 +28,12 @@ def dss_score(architecture: Architecture, tokens: np.ndarray, seed: int = 0) -> 
 
       Σ over attention matrices ‖∂ℓ/∂W‖_nuc · ‖W‖_nuc  +  Σ over feed-forward matrices Σ_jk |∂ℓ/∂W ⊙ W|_jk
 
-    with ℓ the mean cross-entropy of `tokens` (B, T), where TF-TAS, for image models, sums the outputs for an input of ones. A
-    matrix that several layers share counts once, with the gradient of all its applications. float32, weights of `seed`.
+    with ℓ the mean cross-entropy of `tokens` (B, T). A matrix that several layers share counts once, with the gradient of all its
+    applications. float32, weights of `seed`.
+
+    This follows the equations, for language models. The public code, for image models, also takes |W| for every W before it
+    computes gradients, sums the outputs for an input of ones in place of a loss, has one nuclear norm for query, key and value
+    together, and adds the patch embedding and the classifier.
     """
     model = _network(architecture, seed)
     tokens_BT = _checked(tokens, architecture)
@@ -51,8 +55,9 @@ def ntk_condition_number(architecture: Architecture, tokens: np.ndarray, seed: i
 
       κ = λ_max(Θ) / λ_min(Θ),   Θ = J Jᵀ (B, B),   J_bp = ∂f_b/∂θ_p
 
-    with f_b the logit of sequence b's last token, predicted from the T − 1 before it, and θ every weight (our reading for language
-    models). float32 gradients, float64 eigenvalues. ValueError where Θ is singular: two sequences are alike, or too many are given.
+    with f_b the logit of sequence b's last token, predicted from the T − 1 before it, and θ all parameters: our reading for
+    language models, where TE-NAS's code takes the sum of an image's logits, and leaves biases out. float32 gradients, float64
+    eigenvalues. ValueError where Θ is singular: two sequences are alike, or too many are given.
     """
     model = _network(architecture, seed)
     tokens_BT = _checked(tokens, architecture)

@@ -3,7 +3,7 @@
     python -m studies.ablation --text train.txt.xz --held-out-text valid.txt
     python -m studies.ablation --parts sharing wide-deep --seeds 5
 
-The parts (all with widths divided by `--scale`, at the FLOPs of the scaled published designs):
+The parts (the first two with widths divided by `--scale`, at the FLOPs of the scaled published designs):
     sharing      the optimum of each budget with the layers of a block sharing their weights, and with none shared
     objective    the optimum of one budget under entropy alone, with effectiveness, and with effectiveness and weighting
     wide-deep    one wide layer against 24 narrow ones, the paper's example (its table 1)
@@ -23,7 +23,7 @@ from formulation.report import command_parser, output_folder, provenance, run_co
 from hardware_models import DecoderParams, Params
 from studies.comparison import Candidate, distinct, earlier, figure_of, records_of, table_text
 from studies.quantities import chosen
-from studies.scaled_designs import problem_of, proved
+from studies.scaled_designs import problem_of, proved, scaled_width
 from studies.training_runs import (
     PACKAGES,
     SMALL_NETWORKS,
@@ -72,10 +72,12 @@ def objective(options: argparse.Namespace) -> Group:
 
 
 def wide_deep(options: argparse.Namespace) -> Group:
-    """'Wide' (L = 1, E = 256) and 'Deep' (L = 24, E = 64) of the paper's table 1, r = 1, nothing shared; not scaled."""
+    """'Wide' (L = 1, E = 256) and 'Deep' (L = 24, E = 64), r = 1, nothing shared: the paper's table 1, the embedding scaled."""
 
     def design(width: int, depth: int) -> Architecture:
-        return Architecture((Block(width, width, depth),), False, 768 // options.scale, options.vocabulary, options.sequence)
+        return Architecture(
+            (Block(width, width, depth),), False, scaled_width(768, options.scale), options.vocabulary, options.sequence
+        )
 
     whole, plain = EffectiveEntropy(), EffectiveEntropy(effectiveness=False)
     candidates = []
@@ -112,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     data = prepare(options, folder)
     everyone: Sequence[Candidate] = [one for candidates in groups.values() for one in candidates]
     rows = trained(everyone, plan, data, options, folder)
-    terms = {"scale": options.scale, "data": data.identity, "plan": dataclasses.asdict(plan)}
+    terms = {"scale": options.scale, "seeds": options.seeds, "data": data.identity, "plan": dataclasses.asdict(plan)}
     records = earlier(folder / "summary.json", terms).get("groups", {})
     records |= {title: records_of(candidates, rows) for title, candidates in groups.items()}
     saved = published_sharing()

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,17 @@ from hardware_models import BlackBox
 from solvers import DynamicProgramming, EvolutionaryAlgorithm, Limits, Solver, solve
 from studies.calibration_data import Calibration, read_calibration
 from studies.comparison import Candidate, distinct, earlier, figure_of, records_of, table_text
-from studies.proxies import DSS, ENTROPY, LTS, LTS_UNROLLED, MINIBATCH, NTK, analytic_proxies, network_proxies
+from studies.proxies import (
+    DSS,
+    ENTROPY,
+    LTS,
+    LTS_UNROLLED,
+    NTK,
+    analytic_proxies,
+    fingerprint,
+    first_sequences,
+    network_proxies,
+)
 from studies.quantities import chosen
 from studies.scaled_designs import depth_scaled, problem_of, uniform_design, width_scaled
 from studies.training_runs import (
@@ -57,8 +66,7 @@ def objectives(seq_len: int, minibatch: np.ndarray, calibration: Calibration | N
     found: dict[str, Quantity] = {name: analytic[name] for name in (ENTROPY, LTS, LTS_UNROLLED)}
     found |= {name: networks[name] for name in (DSS, NTK)}
     if calibration is not None:
-        found |= {f"entropy fitted on {corpus}": setting.entropy for corpus, (setting, _) in calibration.fits.items()}
-        found["entropy nearest to the published designs"] = calibration.nearest.entropy
+        found |= calibration.entropies
     return found
 
 
@@ -79,7 +87,8 @@ def searched(
     The rows hold
 
     seconds      of the search alone, on this machine, in one process
-    evaluations  of the objective
+    evaluations  of the objective, those of a design that was met before included
+    scored       how many different designs a black box looked at; None for a separable objective
     """
     file = RowFile(folder / "searches.jsonl")
     known = {json.dumps(row["search"], sort_keys=True): row for row in file.rows}
@@ -89,7 +98,7 @@ def searched(
         solver: Solver = DynamicProgramming() if exact else _evolution(evaluations)
         search = {
             "objective": repr(quantity),
-            "minibatch": None if exact else hashlib.sha256(minibatch.tobytes()).hexdigest()[:12],
+            "minibatch": None if exact else fingerprint(minibatch),
             "solver": repr(solver),
             "space": json.loads(json.dumps(problem.space.to_dict())),
             "budgets": [[repr(one.quantity), one.upper] for one in problem.subject_to],
@@ -111,6 +120,7 @@ def searched(
                 "value": solution.objective,
                 "seconds": solution.seconds,
                 "evaluations": solution.evaluations,
+                "scored": quantity.designs if isinstance(quantity, BlackBox) else None,
             }
             file.append(row)
             known[key] = row
@@ -126,7 +136,10 @@ def _evolution(evaluations: int) -> EvolutionaryAlgorithm:
 
 
 def candidates(problem: DesignProblem, published: tuple[str, Architecture], searches: list[Row]) -> list[Candidate]:
-    """Everyone that takes part at one budget, the optimum of the entropy first."""
+    """Everyone that takes part at one budget, the optimum of the entropy first, and whether it lies in the space searched.
+
+    Naive scaling leaves the space: its widths, its depths or its sharing are not on the menus.
+    """
     designs = [
         Candidate(
             f"{'optimum' if row['status'] == 'optimal' else 'best found'} of {row['objective']}",
@@ -141,7 +154,10 @@ def candidates(problem: DesignProblem, published: tuple[str, Architecture], sear
         "GPT-2-like, not shared": uniform_design,
     }
     designs += [Candidate(name, make(problem)) for name, make in naive.items()]
-    return distinct([*designs, Candidate(*published)])
+    designs.append(Candidate(*published, {"published": True}))
+    return [
+        dataclasses.replace(one, extra={**one.extra, "in_space": one.architecture in problem.space}) for one in distinct(designs)
+    ]
 
 
 def _minibatch(data: TokenData, options: argparse.Namespace) -> np.ndarray:
@@ -151,7 +167,7 @@ def _minibatch(data: TokenData, options: argparse.Namespace) -> np.ndarray:
     from merino_net.data import packed
 
     torch.set_num_threads(options.threads)
-    return packed(np.load(data.training, mmap_mode="r"), options.sequence)[:MINIBATCH].astype(np.int64)
+    return first_sequences(packed(np.load(data.training, mmap_mode="r"), options.sequence))
 
 
 def cost_text(searches: list[Row]) -> str:
@@ -192,14 +208,19 @@ def main(arguments: list[str] | None = None) -> int:
     plan = plan_of(options, evaluations=1)
     data = prepare(options, folder)
     minibatch = _minibatch(data, options)
-    terms = {"scale": options.scale, "data": data.identity, "plan": dataclasses.asdict(plan)}
+    terms = {
+        **{name: getattr(options, name) for name in ("scale", "seeds", "evaluations", "search_seed")},
+        "calibrated": None if calibration is None else [*map(repr, calibration.entropies.values())],
+        "data": data.identity,
+        "plan": dataclasses.asdict(plan),
+    }
     before = earlier(folder / "summary.json", terms)
     groups: dict[str, list[dict[str, Any]]] = before.get("groups", {})
     searches: list[Row] = before.get("searches", [])
-    maximize = objectives(options.sequence, minibatch, calibration)
     for budget, published in budgets.items():
         problem, small = problem_of(published, options.scale, options.vocabulary, options.sequence)
         name = f"{budget} / {options.scale}"
+        maximize = objectives(options.sequence, minibatch, calibration)  # black boxes that remember no other budget's designs
         own = searched(problem, name, maximize, minibatch, options.evaluations, options.search_seed, folder)
         searches = [row for row in searches if row["budget"] != name]
         searches += [{**row, "design": str(Architecture.from_dict(row["architecture"]))} for row in own]

@@ -72,6 +72,12 @@ class Calibration:
     fits: dict[str, tuple[Setting, str]]
     nearest: Setting
 
+    @property
+    def entropies(self) -> dict[str, TransformerEntropy]:
+        """All of its entropies, by name."""
+        fitted = {f"entropy fitted on {corpus}": setting.entropy for corpus, (setting, _) in self.fits.items()}
+        return {**fitted, "entropy nearest to the published designs": self.nearest.entropy}
+
 
 def read_calibration(path: Path) -> Calibration:
     """The file that `studies.calibration` writes; ValueError where it is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,42 +41,51 @@ def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
 def records_of(candidates: Sequence[Candidate], rows: Sequence[Row]) -> list[dict[str, Any]]:
     """A record for each design: its costs, its held-out losses by seed, and their mean difference to the first design's.
 
-    loss            mean over seeds, nat per token; `loss_sd` the standard deviation (None with one seed)
+    losses          by seed, of the runs that ended, nat per token; `diverged` counts those that did not
+    loss            mean over seeds; `loss_sd` the standard deviation (None with one seed)
     difference      mean over the seeds that both have of loss − loss of the first design; `difference_sd` likewise
 
-    FLOPs are those of the training sequence, the head left out. Designs that no row is about, or whose runs all diverged, have no
-    record; ValueError where the first has none.
+    A design of which a run diverged has no mean, or it would be that of its lucky seeds: loss, perplexity and difference are None.
+    FLOPs are those of the training sequence, the head left out. Designs that no row is about have no record; ValueError where the
+    first has none.
     """
     losses: dict[Architecture, dict[int, float]] = {}
+    diverged: Counter[Architecture] = Counter()
     for row in rows:
+        design = Architecture.from_dict(row["architecture"])
+        own = losses.setdefault(design, {})
         if "error" in row:
-            continue
-        losses.setdefault(Architecture.from_dict(row["architecture"]), {})[row["plan"]["seed"]] = row["held_out_loss"]
-    first = losses.get(candidates[0].architecture, {})
-    if not first:
-        raise ValueError(f"no run of {candidates[0].name!r} has a loss, and all others are held against it")
+            diverged[design] += 1
+        else:
+            own[row["plan"]["seed"]] = row["held_out_loss"]
+    first = candidates[0].architecture
+    if first not in losses:
+        raise ValueError(f"no run of {candidates[0].name!r} has ended, and all others are held against it")
     records = []
     for one in candidates:
-        own = losses.get(one.architecture)
-        if own is None:
+        design = one.architecture
+        if design not in losses:
             continue
-        differences = [loss - first[seed] for seed, loss in own.items() if seed in first]
-        if not differences:  # no seed in common
-            differences = [mean(own.values()) - mean(first.values())]
+        own = losses[design]
+        ended = list(own.values()) if not diverged[design] else []
+        differences = (
+            [own[seed] - loss for seed, loss in losses[first].items() if seed in own] if ended and not diverged[first] else []
+        )
         records.append(
             {
                 "design": one.name,
-                "blocks": str(one.architecture),
-                "shared": one.architecture.shared,
-                "entropy": EffectiveEntropy()(one.architecture),
-                "flops": Flops(one.architecture.positions)(one.architecture),
-                "params": Params()(one.architecture),
+                "blocks": str(design),
+                "shared": design.shared,
+                "entropy": EffectiveEntropy()(design),
+                "flops": Flops(design.positions)(design),
+                "params": Params()(design),
                 **one.extra,
                 "losses": {str(seed): own[seed] for seed in sorted(own)},
-                "loss": mean(own.values()),
-                "loss_sd": _spread(list(own.values())),
-                "perplexity": float(np.exp(mean(own.values()))),
-                "difference": mean(differences),
+                "diverged": diverged[design],
+                "loss": mean(ended) if ended else None,
+                "loss_sd": _spread(ended),
+                "perplexity": float(np.exp(mean(ended))) if ended else None,
+                "difference": mean(differences) if differences else None,
                 "difference_sd": _spread(differences),
             }
         )
@@ -101,7 +111,9 @@ def _spread(values: Sequence[float]) -> float | None:
 def table_text(records: Sequence[dict[str, Any]]) -> str:
     """The summary for people."""
 
-    def with_spread(value: float, spread: float | None, form: str) -> str:
+    def with_spread(value: float | None, spread: float | None, form: str) -> str:
+        if value is None:
+            return "-"
         return format(value, form) + ("" if spread is None else f" ± {spread:.4f}")
 
     header = ("design", "blocks", "entropy", "GFLOPs", "M params", "held-out loss", "perplexity", "loss − first")
@@ -112,8 +124,8 @@ def table_text(records: Sequence[dict[str, Any]]) -> str:
             f"{record['entropy']:,.0f}",
             f"{record['flops'] / 1e9:.3f}",
             f"{record['params'] / 1e6:.3f}",
-            with_spread(record["loss"], record["loss_sd"], ".4f"),
-            f"{record['perplexity']:.2f}",
+            f"{record['diverged']} diverged" if record["diverged"] else with_spread(record["loss"], record["loss_sd"], ".4f"),
+            with_spread(record["perplexity"], None, ".2f"),
             with_spread(record["difference"], record["difference_sd"], "+.4f"),
         )
         for record in records
@@ -132,7 +144,12 @@ def figure_of(groups: Mapping[str, Sequence[dict[str, Any]]]) -> Any:
         for place, record in enumerate(records):
             own = list(record["losses"].values())
             axes.plot(own, [place] * len(own), "o", color="#0072B2", alpha=0.6, label="one seed" if place == 0 else None)
-            axes.plot([record["loss"]] * 2, [place - 0.25, place + 0.25], color="black", label="mean" if place == 0 else None)
+            if record["diverged"]:
+                axes.text(
+                    0.5, place, f"{record['diverged']} diverged", transform=axes.get_yaxis_transform(), va="center", fontsize=8
+                )
+            else:
+                axes.plot([record["loss"]] * 2, [place - 0.25, place + 0.25], color="black", label="mean" if place == 0 else None)
         axes.set_yticks(
             range(len(records)),
             [f"{r['design']}\n{r['params'] / 1e6:.2f} M parameters, {r['flops'] / 1e9:.2f} GFLOPs" for r in records],

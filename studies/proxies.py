@@ -70,7 +70,9 @@ def network_proxies(tokens: np.ndarray | None = None, folder: Path | None = None
 
     return {
         DSS: BlackBox("DSS-score", "1", partial(_dss, tokens), 1, file("dss")),
-        NTK: BlackBox("inverse NTK condition number", "1", partial(_inverse_ntk, tokens), 1, file(f"ntk{NTK_SEEDS}")),
+        NTK: BlackBox(
+            f"inverse NTK condition number, median of {NTK_SEEDS}", "1", partial(_inverse_ntk, tokens), 1, file(f"ntk{NTK_SEEDS}")
+        ),
     }
 
 

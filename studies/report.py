@@ -21,11 +21,19 @@ from formulation.files import replace_file
 from formulation.report import command_parser, counted, markdown_table, output_folder, run_command
 from studies.report_claims import CLAIMS, Claim, Finding, Missing, Results, Verdict
 
-_MARKS = {Verdict.AGREES: "✓", Verdict.BY_CONSTRUCTION: "=", Verdict.PARTLY: "◐", Verdict.DISAGREES: "✗", Verdict.NOT_MEASURED: "–"}
+_MARKS = {
+    Verdict.AGREES: "✓",
+    Verdict.BY_CONSTRUCTION: "=",
+    Verdict.PARTLY: "◐",
+    Verdict.UNDECIDED: "?",
+    Verdict.DISAGREES: "✗",
+    Verdict.NOT_MEASURED: "–",
+}
 _INTRODUCTION = (
     "What the paper (MeRino, AAAI 2025) claims, in our words, and what was measured here. Its code and networks are not public: "
     "its objective is our reconstruction, and networks were trained at a small part of the size. A claim that does not agree may "
-    "speak against the reconstruction or the scale as well as against the claim."
+    "speak against the reconstruction or the scale as well as against the claim. One is not decided where what was measured is, "
+    "with its error, compatible with it and with its contrary."
 )
 _HEADER = ("the paper", "measured here", "scale", "", "made by")
 _STYLE = (
@@ -111,6 +119,7 @@ def html_page(lines: list[Line]) -> str:
         Verdict.AGREES: "#e3f4e8",
         Verdict.BY_CONSTRUCTION: "#e6eefb",
         Verdict.PARTLY: "#fdf3d8",
+        Verdict.UNDECIDED: "#f3ecfa",
         Verdict.DISAGREES: "#fbe3e0",
         Verdict.NOT_MEASURED: "#eeeeee",
     }

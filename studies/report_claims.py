@@ -1,12 +1,14 @@
 """What the paper claims, what the committed results say of it, and whether the two agree.
 
-A claim is judged by a function of the results alone, so that a new result changes the verdict and no sentence. Figures of the paper
-that are data (latencies, accuracies) are elsewhere: `formulation.published`, `studies.published_scores`.
+A claim is judged by a function of the results alone, so that a new result changes the verdict and no sentence. What is measured
+with an error speaks for or against a claim where 95 % of the error does, and else decides nothing (`_together`). Figures of the
+paper that are data (latencies, accuracies) are elsewhere: `formulation.published`, `studies.published_scores`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,17 +23,19 @@ from scipy.stats import t as student
 from formulation import PUBLISHED, Architecture, Block, EffectiveEntropy
 from formulation.published import PUBLISHED_MS, published_designs
 from hardware_models import Flops, Memory, Params
+from studies.rank_correlation import holm
 
 CORPORA = {"WikiText-2": "proxy_correlation_wikitext2", "PTB": "proxy_correlation_ptb"}
 """Folders of the proxy study's results."""
 
 
 class Verdict(Enum):
-    """Whether a claim stands."""
+    """Whether a claim stands; not decided: what was measured is compatible with it and with its contrary."""
 
     AGREES = "agrees"
     BY_CONSTRUCTION = "by construction"
     PARTLY = "in part"
+    UNDECIDED = "not decided"
     DISAGREES = "does not agree"
     NOT_MEASURED = "not measured yet"
 
@@ -113,7 +117,7 @@ def _optimal(results: Results) -> Finding:
     nearest = results("calibration", "calibration.json")["inverse_optimization"]["nearest"]["losses"].values()
     text = (
         f"below the proven optimum at their own FLOPs and parameters by {_percents(losses)}; "
-        f"under the setting of ρ, α and β that brings them nearest by {_percents(nearest)}"
+        f"under the setting of ρ, α and β found to bring them nearest by {_percents(nearest)}"
     )
     return Finding(
         Verdict.AGREES if max(nearest) <= 0.01 else Verdict.DISAGREES, text, "full size, our reconstruction of the objective"
@@ -145,38 +149,56 @@ def _proxy_studies(results: Results) -> dict[str, Any]:
     return found or {"": results(CORPORA["WikiText-2"], "summary.json")}  # raises Missing
 
 
+def _judged_on(studies: Mapping[str, Any]) -> list[str]:
+    """The texts that a verdict rests on: those on which every design of the uniform sample was trained, or all if there is none."""
+    whole = [corpus for corpus, record in studies.items() if not record["groups"]["uniform"]["not_run"]]
+    return whole or list(studies)
+
+
 def _correlation(results: Results) -> Finding:
-    texts, values = [], []
-    for corpus, record in _proxy_studies(results).items():
+    """Above the printed figure: where the whole bootstrap interval is; below it likewise."""
+    studies = _proxy_studies(results)
+    texts, signs = [], []
+    for corpus, record in studies.items():
         one = record["groups"]["uniform"]["correlations"]["entropy"]
-        values.append((one["spearman"], one["kendall"]))
-        low, high = one["spearman_interval"]
-        coefficients = f"Spearman {one['spearman']:.2f} [{low:.2f}, {high:.2f}], Kendall {one['kendall']:.2f}"
-        texts.append(f"{corpus}: {coefficients} ({one['designs']} designs)")
-    above = [spearman > 0.8 and kendall > 0.6 for spearman, kendall in values]
-    return Finding(_all_or_some(above), "; ".join(texts), _proxy_scale(results))
+        shown = []
+        for name, figure in (("spearman", 0.8), ("kendall", 0.6)):
+            low, high = one[f"{name}_interval"]
+            shown.append(f"{name.capitalize()} {one[name]:.2f} [{low:.2f}, {high:.2f}]")
+            if corpus in _judged_on(studies):
+                signs.append(1 if low > figure else -1 if high < figure else 0)
+        texts.append(f"{corpus}: {', '.join(shown)} ({_designs(record['groups']['uniform'])})")
+    return Finding(_together(signs), "; ".join(texts), _proxy_scale(results))
+
+
+def _designs(group: Mapping[str, Any]) -> str:
+    ended = group["designs"] - group["not_run"]
+    return f"{ended} designs" if not group["not_run"] else f"{ended} of {group['designs']} designs so far"
 
 
 def _first(results: Results) -> Finding:
-    """Each difference of Spearman's coefficient is judged by its paired bootstrap interval, over the uniform sample."""
+    """Each difference of Spearman's coefficient over the uniform sample, tested by paired bootstrap, three at a time (Holm)."""
+    studies = _proxy_studies(results)
     texts, signs = [], []
-    for corpus, record in _proxy_studies(results).items():
+    for corpus, record in studies.items():
         own = record["groups"]["uniform"]["correlations"]
+        rivals = {name: own[name]["behind_p"] for name in ("LTS", "DSS", "NTK")}
+        adjusted = holm(rivals)
+        if corpus in _judged_on(studies):
+            signs += [0 if adjusted[name] > 0.05 else 1 if own[name]["behind"] > 0 else -1 for name in rivals]
         shown = []
         for name, one in own.items():
-            low, high = one["behind_interval"]
-            if name in ("LTS", "DSS", "NTK"):
-                signs.append(1 if low > 0 else -1 if high < 0 else 0)
             if name != "entropy" and one["leads"] is not None:
-                shown.append(f"{name} {one['behind']:+.2f} [{low:+.2f}, {high:+.2f}]")
+                low, high = one["behind_interval"]
+                tested = f", p {adjusted[name]:.2f}" if name in adjusted else ""
+                shown.append(f"{name} {one['behind']:+.3f} [{low:+.3f}, {high:+.3f}]{tested}")
         strata = ", ".join(
             f"{name} {_leaders(group['correlations'])}"
             for name, group in record["groups"].items()
             if name != "uniform" and "correlations" in group
         )
         texts.append(f"{corpus}: entropy's Spearman minus that of {', '.join(shown)}" + (f"; within {strata}" if strata else ""))
-    verdict = Verdict.AGREES if min(signs) > 0 else Verdict.DISAGREES if min(signs) < 0 and max(signs) <= 0 else Verdict.PARTLY
-    return Finding(verdict, "; ".join(texts), _proxy_scale(results))
+    return Finding(_together(signs), "; ".join(texts), _proxy_scale(results))
 
 
 def _leaders(correlations: Mapping[str, Any]) -> str:
@@ -219,78 +241,107 @@ def _named(records: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]
 
 
 _CLEARLY = {-1: "clearly lower", 0: "within the seeds' spread", 1: "clearly higher"}
+HARMLESS = 0.01
+"""A loss higher by less than this, nat per token, is no harm: 1 % of perplexity."""
+
+
+def _difference(record: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The 95 % interval of `record`'s loss minus the other's, by Student's paired test over seeds; None of fewer than two seeds."""
+    pairs = [record["losses"][seed] - other["losses"][seed] for seed in record["losses"] if seed in other["losses"]]
+    if len(pairs) < 2:
+        return None
+    half = float(student.ppf(0.975, len(pairs) - 1)) * stdev(pairs) / len(pairs) ** 0.5
+    return fmean(pairs) - half, fmean(pairs) + half
 
 
 def _clearly(record: Mapping[str, Any], other: Mapping[str, Any]) -> int:
-    """−1 where `record` has the lower loss, 1 where the higher, at 95 % by Student's paired test over seeds; else 0."""
-    pairs = [record["losses"][seed] - other["losses"][seed] for seed in record["losses"] if seed in other["losses"]]
-    if len(pairs) < 2:
-        return 0
-    error = stdev(pairs) / len(pairs) ** 0.5
-    return 0 if abs(fmean(pairs)) <= student.ppf(0.975, len(pairs) - 1) * error else (1 if fmean(pairs) > 0 else -1)
+    """−1 where `record` has the lower loss, 1 where the higher, by `_difference`, else 0. A design that diverged has the higher."""
+    failed = bool(record.get("diverged")), bool(other.get("diverged"))
+    if any(failed):
+        return failed[0] - failed[1]
+    interval = _difference(record, other)
+    return 0 if interval is None else 1 if interval[0] > 0 else -1 if interval[1] < 0 else 0
+
+
+def _perplexity(record: Mapping[str, Any]) -> str:
+    return f"{record['perplexity']:.2f}" if record["perplexity"] is not None else "diverged"
 
 
 def _sharing_quality(results: Results) -> Finding:
+    """For the claim speaks a difference that is, with its error, below `HARMLESS`; against it one that is clearly above 0."""
     signs, texts = [], []
     for title, records in _groups(results, "ablation", "sharing").items():
         shared, apart = _named(records, "shared"), _named(records, "not shared")
-        signs.append(_clearly(shared, apart))
-        ratio = shared["perplexity"] / apart["perplexity"] - 1
+        interval = _difference(shared, apart)
+        harmless = interval is not None and interval[1] < HARMLESS
+        signs.append(-1 if _clearly(shared, apart) > 0 else 1 if harmless else 0)
         budget, saved = title.removeprefix("sharing, FLOPs of "), shared["params_saved"]
-        texts.append(f"optimum at the FLOPs of {budget}: perplexity {100 * ratio:+.1f} % with {100 * saved:.0f} % fewer parameters")
-    return Finding(_all_or_some([sign <= 0 for sign in signs]), "; ".join(texts), _ablation_scale(results))
+        within = "" if interval is None else f" [{interval[0]:+.3f}, {interval[1]:+.3f}]"
+        texts.append(
+            f"optimum at the FLOPs of {budget}: perplexity {_perplexity(shared)} against {_perplexity(apart)}, loss{within} nat, "
+            f"with {100 * saved:.0f} % fewer parameters"
+        )
+    return Finding(_together(signs), "; ".join(texts), _ablation_scale(results))
 
 
 def _ablation_scale(results: Results) -> str:
     record = results("ablation", "summary.json")
-    seeds = len(next(iter(record["groups"].values()))[0]["losses"])
-    plan = record["plan"]
-    return f"scaled widths, {plan['steps'] * plan['batch'] * plan['seq_len'] / 1e6:.1f} M tokens, {seeds} seeds"
+    plan, seeds = record["plan"], {len(one["losses"]) for group in record["groups"].values() for one in group}
+    least, most = min(seeds), max(seeds)
+    told = f"{most} seeds" if least == most else f"{least} to {most} seeds"
+    return f"scaled widths, {plan['steps'] * plan['batch'] * plan['seq_len'] / 1e6:.1f} M tokens, {told}"
 
 
 def _objective_parts(results: Results) -> Finding:
     (records,) = _groups(results, "ablation", "objective").values()
     names = ("neither", "effectiveness", "effectiveness and weighting")
     chosen = {name: _named(records, name) for name in names}
-    texts = [f"{name}: perplexity {one['perplexity']:.2f} ({one['blocks']})" for name, one in chosen.items()]
-    better = [chosen[right] is not chosen[left] and _clearly(chosen[right], chosen[left]) < 0 for left, right in pairwise(names)]
-    return Finding(_all_or_some(better), "; ".join(texts), _ablation_scale(results))
+    texts = [f"{name}: perplexity {_perplexity(one)} ({one['blocks']})" for name, one in chosen.items()]
+    signs = [
+        -1 if chosen[right] is chosen[left] else -_clearly(chosen[right], chosen[left])  # the same design is no improvement
+        for left, right in pairwise(names)
+    ]
+    return Finding(_together(signs), "; ".join(texts), _ablation_scale(results))
 
 
 def _wide_deep(results: Results) -> Finding:
     (records,) = _groups(results, "ablation", "wide").values()
     wide, deep = _named(records, "wide"), _named(records, "deep")
     text = (
-        f"perplexity {wide['perplexity']:.2f} and {deep['perplexity']:.2f}; "
+        f"perplexity {_perplexity(wide)} and {_perplexity(deep)}; "
         f"entropy {wide['entropy_without_effectiveness']:,.0f} and {deep['entropy_without_effectiveness']:,.0f}, "
         f"effective {wide['entropy']:,.0f} and {deep['entropy']:,.0f}"
     )
-    holds = [_clearly(wide, deep) < 0, wide["entropy"] > deep["entropy"]]
-    return Finding(_all_or_some(holds), text, _ablation_scale(results))
+    signs = [-_clearly(wide, deep), 1 if wide["entropy"] > deep["entropy"] else -1]
+    return Finding(_together(signs), text, _ablation_scale(results))
 
 
 def _equal_flops(results: Results) -> Finding:
+    """At each budget the optimum is held against the designs of the space that was searched, and shown against all."""
     groups = results("baselines", "summary.json")["groups"]
-    texts, gains, best, worse = [], [], [], []
+    texts, gains, signs = [], [], []
     for title, records in groups.items():
         own = _named(records, "optimum of entropy")
-        ranked = sorted(records, key=lambda record: record["loss"])
+        ranked = sorted(records, key=lambda record: math.inf if record["loss"] is None else record["loss"])
         most = max(record["flops"] for record in records)
-        listed = ", ".join(
-            f"{one['design']} {one['perplexity']:.1f}"
-            + (f" (at {100 * one['flops'] / most:.0f} % of the FLOPs)" if one["flops"] < 0.9 * most else "")
-            for one in ranked
-        )
-        texts.append(f"{title.removeprefix('FLOPs of ')}: {listed}")
-        best.append(ranked[0] is own)
-        worse += [_clearly(own, other) > 0 for other in records if other is not own]
-        published = next((one for one in records if "published" in one["design"]), own)
+        told = []
+        for one in ranked:
+            notes = [f"at {100 * one['flops'] / most:.0f} % of the FLOPs"] if one["flops"] < 0.9 * most else []
+            notes += ["outside the space"] if not one["in_space"] else []
+            notes += [] if one is own else [_CLEARLY[_clearly(one, own)]]
+            told.append(f"{one['design']} {_perplexity(one)}" + (f" ({', '.join(notes)})" if notes else ""))
+        texts.append(f"{title.removeprefix('FLOPs of ')}: {', '.join(told)}")
+        against = [_clearly(other, own) for other in records if other is not own and other["in_space"]]
+        signs.append(-1 if min(against) < 0 else min(against))
+        published = next((one for one in records if one.get("published")), own)
         if published is not own:
             gains.append(f"{100 * (own['perplexity'] / published['perplexity'] - 1):+.1f} % ({_CLEARLY[_clearly(own, published)]})")
     if gains:
         texts.append(f"perplexity of entropy's optimum against the published designs': {', '.join(gains)}")
-    verdict = Verdict.AGREES if all(best) else Verdict.DISAGREES if any(worse) and not any(best) else Verdict.PARTLY
-    return Finding(verdict, "; ".join(texts), "scaled widths, at most equal FLOPs, equal tokens; perplexity")
+    scale = (
+        "scaled widths, at most equal FLOPs, equal tokens; perplexity, and whether its difference to entropy's is beyond the seeds'"
+    )
+    return Finding(_together(signs), "; ".join(texts), scale)
 
 
 def _cheaper_search(results: Results) -> Finding:
@@ -299,18 +350,20 @@ def _cheaper_search(results: Results) -> Finding:
     def of(name: str) -> tuple[float, float]:
         """Median seconds of a search, and of one evaluation in it."""
         own = [row for row in searches if row["objective"] == name]
-        return median(row["seconds"] for row in own), median(row["seconds"] / row["evaluations"] for row in own)
+        return median(row["seconds"] for row in own), median(
+            row["seconds"] / (row.get("scored") or row["evaluations"]) for row in own
+        )
 
     (entropy, _), (_, dss), (ntk, ntk_once) = map(of, ("entropy", "DSS", "NTK"))
-    evaluations = next(row["evaluations"] for row in searches if row["objective"] == "NTK")
+    evaluations = max(row["evaluations"] for row in searches if row["objective"] == "NTK")
     text = (
-        f"entropy {entropy:.2f} s with a proof; one evaluation of DSS {dss:.2f} s, of NTK {ntk_once:.2f} s, {evaluations:,} of NTK "
-        f"{ntk:,.0f} s: {ntk / entropy:,.0f} times as long"
+        f"entropy {entropy:.2f} s with a proof; one design's DSS {dss:.2f} s, its NTK {ntk_once:.2f} s, a search of up to "
+        f"{evaluations:,} evaluations for NTK {ntk:,.0f} s: {ntk / entropy:,.0f} times as long"
     )
     return Finding(
         Verdict.AGREES if ntk > 24 * entropy else Verdict.DISAGREES,
         text,
-        "a quarter of the widths, one core; an evaluation is one design",
+        "a quarter of the widths, one core",
     )
 
 
@@ -393,8 +446,17 @@ def _percents(values: Any, digits: int = 1) -> str:
     return ", ".join(f"{100 * value:.{digits}f} %" for value in values)
 
 
+def _together(signs: Sequence[int]) -> Verdict:
+    """Of what speaks for a claim (1), against it (−1), or for neither (0)."""
+    if min(signs) > 0:
+        return Verdict.AGREES
+    if max(signs) > 0:
+        return Verdict.PARTLY
+    return Verdict.DISAGREES if min(signs) < 0 else Verdict.UNDECIDED
+
+
 def _all_or_some(holds: Sequence[bool]) -> Verdict:
-    return Verdict.AGREES if all(holds) else Verdict.PARTLY if any(holds) else Verdict.DISAGREES
+    return _together([1 if one else -1 for one in holds])
 
 
 _ABLATION, _BASELINES = ("ablation/summary.json",), ("baselines/summary.json",)

@@ -23,13 +23,15 @@ _DEEPEST = 48
 def scaled(architecture: Architecture, scale: int, vocabulary: int, positions: int) -> Architecture:
     """The design with its widths divided by `scale`, rounded to whole attention heads (up at the middle)."""
     blocks = tuple(
-        Block(width := _scaled(block.width, scale), round(width * block.ffn_ratio), block.depth) for block in architecture.blocks
+        Block(width := scaled_width(block.width, scale), round(width * block.ffn_ratio), block.depth)
+        for block in architecture.blocks
     )
-    outside = _scaled(architecture.embedding_width, scale)
+    outside = scaled_width(architecture.embedding_width, scale)
     return dataclasses.replace(architecture, blocks=blocks, embedding_width=outside, vocabulary=vocabulary, positions=positions)
 
 
-def _scaled(width: int, scale: int) -> int:
+def scaled_width(width: int, scale: int) -> int:
+    """The width divided by `scale`, rounded to whole attention heads (up at the middle)."""
     return max(1, (2 * width + scale * HEAD_SIZE) // (2 * scale * HEAD_SIZE)) * HEAD_SIZE
 
 
@@ -39,7 +41,7 @@ def problem_of(published: Architecture, scale: int, vocabulary: int, seq_len: in
     menu = paper_space().menus[0]
     space = SearchSpace.uniform(
         len(published.blocks),
-        sorted({_scaled(width, scale) for width in menu.widths}),
+        sorted({scaled_width(width, scale) for width in menu.widths}),
         menu.ffn_ratios,
         menu.depths,
         embedding_width=small.embedding_width,

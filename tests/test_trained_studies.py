@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 from formulation import PUBLISHED, Architecture, EffectiveEntropy
 from formulation.rows import Row, RowFile
 from hardware_models import DecoderParams, Flops, Params
-from studies import ablation, baselines, training_runs
-from studies.comparison import Candidate, distinct, records_of
+from studies import ablation, baselines, proxies, training_runs
+from studies.comparison import Candidate, distinct, figure_of, records_of, table_text
+from studies.report_claims import CLAIMS, Results
 from studies.scaled_designs import depth_scaled, problem_of, width_scaled
 from studies.training_runs import Run
 
@@ -29,6 +31,12 @@ def made_up(runs: Sequence[Run], file: RowFile, *_: Any) -> list[Row]:
         rows.append(row)
         file.append(row)
     return rows
+
+
+@pytest.fixture(autouse=True)
+def quick_ntk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is worth is tested elsewhere, and here it would take most of the time."""
+    monkeypatch.setattr(proxies, "_inverse_ntk", lambda tokens, design: 1 / sum(design.widths))
 
 
 def arguments(folder: Path, *flags: str) -> list[str]:
@@ -52,7 +60,7 @@ def test_ablation_switches_one_thing_at_a_time(
             shared, apart = records
             assert (shared["blocks"] + " unshared", shared["flops"]) == (apart["blocks"], apart["flops"])
             assert shared["params_saved"] == pytest.approx(1 - shared["params"] / apart["params"])
-            assert apart["difference"] < 0
+            assert apart["difference"] == pytest.approx((shared["params"] - apart["params"]) / 1e7)  # as the losses were made up
     whole = next(records for title, records in groups.items() if title.startswith("objective"))
     assert len({record["blocks"] for record in whole}) == len(whole)
     named = ", ".join(record["design"] for record in whole)
@@ -85,7 +93,10 @@ def test_baselines_keep_one_budget_and_remember_their_searches(
     assert baselines.main(flags) == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     ((_, records),) = summary["groups"].items()
-    budget = next(record["flops"] for record in records if "published" in record["design"])
+    budget = next(record["flops"] for record in records if record.get("published"))
+    outside = {record["design"] for record in records if not record["in_space"]}
+    assert {"wider", "GPT-2-like, not shared"} <= outside
+    assert all(one in ("deeper", "wider", "GPT-2-like, not shared") for one in outside)
     assert all(record["flops"] <= budget for record in records)
     names = ", ".join(record["design"] for record in records)
     for name in ("optimum of entropy", "optimum of LTS", "best found of DSS", "best found of NTK", "deeper", "wider", "GPT-2-like"):
@@ -94,6 +105,9 @@ def test_baselines_keep_one_budget_and_remember_their_searches(
     assert [row["objective"] for row in summary["searches"]] == ["entropy", "LTS", "LTS unrolled", "DSS", "NTK"]
     assert summary["scale"] == 4
     assert all(row["seconds"] >= 0 for row in summary["searches"])
+    scored = {row["objective"]: row["scored"] for row in summary["searches"]}
+    assert scored["entropy"] is None
+    assert 0 < scored["DSS"] <= 20
     assert "searched in" in capsys.readouterr().out
     calibration = tmp_path / "calibration.json"
     setting = {"rho": 1.0, "alpha": [0.9, 0.1], "beta": 0.0, "mean": "block"}
@@ -105,6 +119,13 @@ def test_baselines_keep_one_budget_and_remember_their_searches(
     assert "MeRino-52M / 4: entropy fitted on a text searched in" in said
     assert "MeRino-52M / 4: entropy searched in" not in said
     assert "optimum of entropy fitted on a text, optimum of entropy nearest to the published designs" in said
+    (tmp_path / "results" / "baselines").mkdir(parents=True)
+    shutil.copy(tmp_path / "out" / "summary.json", tmp_path / "results" / "baselines")
+    (claim,) = [one for one in CLAIMS if "at equal FLOPs" in one.text]
+    records = json.loads((tmp_path / "out" / "summary.json").read_text())["groups"]["FLOPs of MeRino-52M / 4"]
+    (published,) = [record for record in records if record.get("published")]
+    gain = 100 * (records[0]["perplexity"] / published["perplexity"] - 1)
+    assert f"published designs': {gain:+.1f} %" in claim.judge(Results(tmp_path / "results")).measured
     monkeypatch.setattr(baselines, "solve", None)
     assert baselines.main(flags) == 0
     assert "searched in" not in capsys.readouterr().out
@@ -156,6 +177,30 @@ def test_records_are_paired_by_seed_and_designs_with_two_names_counted_once() ->
     assert first["entropy"] == EffectiveEntropy()(small)
     assert (first["flops"], first["params"]) == (Flops(128)(small), Params()(small))
     assert DecoderParams()(other) > DecoderParams()(small)
+
+
+def test_a_design_that_diverged_in_a_seed_has_no_mean(tmp_path: Path) -> None:
+    _, small = problem_of(PUBLISHED["MeRino-52M"], 4, 1024, 128)
+    other = dataclasses.replace(small, shared=False)
+    pair = [Candidate("a", small), Candidate("b", other)]
+
+    def row(design: Architecture, seed: int, **ending: Any) -> Row:
+        return {"architecture": design.to_dict(), "plan": {"seed": seed}, **ending}
+
+    whole = [row(small, 0, held_out_loss=4.0), row(small, 1, held_out_loss=4.2)]
+    parted = [row(other, 0, held_out_loss=3.0), row(other, 1, error="loss nan")]
+    first, second = records_of(pair, [*whole, *parted])
+    assert (first["loss"], first["diverged"]) == (pytest.approx(4.1), 0)
+    assert (second["losses"], second["diverged"]) == ({"0": 3.0}, 1)
+    assert [second[name] for name in ("loss", "loss_sd", "perplexity", "difference", "difference_sd")] == [None] * 5
+    assert "1 diverged" in table_text([first, second])
+    figure_of({"both": [first, second]}).savefig(tmp_path / "figure.png")
+    first, second = records_of(pair[::-1], [*whole, *parted])  # held against one without a mean
+    assert (first["loss"], second["loss"], second["difference"]) == (None, pytest.approx(4.1), None)
+    apart = records_of(pair, [whole[0], row(other, 1, held_out_loss=3.0)])[1]
+    assert (apart["loss"], apart["difference"]) == (3.0, None)  # no seed in common
+    with pytest.raises(ValueError, match="no run of 'a' has ended"):
+        records_of(pair, parted)
 
 
 @pytest.mark.parametrize(
