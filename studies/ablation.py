@@ -7,7 +7,8 @@ The parts (the first two with widths divided by `--scale`, at the FLOPs of the s
     sharing      the optimum of each budget with the layers of a block sharing their weights, and with none shared
     objective    the optimum of one budget under entropy alone, with effectiveness, and with effectiveness and weighting
     wide-deep    one wide layer against 24 narrow ones, the paper's example (its table 1)
-Writes rows.jsonl (a finished run is never run twice), summary.json and ablation.png; parts run one after another add up.
+Writes searches.jsonl, rows.jsonl (no search and no run is repeated), summary.json and ablation.png; parts run one after another
+add up.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from formulation.report import command_parser, output_folder, provenance, run_co
 from hardware_models import DecoderParams, Params
 from studies.comparison import Candidate, distinct, earlier, figure_of, records_of, table_text
 from studies.quantities import chosen
-from studies.scaled_designs import problem_of, proved, scaled_width
+from studies.scaled_designs import problem_of, scaled_width
+from studies.searches import Searches, design_of
 from studies.training_runs import (
     PACKAGES,
     SMALL_NETWORKS,
@@ -40,14 +42,15 @@ Group = dict[str, list[Candidate]]
 """Candidates by the title of their comparison; the first of a list is what the others are held against."""
 
 
-def sharing(options: argparse.Namespace) -> Group:
+def sharing(options: argparse.Namespace, searches: Searches) -> Group:
     """The optimum of every budget, its layers sharing their weights inside blocks and not: equal FLOPs, fewer parameters."""
     groups: Group = {}
     for name, design in PUBLISHED.items():
         problem, _ = problem_of(design, options.scale, options.vocabulary, options.sequence)
-        best = proved(problem)
+        budget = f"FLOPs of {name} / {options.scale}"
+        best = design_of(searches.optimum(problem, budget, "entropy"))
         apart = dataclasses.replace(best, shared=False)
-        title = f"sharing, FLOPs of {name} / {options.scale}"
+        title = f"sharing, {budget}"
         groups[title] = [Candidate("shared", best, _saved(best)), Candidate("not shared", apart, _saved(apart))]
     return groups
 
@@ -58,7 +61,7 @@ def _saved(design: Architecture) -> dict[str, float]:
     return {"decoder_params": DecoderParams()(design), "params_saved": 1 - Params()(design) / Params()(apart)}
 
 
-def objective(options: argparse.Namespace) -> Group:
+def objective(options: argparse.Namespace, searches: Searches) -> Group:
     """The optimum at one budget under the whole objective, without weighting, and without effectiveness either."""
     published = chosen("published design", options.published, PUBLISHED)
     problem, _ = problem_of(published, options.scale, options.vocabulary, options.sequence)
@@ -67,11 +70,13 @@ def objective(options: argparse.Namespace) -> Group:
         "effectiveness": EffectiveEntropy(weighting=False),
         "neither": EffectiveEntropy(weighting=False, effectiveness=False),
     }
-    optima = [Candidate(name, proved(dataclasses.replace(problem, maximize=one))) for name, one in entropies.items()]
-    return {f"objective, FLOPs of {options.published} / {options.scale}": distinct(optima)}
+    budget = f"FLOPs of {options.published} / {options.scale}"
+    problems = {name: dataclasses.replace(problem, maximize=one) for name, one in entropies.items()}
+    optima = [Candidate(name, design_of(searches.optimum(one, budget, name))) for name, one in problems.items()]
+    return {f"objective, {budget}": distinct(optima)}
 
 
-def wide_deep(options: argparse.Namespace) -> Group:
+def wide_deep(options: argparse.Namespace, _: Searches) -> Group:
     """'Wide' (L = 1, E = 256) and 'Deep' (L = 24, E = 64), r = 1, nothing shared: the paper's table 1, the embedding scaled."""
 
     def design(width: int, depth: int) -> Architecture:
@@ -87,7 +92,11 @@ def wide_deep(options: argparse.Namespace) -> Group:
     return {"wide against deep": candidates}
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], Group]] = {"sharing": sharing, "objective": objective, "wide-deep": wide_deep}
+PARTS: dict[str, Callable[[argparse.Namespace, Searches], Group]] = {
+    "sharing": sharing,
+    "objective": objective,
+    "wide-deep": wide_deep,
+}
 
 
 def published_sharing() -> dict[str, float]:
@@ -106,10 +115,12 @@ def main(arguments: list[str] | None = None) -> int:
     positive_integer("scale", options.scale)
     positive_integer("seeds", options.seeds)
     check_workers(options)
+    chosen("published design", options.published, PUBLISHED)
+    folder = output_folder(options.output)
+    searches = Searches(folder)
     groups: Group = {}
     for part in dict.fromkeys(options.parts):
-        groups |= PARTS[part](options)
-    folder = output_folder(options.output)
+        groups |= PARTS[part](options, searches)
     plan = plan_of(options, evaluations=1)
     data = prepare(options, folder)
     everyone: Sequence[Candidate] = [one for candidates in groups.values() for one in candidates]

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,8 @@ import numpy as np
 from formulation import PUBLISHED, Architecture, DesignProblem, Quantity
 from formulation.architecture import positive_integer
 from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
-from formulation.rows import Row, RowFile
+from formulation.rows import Row
 from hardware_models import BlackBox
-from solvers import DynamicProgramming, EvolutionaryAlgorithm, Limits, Solver, solve
 from studies.calibration_data import Calibration, read_calibration
 from studies.comparison import Candidate, distinct, earlier, figure_of, records_of, table_text
 from studies.proxies import (
@@ -37,12 +35,12 @@ from studies.proxies import (
     LTS_UNROLLED,
     NTK,
     analytic_proxies,
-    fingerprint,
     first_sequences,
     network_proxies,
 )
 from studies.quantities import chosen
 from studies.scaled_designs import depth_scaled, problem_of, uniform_design, width_scaled
+from studies.searches import Searches, design_of
 from studies.training_runs import (
     PACKAGES,
     SMALL_NETWORKS,
@@ -56,9 +54,6 @@ from studies.training_runs import (
     trained,
 )
 
-_EXACT_SECONDS = 120
-"""Of dynamic programming, which needs less than one."""
-
 
 def objectives(seq_len: int, minibatch: np.ndarray, calibration: Calibration | None) -> dict[str, Quantity]:
     """What is maximized, by name; the separable ones are solved exactly. DSS and NTK look at tokens (B, T)."""
@@ -70,71 +65,6 @@ def objectives(seq_len: int, minibatch: np.ndarray, calibration: Calibration | N
     return found
 
 
-def searched(
-    problem: DesignProblem,
-    budget: str,
-    maximize: dict[str, Quantity],
-    minibatch: np.ndarray,
-    evaluations: int,
-    seed: int,
-    folder: Path,
-) -> list[Row]:
-    """The design that each objective chooses at this budget, with what the search cost; those in searches.jsonl are not repeated.
-
-    maximize     objectives by name
-    minibatch    tokens that black boxes look at, (B, T)
-
-    The rows hold
-
-    seconds      of the search alone, on this machine, in one process
-    evaluations  of the objective, those of a design that was met before included
-    scored       how many different designs a black box looked at; None for a separable objective
-    """
-    file = RowFile(folder / "searches.jsonl")
-    known = {json.dumps(row["search"], sort_keys=True): row for row in file.rows}
-    found = []
-    for name, quantity in maximize.items():
-        exact = not isinstance(quantity, BlackBox)
-        solver: Solver = DynamicProgramming() if exact else _evolution(evaluations)
-        search = {
-            "objective": repr(quantity),
-            "minibatch": None if exact else fingerprint(minibatch),
-            "solver": repr(solver),
-            "space": json.loads(json.dumps(problem.space.to_dict())),
-            "budgets": [[repr(one.quantity), one.upper] for one in problem.subject_to],
-            "evaluations": None if exact else evaluations,
-            "seed": None if exact else seed,
-        }
-        key = json.dumps(search, sort_keys=True)
-        if key not in known:
-            limits = Limits(seconds=_EXACT_SECONDS) if exact else Limits(evaluations=evaluations, seed=seed)
-            solution = solve(dataclasses.replace(problem, maximize=quantity, report=()), solver, limits)
-            if solution.architecture is None:
-                raise ValueError(f"the search for {name} found no design in {solution.evaluations:,} evaluations; allow more")
-            row = {
-                "budget": budget,
-                "objective": name,
-                "search": search,
-                "architecture": solution.architecture.to_dict(),
-                "status": solution.status.value,
-                "value": solution.objective,
-                "seconds": solution.seconds,
-                "evaluations": solution.evaluations,
-                "scored": quantity.designs if isinstance(quantity, BlackBox) else None,
-            }
-            file.append(row)
-            known[key] = row
-            print(f"{budget}: {name} searched in {solution.seconds:.2f} s ({solution.status.value})", flush=True)
-        found.append({**known[key], "objective": name})
-    return found
-
-
-def _evolution(evaluations: int) -> EvolutionaryAlgorithm:
-    """The paper's algorithm, its population an eighth of these few evaluations and its parents an eighth of that."""
-    population = max(16, evaluations // 8)
-    return EvolutionaryAlgorithm(population, max(2, population // 8), iterations=100 * evaluations)
-
-
 def candidates(problem: DesignProblem, published: tuple[str, Architecture], searches: list[Row]) -> list[Candidate]:
     """Everyone that takes part at one budget, the optimum of the entropy first, and whether it lies in the space searched.
 
@@ -143,7 +73,7 @@ def candidates(problem: DesignProblem, published: tuple[str, Architecture], sear
     designs = [
         Candidate(
             f"{'optimum' if row['status'] == 'optimal' else 'best found'} of {row['objective']}",
-            Architecture.from_dict(row["architecture"]),
+            design_of(row),
             {"search_s": row["seconds"], "objective_value": row["value"]},
         )
         for row in searches
@@ -217,13 +147,19 @@ def main(arguments: list[str] | None = None) -> int:
     before = earlier(folder / "summary.json", terms)
     groups: dict[str, list[dict[str, Any]]] = before.get("groups", {})
     searches: list[Row] = before.get("searches", [])
+    found = Searches(folder)
     for budget, published in budgets.items():
         problem, small = problem_of(published, options.scale, options.vocabulary, options.sequence)
         name = f"{budget} / {options.scale}"
-        maximize = objectives(options.sequence, minibatch, calibration)  # black boxes that remember no other budget's designs
-        own = searched(problem, name, maximize, minibatch, options.evaluations, options.search_seed, folder)
+        own = []
+        for objective, quantity in objectives(options.sequence, minibatch, calibration).items():
+            wanted = dataclasses.replace(problem, maximize=quantity)
+            if isinstance(quantity, BlackBox):
+                own.append(found.evolved(wanted, name, objective, minibatch, options.evaluations, options.search_seed))
+            else:
+                own.append(found.optimum(wanted, name, objective))
         searches = [row for row in searches if row["budget"] != name]
-        searches += [{**row, "design": str(Architecture.from_dict(row["architecture"]))} for row in own]
+        searches += [{**row, "design": str(design_of(row))} for row in own]
         everyone = candidates(problem, (f"published {name}", small), own)
         title = f"FLOPs of {name}"
         groups[title] = records_of(everyone, trained(everyone, plan, data, options, folder))

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEntropy, SearchSpace, paper_space
 from formulation.architecture import HEAD_SIZE
 from hardware_models import Flops, Params
-from solvers import DynamicProgramming, Limits, Status, solve
 
 _GPT2_SHAPE = 768 / 12
 """Width by depth of GPT-2."""
@@ -50,14 +49,6 @@ def problem_of(published: Architecture, scale: int, vocabulary: int, seq_len: in
     )
     flops = Flops(seq_len)
     return DesignProblem(space, EffectiveEntropy(), (Budget(flops, flops(small)),), (flops, Params())), small
-
-
-def proved(problem: DesignProblem) -> Architecture:
-    """The proven optimum; ValueError where there is none within a minute."""
-    solution = solve(problem, DynamicProgramming(), Limits(seconds=60))
-    if solution.status is not Status.OPTIMAL or solution.architecture is None:
-        raise ValueError(f"no optimum was proved in {solution.seconds:.0f} s ({solution.status.value}); choose a larger --scale")
-    return solution.architecture
 
 
 def uniform_design(problem: DesignProblem) -> Architecture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from formulation import PUBLISHED, Architecture, Block
 from hardware_models import Flops
 from solvers import Exhaustive, Limits, Status, solve
-from studies import ablation, baselines
-from studies.scaled_designs import problem_of, proved, scaled, uniform_design
+from studies import ablation, baselines, searches
+from studies.scaled_designs import problem_of, scaled, uniform_design
+from studies.searches import Searches, design_of
 
 
 def test_scaling_divides_widths_and_keeps_the_rest() -> None:
@@ -27,17 +29,37 @@ def test_scaling_divides_widths_and_keeps_the_rest() -> None:
 
 
 @pytest.mark.parametrize(("published", "scale"), [("MeRino-52M", 4), ("MeRino-61M", 4), ("MeRino-52M", 2)])
-def test_the_scaled_problem_has_the_published_designs_flops_and_its_proven_optimum(published: str, scale: int) -> None:
+def test_the_scaled_problem_has_the_published_designs_flops_and_its_proven_optimum(
+    tmp_path: Path, published: str, scale: int
+) -> None:
     problem, small = problem_of(PUBLISHED[published], scale, 2048, 256)
     flops, budget = problem.subject_to[0].quantity, problem.subject_to[0].upper
     assert small == scaled(PUBLISHED[published], scale, 2048, 256)
     assert (flops, budget) == (Flops(256), Flops(256)(small))
     truth = solve(problem, Exhaustive(), Limits(seconds=60))
     assert truth.status is Status.OPTIMAL
-    assert problem.maximize(proved(problem)) == pytest.approx(truth.objective)
+    row = Searches(tmp_path).optimum(problem, "a budget", "entropy")
+    assert problem.maximize(design_of(row)) == pytest.approx(truth.objective)
+    assert (row["budget"], row["objective"], row["scored"]) == ("a budget", "entropy", None)
     uniform = uniform_design(problem)
     assert 0.9 * budget <= flops(uniform) <= budget
     assert not uniform.shared
+
+
+def test_a_search_is_made_once_and_its_design_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, small = problem_of(PUBLISHED["MeRino-52M"], 4, 2048, 256)
+    row = Searches(tmp_path).optimum(problem, "a budget", "entropy")
+    kept = tmp_path / "searches.jsonl"
+    kept.write_text(json.dumps({**row, "architecture": small.to_dict()}) + "\n")  # as good, another machine might have found it
+    with monkeypatch.context() as patch:
+        patch.setattr(searches, "solve", None)
+        assert design_of(Searches(tmp_path).optimum(problem, "a budget", "its name elsewhere")) == small
+    looser = dataclasses.replace(problem, subject_to=(dataclasses.replace(problem.subject_to[0], upper=1e9),))
+    Searches(tmp_path).optimum(looser, "more", "entropy")
+    assert len(kept.read_text().splitlines()) == 2
+    monkeypatch.setattr(searches, "_EXACT", Limits(seconds=1e-6))
+    with pytest.raises(ValueError, match=r"no optimum of entropy was proved in .*; choose a larger --scale|found no design"):
+        Searches(tmp_path / "elsewhere").optimum(problem, "a budget", "entropy")
 
 
 def test_a_uniform_design_uses_the_budget_up() -> None:
