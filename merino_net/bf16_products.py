@@ -3,8 +3,8 @@
 Where a processor has neither AVX-512 nor AMX, PyTorch 2.13 multiplies bfloat16 matrices in plain loops: ten times slower than
 float32 and more (pytorch/pytorch#146508), so that a plan that asks for bf16 autocast, or for Muon, whose iteration is in bfloat16
 on every device, takes hours in place of minutes. There the operands are widened, which is exact, multiplied in float32, and the
-result is rounded once: what the instructions themselves do. A run so computed and one on a processor that has them differ in the
-order of their sums alone.
+result is rounded once: what the instructions themselves do, up to the order of sums (fused attention also keeps its probabilities
+in float32). Two networks trained for 1,000 steps in both ways ended 0.0003 and 0.004 nat apart, where two seeds differ by 0.013.
 """
 
 from __future__ import annotations

@@ -180,14 +180,16 @@ def held_out_gain(
                 rows = [default, *(own[-1] for own in settings.values())]
                 found.append(
                     [
-                        spearman(tables[scored_on.name][name][np.ix_(rows, which)], scored_on.quality[name][which]).tolist()
+                        spearman(
+                            tables[scored_on.name][name][np.ix_(np.array(rows), which)], scored_on.quality[name][which]
+                        ).tolist()
                         for name, which in left_out.items()
                     ]
                 )
         return np.mean(found, axis=0).T, settings
 
     values, settings = scored(np.ones(shared.designs, dtype=int), _SPLITS)
-    spread = []
+    spread: list[np.ndarray] = []
     while len(spread) < resamples:
         times = np.bincount(draw.integers(shared.designs, size=shared.designs), minlength=shared.designs)
         if min((times[number] > 0).sum() for number in shared.number.values()) >= LEAST:
