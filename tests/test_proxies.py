@@ -64,7 +64,7 @@ def test_heuristics_search_by_the_names_of_the_command_line() -> None:
     found = solve(problem, EvolutionaryAlgorithm(population=4, parents=2), Limits(evaluations=12, seed=1))
     assert found.status is Status.FEASIBLE
     assert found.objective == pytest.approx(network_proxies()[DSS](found.architecture))
-    assert read_quantity("studies.proxies:inverse_ntk").name == "inverse NTK condition number"
+    assert read_quantity("studies.proxies:inverse_ntk").name == "inverse NTK condition number, median of 3"
 
 
 def test_lts_of_the_published_designs() -> None:
