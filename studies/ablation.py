@@ -63,8 +63,7 @@ def _saved(design: Architecture) -> dict[str, float]:
 
 def objective(options: argparse.Namespace, searches: Searches) -> Group:
     """The optimum at one budget under the whole objective, without weighting, and without effectiveness either."""
-    published = chosen("published design", options.published, PUBLISHED)
-    problem, _ = problem_of(published, options.scale, options.vocabulary, options.sequence)
+    problem, _ = problem_of(PUBLISHED[options.published], options.scale, options.vocabulary, options.sequence)
     entropies = {
         "effectiveness and weighting": EffectiveEntropy(),
         "effectiveness": EffectiveEntropy(weighting=False),

@@ -47,7 +47,7 @@ from studies.calibration_data import (
     scores,
 )
 from studies.calibration_figures import calibration_figure
-from studies.rank_correlation import interval, spearman
+from studies.rank_correlation import interval, spearman, with_interval
 
 _AXES: Mapping[str, Sequence[Any]] = {"rho": RHOS, "attention": ATTENTIONS, "beta": BETAS, "mean": tuple(MEANS)}
 NEAR = 0.01
@@ -60,7 +60,7 @@ def on_common_groups(corpora: Sequence[Corpus]) -> list[Corpus]:
     if corpora and not common:
         raise ValueError("no group of designs was trained on every text; train the same sample on all of them")
     for corpus in corpora:
-        for name in corpus.groups.keys() - set(common):
+        for name in (name for name in corpus.groups if name not in common):
             print(f"{corpus.name}: {name} is left out, of which another text has fewer than {LEAST} designs")
     return [
         dataclasses.replace(
@@ -200,10 +200,10 @@ def held_out_gain(
         "fitted_on": fitted_on.name,
         "scored_on": scored_on.name,
         "resamples": resamples,
-        "default": {**dict(zip(names, values[0].tolist(), strict=True)), "mean": float(values[0].mean())},
+        "default": _by_group(names, values[0]),
         "families": {
             what: {
-                "fitted": {**dict(zip(names, values[1 + place].tolist(), strict=True)), "mean": float(values[1 + place].mean())},
+                "fitted": _by_group(names, values[1 + place]),
                 "gain": {
                     **{
                         name: _gain(values[1 + place][group] - values[0][group], gains[:, place, group])
@@ -216,6 +216,11 @@ def held_out_gain(
             for place, what in enumerate(FAMILIES)
         },
     }
+
+
+def _by_group(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
+    """A value for each group, and their mean."""
+    return {**dict(zip(names, values.tolist(), strict=True)), "mean": float(values.mean())}
 
 
 def _gain(value: float, spread: np.ndarray) -> dict[str, Any]:
@@ -404,7 +409,7 @@ def text_of(record: dict[str, Any]) -> str:
                 what,
                 f"{pair['default']['mean']:+.3f}",
                 f"{one['fitted']['mean']:+.3f}",
-                *(_gain_text(gain) for gain in one["gain"].values()),
+                *(with_interval(gain["value"], gain["interval"], "+.3f") for gain in one["gain"].values()),
             )
             for pair in record["held_out"]
             for what, one in pair["families"].items()
@@ -423,11 +428,6 @@ def text_of(record: dict[str, Any]) -> str:
         changed, regret = sum(not line["same"] for line in one), max(line["regret"] for line in one)
         lines.append(f"{axis}: {changed} of {len(one)} optima differ from the default's, which loses {100 * regret:.2f} % at most")
     return "\n".join(lines)
-
-
-def _gain_text(gain: Mapping[str, Any]) -> str:
-    low, high = gain["interval"]
-    return f"{gain['value']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def setting_text(one: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ from studies.calibration_data import read_calibration
 from studies.proxies import ENTROPY, FLOPS, PARAMS, analytic_proxies, first_sequences, network_proxies
 from studies.proxy_figures import correlation_figure, scatter_figure
 from studies.proxy_sample import EQUAL_FLOPS, EQUAL_PARAMS, UNIFORM, sampled, scaled_space
-from studies.rank_correlation import RESAMPLES, alike, kendall, rank_correlations, spearman
+from studies.rank_correlation import RESAMPLES, alike, kendall, rank_correlations, spearman, with_interval
 from studies.training_runs import (
     PACKAGES,
     SMALL_NETWORKS,
@@ -242,20 +242,15 @@ def _repeats(plan: PlannedRuns, trained: Trained) -> dict[str, Any]:
     }
 
 
-def span(value: float, interval: Sequence[float], form: str = "+.2f") -> str:
-    """A value with its interval."""
-    return f"{value:{form}} [{interval[0]:{form}}, {interval[1]:{form}}]"
-
-
 def table_text(summary: dict[str, Any]) -> str:
     """The correlations for people."""
 
     lines = []
     for group, record in summary["groups"].items():
         for proxy, one in record.get("correlations", {}).items():
-            spearman_text, kendall_text = (span(one[name], one[f"{name}_interval"]) for name in ("spearman", "kendall"))
+            spearman_text, kendall_text = (with_interval(one[name], one[f"{name}_interval"]) for name in ("spearman", "kendall"))
             leads = "" if one["leads"] is None else f"{one['leads']:.0%}"
-            behind = span(one["behind"], one["behind_interval"]) if proxy != ENTROPY else ""
+            behind = with_interval(one["behind"], one["behind_interval"]) if proxy != ENTROPY else ""
             lines.append((group, str(one["designs"]), proxy, spearman_text, kendall_text, leads, behind))
         lines += [
             (group, str(record["designs"] - record["not_run"]), proxy, *("held equal", "", "", ""))
@@ -274,7 +269,9 @@ def notes_text(summary: dict[str, Any]) -> str:
             lines.append(f"{group}: {counted(record['diverged'], 'design')} diverged and rank below all others")
     if len(summary["made_with"]) > 1:
         lines.append("the runs are not of one kind of machine and versions; see made_with in summary.json:")
-        lines += [f"  {counted(one.pop('runs'), 'run')}: {_environment_text(one)}" for one in map(dict, summary["made_with"])]
+        for one in summary["made_with"]:
+            named = ", ".join(f"{name} {version}" for name, version in one.items() if name != "runs")
+            lines.append(f"  {counted(one['runs'], 'run')}: {named or 'not recorded'}")
     budgets, repeats, counting = summary["budgets"], summary["repeats"], summary["counting"]
     if "rank_of_full" in budgets:
         moved = ", ".join(f"{name} {one['spearman']:+.2f}" for name, one in budgets["rank_of_full"].items())
@@ -284,12 +281,12 @@ def notes_text(summary: dict[str, Any]) -> str:
         )
     if "noise_sd" in repeats:
         told = (
-            f"{name} {one['loss_sd']:.4f}, reliability {span(one['reliability'], one['reliability_interval'], '.2f')}"
+            f"{name} {one['loss_sd']:.4f}, reliability {with_interval(one['reliability'], one['reliability_interval'], '.2f')}"
             for name, one in repeats["groups"].items()
         )
         lines.append(
             f"a second seed of {repeats['designs']} designs: one loss has noise "
-            f"{span(repeats['noise_sd'], repeats['noise_sd_interval'], '.4f')} nat, against a spread of " + ", ".join(told)
+            f"{with_interval(repeats['noise_sd'], repeats['noise_sd_interval'], '.4f')} nat, against a spread of " + ", ".join(told)
         )
     same, whole, loss = counting["as many tokens"], counting["whole text"], summary["loss"]
     lines.append(
@@ -297,10 +294,6 @@ def notes_text(summary: dict[str, Any]) -> str:
         f"whole text; networks: {loss['least']:.3f} to {loss['most']:.3f}, median {loss['median']:.3f}"
     )
     return "\n".join(lines)
-
-
-def _environment_text(versions: dict[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -334,18 +327,18 @@ def main(arguments: list[str] | None = None) -> int:
     planned = {run_key(run.identity()) for run in plan.runs}
     rows: dict[str, Row] = {key: row for row in file.rows if (key := run_key(row)) in planned}
     losses = {key: float(row.get("held_out_loss", np.inf)) for key, row in rows.items()}
-    ended = [design for design, run in plan.main.items() if run_key(run.identity()) in losses]
-    done = [design for design in ended if losses[run_key(plan.main[design].identity())] < np.inf]
+    ended = {design: losses[key] for design, run in plan.main.items() if (key := run_key(run.identity())) in losses}
+    done = [design for design, loss in ended.items() if loss < np.inf]
     if all(sum(design in done for design in group) < 3 for group in plan.groups.values()):
         raise ValueError(
             f"of this study {counted(len(done), 'design')} ended with a loss, and a rank correlation needs 3 of one group; "
             + ("leave --no-training out" if options.no_training else "see the errors in rows.jsonl")
         )
     proxies = {**analytic_proxies(options.sequence), **extra, **network_proxies(minibatch, folder)}
-    columns = proxy_values(ended, proxies, options.jobs)
+    columns = proxy_values(list(ended), proxies, options.jobs)
     values = {design: {name: float(column[i]) for name, column in columns.items()} for i, design in enumerate(ended)}
     summary = summary_of(plan, Trained(losses, values), options.resamples, extra)
-    trained = np.array([losses[run_key(plan.main[design].identity())] for design in done])
+    trained = np.array([ended[design] for design in done])
     made_by = provenance(options.sample_seed, ("scipy", *PACKAGES))
     summary |= {
         "loss": {"least": float(trained.min()), "median": float(np.median(trained)), "most": float(trained.max())},

@@ -79,17 +79,12 @@ def resampled_spearman(score: np.ndarray, quality: np.ndarray, times: np.ndarray
 
 def resampled_kendall(score: np.ndarray, quality: np.ndarray, times: np.ndarray) -> np.ndarray:
     """τ_b in each resample, as `resampled_spearman`: concordant minus discordant pairs over the pairs without a tie."""
-    left, right = (np.sign(one[:, None] - one) for one in (_finite(score), _finite(quality)))
+    left, right = (np.sign(one[:, None] - one) for one in (rankdata(score), rankdata(quality)))  # infinities have no differences
 
     def pairs(signs: np.ndarray) -> np.ndarray:
         return np.asarray(((times @ signs) * times).sum(axis=1))
 
     return _quotient(pairs(left * right), np.sqrt(pairs(left**2) * pairs(right**2)))
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    """Ranks in place of values: infinite ones have no differences."""
-    return np.asarray(rankdata(values))
 
 
 def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -115,17 +110,18 @@ def rank_correlations(
     spearmans = {name: resampled_spearman(score, quality, times) for name, score in scores.items()}
     leads = _leads({name: scores[name] for name in scores if name not in beside}, spearmans)
     first = next(iter(scores))
+    own = {name: float(spearman(score, quality)) for name, score in scores.items()}
     found = {}
     for name, score in scores.items():
-        own, apart = float(spearman(score, quality)), spearmans[first] - spearmans[name]
+        apart = spearmans[first] - spearmans[name]
         found[name] = RankCorrelation(
             designs=len(quality),
-            spearman=own,
+            spearman=own[name],
             spearman_interval=interval(spearmans[name]),
             kendall=kendall(score, quality),
             kendall_interval=interval(resampled_kendall(score, quality, times)),
             leads=leads.get(name),
-            behind=float(spearman(scores[first], quality)) - own,
+            behind=own[first] - own[name],
             behind_interval=interval(apart),
             behind_p=min(1.0, 2 * min(float((apart <= 0).mean()), float((apart >= 0).mean()))),
         )
@@ -151,6 +147,11 @@ def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """The percentiles that hold 95 % of the values."""
     low, high = np.quantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return float(low), float(high)
+
+
+def with_interval(value: float, ends: Sequence[float], form: str = "+.2f") -> str:
+    """A value with the ends of its interval, for people."""
+    return f"{value:{form}} [{ends[0]:{form}}, {ends[1]:{form}}]"
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

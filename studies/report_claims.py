@@ -23,7 +23,7 @@ from scipy.stats import t as student
 from formulation import PUBLISHED, Architecture, Block, EffectiveEntropy
 from formulation.published import PUBLISHED_MS, published_designs
 from hardware_models import Flops, Memory, Params
-from studies.rank_correlation import holm
+from studies.rank_correlation import holm, with_interval
 
 CORPORA = {"WikiText-2": "proxy_correlation_wikitext2", "PTB": "proxy_correlation_ptb"}
 """Folders of the proxy study's results."""
@@ -158,14 +158,15 @@ def _judged_on(studies: Mapping[str, Any]) -> list[str]:
 def _correlation(results: Results) -> Finding:
     """Above the printed figure: where the whole bootstrap interval is; below it likewise."""
     studies = _proxy_studies(results)
+    judged = _judged_on(studies)
     texts, signs = [], []
     for corpus, record in studies.items():
         one = record["groups"]["uniform"]["correlations"]["entropy"]
         shown = []
         for name, figure in (("spearman", 0.8), ("kendall", 0.6)):
             low, high = one[f"{name}_interval"]
-            shown.append(f"{name.capitalize()} {one[name]:.2f} [{low:.2f}, {high:.2f}]")
-            if corpus in _judged_on(studies):
+            shown.append(f"{name.capitalize()} {with_interval(one[name], (low, high), '.2f')}")
+            if corpus in judged:
                 signs.append(1 if low > figure else -1 if high < figure else 0)
         texts.append(f"{corpus}: {', '.join(shown)} ({_designs(record['groups']['uniform'])})")
     return Finding(_together(signs), "; ".join(texts), _proxy_scale(results))
@@ -179,19 +180,19 @@ def _designs(group: Mapping[str, Any]) -> str:
 def _first(results: Results) -> Finding:
     """Each difference of Spearman's coefficient over the uniform sample, tested by paired bootstrap, three at a time (Holm)."""
     studies = _proxy_studies(results)
+    judged = _judged_on(studies)
     texts, signs = [], []
     for corpus, record in studies.items():
         own = record["groups"]["uniform"]["correlations"]
         rivals = {name: own[name]["behind_p"] for name in ("LTS", "DSS", "NTK")}
         adjusted = holm(rivals)
-        if corpus in _judged_on(studies):
+        if corpus in judged:
             signs += [0 if adjusted[name] > 0.05 else 1 if own[name]["behind"] > 0 else -1 for name in rivals]
         shown = []
         for name, one in own.items():
             if name != "entropy" and one["leads"] is not None:
-                low, high = one["behind_interval"]
                 tested = f", p {adjusted[name]:.2f}" if name in adjusted else ""
-                shown.append(f"{name} {one['behind']:+.3f} [{low:+.3f}, {high:+.3f}]{tested}")
+                shown.append(f"{name} {with_interval(one['behind'], one['behind_interval'], '+.3f')}{tested}")
         strata = ", ".join(
             f"{name} {_leaders(group['correlations'])}"
             for name, group in record["groups"].items()
@@ -332,9 +333,9 @@ def _equal_flops(results: Results) -> Finding:
             told.append(f"{one['design']} {_perplexity(one)}" + (f" ({', '.join(notes)})" if notes else ""))
         texts.append(f"{title.removeprefix('FLOPs of ')}: {', '.join(told)}")
         against = [_clearly(other, own) for other in records if other is not own and other["in_space"]]
-        signs.append(-1 if min(against) < 0 else min(against))
+        signs.append(min(against))  # one that is clearly better speaks against it; for it, that all are clearly worse
         published = next((one for one in records if one.get("published")), own)
-        if published is not own:
+        if published is not own and not own.get("diverged") and not published.get("diverged"):
             gains.append(f"{100 * (own['perplexity'] / published['perplexity'] - 1):+.1f} % ({_CLEARLY[_clearly(own, published)]})")
     if gains:
         texts.append(f"perplexity of entropy's optimum against the published designs': {', '.join(gains)}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from formulation import Architecture, Block
 from formulation.rows import Row, RowFile
@@ -130,7 +131,7 @@ def test_a_run_that_diverges_has_a_row_and_stops_no_other(tmp_path: Path) -> Non
     assert "lower the learning rate" in rows[0]["error"]
     assert "held_out_loss" not in rows[0]
     assert rows[1]["held_out_loss"] > 0
-    assert rows[0]["versions"]["device"].startswith("CPU, ")
+    assert rows[0]["versions"]["device"] == f"CPU, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def test_rows_on_disk_are_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
