@@ -39,7 +39,7 @@ class Searches:
 
     def optimum(self, problem: DesignProblem, budget: str, name: str) -> Row:
         """The row of the proven optimum of a separable objective; ValueError, and no row, where none is proved in two minutes."""
-        told = {"minibatch": None, "evaluations": None, "seed": None}
+        told: dict[str, object] = {"minibatch": None, "evaluations": None, "seed": None}
         return self._row(problem, DynamicProgramming(), _EXACT, budget, name, told)
 
     def evolved(self, problem: DesignProblem, budget: str, name: str, minibatch: np.ndarray, evaluations: int, seed: int) -> Row:
