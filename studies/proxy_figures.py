@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from formulation import Architecture
@@ -24,6 +25,7 @@ def scatter_figure(
     units  of the proxies that have one
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     proxies = list(next(iter(values.values())))
     columns = min(4, len(proxies))
@@ -34,6 +36,8 @@ def scatter_figure(
         panel.set_visible(False)
     for panel, proxy in zip(panels, proxies, strict=False):
         for (group, designs), colour, marker in zip(points.items(), _COLOURS, _MARKERS, strict=True):
+            if not designs:
+                continue
             panel.plot(
                 [values[design][proxy] for design in designs],
                 [-perplexity[design] for design in designs],
@@ -48,9 +52,10 @@ def scatter_figure(
         if coefficients is not None:
             text = f"ρ {coefficients['spearman']:+.2f}, τ {coefficients['kendall']:+.2f} ({UNIFORM})"
             panel.set_title(text, fontsize=9)
-        panel.set_xlabel(f"{proxy} [{units[proxy]}]" if proxy in units else proxy, fontsize=10)
+        panel.set_xlabel(_wrapped(f"{proxy} [{units[proxy]}]" if proxy in units else proxy), fontsize=10)
         panel.grid(alpha=0.3)
-        panel.ticklabel_format(axis="x", style="sci", scilimits=(-2, 4))
+        if max(values[design][proxy] for design in values) >= 1000:
+            panel.xaxis.set_major_formatter(EngFormatter())
     for panel in panels[::columns]:
         panel.set_ylabel("negative perplexity")
     handles, labels = panels[0].get_legend_handles_labels()
@@ -86,8 +91,13 @@ def correlation_figure(groups: dict[str, Any]) -> Any:
         panel.set_title(f"{name} ({record['designs'] - record['not_run']} designs)", fontsize=10)
         panel.grid(axis="x", alpha=0.3)
         panel.set_xlabel("rank correlation")
-    panels[0].set_yticks(range(len(proxies)), proxies)
+    panels[0].set_yticks(range(len(proxies)), [*map(_wrapped, proxies)])
     panels[0].invert_yaxis()
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
     return figure
+
+
+def _wrapped(name: str) -> str:
+    """A long name on two lines."""
+    return textwrap.fill(name, 28, break_long_words=False)

@@ -25,8 +25,12 @@ from formulation.published import PUBLISHED_MS, published_designs
 from hardware_models import Flops, Memory, Params
 from studies.rank_correlation import holm, with_interval
 
-CORPORA = {"WikiText-2": "proxy_correlation_wikitext2", "PTB": "proxy_correlation_ptb"}
-"""Folders of the proxy study's results."""
+PROXY_STUDIES = {
+    "WikiText-2": "proxy_correlation_wikitext2",
+    "PTB": "proxy_correlation_ptb",
+    "WikiText-2 with ten times the tokens": "proxy_correlation_wikitext2_10x",
+}
+"""Folders of the proxy study's results, by the text and what else tells one from another."""
 
 
 class Verdict(Enum):
@@ -141,17 +145,17 @@ def _search_cost(results: Results) -> Finding:
 
 
 def _proxy_studies(results: Results) -> dict[str, Any]:
-    """The summary of the proxy study on each text on which it was run."""
+    """The summary of each of the proxy studies that was run."""
     found = {}
-    for corpus, folder in CORPORA.items():
+    for study, folder in PROXY_STUDIES.items():
         with suppress(Missing):
-            found[corpus] = results(folder, "summary.json")
-    return found or {"": results(CORPORA["WikiText-2"], "summary.json")}  # raises Missing
+            found[study] = results(folder, "summary.json")
+    return found or {"": results(PROXY_STUDIES["WikiText-2"], "summary.json")}  # raises Missing
 
 
 def _judged_on(studies: Mapping[str, Any]) -> list[str]:
-    """The texts that a verdict rests on: those on which every design of the uniform sample was trained, or all if there is none."""
-    whole = [corpus for corpus, record in studies.items() if not record["groups"]["uniform"]["not_run"]]
+    """The studies that a verdict rests on: those that trained every design of the uniform sample, or all if there is none."""
+    whole = [study for study, record in studies.items() if not record["groups"]["uniform"]["not_run"]]
     return whole or list(studies)
 
 
@@ -160,15 +164,15 @@ def _correlation(results: Results) -> Finding:
     studies = _proxy_studies(results)
     judged = _judged_on(studies)
     texts, signs = [], []
-    for corpus, record in studies.items():
+    for study, record in studies.items():
         one = record["groups"]["uniform"]["correlations"]["entropy"]
         shown = []
         for name, figure in (("spearman", 0.8), ("kendall", 0.6)):
             low, high = one[f"{name}_interval"]
             shown.append(f"{name.capitalize()} {with_interval(one[name], (low, high), '.2f')}")
-            if corpus in judged:
+            if study in judged:
                 signs.append(1 if low > figure else -1 if high < figure else 0)
-        texts.append(f"{corpus}: {', '.join(shown)} ({_designs(record['groups']['uniform'])})")
+        texts.append(f"{study}: {', '.join(shown)} ({_designs(record['groups']['uniform'])})")
     return Finding(_together(signs), "; ".join(texts), _proxy_scale(results))
 
 
@@ -182,11 +186,11 @@ def _first(results: Results) -> Finding:
     studies = _proxy_studies(results)
     judged = _judged_on(studies)
     texts, signs = [], []
-    for corpus, record in studies.items():
+    for study, record in studies.items():
         own = record["groups"]["uniform"]["correlations"]
         rivals = {name: own[name]["behind_p"] for name in ("LTS", "DSS", "NTK")}
         adjusted = holm(rivals)
-        if corpus in judged:
+        if study in judged:
             signs += [0 if adjusted[name] > 0.05 else 1 if own[name]["behind"] > 0 else -1 for name in rivals]
         shown = []
         for name, one in own.items():
@@ -198,7 +202,7 @@ def _first(results: Results) -> Finding:
             for name, group in record["groups"].items()
             if name != "uniform" and "correlations" in group
         )
-        texts.append(f"{corpus}: entropy's Spearman minus that of {', '.join(shown)}" + (f"; within {strata}" if strata else ""))
+        texts.append(f"{study}: entropy's Spearman minus that of {', '.join(shown)}" + (f"; within {strata}" if strata else ""))
     return Finding(_together(signs), "; ".join(texts), _proxy_scale(results))
 
 
@@ -211,11 +215,14 @@ def _leaders(correlations: Mapping[str, Any]) -> str:
 
 def _proxy_scale(results: Results) -> str:
     studies = _proxy_studies(results)
-    plan, data = (next(iter(studies.values()))[name] for name in ("plan", "data"))
-    tokens = plan["steps"] * plan["batch"] * plan["seq_len"]
-    scale = f"0.3 to 2.3 M parameters, {tokens / 1e6:.1f} M tokens, vocabulary {data['vocabulary']:,}"
-    left = [corpus for corpus in CORPORA if corpus not in studies]
-    return scale + (f"; not run on {' and '.join(left)}" if left else "")
+    plans = [record["plan"] for record in studies.values()]
+    tokens = sorted({plan["steps"] * plan["batch"] * plan["seq_len"] for plan in plans})
+    vocabulary = next(iter(studies.values()))["data"]["vocabulary"]
+    budgets = " and ".join(f"{one / 1e6:.1f}" for one in tokens)
+    left = [study for study in PROXY_STUDIES if study not in studies]
+    return f"0.3 to 2.3 M parameters, {budgets} M tokens, vocabulary {vocabulary:,}" + (
+        f"; not run on {' and '.join(left)}" if left else ""
+    )
 
 
 def _sharing_params(results: Results) -> Finding:
@@ -461,7 +468,7 @@ def _all_or_some(holds: Sequence[bool]) -> Verdict:
 
 
 _ABLATION, _BASELINES = ("ablation/summary.json",), ("baselines/summary.json",)
-_PROXY = tuple(f"{folder}/summary.json" for folder in CORPORA.values())
+_PROXY = tuple(f"{folder}/summary.json" for folder in PROXY_STUDIES.values())
 CLAIMS = (
     Claim(
         "The formulation", "MeRino-52M, 61M and 64M have 52, 61 and 64 million parameters and 60, 110 and 160 GFLOPs", (), _counts

@@ -52,6 +52,8 @@ SMALL_NETWORKS: dict[str, Any] = {
 PACKAGES = ("numpy", "torch", "transformers", "accelerate", "tokenizers")
 """Whose versions a training's result names."""
 _IDENTITY = ("architecture", "plan", "data")
+_PRELOADED = ["studies.training_runs", "merino_net.training"]
+"""Imported once by the server that forks the processes of the runs, in place of once for every run."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ def train_run(run: Run) -> Row:
     config = MerinoConfig.from_architecture(run.architecture, bos_token_id=end, eos_token_id=end, pad_token_id=end, **attention)
     named = {"design": run.label, **run.identity(), "seed": plan.seed, "threads": run.threads, "versions": _versions()}
     try:
-        result = train(config, training, held_out, plan, run.network, progress=False)
+        # a row tells no utilisation, so that the peak need not be measured
+        result = train(config, training, held_out, plan, run.network, peak_flops_per_s=1.0, progress=False)
     except Diverged as error:
         shutil.rmtree(run.network, ignore_errors=True)
         return {**named, "error": str(error)}
@@ -314,6 +317,7 @@ def _attempts(function: Callable[[Run], Row], run: Run, started: Callable[[Any],
     """What came of a run: its row, or the error that it ended in."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(_PRELOADED)
     code: int | None = None
     for _ in range(ATTEMPTS):
         receiver, sender = context.Pipe(duplex=False)

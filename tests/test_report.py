@@ -78,12 +78,12 @@ def test_the_proxy_is_judged_on_both_texts(
 ) -> None:
     write(tmp_path, "proxy_correlation_wikitext2/summary.json", correlations(*wikitext))
     alone = judged(tmp_path, "entropy ranks trained networks")
-    assert alone.scale.endswith("1.0 M tokens, vocabulary 1,024; not run on PTB")
+    assert "1.0 M tokens, vocabulary 1,024; not run on PTB and WikiText-2 with ten times the tokens" in alone.scale
     write(tmp_path, "proxy_correlation_ptb/summary.json", correlations(*ptb))
     found = judged(tmp_path, "entropy ranks trained networks")
     assert found.verdict is value
     assert f"WikiText-2: Spearman {wikitext[0]:.2f}" in found.measured
-    assert "not run" not in found.scale
+    assert "PTB" not in found.scale
     better = judged(tmp_path, "better than LTS")
     assert better.verdict is first
     assert f"LTS {wikitext[0] - wikitext[1]:+.3f} [" in better.measured
@@ -112,6 +112,16 @@ def test_half_a_text_decides_nothing_beside_a_whole_one(tmp_path: Path) -> None:
     assert found.verdict is Verdict.AGREES
     assert "PTB: Spearman 0.50 [0.45, 0.55], Kendall 0.30 [0.25, 0.35] (41 of 81 designs so far)" in found.measured
     assert judged(tmp_path, "better than LTS").verdict is Verdict.AGREES
+
+
+def test_more_tokens_are_a_study_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path, "proxy_correlation_wikitext2/summary.json", correlations(0.7, 0.8))
+    longer = correlations(0.9, 0.8)
+    write(tmp_path, "proxy_correlation_wikitext2_10x/summary.json", {**longer, "plan": {**PLAN, "batch": 10 * PLAN["batch"]}})
+    found = judged(tmp_path, "entropy ranks trained networks")
+    assert found.verdict is Verdict.PARTLY
+    assert "WikiText-2 with ten times the tokens: Spearman 0.90" in found.measured
+    assert "1.0 and 10.2 M tokens" in found.scale
 
 
 def trained(name: str, losses: tuple[float, ...], **extra: Any) -> dict[str, Any]:
