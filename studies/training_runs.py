@@ -15,6 +15,7 @@ import os
 import pickle
 import queue
 import shutil
+import sys
 import threading
 import traceback
 from collections import Counter
@@ -317,7 +318,8 @@ def _attempts(function: Callable[[Run], Row], run: Run, started: Callable[[Any],
     """What came of a run: its row, or the error that it ended in."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    context.set_forkserver_preload(_PRELOADED)
+    if sys.platform == "linux":  # elsewhere some system libraries do not survive a fork
+        context.set_forkserver_preload(_PRELOADED)
     code: int | None = None
     for _ in range(ATTEMPTS):
         receiver, sender = context.Pipe(duplex=False)
