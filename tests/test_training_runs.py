@@ -53,6 +53,10 @@ class KilledOnce:
         return plain_row(run)
 
 
+def what_is_loaded(run: Run) -> Row:
+    return {**plain_row(run), "training": "merino_net.training" in sys.modules}
+
+
 def wrong(run: Run) -> Row:
     raise ValueError(f"{run.label} cannot be trained")
 
@@ -75,6 +79,14 @@ def test_processes_and_a_cluster_give_the_same_rows(tmp_path: Path) -> None:
     assert without_times(here) == without_times(there)
     assert [row["design"] for row in here] == ["design 0", "design 1"]
     assert not list((tmp_path / "runs").iterdir())  # no network was asked for
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every process imports for itself")
+def test_runs_fork_from_a_process_that_has_imported_what_they_need(tmp_path: Path) -> None:
+    with workers("processes", None, 2) as each:
+        rows = list(each(what_is_loaded, some_runs(tmp_path)))
+    assert all(row["training"] for row in rows)
+    assert len({row["process"] for row in rows}) == len(rows)  # a process of its own nevertheless
 
 
 def test_a_killed_worker_loses_its_own_run_which_is_redone(tmp_path: Path) -> None:
