@@ -61,6 +61,11 @@ FORMAT, VERSION = "merino calibration", 1
 """Of a calibration file."""
 
 
+def fitted_name(corpus: str) -> str:
+    """What the entropy is called that was fitted on a corpus, the name of a folder of the proxy study."""
+    return f"entropy fitted on {corpus.removeprefix('proxy_correlation_')}"
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What a calibration file says.
@@ -75,7 +80,7 @@ class Calibration:
     @property
     def entropies(self) -> dict[str, TransformerEntropy]:
         """All of its entropies, by name."""
-        fitted = {f"entropy fitted on {corpus}": setting.entropy for corpus, (setting, _) in self.fits.items()}
+        fitted = {fitted_name(corpus): setting.entropy for corpus, (setting, _) in self.fits.items()}
         return {**fitted, "entropy nearest to the published designs": self.nearest.entropy}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,7 +153,10 @@ def figure_of(groups: Mapping[str, Sequence[dict[str, Any]]]) -> Any:
                 axes.plot([record["loss"]] * 2, [place - 0.25, place + 0.25], color="black", label="mean" if place == 0 else None)
         axes.set_yticks(
             range(len(records)),
-            [f"{r['design']}\n{r['params'] / 1e6:.2f} M parameters, {r['flops'] / 1e9:.2f} GFLOPs" for r in records],
+            [
+                f"{textwrap.fill(r['design'], 48)}\n{r['params'] / 1e6:.2f} M parameters, {r['flops'] / 1e9:.2f} GFLOPs"
+                for r in records
+            ],
             fontsize=8,
         )
         axes.set_ylim(len(records) - 0.5, -0.5)

@@ -27,7 +27,7 @@ from formulation.report import command_parser, counted, output_folder, provenanc
 from formulation.rows import Row, RowFile
 from hardware_models import BlackBox
 from studies.bigram import counted_losses
-from studies.calibration_data import read_calibration
+from studies.calibration_data import fitted_name, read_calibration
 from studies.proxies import ENTROPY, FLOPS, PARAMS, analytic_proxies, first_sequences, network_proxies
 from studies.proxy_figures import correlation_figure, scatter_figure
 from studies.proxy_sample import EQUAL_FLOPS, EQUAL_PARAMS, UNIFORM, sampled, scaled_space
@@ -105,7 +105,7 @@ def calibrated(path: Path | None, data: TokenData) -> dict[str, Quantity]:
     if path is None:
         return {}
     return {
-        f"entropy fitted on {corpus}": setting.entropy
+        fitted_name(corpus): setting.entropy
         for corpus, (setting, text_sha256) in read_calibration(path).fits.items()
         if text_sha256 != data.identity["text_sha256"]
     }

@@ -195,7 +195,7 @@ def _first(results: Results) -> Finding:
         shown = []
         for name, one in own.items():
             if name != "entropy" and one["leads"] is not None:
-                tested = f", p {adjusted[name]:.2f}" if name in adjusted else ""
+                tested = f", {_p_text(adjusted[name])}" if name in adjusted else ""
                 shown.append(f"{name} {with_interval(one['behind'], one['behind_interval'], '+.3f')}{tested}")
         strata = ", ".join(
             f"{name} {_leaders(group['correlations'])}"
@@ -204,6 +204,11 @@ def _first(results: Results) -> Finding:
         )
         texts.append(f"{study}: entropy's Spearman minus that of {', '.join(shown)}" + (f"; within {strata}" if strata else ""))
     return Finding(_together(signs), "; ".join(texts), _proxy_scale(results))
+
+
+def _p_text(p: float) -> str:
+    """A p-value for people."""
+    return f"p {p:.2f}" if p >= 0.01 else "p below 0.01"
 
 
 def _leaders(correlations: Mapping[str, Any]) -> str:
