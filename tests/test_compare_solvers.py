@@ -148,7 +148,7 @@ def test_control_c_keeps_finished_rows_and_a_re_run_completes(space: str, tmp_pa
         "--solvers",
         "random,ga",
         "--seeds",
-        "2",
+        "4",  # enough that a slow machine does not finish before it is interrupted
         "--seconds",
         "100",
         "--output",
@@ -159,7 +159,7 @@ def test_control_c_keeps_finished_rows_and_a_re_run_completes(space: str, tmp_pa
     )
     rows = tmp_path / "rows.jsonl"
     deadline = time.monotonic() + 60
-    while not (rows.exists() and rows.read_text().count("\n") >= 2) and time.monotonic() < deadline:
+    while not (rows.exists() and rows.read_text().count("\n") >= 1) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
@@ -170,7 +170,7 @@ def test_control_c_keeps_finished_rows_and_a_re_run_completes(space: str, tmp_pa
     result = run(*flags)
     assert result.returncode == 0
     assert rows.read_text().startswith(kept)
-    assert rows.read_text().count("\n") == 4
+    assert rows.read_text().count("\n") == 8
 
 
 def test_a_damaged_row_file_is_left_alone(space: str, tmp_path: Path) -> None:
