@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from stopping import stopped
 
 from studies.compare_solvers import main
 
@@ -66,9 +65,7 @@ def test_it_writes_what_it_promises_and_resumes(space: str, tmp_path: Path, caps
     }
 
     rows = (output / "rows.jsonl").read_bytes()
-    started = time.perf_counter()
     assert main(flags) == 0
-    assert time.perf_counter() - started < 15
     assert (output / "rows.jsonl").read_bytes() == rows
     # A line cut short by a kill is dropped and measured again.
     (output / "rows.jsonl").write_bytes(rows[:-40])
@@ -142,35 +139,27 @@ def test_a_budget_that_no_design_meets_is_proved_infeasible(space: str, tmp_path
 def test_control_c_keeps_finished_rows_and_a_re_run_completes(space: str, tmp_path: Path) -> None:
     flags = [
         "--space",
-        "deep",
+        space,
         "--budget",
         "flops=60e9",
         "--solvers",
         "random,ga",
         "--seeds",
-        "4",  # enough that a slow machine does not finish before it is interrupted
-        "--seconds",
-        "100",
+        "1",
         "--output",
         str(tmp_path),
     ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "studies.compare_solvers", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
     rows = tmp_path / "rows.jsonl"
-    deadline = time.monotonic() + 60
-    while not (rows.exists() and rows.read_text().count("\n") >= 1) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; finished runs are kept" in errors
-    assert "Traceback" not in errors
+    interrupted = stopped(signal.SIGINT, 1, "studies.compare_solvers", *flags)
+    assert interrupted.returncode == 130
+    assert "interrupted; finished runs are kept" in interrupted.stderr
+    assert "Traceback" not in interrupted.stderr
     kept = rows.read_text()
+    assert kept.count("\n") == 1
     result = run(*flags)
     assert result.returncode == 0
     assert rows.read_text().startswith(kept)
-    assert rows.read_text().count("\n") == 8
+    assert rows.read_text().count("\n") == 2
 
 
 def test_a_damaged_row_file_is_left_alone(space: str, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import PartialState
+from stopping import stopped
 from transformers import AutoModelForCausalLM
 
 from formulation import PUBLISHED, Architecture, Block
@@ -31,6 +31,9 @@ from merino_net.training import TrainingPlan, check_processes, train
 ROOT = Path(__file__).resolve().parent.parent
 DESIGN = Architecture((Block(64, 96, 2), Block(128, 64, 1)), embedding_width=96, vocabulary=300, positions=32)
 WORDS = ("the merino is a sheep", "whose wool is soft", "a model is a map", "of words to words", "and a proof is a bound")
+
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def write_design(folder: Path, design: Architecture = DESIGN) -> Path:
@@ -58,9 +61,8 @@ def losses(folder: Path) -> list[tuple[int, str, float]]:
 
 
 def started(arguments: list[str], *launcher: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     line = [sys.executable, *(launcher or ("-m",)), "merino_net.train", *arguments]
-    return subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(line, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -104,18 +106,12 @@ def test_the_held_out_loss_in_the_log_is_that_of_the_network(undisturbed: Path) 
     assert losses(folder)[-1][2] == pytest.approx(loss.item(), rel=1e-3)
 
 
-@pytest.mark.parametrize("after_step", [7, pytest.param(14, marks=pytest.mark.slow)])
-def test_killed_and_started_again_has_the_same_losses(undisturbed: Path, after_step: int) -> None:
-    output = f"killed-{after_step}"
-    process = started(command(undisturbed, output))
-    log = undisturbed / output / "log.jsonl"
-    until = time.monotonic() + 240
-    while not (log.exists() and any(step >= after_step for step, _, _ in losses(log.parent))):
-        assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < until
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+@pytest.mark.parametrize("at_row", [5, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_and_started_again_has_the_same_losses(undisturbed: Path, at_row: int) -> None:
+    output = f"killed-{at_row}"
+    process = stopped(signal.SIGKILL, at_row, "merino_net.train", *command(undisturbed, output), cwd=ROOT, env=ENVIRONMENT)
+    assert process.returncode == -signal.SIGKILL
+    assert len(losses(undisturbed / output)) == at_row
     assert not (undisturbed / output / "training.json").exists()
     process = started(command(undisturbed, output))
     said, complaint = process.communicate(timeout=300)

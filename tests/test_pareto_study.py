@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from stopping import stopped
 
 from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace
 from formulation.problem import just_below
@@ -90,17 +89,10 @@ def test_it_writes_what_it_promises_and_resumes(space: str, tmp_path: Path, caps
 def test_a_kill_loses_no_box_and_the_same_command_gives_the_same_rows(space: str, tmp_path: Path) -> None:
     flags = ["--space", space, "--minimize", "flops", "--minimize", "params", "--seeds", "1", "--evaluations", "300"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "studies.pareto", *flags, "--output", str(killed)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    rows, deadline = killed / "rows.jsonl", time.monotonic() + 60
-    while not (rows.exists() and rows.read_text().count("\n") >= 5) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    rows = killed / "rows.jsonl"
+    assert stopped(signal.SIGKILL, 5, "studies.pareto", *flags, "--output", str(killed)).returncode == -signal.SIGKILL
     kept = rows.read_text()
+    assert kept.count("\n") == 5
     assert run(*flags, "--output", str(killed)).returncode == 0
     assert run(*flags, "--output", str(whole)).returncode == 0
     assert rows.read_text().startswith(kept[: kept.rfind("\n") + 1])
@@ -111,35 +103,19 @@ def test_a_kill_loses_no_box_and_the_same_command_gives_the_same_rows(space: str
 
 def test_control_c_keeps_what_is_proved(tmp_path: Path) -> None:
     flags = ["--minimize", "flops", "--output", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "studies.pareto", *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    rows, deadline = tmp_path / "rows.jsonl", time.monotonic() + 60
-    while not (rows.exists() and rows.read_text().count("\n") >= 5) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "interrupted; what is proved is kept" in errors
-    assert "Traceback" not in errors
+    interrupted = stopped(signal.SIGINT, 5, "studies.pareto", *flags)
+    assert interrupted.returncode == 130, interrupted.stderr
+    assert "interrupted; what is proved is kept" in interrupted.stderr
+    assert "Traceback" not in interrupted.stderr
     assert len(rows_of(tmp_path)) >= 5
 
 
 def test_control_c_during_nsga2_leaves_the_exact_front_shown_and_written(space: str, tmp_path: Path) -> None:
     flags = ["--space", space, "--minimize", "flops", "--seconds", "100", "--output", str(tmp_path / "out")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "studies.pareto", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    shown = ""
-    while "Written to" not in shown and (line := process.stdout.readline()):
-        shown += line
-    time.sleep(1)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; what is proved is kept" in errors
-    assert "is complete" in shown
+    interrupted = stopped(signal.SIGINT, 50, "studies.pareto", *flags, of="solvers.evaluation:Scorer.objective")
+    assert interrupted.returncode == 130
+    assert "interrupted; what is proved is kept" in interrupted.stderr
+    assert "is complete" in interrupted.stdout
     assert json.loads((tmp_path / "out" / "front.json").read_text())["certificate"]["complete"]
     assert (tmp_path / "out" / "front.png").stat().st_size > 10_000
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stopping import stopped
 from test_conformance import HEURISTIC
 
 from formulation import DesignProblem, fine_space, paper_space
@@ -211,14 +210,8 @@ def test_a_killed_study_goes_on_and_equals_an_undisturbed_one(tmp_path: Path) ->
         return command(*asked, "--output", str(folder))
 
     killed, whole = tmp_path / "killed" / "out", tmp_path / "whole" / "out"
-    process = subprocess.Popen(flags(killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (killed / "rows.jsonl").exists() or len(read_rows(killed)) < 5:
-        assert process.poll() is None, "the study ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    module, *asked = flags(killed)[2:]
+    assert stopped(signal.SIGKILL, 5, module, *asked).returncode == -signal.SIGKILL
     kept = (killed / "rows.jsonl").read_bytes()
     assert not (killed / "summary.json").exists()
     # The worst moment for a kill is in the middle of a line.
