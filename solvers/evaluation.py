@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from formulation import Architecture, Composite, DesignProblem, LayerSum, NotSeparable, Quantity, Separable
 from formulation.space import Choices
 from formulation.table import evaluator, tabulate
-from formulation.values import finite, value_of
+from formulation.values import finite, value_of, values_of_formula
+
+Design = Callable[[int], Architecture]
+"""The n-th of some designs."""
 
 LAYERS = LayerSum("layers", "layers", lambda width, ffn_width: 1.0)
 """Total depth as a quantity: what exact methods split a search by."""
@@ -23,6 +26,53 @@ def require_structure(problem: DesignProblem, solver: str) -> None:
                 f"{solver} needs quantities that add up over blocks, and {quantity.name} is a black box; "
                 "use EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch or, on small spaces, Exhaustive"
             )
+
+
+def is_tabular(problem: DesignProblem) -> bool:
+    """Whether the objective and all budgets add up over blocks, or are formulas of quantities that do."""
+    return all(isinstance(quantity, Separable | Composite) for quantity in (problem.maximize, *_budgeted(problem)))
+
+
+def _budgeted(problem: DesignProblem) -> tuple[Quantity, ...]:
+    return tuple(budget.quantity for budget in problem.subject_to)
+
+
+class Tabulated:
+    """The objective and the budgets of a problem as readings of one table, whose rows are the parts of all of them.
+
+    rows    per quantity, the objective first, the rows that hold its parts
+    limits  (K,) of the budgets
+    """
+
+    def __init__(self, problem: DesignProblem) -> None:
+        self._quantities = (problem.maximize, *_budgeted(problem))
+        self.rows: list[slice] = []
+        parts: list[Separable] = []
+        for quantity in self._quantities:
+            own = quantity.parts if isinstance(quantity, Composite) else (quantity,)
+            self.rows.append(slice(len(parts), len(parts) + len(own)))
+            parts += own  # type: ignore[arg-type]  # `tabulate` refuses what is not separable
+        self.table = tabulate(parts, problem.space)
+        self.limits = np.array([budget.limit for budget in problem.subject_to])
+
+    def read(self, number: int, totals: np.ndarray, design: Design | None = None, among: np.ndarray | None = None) -> np.ndarray:
+        """Quantity `number` (0 is the objective, then the budgets) of n designs with the totals (rows, n).
+
+        Finite for the designs `among` them, or Undefined names one, where `design` tells the n-th; else NaN where it has no value.
+        """
+        quantity, own = self._quantities[number], totals[self.rows[number]]
+        if not isinstance(quantity, Composite):
+            return own[0]
+        if design is None:
+            return values_of_formula(quantity, own, lambda n: n, np.zeros(totals.shape[1], dtype=bool))
+        return values_of_formula(quantity, own, design, among)
+
+    def feasible(self, totals: np.ndarray, design: Design | None = None) -> np.ndarray:
+        """Bool array (n,): which designs with the totals (rows, n) meet every budget; `design` as in `read`."""
+        kept = np.ones(totals.shape[1], dtype=bool)
+        for number, limit in enumerate(self.limits, start=1):
+            kept &= self.read(number, totals, design, kept) <= limit
+        return kept
 
 
 class Vectorised:

@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from formulation import Composite, DesignProblem, Quantity, SearchSpace, Separable
-from formulation.table import tabulate
-from formulation.values import values_of_formula
+from formulation import Architecture, DesignProblem
 from solvers.base import Answer, Run
-from solvers.evaluation import Scorer
+from solvers.evaluation import Scorer, Tabulated, is_tabular
 
 _CHUNK = 1 << 15
 """Partial designs extended at a time: bounds the memory, and fits the cache."""
@@ -39,9 +37,7 @@ def scored_designs(problem: DesignProblem, run: Run) -> Iterator[Scored]:
 
     Tabulated and added up block by block where the quantities allow it, else called design by design, which is slow.
     """
-    quantities = (problem.maximize, *(budget.quantity for budget in problem.subject_to))
-    tabular = all(isinstance(quantity, Separable | Composite) for quantity in quantities)
-    return _vectorised(problem, run) if tabular else _one_by_one(problem, run)
+    return _vectorised(problem, run) if is_tabular(problem) else _one_by_one(problem, run)
 
 
 @dataclass(frozen=True)
@@ -85,15 +81,8 @@ def _one_by_one(problem: DesignProblem, run: Run) -> Iterator[Scored]:
 
 def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
     space = problem.space
-    # One table holds the parts of every quantity; `readings` say which of its rows make up which quantity.
-    parts: list[Separable] = []
-    readings = []
-    for quantity in (problem.maximize, *(budget.quantity for budget in problem.subject_to)):
-        own = quantity.parts if isinstance(quantity, Composite) else (quantity,)
-        readings.append((quantity, slice(len(parts), len(parts) + len(own))))
-        parts += own
-    table = tabulate(parts, space)
-    limits = [budget.limit for budget in problem.subject_to]
+    tabulated = Tabulated(problem)
+    table = tabulated.table
 
     first = np.arange(len(space.menus[0]))
     stack = [(first[:, None], table.start())]
@@ -115,16 +104,10 @@ def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
             chosen = chosen[:, :-1]
         run.evaluations += len(items)
         scored = Scored(np.full(len(items), -np.inf), chosen, parents, items)
-        kept = np.ones(len(items), dtype=bool)
-        for (quantity, rows), limit in zip(readings[1:], limits, strict=True):
-            kept &= _values(quantity, totals[rows], scored, space, kept) <= limit
-        quantity, rows = readings[0]
-        values = _values(quantity, totals[rows], scored, space, kept)
+
+        def design(number: int, scored: Scored = scored) -> Architecture:
+            return space.decode(scored.choices(np.array([number]))[0])
+
+        kept = tabulated.feasible(totals, design)
+        values = tabulated.read(0, totals, design, kept)
         yield replace(scored, values=np.where(kept, values, -np.inf))
-
-
-def _values(quantity: Quantity, totals: np.ndarray, scored: Scored, space: SearchSpace, among: np.ndarray) -> np.ndarray:
-    """The quantity of many designs from the totals (P, n) of its parts; finite where `among` says that a value is used."""
-    if not isinstance(quantity, Composite):
-        return totals[0]
-    return values_of_formula(quantity, totals, lambda n: space.decode(scored.choices(np.array([n]))[0]), among)
