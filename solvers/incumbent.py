@@ -5,23 +5,21 @@ What exact solvers begin with where their first bound takes long, and heuristics
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
-
 import numpy as np
 
 from formulation import Architecture, DesignProblem
-from formulation.table import Table
 from solvers.base import Run, broken_budgets
 from solvers.evaluation import Tabulated, is_tabular
 
-_STARTS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_PRICES = (0.1, 1.0, 10.0)
 """First prices, per budget, where objective and budgets are scaled to vary by 1 over the space."""
-_STEPS = (4.0, 16.0)
-"""Growth rates of the prices: a budget exceeded by the share x of its range has its price multiplied by exp(step · x)."""
+_GROWTH = (4.0, 16.0)
+"""Rates of the prices: a budget exceeded by the share x of its range has its price multiplied by exp(rate · x)."""
+_SPREAD = (0.1, 0.3)
+"""Relative spread of the values from block to block: equal blocks would all change at the same price."""
 _ROUNDS = 24
 """Renewals of the prices."""
-_MEMORY = 0.6
+_INERTIA = 0.85
 """Weight of the earlier designs in the point where formulas are replaced by tangents; without it the tangents swing."""
 _KEPT = 3
 """Designs that are improved block by block."""
@@ -60,50 +58,74 @@ def quick_incumbent(problem: DesignProblem, run: Run) -> Architecture | None:
 
 
 class _Seeking:
-    """One search: the table, what of it may be used, and the scales of objective and budgets."""
+    """One search, over arrays in which all menus have the same shape: what a menu lacks is closed.
+
+    blocks  (N, rows, W, R) terms by width and by the rest of an item
+    joints  (N − 1, rows, W, W)
+    items   (N, W, R) bool: items that no budget on a maximum rules out by itself
+    steps   (N − 1, W, W) bool: the same of the steps between neighbours
+    """
 
     def __init__(self, problem: DesignProblem, run: Run) -> None:
         self.space, self.run = problem.space, run
         self.tabulated = Tabulated(problem)
-        self.table = self.tabulated.table
-        self.is_max, self.quantities = self.table.is_max, len(self.tabulated.rows)
-        low, high = (_extremes(self.table, pick) for pick in (np.min, np.max))
-        self.middle, self.step = (low + high) / 2, _DIFFERENCE * (high - low)
-        # Maxima have no price: what a budget on a maximum rules out is left out from the start.
-        self.blocks = [np.where(self.is_max[:, None], 0.0, block) for block in self.table.blocks]
-        self.joints = [np.where(self.is_max[:, None, None], 0.0, joint) for joint in self.table.joints]
-        self.open_items, self.open_steps = self._open()
+        table, menus = self.tabulated.table, self.space.menus
+        self.is_max, self.fixed, self.quantities = table.is_max, table.fixed, len(self.tabulated.rows)
+        rows, blocks = len(table.fixed), len(menus)
+        self._of_width = [len(menu) // len(menu.widths) for menu in menus]
+        width, rest = max(len(menu.widths) for menu in menus), max(self._of_width)
+        self.blocks, self.joints = np.zeros((blocks, rows, width, rest)), np.zeros((blocks - 1, rows, width, width))
+        self.items, self.steps = np.zeros((blocks, width, rest), dtype=bool), np.zeros((blocks - 1, width, width), dtype=bool)
+        for i, (menu, block) in enumerate(zip(menus, table.blocks, strict=True)):
+            here = slice(len(menu.widths)), slice(self._of_width[i])
+            self.blocks[i][:, *here] = block.reshape(rows, len(menu.widths), -1)
+            self.items[i][here] = True
+        for i, (step, joint) in enumerate(zip(self.space.steps, table.joints, strict=True)):
+            here = slice(step.shape[0]), slice(step.shape[1])
+            self.joints[i][:, *here] = joint
+            self.steps[i][here] = step
+        self._all_items, self._all_steps = self.items.copy(), self.steps.copy()
+        for own, limit in zip(self.tabulated.rows[1:], self.tabulated.limits, strict=True):
+            if own.stop - own.start == 1 and self.is_max[own.start]:
+                self.items &= self.blocks[:, own.start] <= limit
+                self.steps &= self.joints[:, own.start] <= limit
+        # Maxima have no slope, so that no price reaches them.
+        self._summed = ~self.is_max
+        low, high = (self._extreme(sign) for sign in (-1, 1))
+        self.middle, self.spread = (low + high) / 2, high - low
         # What each budget varies by over the space: the unit of its excess.
-        self.scales = self._ranges(self._tangents(self.middle[:, None])[0])[1:]
+        self.scales = self._ranges(self._slopes(self.middle[:, None])[0])[1:]
 
     def designs(self) -> list[Architecture]:
         """The best designs met, improved as far as the run's limits allow."""
         starts = list(self._priced())
         if self.run.limits.start is not None:
-            starts.append(np.array(self.space.encode(self.run.limits.start)))
-        return [self.space.decode(self._improved(choices)) for choices in starts]
+            items = self.space.encode(self.run.limits.start)
+            starts.append(np.array([divmod(item, rest) for item, rest in zip(items, self._of_width, strict=True)]))
+        return [self._decoded(self._improved(choices)) for choices in starts]
 
-    def _open(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Per block the items, and per pair of neighbours the steps, that no budget on a maximum rules out by itself."""
-        items = [np.ones(block.shape[1], dtype=bool) for block in self.table.blocks]
-        steps = [step.copy() for step in self.space.steps]
-        for rows, limit in zip(self.tabulated.rows[1:], self.tabulated.limits, strict=True):
-            if rows.stop - rows.start == 1 and self.is_max[rows.start]:
-                items = [kept & (block[rows.start] <= limit) for kept, block in zip(items, self.table.blocks, strict=True)]
-                steps = [kept & (joint[rows.start] <= limit) for kept, joint in zip(steps, self.table.joints, strict=True)]
-        return items, steps
+    def _decoded(self, choices: np.ndarray) -> Architecture:
+        return self.space.decode([width * rest + item for (width, item), rest in zip(choices, self._of_width, strict=True)])
 
-    def _tangents(self, totals: np.ndarray) -> np.ndarray:
+    def _extreme(self, sign: int) -> np.ndarray:
+        """The largest (sign 1) or least (−1) that each row can be, each block and joint at its own extreme."""
+        blocks = sign * np.where(self._all_items[:, None], sign * self.blocks, -np.inf).max(axis=(2, 3))
+        joints = sign * np.where(self._all_steps[:, None], sign * self.joints, -np.inf).max(axis=(2, 3))
+        return self._combined(np.concatenate((self.fixed[None], blocks, joints)).T)
+
+    def _slopes(self, totals: np.ndarray) -> np.ndarray:
         """Slopes (n, quantities, rows) of objective and budgets at the totals (rows, n), 0 for maxima."""
         slopes = np.zeros((totals.shape[1], self.quantities, len(totals)))
         for number, rows in enumerate(self.tabulated.rows):
             if rows.stop - rows.start == 1:
-                slopes[:, number, rows] = ~self.is_max[rows]
+                slopes[:, number, rows] = self._summed[rows]
                 continue
             here = self.tabulated.read(number, totals)
-            for row in np.flatnonzero(~self.is_max[rows] & (self.step[rows] > 0)) + rows.start:
+            for row in range(rows.start, rows.stop):
+                if self.is_max[row] or not self.spread[row] > 0:
+                    continue
                 # Towards the middle, so that the formula is not asked about parts that no design has.
-                step = np.where(totals[row] > self.middle[row], -1, 1) * self.step[row]
+                step = np.where(totals[row] > self.middle[row], -1, 1) * _DIFFERENCE * self.spread[row]
                 moved = totals.copy()
                 moved[row] += step
                 with np.errstate(all="ignore"):
@@ -112,71 +134,80 @@ class _Seeking:
         return slopes
 
     def _ranges(self, slopes: np.ndarray) -> np.ndarray:
-        """What quantities with these slopes (…, rows) vary by over all blocks, each on its own; 1 where they do not."""
-        spread = sum(np.ptp(slopes @ block, axis=-1) for block in self.blocks)
+        """What quantities with these slopes (…, rows) vary by over the space, at most; 1 where they do not."""
+        spread = np.abs(slopes) @ self.spread
         return np.where(spread > 0, spread, 1.0)
 
     def _priced(self) -> np.ndarray:
-        """The best designs from the rounds of pricing, best first: choices (n, N)."""
-        budgets = self.quantities - 1
-        prices = np.repeat(_STARTS, len(_STEPS))[:, None] * np.ones(budgets)
-        growth = np.tile(_STEPS, len(_STARTS))[:, None]
+        """The best designs from the rounds of pricing, best first: choices (n, N, 2)."""
+        first, rate, spread = (array.ravel()[:, None] for array in np.meshgrid(_PRICES, _GROWTH, _SPREAD))
         # The last chain prices the budgets alone: it seeks the design that exceeds them least.
-        prices, growth = np.vstack((prices, np.ones((1, budgets)))), np.vstack((growth, growth[-1:]))
-        worth = np.ones(len(prices))
+        first, rate, spread = (np.vstack((array, array[-1:])) for array in (first, rate, spread))
+        worth = np.ones(len(first))
         worth[-1] = 0.0
+        prices = np.repeat(first, self.quantities - 1, axis=1)
+        tilt = np.random.default_rng(0).uniform(-1, 1, size=(self.space.blocks, 1, len(self.fixed)))
+        tilt = 1 + spread * tilt
         point = np.repeat(self.middle[:, None], len(prices), axis=1)
-        found = np.empty((0, self.space.blocks), dtype=np.intp)
+        found = np.empty((0, self.space.blocks, 2), dtype=np.intp)
         for number in range(_ROUNDS):
             if number and self.run.stopped:
                 break
-            slopes = self._tangents(point)
+            slopes = self._slopes(point)
             slopes /= self._ranges(slopes)[:, :, None]
-            choices, possible = self._paths(worth[:, None] * slopes[:, 0] - np.einsum("vk,vkr->vr", prices, slopes[:, 1:]))
+            weights = worth[:, None] * slopes[:, 0] - np.einsum("vk,vkr->vr", prices, slopes[:, 1:])
+            choices, possible = self._paths(weights, tilt * weights)
             if not possible.any():
                 break
             totals = self._combined(self._terms(choices))
-            found = np.unique(np.vstack((found, choices[possible])), axis=0)
+            found = np.unique(np.concatenate((found, choices[possible])), axis=0)
             found = found[self._order(self._combined(self._terms(found)))[:_KEPT]]
-            prices = np.clip(prices * np.exp(np.clip(growth / np.sqrt(1 + number / 4) * self._excess(totals).T, -3, 3)), 1e-9, 1e9)
-            point = np.where(self.is_max[:, None] | (number == 0), totals, _MEMORY * point + (1 - _MEMORY) * totals)
+            change = rate / np.sqrt(1 + number / 4) * self._excess(totals).T
+            prices = np.clip(prices * np.exp(np.clip(change, -3, 3)), 1e-9, 1e9)
+            point = totals if not number else np.where(self.is_max[:, None], totals, _INERTIA * point + (1 - _INERTIA) * totals)
         return found
 
-    def _paths(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The design of largest value for each of V valuations weights (V, rows): choices (V, N), and whether there is one."""
-        each, after = np.arange(len(weights)), np.zeros((len(weights), 1))
-        items, follows = [], []
-        for block in reversed(range(self.space.blocks)):
-            values = weights @ self.blocks[block]
-            values[:, ~self.open_items[block]] = -np.inf
-            values = values.reshape(len(weights), len(self.space.menus[block].widths), -1)
-            items.append(values.argmax(axis=2))
-            here = values.max(axis=2) + after
+    def _paths(self, weights: np.ndarray, tilted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The design of largest value for each of V valuations, and whether there is one: choices (V, N, 2), bool (V,).
+
+        weights  (V, rows) of the joints; tilted  (N, V, rows) of the blocks
+        """
+        rows = self._summed
+        values = np.einsum("nvr,nrwi->nvwi", tilted[:, :, rows], self.blocks[:, rows])
+        values = np.where(self.items[:, None], values, -np.inf)
+        joints = np.einsum("vr,nrlw->nvlw", weights[:, rows], self.joints[:, rows])
+        joints = np.where(self.steps[:, None], joints, -np.inf)
+        items, here = values.argmax(axis=3), values.max(axis=3)
+        follows = np.empty((len(joints), *here.shape[1:]), dtype=np.intp)
+        after = here[-1]
+        for block in reversed(range(len(joints))):
+            joined = joints[block] + after[:, None]
+            follows[block] = joined.argmax(axis=2)
+            after = here[block] + joined.max(axis=2)
+        each, width = np.arange(len(weights)), after.argmax(axis=1)
+        choices = np.empty((len(weights), self.space.blocks, 2), dtype=np.intp)
+        for block in range(self.space.blocks):
             if block:
-                joints = np.tensordot(weights, self.joints[block - 1], axes=1)
-                joined = np.where(self.open_steps[block - 1], joints + here[:, None], -np.inf)
-                follows.append(joined.argmax(axis=2))
-                after = joined.max(axis=2)
-        width, choices = here.argmax(axis=1), np.empty((len(weights), self.space.blocks), dtype=np.intp)
-        for block, menu in enumerate(self.space.menus):
-            if block:
-                width = follows[-block][each, width]
-            choices[:, block] = width * (len(menu) // len(menu.widths)) + items[-1 - block][each, width]
-        return choices, np.isfinite(here.max(axis=1))
+                width = follows[block - 1][each, width]
+            choices[:, block, 0], choices[:, block, 1] = width, items[block][each, width]
+        return choices, np.isfinite(after.max(axis=1))
 
     def _terms(self, choices: np.ndarray) -> np.ndarray:
         """The terms (rows, 2N, n) of n designs: the fixed one, then block 1, joint 1, block 2, …, block N."""
-        terms = [np.repeat(self.table.fixed[:, None], len(choices), axis=1), self.table.blocks[0][:, choices[:, 0]]]
-        widths = [menu.width_of[column] for menu, column in zip(self.space.menus, choices.T, strict=True)]
-        for i, joint in enumerate(self.table.joints):
-            terms += [joint[:, widths[i], widths[i + 1]], self.table.blocks[i + 1][:, choices[:, i + 1]]]
-        return np.stack(terms, axis=1)
+        width, item = choices[:, :, 0].T, choices[:, :, 1].T
+        numbers = np.arange(self.space.blocks)[:, None]
+        terms = np.empty((len(self.fixed), 2 * self.space.blocks, len(choices)))
+        terms[:, 0] = self.fixed[:, None]
+        terms[:, 1::2] = self.blocks[numbers, :, width, item].transpose(2, 0, 1)
+        terms[:, 2::2] = self.joints[numbers[:-1], :, width[:-1], width[1:]].transpose(2, 0, 1)
+        return terms
 
     def _combined(self, terms: np.ndarray) -> np.ndarray:
         """Terms (rows, T, …) added up, or their maximum, as each row asks."""
-        shape = (-1, *[1] * (terms.ndim - 2))
-        sums = np.where(self.is_max.reshape(-1, *[1] * (terms.ndim - 1)), 0.0, terms).sum(axis=1)
-        return np.where(self.is_max.reshape(shape), terms.max(axis=1), sums) if self.is_max.any() else sums
+        combined = np.empty((len(terms), *terms.shape[2:]))
+        combined[self._summed] = terms[self._summed].sum(axis=1)
+        combined[self.is_max] = terms[self.is_max].max(axis=1)
+        return combined
 
     def _excess(self, totals: np.ndarray) -> np.ndarray:
         """By how much of its range each budget is exceeded, (K, n) for totals (rows, n)."""
@@ -193,50 +224,37 @@ class _Seeking:
         for _ in range(_MOVES):
             if self.run.stopped:
                 break
-            block, item, totals = self._neighbours(choices)
+            moves, totals = self._neighbours(choices)
             kept = self.tabulated.feasible(totals)
-            merit = self.tabulated.read(0, totals) if kept.any() else -self._excess(totals).max(axis=0)
-            merit = np.where(kept | ~kept.any(), merit, -np.inf)
-            best, own = int(merit.argmax()), int(np.flatnonzero(choices[block] == item)[0])
-            if merit[best] <= merit[own]:
+            any_kept = bool(kept.any())
+            merit = np.where(kept, self.tabulated.read(0, totals), -np.inf) if any_kept else -self._excess(totals).max(axis=0)
+            best = int(merit.argmax())
+            own = np.flatnonzero(np.all(moves[:, 1:] == choices[moves[:, 0]], axis=1))[0]
+            if not merit[best] > merit[own]:
                 break
             choices = choices.copy()
-            choices[block[best]] = item[best]
+            choices[moves[best, 0]] = moves[best, 1:]
         return choices
 
-    def _neighbours(self, choices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The designs that differ from one in a block at most: block (n,), its item (n,) and the totals (rows, n)."""
-        menus, steps, last = self.space.menus, self.space.steps, self.space.blocks - 1
-        terms = self._terms(choices[None])[:, :, 0]
-        before, after = self._accumulated(terms), self._accumulated(terms[:, ::-1])[:, ::-1]
-        widths = [menu.width_of[item] for menu, item in zip(menus, choices, strict=True)]
-        blocks, items, totals = [], [], []
-        for block, menu in enumerate(menus):
-            # The term of block i is number 2i + 1, those of its joints are its neighbours.
-            own = [np.repeat(before[:, max(2 * block - 1, 0), None], len(menu.widths), axis=1)]
-            allowed = np.ones(len(menu.widths), dtype=bool)
-            if block:
-                own.append(self.table.joints[block - 1][:, widths[block - 1]])
-                allowed &= steps[block - 1][widths[block - 1]]
-            if block < last:
-                own += [self.table.joints[block][:, :, widths[block + 1]]]
-                own.append(np.repeat(after[:, 2 * block + 3, None], len(menu.widths), axis=1))
-                allowed &= steps[block][:, widths[block + 1]]
-            around = self._combined(np.stack(own, axis=1))
-            item = np.flatnonzero(allowed[menu.width_of])
-            blocks.append(np.full(len(item), block))
-            items.append(item)
-            totals.append(self._combined(np.stack((around[:, menu.width_of[item]], self.table.blocks[block][:, item]), axis=1)))
-        return np.concatenate(blocks), np.concatenate(items), np.concatenate(totals, axis=1)
+    def _neighbours(self, choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The designs that differ from one in a block at most: (block, width, rest) of each, (n, 3), and totals (rows, n)."""
+        terms, width = self._terms(choices[None])[:, :, 0], choices[:, 0]
+        rows, blocks = len(terms), self.space.blocks
+        # The term of block i is number 2i + 1, those of its joints are its neighbours.
+        around = np.empty((4, rows, blocks, self.blocks.shape[2]))
+        around[...] = np.where(self.is_max, -np.inf, 0.0)[:, None, None]
+        numbers, open_widths = np.arange(blocks - 1), np.ones((blocks, self.blocks.shape[2]), dtype=bool)
+        around[0] = self._running(terms)[:, np.maximum(2 * np.arange(blocks) - 1, 0), None]
+        around[1][:, 1:] = self.joints[numbers, :, width[:-1]].transpose(1, 0, 2)
+        around[2][:, :-1] = self.joints[numbers, :, :, width[1:]].transpose(1, 0, 2)
+        around[3][:, :-1] = self._running(terms[:, ::-1])[:, ::-1][:, 3::2, None]
+        open_widths[1:] &= self._all_steps[numbers, width[:-1]]
+        open_widths[:-1] &= self._all_steps[numbers, :, width[1:]]
+        moves = np.argwhere(self._all_items & open_widths[:, :, None])
+        block, own, rest = moves.T
+        fixed = self._combined(around.transpose(1, 0, 2, 3))[:, block, own]
+        return moves, self._combined(np.stack((fixed, self.blocks[block, :, own, rest].T), axis=1))
 
-    def _accumulated(self, terms: np.ndarray) -> np.ndarray:
+    def _running(self, terms: np.ndarray) -> np.ndarray:
         """Entry t combines the terms (rows, T) up to t."""
-        sums = np.where(self.is_max[:, None], 0.0, terms).cumsum(axis=1)
-        return np.where(self.is_max[:, None], np.maximum.accumulate(terms, axis=1), sums)
-
-
-def _extremes(table: Table, pick: Callable[..., np.ndarray]) -> np.ndarray:
-    """The least or greatest (rows,) that each quantity can be, each block and joint at its own extreme."""
-    terms = [table.fixed, *(pick(array.reshape(len(array), -1), axis=1) for array in (*table.blocks, *table.joints))]
-    sums = np.sum([np.where(table.is_max, 0.0, term) for term in terms], axis=0)
-    return np.where(table.is_max, reduce(np.maximum, terms), sums)
+        return np.where(self.is_max[:, None], np.maximum.accumulate(terms, axis=1), terms.cumsum(axis=1))
