@@ -8,8 +8,9 @@ import numpy as np
 
 from formulation import Architecture, Composite, DesignProblem, LayerSum, NotSeparable, Quantity, Separable
 from formulation.space import Choices
-from formulation.table import evaluator, tabulate
+from formulation.table import Table, evaluator, tabulate
 from formulation.values import finite, value_of, values_of_formula
+from solvers.base import ROUNDING
 
 Design = Callable[[int], Architecture]
 """The n-th of some designs."""
@@ -44,7 +45,7 @@ class Tabulated:
     limits  (K,) of the budgets
     """
 
-    def __init__(self, problem: DesignProblem) -> None:
+    def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
         self._quantities = (problem.maximize, *_budgeted(problem))
         self.rows: list[slice] = []
         parts: list[Separable] = []
@@ -52,7 +53,7 @@ class Tabulated:
             own = quantity.parts if isinstance(quantity, Composite) else (quantity,)
             self.rows.append(slice(len(parts), len(parts) + len(own)))
             parts += own  # type: ignore[arg-type]  # `tabulate` refuses what is not separable
-        self.table = tabulate(parts, problem.space)
+        self.table = tabulate(parts, problem.space, poll)
         self.limits = np.array([budget.limit for budget in problem.subject_to])
 
     def read(self, number: int, totals: np.ndarray, design: Design | None = None, among: np.ndarray | None = None) -> np.ndarray:
@@ -146,6 +147,28 @@ class Scorer:
     def objective(self, choices: Choices) -> float:
         """The design's objective."""
         return self._objective(choices)
+
+
+def objective_rounding(quantity: Separable | Composite, table: Table, rows: slice, totals: np.ndarray) -> float:
+    """By how much objectives near that of a design may differ between two ways to evaluate them.
+
+    0 where that is within the `ROUNDING` which all gaps allow for; more where the terms of the objective cancel.
+
+    Args:
+        quantity: the objective.
+        table: holds its parts in `rows`.
+        rows: see `table`.
+        totals: (rows,) the design's parts.
+    """
+    rounding = table.rounding(rows, totals)
+    if not isinstance(quantity, Composite):
+        value, change = totals[0], rounding[0]
+    else:
+        value = quantity.formula(totals)
+        with np.errstate(all="ignore"):
+            moved = [quantity.formula(totals + step * np.eye(len(totals))[p]) for p, step in enumerate(rounding)]
+        change = np.abs(np.nan_to_num(np.array(moved, dtype=float) - value)).sum()
+    return float(change) if change > ROUNDING * abs(value) else 0.0
 
 
 def decode_best(problem: DesignProblem, choices: Choices | None) -> Architecture | None:

@@ -81,7 +81,7 @@ def _one_by_one(problem: DesignProblem, run: Run) -> Iterator[Scored]:
 
 def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
     space = problem.space
-    tabulated = Tabulated(problem)
+    tabulated = Tabulated(problem, run.poll)
     table = tabulated.table
 
     first = np.arange(len(space.menus[0]))

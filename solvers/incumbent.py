@@ -5,10 +5,12 @@ What exact solvers begin with where their first bound takes long, and heuristics
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
 from formulation import Architecture, DesignProblem
-from solvers.base import Run, broken_budgets
+from solvers.base import Run, Stopped, broken_budgets
 from solvers.evaluation import Tabulated, is_tabular
 
 _PRICES = (0.1, 1.0, 10.0)
@@ -48,8 +50,10 @@ def quick_incumbent(problem: DesignProblem, run: Run) -> Architecture | None:
     """
     start = run.limits.start
     found = [] if start is None else [start]
-    if is_tabular(problem) and not run.stopped:
-        found += _Seeking(problem, run).designs()
+    if is_tabular(problem):
+        # Before the table is complete there is nothing to answer with but the start.
+        with suppress(Stopped):
+            found += _Seeking(problem, run).designs()
     kept = [design for design in found if not broken_budgets(problem, design)]
     best = max(kept, key=problem.maximize, default=None)
     if best is not None:
@@ -68,7 +72,7 @@ class _Seeking:
 
     def __init__(self, problem: DesignProblem, run: Run) -> None:
         self.space, self.run = problem.space, run
-        self.tabulated = Tabulated(problem)
+        self.tabulated = Tabulated(problem, run.poll)
         table, menus = self.tabulated.table, self.space.menus
         self.is_max, self.fixed, self.quantities = table.is_max, table.fixed, len(self.tabulated.rows)
         rows, blocks = len(table.fixed), len(menus)
@@ -151,7 +155,7 @@ class _Seeking:
         point = np.repeat(self.middle[:, None], len(prices), axis=1)
         found = np.empty((0, self.space.blocks, 2), dtype=np.intp)
         for number in range(_ROUNDS):
-            if number and self.run.stopped:
+            if number and self.run.out_of_time:
                 break
             slopes = self._slopes(point)
             slopes /= self._ranges(slopes)[:, :, None]
@@ -222,7 +226,7 @@ class _Seeking:
     def _improved(self, choices: np.ndarray) -> np.ndarray:
         """A design after the best changes of one block at a time, as long as there is one that helps."""
         for _ in range(_MOVES):
-            if self.run.stopped:
+            if self.run.out_of_time:
                 break
             moves, totals = self._neighbours(choices)
             kept = self.tabulated.feasible(totals)
