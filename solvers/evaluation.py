@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from formulation.space import Choices
 from formulation.table import Table, evaluator, tabulate
 from formulation.values import finite, value_of, values_of_formula
 from solvers.base import ROUNDING
+
+_PORTION = 4096
+"""Tabulated designs that are evaluated at a time."""
 
 Design = Callable[[int], Architecture]
 """The n-th of some designs."""
@@ -77,11 +80,20 @@ class Tabulated:
 
 
 class Vectorised:
-    """Objective and feasibility of many designs at once; tabulated where the quantities allow it."""
+    """Objective and feasibility of many designs at once; tabulated where the quantities allow it.
 
-    def __init__(self, problem: DesignProblem) -> None:
-        self._objective = evaluator(problem.maximize, problem.space)
-        self._budgets = [(evaluator(b.quantity, problem.space), b.limit) for b in problem.subject_to]
+    poll  called between terms and between black boxes' designs; may raise to end the work
+    """
+
+    def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
+        self._portion = _PORTION if is_tabular(problem) else 1
+        self._objective = evaluator(problem.maximize, problem.space, poll)
+        self._budgets = [(evaluator(b.quantity, problem.space, poll), b.limit) for b in problem.subject_to]
+
+    def portions(self, choices: np.ndarray) -> Iterator[np.ndarray]:
+        """The designs, choices (n, N), as many at a time as are evaluated quickly: one by one for black boxes."""
+        for start in range(0, len(choices), self._portion):
+            yield choices[start : start + self._portion]
 
     def feasible(self, choices: np.ndarray) -> np.ndarray:
         """Bool array: which of the designs, choices (n, N), keep every budget."""
@@ -98,8 +110,8 @@ class Vectorised:
 class _Reader:
     """One quantity of one design at a time, by adding table rows in plain Python: faster than arrays for a single design."""
 
-    def __init__(self, quantities: Sequence[Separable], problem: DesignProblem) -> None:
-        table = tabulate(quantities, problem.space)
+    def __init__(self, quantities: Sequence[Separable], problem: DesignProblem, poll: Callable[[], object]) -> None:
+        table = tabulate(quantities, problem.space, poll)
         menus = problem.space.menus
         self._fixed = tuple(table.fixed.tolist())
         self._blocks = [list(map(tuple, block.T.tolist())) for block in table.blocks]
@@ -122,23 +134,28 @@ class _Reader:
 
 
 class Scorer:
-    """Objective and feasibility of one design at a time, remembering nothing."""
+    """Objective and feasibility of one design at a time, remembering nothing; `poll` as in `Vectorised`."""
 
-    def __init__(self, problem: DesignProblem) -> None:
-        self._space = problem.space
+    def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
+        self._space, self._poll = problem.space, poll
         self._objective = self._reader(problem.maximize, problem)
         self._budgets = [(self._reader(b.quantity, problem), b.limit) for b in problem.subject_to]
 
-    def _reader(self, quantity: Quantity, problem: DesignProblem):
+    def _reader(self, quantity: Quantity, problem: DesignProblem) -> Callable[[Choices], float]:
         if isinstance(quantity, Separable):
-            read = _Reader([quantity], problem)
+            read = _Reader([quantity], problem, self._poll)
             return lambda choices: read(choices)[0]
         if isinstance(quantity, Composite):
-            read, formula = _Reader(quantity.parts, problem), quantity.formula
+            read, formula = _Reader(quantity.parts, problem, self._poll), quantity.formula
             return lambda choices: finite(
                 quantity, lambda: f"the design {self._space.decode(choices)}", lambda: formula(read(choices))
             )
-        return lambda choices: value_of(quantity, self._space.decode(choices))
+
+        def black_box(choices: Choices) -> float:
+            self._poll()
+            return value_of(quantity, self._space.decode(choices))
+
+        return black_box
 
     def feasible(self, choices: Choices) -> bool:
         """Whether the design keeps every budget."""

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from formulation import Architecture, DesignProblem
-from solvers.base import Answer, Run
-from solvers.evaluation import Scorer, Tabulated, is_tabular
+from solvers.base import Answer, Run, Stopped
+from solvers.evaluation import Scorer, Tabulated, is_tabular, objective_rounding
+from solvers.incumbent import quick_incumbent
 
+_QUICK = 1 << 24
+"""Designs up to which the search is over in seconds, so that no incumbent is sought before it."""
 _CHUNK = 1 << 15
 """Partial designs extended at a time: bounds the memory, and fits the cache."""
 
@@ -52,8 +55,8 @@ class Exhaustive:
 
     def search(self, problem: DesignProblem, run: Run) -> Answer:
         """See `Solver.search`. Before the last design is seen nothing is proved and there is no bound."""
-        best: float = -np.inf
-        architecture = None
+        architecture = quick_incumbent(problem, run) if problem.space.size > _QUICK else None
+        best: float = -np.inf if architecture is None else problem.maximize(architecture)
         for chunk in scored_designs(problem, run):
             winner = int(chunk.values.argmax())
             if chunk.values[winner] > best:
@@ -62,14 +65,28 @@ class Exhaustive:
                 run.record(best)
         if (why := run.why_stopped) and run.evaluations < problem.space.size:
             return Answer(architecture, message=f"{why} after {run.evaluations:,} of {problem.space.size:,} designs")
-        if architecture is not None:
-            run.record(best, best)
         message = f"all {problem.space.size:,} designs seen"
-        return Answer(architecture, best if architecture else None, architecture is None, message)
+        if architecture is None:
+            return Answer(None, infeasible=True, message=message)
+        bound = best + _rounding(problem, architecture)
+        run.record(best, bound)
+        return Answer(architecture, bound, message=message)
+
+
+def _rounding(problem: DesignProblem, architecture: Architecture) -> float:
+    """By how much the objective of designs as good as this one depends on the order in which it is added up."""
+    if not is_tabular(problem):
+        return 0.0
+    tabulated = Tabulated(replace(problem, subject_to=()))
+    totals = tabulated.table.evaluate(np.array([problem.space.encode(architecture)]))[:, 0]
+    return objective_rounding(problem.maximize, tabulated.table, tabulated.rows[0], totals)  # type: ignore[arg-type]
 
 
 def _one_by_one(problem: DesignProblem, run: Run) -> Iterator[Scored]:
-    scorer = Scorer(problem)
+    try:
+        scorer = Scorer(problem, run.poll)
+    except Stopped:
+        return
     single = np.zeros(1, dtype=np.intp)
     for choices in problem.space.iterate_choices():
         if run.stopped:
@@ -81,7 +98,10 @@ def _one_by_one(problem: DesignProblem, run: Run) -> Iterator[Scored]:
 
 def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
     space = problem.space
-    tabulated = Tabulated(problem, run.poll)
+    try:
+        tabulated = Tabulated(problem, run.poll)
+    except Stopped:
+        return
     table = tabulated.table
 
     first = np.arange(len(space.menus[0]))
