@@ -135,7 +135,8 @@ def explain_infeasibility(
     proved  whether it is proved already that no design keeps all budgets: they are a conflict then, whatever the limits leave open
     """
     run = Run(limits or Limits(gap=0))
-    return _Diagnosing(replace(problem, minimize=(), report=()), solver or DynamicProgramming(), run).diagnosis(proved)
+    with run.listening():
+        return _Diagnosing(replace(problem, minimize=(), report=()), solver or DynamicProgramming(), run).diagnosis(proved)
 
 
 class _Diagnosing:
@@ -171,6 +172,8 @@ class _Diagnosing:
         for size in range(1, len(everything)):
             settled = True
             for subset in combinations(everything, size):
+                if self.run.stopped:
+                    return (everything, False) if first is Status.INFEASIBLE else ((), False)
                 status = self._kept(subset, _SHARES)
                 if status is Status.INFEASIBLE:
                     return subset, smallest
