@@ -1,6 +1,7 @@
 """What is wanted: architectures, search spaces, quantities, the entropy objective and the design problem."""
 
 from formulation.architecture import Architecture, Block
+from formulation.declarations import FalseDeclaration
 from formulation.entropy import BlockwiseEntropy, EffectiveEntropy, LayerSum, TransformerEntropy
 from formulation.problem import Budget, DesignProblem, Evaluation, Usage
 from formulation.published import PUBLISHED
@@ -8,6 +9,7 @@ from formulation.quantity import Agreement, Combine, Composite, Measured, NotSep
 from formulation.space import Menu, SearchSpace, deep_space, fine_space, paper_space
 from formulation.spectral import EntropyTable, Estimate, closed_form_entropy, monte_carlo_entropy, spectral_entropy
 from formulation.table import Table, evaluator, tabulate
+from formulation.values import Undefined
 
 __all__ = [
     "PUBLISHED",
@@ -23,6 +25,7 @@ __all__ = [
     "EntropyTable",
     "Estimate",
     "Evaluation",
+    "FalseDeclaration",
     "LayerSum",
     "Measured",
     "Menu",
@@ -32,6 +35,7 @@ __all__ = [
     "Separable",
     "Table",
     "TransformerEntropy",
+    "Undefined",
     "Usage",
     "closed_form_entropy",
     "deep_space",

@@ -125,7 +125,7 @@ class TransformerEntropy(Composite):
 
     def __call__(self, architecture: Architecture) -> float:
         self._refuse(architecture)
-        return float(self.formula([part(architecture) for part in self.parts]))
+        return super().__call__(architecture)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,10 @@ from dataclasses import InitVar, dataclass
 import numpy as np
 
 from formulation.architecture import Architecture
+from formulation.declarations import check_declarations
 from formulation.quantity import Quantity
 from formulation.space import SearchSpace
+from formulation.values import value_of
 
 _ROUNDING = 1e-12
 """Relative excess over a budget that is put down to the order of floating-point sums; whole-number costs have none."""
@@ -95,7 +97,8 @@ class DesignProblem:
     report    further quantities to evaluate beside them
     minimize  quantities to minimize at the same time: what is sought then is the front of non-dominated designs
               (`solvers.exact_front`, `solvers.nsga2_front`); `solvers.solve` takes problems without any
-    Raises ValueError where a quantity is not defined on the whole space, with the design that shows it.
+    Raises ValueError where a quantity is not defined on the whole space, or does not have the structure that it declares, with a
+    design that shows it: its own `check`, and samples (`formulation.declarations`).
     """
 
     space: SearchSpace
@@ -116,6 +119,7 @@ class DesignProblem:
             if not isinstance(quantity, Quantity):
                 raise ValueError(f"{quantity!r} is no Quantity; expected one such as EffectiveEntropy() or Flops()")
             quantity.check(self.space)
+            check_declarations(quantity, self.space)
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -123,13 +127,14 @@ class DesignProblem:
         return (self.maximize, *self.minimize, *(budget.quantity for budget in self.subject_to), *self.report)
 
     def evaluate(self, architecture: Architecture) -> Evaluation:
-        """The design's objective and its use of every budget; ValueError where it is not in the space."""
+        """The design's objective and its use of every budget, all finite; ValueError for a design outside the space, and Undefined
+        naming the quantity that has no value for it."""
         self.space.encode(architecture)
         return Evaluation(
-            self.maximize(architecture),
+            value_of(self.maximize, architecture),
             tuple(
-                Usage(b.quantity.name, b.quantity.unit, value := b.quantity(architecture), b.upper, value <= b.limit)
+                Usage(b.quantity.name, b.quantity.unit, value := value_of(b.quantity, architecture), b.upper, value <= b.limit)
                 for b in self.subject_to
             ),
-            tuple(Usage(q.name, q.unit, q(architecture), math.inf, True) for q in self.report),
+            tuple(Usage(q.name, q.unit, value_of(q, architecture), math.inf, True) for q in self.report),
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from formulation.architecture import Architecture, Block, Setting
+from formulation.values import as_float
 
 if TYPE_CHECKING:
     from formulation.space import SearchSpace
@@ -90,7 +91,7 @@ class Separable(Quantity):
         terms = [self.fixed(architecture)]
         terms += [self.block_at(i, block, architecture) for i, block in enumerate(architecture.blocks)]
         terms += [self.joint(left, right, architecture) for left, right in architecture.joints]
-        return float(sum(terms) if self.combine is Combine.SUM else max(terms))
+        return float(sum(map(as_float, terms)) if self.combine is Combine.SUM else max(map(as_float, terms)))
 
 
 class Composite(Quantity):
@@ -123,7 +124,7 @@ class Composite(Quantity):
         """
 
     def __call__(self, architecture: Architecture) -> float:
-        return float(self.formula([part(architecture) for part in self.parts]))
+        return as_float(self.formula([part(architecture) for part in self.parts]))
 
 
 @dataclass(frozen=True)
@@ -158,4 +159,4 @@ class Measured(Quantity):
     function: Callable[[Architecture], float] = field(repr=False)
 
     def __call__(self, architecture: Architecture) -> float:
-        return float(self.function(architecture))
+        return as_float(self.function(architecture))

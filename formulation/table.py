@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from formulation.quantity import Combine, Composite, NotSeparable, Quantity, Separable
 from formulation.space import Menu, SearchSpace
+from formulation.values import Undefined, finite, value_of, values_of_formula
 
 Evaluate = Callable[[np.ndarray], np.ndarray]
 _CHUNK = 1 << 14
@@ -32,6 +33,17 @@ class Table:
     blocks: tuple[np.ndarray, ...]
     joints: tuple[np.ndarray, ...]
     is_max: np.ndarray
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(Q,) the most that the magnitudes of a design's terms can add up to: what rounding and tolerances are relative to."""
+        with np.errstate(over="ignore"):
+            total = np.abs(self.fixed)
+            for block in self.blocks:
+                total = total + np.abs(block).max(axis=1)
+            for joint in self.joints:
+                total = total + np.where(np.isfinite(joint), np.abs(joint), 0.0).max(axis=(1, 2))
+        return total
 
     @cached_property
     def _joints_by_item(self) -> tuple[tuple[np.ndarray | None, ...], ...]:
@@ -108,9 +120,12 @@ class Table:
 
 
 def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
-    """The table of some separable quantities over `space`; NotSeparable where one is not.
+    """The table of some separable quantities over `space`, float64 and finite.
 
-    Raises ValueError naming the block for which a quantity is not a finite number.
+    Raises:
+        NotSeparable: if a quantity is not separable.
+        Undefined: naming the quantity and the block or joint whose term is not a finite number, or the quantity whose terms add up
+            beyond what a float64 holds.
     """
     for quantity in quantities:
         if not isinstance(quantity, Separable):
@@ -119,52 +134,55 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
     neutral = np.where(is_max, -np.inf, 0.0)
     menus = space.menus
 
-    def join(lefts: Sequence[int], rights: Sequence[int]) -> np.ndarray:
+    def join(lefts: Sequence[int], rights: Sequence[int], step: np.ndarray | None = None) -> np.ndarray:
         joint = np.empty((len(quantities), len(lefts), len(rights)))
-        for q, quantity in enumerate(quantities):
-            for i, left in enumerate(lefts):
-                for j, right in enumerate(rights):
-                    joint[q, i, j] = neutral[q] if left == right else quantity.joint(left, right, space)
+        joint[:] = neutral[:, None, None]
+        for (i, left), (j, right) in itertools.product(enumerate(lefts), enumerate(rights)):
+            if left != right and (step is None or step[i, j]):
+                for q, quantity in enumerate(quantities):
+                    where = partial("the joint from width {} to {}".format, left, right)
+                    joint[q, i, j] = finite(quantity, where, partial(quantity.joint, left, right, space))
         return joint
 
-    # Blocks with the same menu have the same terms, unless a quantity tells positions apart.
+    def row(quantity: Separable, position: int, menu: Menu) -> list[float]:
+        name = "block {1} at position {0}".format
+        return [
+            finite(quantity, partial(name, position + 1, item), partial(quantity.block_at, position, item, space))
+            for item in menu.items
+        ]
+
+    # Blocks with the same menu have the same terms, unless a quantity distinguishes positions.
     shared: dict[Menu, np.ndarray] = {}
     blocks = []
     for position, menu in enumerate(menus):
-        if menu not in shared:
-            rows = [[quantity.block_at(position, item, space) for item in menu.items] for quantity in quantities]
-            shared[menu] = np.array(rows, dtype=float).reshape(len(quantities), len(menu))
+        first = menu not in shared
+        if first:
+            shared[menu] = np.array([row(quantity, position, menu) for quantity in quantities]).reshape(len(quantities), len(menu))
         block = shared[menu].copy()
         for q, quantity in enumerate(quantities):
-            if type(quantity).block_at is not Separable.block_at:
-                block[q] = [quantity.block_at(position, item, space) for item in menu.items]
+            if not first and type(quantity).block_at is not Separable.block_at:
+                block[q] = row(quantity, position, menu)
         blocks.append(block)
-    pairs = {(left, right): join(left.widths, right.widths) for left, right in itertools.pairwise(menus)}
-    for q, quantity in enumerate(quantities):
-        used = [pair[q][pair[q] != neutral[q]] for pair in pairs.values()]
-        if not all(np.isfinite(terms).all() for terms in (*used, np.array(quantity.fixed(space), dtype=float))):
-            raise ValueError(f"{quantity.name} has a joint or fixed term that is not finite; expected finite numbers")
+    pairs: dict[tuple[Menu, Menu], np.ndarray] = {}
+    for (left, right), step in zip(itertools.pairwise(menus), space.steps, strict=True):
+        if (left, right) not in pairs:
+            pairs[left, right] = join(left.widths, right.widths, step)
+    fixed = np.array([finite(quantity, lambda: "its fixed term", partial(quantity.fixed, space)) for quantity in quantities])
     ends = (
         (0, join([space.embedding_width], menus[0].widths)[:, 0, :][:, menus[0].width_of]),
         (-1, join(menus[-1].widths, [space.embedding_width])[:, :, 0][:, menus[-1].width_of]),
     )
     for end, terms in ends:
         blocks[end] = np.where(is_max[:, None], np.maximum(blocks[end], terms), blocks[end] + np.where(is_max[:, None], 0, terms))
-    for menu, block in zip(menus, blocks, strict=True):
-        if not np.all(np.isfinite(block)):
-            q, item = np.argwhere(~np.isfinite(block))[0]
-            raise ValueError(f"{quantities[q].name} of block {menu.items[item]} is {block[q, item]}; expected a finite number")
-    return Table(
-        space,
-        np.array([quantity.fixed(space) for quantity in quantities], dtype=float),
-        tuple(blocks),
-        tuple(pairs[left, right] for left, right in itertools.pairwise(menus)),
-        is_max,
-    )
+    table = Table(space, fixed, tuple(blocks), tuple(pairs[pair] for pair in itertools.pairwise(menus)), is_max)
+    for quantity, size in zip(quantities, table.sizes, strict=True):
+        if not np.isfinite(size):
+            raise Undefined(f"{quantity.name} adds up beyond the largest float64, {np.finfo(float).max:.3g}; give it a larger unit")
+    return table
 
 
 def evaluator(quantity: Quantity, space: SearchSpace) -> Evaluate:
-    """A function from choices (n, N) to the n values of `quantity`.
+    """A function from choices (n, N) to the n values of `quantity`, float64 and finite; Undefined naming a design without one.
 
     Vectorised for separable and composite quantities (tabulated once, here); any other is called design by design.
     """
@@ -173,6 +191,6 @@ def evaluator(quantity: Quantity, space: SearchSpace) -> Evaluate:
         return lambda choices: table.evaluate(choices)[0]
     if isinstance(quantity, Composite):
         quantity.check(space)
-        parts, formula = tabulate(quantity.parts, space), quantity.formula
-        return lambda choices: np.asarray(formula(parts.evaluate(choices)))
-    return lambda choices: np.array([quantity(space.decode(row)) for row in choices], dtype=float)
+        parts = tabulate(quantity.parts, space)
+        return lambda choices: values_of_formula(quantity, parts.evaluate(choices), lambda n: space.decode(choices[n]))
+    return lambda choices: np.array([value_of(quantity, space.decode(row)) for row in choices], dtype=float)

@@ -21,9 +21,11 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from formulation import Budget, Combine, Composite, DesignProblem, Separable
+from formulation import Architecture, Budget, Combine, Composite, DesignProblem, Separable
 from formulation.architecture import positive_integer
+from formulation.declarations import overestimate
 from formulation.table import Table, tabulate
+from formulation.values import value_of, values_of_formula
 from solvers.base import Answer, Limits, Run, Solver, broken_budgets
 from solvers.completion import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes, narrow_parts
 from solvers.evaluation import LAYERS, decode_best, require_structure
@@ -145,7 +147,7 @@ class _Rows:
         self.maxima = place(tuple(budget.quantity for budget in maxima) + of[Combine.MAX])
         self.cost_limits = np.array([budget.limit for budget in sums] + [np.inf] * len(of[Combine.SUM]))
         self.max_limits = np.array([budget.limit for budget in maxima] + [np.inf] * len(of[Combine.MAX]))
-        self.formulas = [(composite.formula, place(composite.parts), budget.limit) for budget, composite in composites]
+        self.formulas = [(composite, place(composite.parts), budget.limit) for budget, composite in composites]
         self.rising = []
         costs, peaks = self.costs.start + len(sums), self.maxima.start + len(maxima)
         for budget, composite in composites:
@@ -173,15 +175,15 @@ class _Rows:
                 limits, first = (self.max_limits, self.maxima) if table.is_max[row] else (self.cost_limits, self.costs)
                 limits[row - first.start] = most + _EQUAL * abs(most)  # sums of other orders may differ in their last digits
 
-    def objective(self, totals: np.ndarray) -> np.ndarray:
-        """Objective of complete designs from their totals (Q, n)."""
+    def objective(self, totals: np.ndarray, design: Callable[[int], Architecture], among: np.ndarray) -> np.ndarray:
+        """Objective of complete designs from their totals (Q, n), finite `among` those in question; `design` names them."""
         parts = totals[self.parts]
-        return self.composite.formula(parts) if self.composite else parts[0]
+        return values_of_formula(self.composite, parts, design, among) if self.composite else parts[0]
 
     def overestimator(self, lower: np.ndarray, upper: np.ndarray, is_max: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (cells, P) and constants (cells,) that bound the objective on boxes (cells, P) of the parts."""
         if self.composite:
-            coefficients, constants = self.composite.overestimator(lower, upper)
+            coefficients, constants = overestimate(self.composite, lower, upper)
         else:
             coefficients, constants = np.ones(lower.shape), np.zeros(len(lower))
         # A maximum does not add up over blocks: bound what it contributes once and for all.
@@ -281,7 +283,7 @@ class _Search:
         self.least_costs: list[list[np.ndarray]] = []
         self.dropped: float = -np.inf
         if start is not None:
-            self.best = problem.maximize(problem.space.decode(start))
+            self.best = value_of(problem.maximize, problem.space.decode(start))
             run.record(self.best)
 
     @property
@@ -431,7 +433,7 @@ class _Search:
                 else totals[row] - self.least_costs[row - self.rows.costs.start][block + 1][0, width, left]
                 for row in rows
             ]
-            possible &= formula(parts) <= limit * (1 + _EQUAL)
+            possible &= ~(np.asarray(formula(parts)) > limit * (1 + _EQUAL))  # what is not a number rules nothing out
         found = _Labels(cell, chosen, width, layers, totals, np.zeros(len(cell)), ways).pick(possible)
         bounds = bound(block + 1, found.cell, found.width, found.layers, found.totals)
         self._drop(bounds)
@@ -486,12 +488,16 @@ class _Search:
     def _take(self, labels: _Labels, cells: Cells) -> int:
         """Score complete designs, which `_extend` has held against summed and maximum budgets; how many reach the threshold."""
         kept = labels.layers == cells.layers[labels.cell]
-        for formula, rows, limit in self.rows.formulas:
-            kept &= formula(labels.totals[rows]) <= limit
+
+        def design(number: int) -> Architecture:
+            return self.space.decode(labels.chosen[number])
+
+        for composite, rows, limit in self.rows.formulas:
+            kept &= values_of_formula(composite, labels.totals[rows], design, kept) <= limit
         self.run.evaluations += len(labels)
         if not kept.any():
             return 0
-        values = np.where(kept, self.rows.objective(labels.totals), -np.inf)
+        values = np.where(kept, self.rows.objective(labels.totals, design, kept), -np.inf)
         winner = int(values.argmax())
         if self.floor is None and values[winner] > self.best:
             self.best, self.choices = float(values[winner]), tuple(map(int, labels.chosen[winner]))

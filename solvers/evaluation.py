@@ -9,6 +9,7 @@ import numpy as np
 from formulation import Architecture, Composite, DesignProblem, LayerSum, NotSeparable, Quantity, Separable
 from formulation.space import Choices
 from formulation.table import evaluator, tabulate
+from formulation.values import finite, value_of
 
 LAYERS = LayerSum("layers", "layers", lambda width, ffn_width: 1.0)
 """Total depth as a quantity: what exact methods split a search by."""
@@ -60,6 +61,7 @@ class _Reader:
         self._folds = [max if combine else sum for combine in table.is_max]
 
     def __call__(self, choices: Choices) -> list[float]:
+        """The values, Python floats."""
         rows = [self._fixed]
         rows += [block[item] for block, item in zip(self._blocks, choices, strict=True)]
         for i, joint in enumerate(self._joints):
@@ -82,8 +84,10 @@ class Scorer:
             return lambda choices: read(choices)[0]
         if isinstance(quantity, Composite):
             read, formula = _Reader(quantity.parts, problem), quantity.formula
-            return lambda choices: formula(read(choices))
-        return lambda choices: quantity(self._space.decode(choices))
+            return lambda choices: finite(
+                quantity, lambda: f"the design {self._space.decode(choices)}", lambda: formula(read(choices))
+            )
+        return lambda choices: value_of(quantity, self._space.decode(choices))
 
     def feasible(self, choices: Choices) -> bool:
         """Whether the design keeps every budget."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from operator import itemgetter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from formulation import Composite, DesignProblem, Separable
+from formulation import Composite, DesignProblem, Quantity, SearchSpace, Separable
 from formulation.table import tabulate
+from formulation.values import values_of_formula
 from solvers.base import Answer, Run
 from solvers.evaluation import Scorer
 
@@ -89,13 +89,8 @@ def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
     parts: list[Separable] = []
     readings = []
     for quantity in (problem.maximize, *(budget.quantity for budget in problem.subject_to)):
-        read: Callable[[np.ndarray], np.ndarray]
-        if isinstance(quantity, Composite):
-            own, read = quantity.parts, quantity.formula
-        else:
-            assert isinstance(quantity, Separable)
-            own, read = (quantity,), itemgetter(0)
-        readings.append((slice(len(parts), len(parts) + len(own)), read))
+        own = quantity.parts if isinstance(quantity, Composite) else (quantity,)
+        readings.append((quantity, slice(len(parts), len(parts) + len(own))))
         parts += own
     table = tabulate(parts, space)
     limits = [budget.limit for budget in problem.subject_to]
@@ -119,8 +114,17 @@ def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
             parents, items = np.arange(len(chosen)), chosen[:, -1]
             chosen = chosen[:, :-1]
         run.evaluations += len(items)
+        scored = Scored(np.full(len(items), -np.inf), chosen, parents, items)
         kept = np.ones(len(items), dtype=bool)
-        for (rows, read), limit in zip(readings[1:], limits, strict=True):
-            kept &= read(totals[rows]) <= limit
-        rows, read = readings[0]
-        yield Scored(np.where(kept, read(totals[rows]), -np.inf), chosen, parents, items)
+        for (quantity, rows), limit in zip(readings[1:], limits, strict=True):
+            kept &= _values(quantity, totals[rows], scored, space, kept) <= limit
+        quantity, rows = readings[0]
+        values = _values(quantity, totals[rows], scored, space, kept)
+        yield replace(scored, values=np.where(kept, values, -np.inf))
+
+
+def _values(quantity: Quantity, totals: np.ndarray, scored: Scored, space: SearchSpace, among: np.ndarray) -> np.ndarray:
+    """The quantity of many designs from the totals (P, n) of its parts; finite where `among` says that a value is used."""
+    if not isinstance(quantity, Composite):
+        return totals[0]
+    return values_of_formula(quantity, totals, lambda n: space.decode(scored.choices(np.array([n]))[0]), among)
