@@ -67,6 +67,12 @@ def test_a_design_is_refused_from_gamma_of_one_on(family: type[TransformerEntrop
 
 
 @pytest.mark.parametrize("family", [EffectiveEntropy, BlockwiseEntropy])
+def test_gamma_of_exactly_one_is_refused(family: type[TransformerEntropy]) -> None:
+    with pytest.raises(ValueError, match=r"γ = 1\.000"):  # 6² / (6 · log₂ 64)
+        family(beta=1.0)(Architecture((Block(64, 64, 6),)))
+
+
+@pytest.mark.parametrize("family", [EffectiveEntropy, BlockwiseEntropy])
 def test_an_ffn_one_wide_has_no_effective_entropy(family: type[TransformerEntropy]) -> None:
     space = SearchSpace.uniform(1, (64,), (1 / 64, 1), (1,))
     with pytest.raises(ValueError, match="γ = inf"):

@@ -98,3 +98,24 @@ def test_partial_designs_that_agree_up_to_rounding_are_one(merging: bool) -> Non
     truth = sum(a + b + c <= 6 for a in (1, 2, 3) for b in (1, 2, 3) for c in (1, 2, 3))
     assert count_designs(problem, 3.0).number == truth
     assert solve(problem, DynamicProgramming(merging=merging)).objective == 3.0
+
+
+@pytest.mark.parametrize("exponent", [-22, -26, -30, -34])
+def test_the_better_of_two_designs_that_all_but_agree_is_found(exponent: int) -> None:
+    """Asked for a gap of nothing, the search must not take the second best, which comes first, for the best."""
+    hair = 2.0**exponent
+    space = SearchSpace.uniform(3, (64,), (1, 2, 3), (1,), embedding_width=64)
+    value = Listed(((1.0, 1 + hair, 0.5), (2.0, 2.0, 2 + hair), (3.0, 1.0, 3 + hair)))
+    for upper, expected in ((9.0, 6 + 3 * hair), (7.0, 6 + 2 * hair), (6.0, 6 + hair), (5.0, 6.0)):
+        problem = DesignProblem(space, value, (Budget(Listed(((1.0, 2.0, 1.0), (1.0, 1.0, 3.0), (3.0, 1.0, 4.0))), upper),))
+        assert expected == max(value(design) for design in space if problem.evaluate(design).feasible)
+        assert solve(problem, DynamicProgramming(), Limits(gap=0)).objective == expected
+
+
+@pytest.mark.parametrize("maximum", [True, False])
+def test_a_budget_of_nothing_admits_what_costs_nothing(maximum: bool) -> None:
+    cost = Terms(3, Kind.SPARSE, 1.0, 2, maximum=maximum)
+    free = [VALUE(design) for design in SPACE if cost(design) == 0]
+    assert 0 < len(free) < SPACE.size
+    for solver in (DynamicProgramming(), Exhaustive()):
+        assert solve(DesignProblem(SPACE, VALUE, (Budget(cost, 0),)), solver).objective == pytest.approx(max(free))
