@@ -13,6 +13,7 @@ import argparse
 import functools
 import itertools
 import math
+import re
 import sys
 import time
 from collections import Counter
@@ -35,11 +36,13 @@ from formulation import (
     EffectiveEntropy,
     Measured,
     Menu,
+    NotSeparable,
     Quantity,
     SearchSpace,
     Separable,
 )
 from formulation.architecture import Setting
+from formulation.values import Undefined
 from hardware_models import Flops, Params
 from solvers import (
     Cbc,
@@ -517,11 +520,11 @@ def check(seed: int, names: Sequence[str], seconds: float, tallies: dict[str, Ta
             solution = solve(problem, SOLVERS[name], Limits(seconds=seconds, gap=limits.gap, start=limits.start))
             claims = false_claims(problem, limits, truth, solution)
             tally.ended[solution.status] += 1
-        except (ValueError, EngineMissing) as error:
-            claims = []
-            tally.refused[f"{type(error).__name__}: {error}".split(",")[0].split(" is ")[0][:100]] += 1
-        except Exception as error:  # whatever else comes out of a solver is a failure to be listed beside the others
-            claims = [f"{type(error).__name__}: {error}"]
+        except Exception as error:  # whatever comes out of a solver is to be listed beside the others
+            refusal = isinstance(error, NotSeparable | EngineMissing | Undefined) or type(error) is ValueError
+            claims = [] if refusal else [f"{type(error).__name__}: {error}"]
+            if refusal:
+                tally.refused[re.split(r" ≤|\d|,|;", f"{type(error).__name__}: {error}")[0]] += 1
         tally.seconds += time.perf_counter() - started
         tally.failures += bool(claims)
         lines += [f"seed {seed} {name}: {claim}" for claim in claims]
