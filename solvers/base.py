@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import math
+import numbers
 import platform
 import signal
 import threading
@@ -22,7 +23,8 @@ from formulation import Architecture, Budget, DesignProblem, Usage
 
 _AGREEMENT = 1e-9
 """Relative amount by which a bound may lie below its own incumbent and still be put down to rounding."""
-
+_OVERSTATED = 1e-6
+"""Relative amount by which an engine's tolerances may raise an incumbent in the trace above the design's objective."""
 
 ROUNDING = 1e-12
 """Relative difference of objectives that is put down to the order of floating-point sums: the smallest gap asked for."""
@@ -241,6 +243,28 @@ def relative_gap(objective: float, bound: float) -> float:
     return max(bound - objective, 0.0) / max(abs(objective), 1e-12)
 
 
+def _finite(bound: object) -> float | None:
+    """A claimed bound as a float; None for anything but a finite real number."""
+    if not isinstance(bound, numbers.Real) or isinstance(bound, bool):
+        return None
+    try:
+        value = float(bound)
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _checked(point: TracePoint, objective: float | None) -> TracePoint:
+    """A point of the trace without what the final design refutes: larger incumbents, and bounds below it by more than rounding."""
+    incumbent, bound = point.incumbent, point.bound
+    if incumbent is not None and (objective is None or incumbent > objective):
+        overstated = objective is not None and incumbent - objective <= _OVERSTATED * abs(objective)
+        incumbent = objective if overstated else None
+    if bound is not None and objective is not None and objective - bound > _AGREEMENT * abs(objective):
+        bound = None
+    return replace(point, incumbent=incumbent, bound=bound)
+
+
 def broken_budgets(problem: DesignProblem, architecture: Architecture) -> tuple[Budget, ...]:
     """The budgets that a design breaks."""
     usage = problem.evaluate(architecture).usage
@@ -275,13 +299,15 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         except Stopped:
             answer = Answer(None, message=f"{run.why_stopped} before the search began")
     seconds = run.seconds
+    if not isinstance(answer, Answer):
+        raise ValueError(f"{solver.name} returned {answer!r}; expected an Answer(architecture, bound, infeasible, message)")
     notes.append(answer.message)
 
     candidates = []
     for source, design in (("the solver", answer.architecture), ("the start", start)):
         if design is None:
             continue
-        if design not in problem.space:
+        if not isinstance(design, Architecture) or design not in problem.space:
             notes.append(f"{source} returned a design outside the space, which was discarded")
         elif broken := broken_budgets(problem, design):
             notes.append(f"{source} returned a design that breaks {', '.join(map(str, broken))}, which was discarded")
@@ -291,7 +317,9 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
     evaluation = None if architecture is None else problem.evaluate(architecture)
     objective = None if evaluation is None else evaluation.objective
 
-    bound = answer.bound if answer.bound is not None and math.isfinite(answer.bound) else None
+    if answer.infeasible and architecture is not None:
+        notes.append("a design meets the budgets, so its claim that none does was discarded")
+    bound = _finite(answer.bound)
     if bound is not None and objective is not None and bound < objective:
         if objective - bound > _AGREEMENT * abs(objective):
             notes.append(f"the solver's bound {bound:.10g} lies below a design of {objective:.10g} and was discarded")
@@ -314,7 +342,7 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         gap,
         seconds,
         run.evaluations,
-        tuple(run.trace),
+        tuple(_checked(point, objective) for point in run.trace),
         "; ".join(note for note in notes if note),
         run.interrupted,
         _provenance(problem, solver, limits),

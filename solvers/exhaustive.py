@@ -122,6 +122,8 @@ def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
         else:
             parents, items = np.arange(len(chosen)), chosen[:, -1]
             chosen = chosen[:, :-1]
+        if not len(items):
+            continue  # no width of the last block may follow these
         run.evaluations += len(items)
         scored = Scored(np.full(len(items), -np.inf), chosen, parents, items)
 

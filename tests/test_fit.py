@@ -202,3 +202,40 @@ def test_an_error_that_is_none_is_refused(predicted: list[float], measured: list
 
 def test_no_variation_is_no_correlation() -> None:
     assert fit_error([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]).spearman == 0
+
+
+@pytest.mark.parametrize("groups", [None, "four of a kind"])
+@pytest.mark.parametrize("fit", [nonnegative_fit, robust_fit])
+def test_a_prediction_comes_from_a_fit_that_has_not_seen_its_value(fit, groups: str | None) -> None:
+    """Whatever a row's own fold holds, its prediction is the same; and it is that of a fit to the rows of the other folds."""
+    rng = np.random.default_rng(5)
+    work = rng.uniform(0.5, 5, (24, 3))
+    values = work @ [1.0, 0.3, 2.0] * np.exp(rng.normal(0, 0.3, 24))
+    labels = None if groups is None else [row // 4 for row in range(24)]
+    fold = assign_folds(24, 5, 2, labels)
+    predicted = cross_validated(work, values, 5, 2, labels, fit)
+    assert (predicted != work @ fit(work, values)).all()
+    for number in range(5):
+        inside = [row for row in range(24) if fold[row] == number]
+        outside = [row for row in range(24) if fold[row] != number]
+        prices = fit(work[outside], values[outside])
+        assert predicted[inside] == pytest.approx([float(np.dot(work[row], prices)) for row in inside], rel=1e-12)
+        disturbed = values.copy()
+        disturbed[inside] *= rng.uniform(0.1, 10, len(inside))
+        assert (cross_validated(work, disturbed, 5, 2, labels, fit)[inside] == predicted[inside]).all()
+
+
+def test_the_error_of_a_fit_is_that_on_data_really_left_out() -> None:
+    """With as many prices as rows to fit them to, a fit that has seen a value meets it: only the data left out show the noise."""
+    rng = np.random.default_rng(8)
+    errors, left_out = [], []
+    for _ in range(40):
+        work = rng.uniform(0.5, 5, (12, 4))
+        values = work @ [1.0, 0.3, 2.0, 0.5] * np.exp(rng.normal(0, 0.2, 12))
+        errors.append(fit_error(cross_validated(work, values, folds=3), values).mape)
+        further = rng.uniform(0.5, 5, (200, 4))
+        truth = further @ [1.0, 0.3, 2.0, 0.5] * np.exp(rng.normal(0, 0.2, 200))
+        prices = nonnegative_fit(work[:8], values[:8])  # as many rows as two folds of three have
+        left_out.append(np.abs(further @ prices / truth - 1).mean())
+        assert np.abs(work @ nonnegative_fit(work, values) / values - 1).mean() < errors[-1]
+    assert np.mean(errors) == pytest.approx(np.mean(left_out), rel=0.1)

@@ -1,0 +1,354 @@
+"""Do the tests see a fault? Each mutant is one small fault in one file, and names the tests that should fail because of it.
+
+    python -m tests.mutants                      all of them, some ten seconds each
+    python -m tests.mutants --only completion    those in files, or with texts, that hold the word
+
+A mutant is put into a copy of the tree. One that its tests do not notice has survived: it needs a test or, where no test can tell
+it from the original, a reason. The exit code is 1 where one survived without a reason, or where the table is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("formulation", "solvers", "hardware_models", "merino_net", "studies", "tests", "pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault.
+
+    Attributes:
+        file: path from the project's root.
+        old: text that occurs in the file exactly once.
+        new: what stands there instead.
+        tests: arguments of pytest for tests of which one at least should fail.
+        reason: why no test can, in which case none is run; empty for all others.
+    """
+
+    file: str
+    old: str
+    new: str
+    tests: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        def short(text: str) -> str:
+            text = " ".join(text.split())
+            return text if len(text) <= 70 else text[:68] + " …"
+
+        return f"{self.file}: {short(self.old)} → {short(self.new) or 'nothing'}"
+
+
+LYING = "tests/test_lying_solver.py"
+EDGES = "tests/test_knife_edge.py"
+STOPS = "tests/test_stops.py"
+GAMMA = "tests/test_gamma.py"
+FIT = "tests/test_fit.py"
+FORWARD = "tests/test_net_forward.py"
+FUZZ = "tests/test_fuzz.py"
+COUNTS = "tests/test_dynamic_programming.py -k count"
+BUDGETS = "tests/test_dynamic_programming.py -k several"
+DEFINITIONS = "tests/test_formulation.py tests/test_blockwise_entropy.py -k 'not solvers and not importing'"
+SIGNS = "tests/test_soundness.py -k 'below_zero and not engines'"
+
+BASE, DP, COMPLETION = "solvers/base.py", "solvers/dynamic_programming.py", "solvers/completion.py"
+ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/modeling.py", "hardware_models/fit.py"
+
+MUTANTS = (
+    # What `solve` believes.
+    Mutant(BASE, "_AGREEMENT = 1e-9", "_AGREEMENT = 1e-3", LYING),
+    Mutant(BASE, "if answer.infeasible and answer.architecture is None else", "if answer.infeasible else", LYING),
+    Mutant(BASE, "return max(bound - objective, 0.0) /", "return 10 * max(bound - objective, 0.0) /", LYING),
+    Mutant(BASE, "/ max(abs(objective), 1e-12)", "/ max(objective, 1e-12)", LYING),
+    Mutant(BASE, "bound = min(known, default=None)", "bound = max(known, default=None)", LYING),
+    Mutant(BASE, "gap <= max(limits.gap, ROUNDING)", "gap <= max(limits.gap, 1e-4)", LYING),
+    Mutant(BASE, "\nROUNDING = 1e-12", "\nROUNDING = 1e-7", LYING),
+    Mutant(BASE, "architecture = max(candidates, key=", "architecture = min(candidates, key=", LYING),
+    Mutant(BASE, "if not used.within)", "if used.within)", LYING),
+    Mutant(BASE, "return value if math.isfinite(value) else None", "return value", LYING),
+    Mutant(BASE, "limits = replace(limits, start=None)", "pass", LYING),
+    Mutant(BASE, "_OVERSTATED = 1e-6", "_OVERSTATED = 1e6", LYING),
+    Mutant(
+        BASE,
+        "objective - bound > _AGREEMENT * abs(objective):\n        bound = None",
+        "bound < -objective:\n        bound = None",
+        LYING,
+    ),
+    Mutant(BASE, "or isinstance(bound, bool):", "or False:", LYING),
+    # The objective, the problem, the space.
+    Mutant(ENTROPY, "ratio_least = [menu.ffn_ratios[0]", "ratio_least = [menu.ffn_ratios[-1]", GAMMA),
+    Mutant(ENTROPY, "for ratios in ([1.0] * space.blocks, ratio_least):", "for ratios in ([1.0] * space.blocks,):", GAMMA),
+    Mutant(ENTROPY, "reached[total + depth] = min(candidate,", "reached[total + depth] = max(candidate,", GAMMA),
+    Mutant(ENTROPY, "floor = widths[-1] if widths and space.non_decreasing else 0", "floor = 0", GAMMA),
+    Mutant(ENTROPY, "items.append(menu.item(width, 0, len(menu.depths) - 1))", "items.append(menu.item(width, 0, 0))", GAMMA),
+    Mutant(ENTROPY, "scaled / math.log2(min(architecture.widths))", "scaled / math.log2(max(architecture.widths))", GAMMA),
+    Mutant(
+        ENTROPY,
+        "(gamma := max(self.effectiveness_of(architecture))) >= 1:",
+        "(gamma := max(self.effectiveness_of(architecture))) > 1:",
+        GAMMA,
+    ),
+    Mutant(ENTROPY, "upper[..., 0] ** 2 / lower[..., log_part]", "upper[..., 0] ** 2 / upper[..., log_part]", DEFINITIONS),
+    Mutant(
+        ENTROPY,
+        "constant += weight * self._discount * depth * loss",
+        "constant += 0.9 * weight * self._discount * depth * loss",
+        DEFINITIONS,
+    ),
+    Mutant("formulation/problem.py", "\n_ROUNDING = 1e-12", "\n_ROUNDING = 1e-6", EDGES),
+    Mutant("formulation/problem.py", "value * (1 - 10 * _ROUNDING)", "value * (1 - _ROUNDING / 2)", EDGES),
+    Mutant(
+        "formulation/space.py",
+        "np.less_equal.outer(left.widths, right.widths)",
+        "np.less.outer(left.widths, right.widths)",
+        DEFINITIONS,
+    ),
+    # Exhaustive search.
+    Mutant(
+        "solvers/exhaustive.py",
+        "stack.append((chosen[portion:], totals[:, portion:]))",
+        "stack.append((chosen[portion + 1 :], totals[:, portion + 1 :]))",
+        STOPS,
+    ),
+    Mutant("solvers/exhaustive.py", "run.evaluations < problem.space.size:", "run.evaluations <= problem.space.size:", STOPS),
+    Mutant(
+        "solvers/exhaustive.py",
+        "        if not len(items):\n            continue",
+        "        if False:\n            continue",
+        STOPS,
+    ),
+    # The network.
+    Mutant(MODEL, "self.layers[i % len(self.layers)]", "self.layers[0]", FORWARD),
+    Mutant(MODEL, "scaling=HEAD_SIZE**-0.5", "scaling=x_BTE.shape[-1] ** -0.5", FORWARD),
+    Mutant(MODEL, "x_BTE + self.dropout(attended)", "x_BTE + attended", FORWARD),
+    Mutant(MODEL, "x_BTE + self.dropout(self.ffn(self.ffn_norm(x_BTE)))", "x_BTE + self.ffn(self.ffn_norm(x_BTE))", FORWARD),
+    Mutant(
+        MODEL, "self.dropout(inputs_embeds + self.positions(position_ids))", "inputs_embeds + self.positions(position_ids)", FORWARD
+    ),
+    Mutant(MODEL, "self.config.attention_dropout if self.training else 0.0", "0.0", FORWARD),
+    Mutant(MODEL, "self.config.attention_dropout if self.training else 0.0", "self.config.attention_dropout", FORWARD),
+    Mutant(MODEL, "weights = nn.functional.dropout(weights, dropout, module.training)", "", FORWARD),
+    Mutant(
+        MODEL,
+        "self.attention_norm = nn.LayerNorm(width, config.layer_norm_eps)",
+        "self.attention_norm = nn.LayerNorm(width)",
+        FORWARD,
+    ),
+    Mutant(MODEL, "self.norm = nn.LayerNorm(outside, config.layer_norm_eps)", "self.norm = nn.LayerNorm(outside)", FORWARD),
+    Mutant(MODEL, "ACT2FN[config.hidden_act]", "ACT2FN['gelu']", FORWARD),
+    Mutant(MODEL, "x_BTE = x_BTE + self.dropout(attended)", "x_BTE = self.attention_norm(x_BTE) + self.dropout(attended)", FORWARD),
+    # Prices fitted to measurements, and costs.
+    Mutant(FITTING, "fit(x[~held], y[~held])", "fit(x, y)", FIT),
+    Mutant(FITTING, "math.ceil((count + 1) * probability - 1e-9)", "math.ceil(count * probability - 1e-9)", FIT),
+    Mutant(FITTING, "relative = np.abs(p - m) / m", "relative = np.abs(p - m) / p", FIT),
+    Mutant(
+        "hardware_models/flops.py",
+        "4 * self.seq_len**2 * block.width",
+        "2 * self.seq_len**2 * block.width",
+        "tests/test_formulation.py -k 'flops or published'",
+    ),
+    Mutant(
+        "hardware_models/params.py",
+        "9 * block.width + block.ffn_width",
+        "8 * block.width + block.ffn_width",
+        "tests/test_formulation.py -k 'params or published'",
+    ),
+    # Dynamic programming.
+    Mutant(DP, "place(composite.parts), budget.limit)", "place(composite.parts), 1.02 * budget.limit)", EDGES),
+    Mutant(DP, "rows, budget.limit))", "rows, 0.98 * budget.limit))", EDGES),
+    Mutant(DP, "[budget.limit for budget in sums]", "[1.02 * budget.limit for budget in sums]", BUDGETS),
+    Mutant(DP, "[budget.limit for budget in maxima]", "[1.02 * budget.limit for budget in maxima]", BUDGETS),
+    Mutant(DP, "_TOTALS_APART = 2.0**44", "_TOTALS_APART = 2.0**24", EDGES),
+    Mutant(DP, "self.best + self.run.limits.gap * abs(self.best)", "self.best + 3 * self.run.limits.gap * abs(self.best)", STOPS),
+    Mutant(DP, "self.best + self.run.limits.gap * abs(self.best)", "self.best + self.run.limits.gap * self.best", SIGNS),
+    Mutant(DP, "self.dropped = max(self.dropped, float(within.max()))", "pass", "tests/test_soundness.py -k loose"),
+    Mutant(DP, "return max(self.dropped, self.best, boxes", "return max(self.best, boxes", "tests/test_soundness.py -k loose"),
+    Mutant(DP, "max(float(open_.bounds[0]) for", "min(float(open_.bounds[0]) for", STOPS),
+    Mutant(DP, "labels.pick(slice(portion, None))", "labels.pick(slice(portion + 1, None))", STOPS),
+    Mutant(DP, "np.add.at(ways, twin, labels.ways)", "ways[twin] += labels.ways", COUNTS),
+    Mutant(DP, "return self.floor - ", "return self.floor + ", COUNTS),
+    Mutant(
+        DP,
+        "most = np.maximum(coefficients * lower, coefficients * upper)",
+        "most = np.minimum(coefficients * lower, coefficients * upper)",
+        FUZZ,
+    ),
+    Mutant(DP, "space.size >= 2**63", "space.size >= 2**70", COUNTS),
+    Mutant(DP, "Count(at_least, search.counted, ", "Count(at_least, search.counted, True or ", COUNTS),
+    Mutant(DP, "most + _EQUAL * abs(most)", "most - 1e-6 * abs(most)", EDGES),
+    Mutant(DP, "np.all(lower <= upper, axis=1)", "np.all(lower < upper, axis=1)", FUZZ),
+    Mutant(DP, "& (layers <= cells.layers[cell])", "& (layers < cells.layers[cell])", EDGES),
+    Mutant(DP, "labels.layers == cells.layers[labels.cell]", "labels.layers <= cells.layers[labels.cell]", COUNTS),
+    Mutant(DP, "self.counted += counted if self.run.stopped else 0", "self.counted += counted", COUNTS),
+    # Completion bounds.
+    Mutant(COMPLETION, "\n_SAFETY = 1e-9", "\n_SAFETY = -1e-7", EDGES),
+    Mutant(COMPLETION, "stop = min(before + depth, reach) + 1", "stop = min(before + depth, reach)", EDGES),
+    Mutant(COMPLETION, "slice(lefts[0], lefts[-1] + 1)", "slice(lefts[0], lefts[-1])", EDGES),
+    Mutant(
+        COMPLETION,
+        "max(fixed, *(block[row].min() for block in table.blocks))",
+        "max(fixed, *(block[row].max() for block in table.blocks))",
+        FUZZ,
+    ),
+    Mutant(COMPLETION, "upper[:, p] = np.maximum(high, fixed)", "upper[:, p] = high", FUZZ),
+    Mutant(COMPLETION, "fixed - ends[0], fixed + ends[1]", "fixed - ends[0], fixed - ends[0]", FUZZ),
+    Mutant(COMPLETION, "weights[..., p] += sign", "weights[..., p] -= sign", FUZZ),
+    Mutant(COMPLETION, "cells.of_nothing(table) - at_least", "cells.of_nothing(table) - 1.01 * at_least", FUZZ),
+    Mutant(COMPLETION, "(array[rows] < 0).any()", "(array[rows] < -np.inf).any()", SIGNS),
+    Mutant(COMPLETION, "int(room / self._unit + 1e-6)", "int(room / self._unit) - 1", EDGES),
+    Mutant(COMPLETION, "steps = np.floor(np.tensordot(", "steps = np.ceil(np.tensordot(", EDGES),
+    Mutant(COMPLETION, "& (left >= 0) & (room >= 0)", "& (left >= 0) & (room > 0)", EDGES),
+    Mutant(COMPLETION, "int(cells.layers.min() - deep[:block].sum())", "int(cells.layers.max() - deep[:block].sum())", FUZZ),
+    Mutant(
+        COMPLETION,
+        "np.flatnonzero(allowed[block] & (costs <= self._steps))",
+        "np.flatnonzero(allowed[block] & (costs < self._steps))",
+        EDGES,
+    ),
+    Mutant(COMPLETION, "1.0, 0.6, 0.8, 0.9, 1.1, 1.25, 1.6)", "1.0, -0.6, 0.8, 0.9, 1.1, 1.25, 1.6)", BUDGETS),
+    Mutant(COMPLETION, "np.concatenate((values, -multipliers), axis=2)", "np.concatenate((values, multipliers), axis=2)", EDGES),
+    Mutant(COMPLETION, "point = np.maximum(centre, 0.0)", "point = centre", BUDGETS),
+    Mutant(
+        COMPLETION,
+        "\n    room = cells.limits - table.fixed[cells.costs]",
+        "\n    room = 0.9 * cells.limits - table.fixed[cells.costs]",
+        BUDGETS,
+    ),
+    Mutant(
+        COMPLETION,
+        "left = self.cells.layers[cell] - layers - self._fewest[block]",
+        "left = self.cells.layers[cell] - layers - self._fewest[0]",
+        EDGES,
+    ),
+    Mutant(COMPLETION, "float(direction[used[0]]) * math.gcd(", "float(direction[used[0]]) * 2 * math.gcd(", BUDGETS),
+)
+
+
+def stale(root: Path) -> list[str]:
+    """What is wrong with the table: texts that do not occur exactly once, mutants that no Python reads, tests that do not exist."""
+    wrong = []
+    for mutant in MUTANTS:
+        text = (root / mutant.file).read_text(encoding="utf-8")
+        if (count := text.count(mutant.old)) != 1:
+            wrong.append(f"{mutant}: the text occurs {count} times; expected once")
+            continue
+        try:
+            compile(text.replace(mutant.old, mutant.new), mutant.file, "exec")
+        except SyntaxError as error:
+            wrong.append(f"{mutant}: {error}")
+        missing = [word for word in mutant.tests.split() if word.endswith(".py") and not (root / word).is_file()]
+        wrong += [f"{mutant}: there is no {name}" for name in missing]
+    return wrong
+
+
+def _pytest(tree: Path, tests: str, seconds: float) -> int | None:
+    """The exit code of some tests in a copy of the tree; None where they did not end in time."""
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no", *shlex.split(tests)]
+    output = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=tree, env=environment, stdout=output, stderr=output, start_new_session=True) as process:
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return None
+
+
+def _copy(into: Path) -> Path:
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, into / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, into / name)
+    return into
+
+
+def survives(mutant: Mutant, tree: Path, seconds: float) -> bool:
+    """Whether all of its tests pass with the mutant in the tree, which is put back."""
+    file = tree / mutant.file
+    original = file.read_text(encoding="utf-8")
+    file.write_text(original.replace(mutant.old, mutant.new), encoding="utf-8")
+    try:
+        return _pytest(tree, mutant.tests, seconds) == 0
+    finally:
+        file.write_text(original, encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 1 where a mutant survived without a reason, or the table is stale."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__.split("\n")[0])
+    parser.add_argument("--only", default="", help="only mutants in files, or with texts, that hold this")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time (default: one per core)")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, help="after which tests that have not ended count as failed (default: 600)"
+    )
+    options = parser.parse_args(arguments)
+    if wrong := stale(ROOT):
+        print("the table is stale:", *wrong, sep="\n")
+        return 1
+    chosen = [mutant for mutant in MUTANTS if options.only in f"{mutant.file} {mutant.old} {mutant.new}"]
+    tried = [mutant for mutant in chosen if not mutant.reason]
+    if not tried:
+        parser.error(f"no mutant holds {options.only!r}")
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+        trees: queue.Queue[Path] = queue.Queue()
+        for number in range(options.jobs):
+            (Path(folder) / str(number)).mkdir()
+            trees.put(_copy(Path(folder) / str(number)))
+        lock, started, done = threading.Lock(), time.monotonic(), 0
+
+        def with_tree(mutant: Mutant | None, tests: str = "") -> bool:
+            nonlocal done
+            tree = trees.get()
+            try:
+                if mutant is None:
+                    return _pytest(tree, tests, options.seconds) == 0
+                survived = survives(mutant, tree, options.seconds)
+            finally:
+                trees.put(tree)
+            with lock:
+                done += 1
+                seconds = time.monotonic() - started
+                print(f"{done}/{len(tried)} {seconds:.0f} s  {'SURVIVED' if survived else 'killed'}  {mutant}", flush=True)
+            return survived
+
+        # A test that fails without any mutant would kill them all.
+        selections = sorted({mutant.tests for mutant in tried})
+        failing = [
+            tests
+            for tests, passed in zip(selections, pool.map(lambda t: with_tree(None, t), selections), strict=True)
+            if not passed
+        ]
+        if failing:
+            print("these tests fail without any mutant, so they show nothing:", *failing, sep="\n")
+            return 1
+        survivors = [mutant for mutant, survived in zip(tried, pool.map(with_tree, tried), strict=True) if survived]
+    excused = [mutant for mutant in chosen if mutant.reason]
+    print(
+        f"{len(tried) - len(survivors)} of {len(tried)} mutants killed, {len(excused)} more that no test can tell from the original"
+    )
+    for mutant in excused:
+        print(f"the same as the original  {mutant}: {mutant.reason}")
+    for mutant in survivors:
+        print(f"SURVIVED  {mutant}\n    tests: {mutant.tests}")
+    return int(bool(survivors))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

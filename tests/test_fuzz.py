@@ -1,0 +1,78 @@
+"""A short run of the command that fuzzes the solvers, and the command itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import fuzz
+import pytest
+
+from solvers import Limits, Status, solve
+
+SOLVERS = ("dp", "exhaustive", "highs")
+LIMIT_S = 600.0
+"""A machine so slow that it matters makes no failure: what is not proved is no false claim."""
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_solver_contradicts_brute_force(seed: int) -> None:
+    assert fuzz.check(seed, SOLVERS, LIMIT_S, {name: fuzz.Tally() for name in SOLVERS}) == []
+
+
+def test_problems_are_of_every_kind_and_repeat() -> None:
+    problems = [fuzz.random_problem(seed) for seed in range(60)]
+    assert repr(problems) == repr([fuzz.random_problem(seed) for seed in range(60)])
+    kinds = {type(quantity).__name__ for problem, _ in problems for quantity in problem.quantities}
+    assert {"Terms", "Placed", "EffectiveEntropy", "BlockwiseEntropy", "Product", "Ratio", "Mixture", "Measured"} <= kinds
+    assert {problem.space.blocks for problem, _ in problems} == {1, 2, 3, 4}
+    assert {problem.space.non_decreasing for problem, _ in problems} == {True, False}
+    truths = [fuzz.truth_of(problem) for problem, _ in problems]
+    assert 5 <= sum(truth.possible is None for truth in truths) <= 30
+    assert any(budget.upper == 0 for problem, _ in problems for budget in problem.subject_to)
+
+
+def test_a_false_claim_is_seen() -> None:
+    problem, _ = fuzz.random_problem(3)
+    truth, solution = fuzz.truth_of(problem), solve(problem, fuzz.SOLVERS["exhaustive"])
+    assert solution.status is Status.OPTIMAL
+    assert fuzz.false_claims(problem, Limits(), truth, solution) == []
+    assert solution.objective is not None
+    worst = min(problem.space, key=lambda design: fuzz.value_of(problem.maximize, design, problem.space).exact)
+    low = solution.objective - 1e-5 * abs(solution.objective)
+    for false, said in (
+        (replace(solution, status=Status.INFEASIBLE, architecture=None, objective=None, bound=None), "false INFEASIBLE"),
+        (replace(solution, status=Status.UNKNOWN, architecture=None, objective=None, bound=low), "the bound is"),
+        (replace(solution, architecture=worst, objective=problem.maximize(worst)), "false OPTIMAL"),
+        (replace(solution, objective=low), "that of the design"),
+        (replace(solution, status=Status.UNKNOWN), "UNKNOWN with the design"),
+        (replace(solution, bound=None), "with the bound None"),
+        (replace(solution, trace=(replace(solution.trace[-1], bound=low),)), "the bound in the trace"),
+        (replace(solution, trace=(replace(solution.trace[-1], incumbent=2 * abs(solution.objective) + 1),)), "an incumbent"),
+    ):
+        assert any(said in claim for claim in fuzz.false_claims(problem, Limits(), truth, false)), said
+
+
+def test_a_tighter_budget_makes_the_design_a_false_one() -> None:
+    problem, _ = fuzz.random_problem(3)
+    solution = solve(problem, fuzz.SOLVERS["exhaustive"])
+    spent = max(solution.usage, key=lambda usage: usage.value)
+    budgets = [replace(b, upper=0.5 * spent.value) if b.quantity.name == spent.name else b for b in problem.subject_to]
+    tighter = replace(problem, subject_to=tuple(budgets))
+    assert any("exceeds" in claim for claim in fuzz.false_claims(tighter, Limits(), fuzz.truth_of(tighter), solution))
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuzz.main(["--problems", "3", "--seed", "5"]) == 0
+    said = capsys.readouterr().out
+    assert "3 problems, seeds 5 to 7, 0 failures" in said
+    assert [line.split()[0] for line in said.splitlines()[2:4]] == ["dp", "exhaustive"]
+    with pytest.raises(SystemExit) as ended:
+        fuzz.main(["--solvers", "dp,gurobi"])
+    assert ended.value.code == 2
+    assert "unknown solvers gurobi" in capsys.readouterr().err
+
+
+def test_the_command_ends_with_1_after_a_false_claim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(fuzz, "truth_of", lambda problem: fuzz.Truth(fuzz.Value(1e300, 0.0), fuzz.Value(1e300, 0.0)))
+    assert fuzz.main(["--problems", "2", "--solvers", "dp"]) == 1
+    assert "seed 0 dp: " in capsys.readouterr().out

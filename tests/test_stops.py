@@ -1,0 +1,73 @@
+"""Exact solvers whose work is cut into pieces or ends early: no design is lost between pieces, and bounds stay valid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from fuzz import Truth, false_claims, truth_of
+from toys import toy
+
+from formulation import DesignProblem, EffectiveEntropy, SearchSpace
+from solvers import DynamicProgramming, Exhaustive, Limits, Status, count_designs, dynamic_programming, exhaustive, solve
+
+SOLVERS = [DynamicProgramming(beam=1), DynamicProgramming(beam=1, rounds=1, steps=3), Exhaustive()]
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest pieces of work that there can be."""
+    monkeypatch.setattr(dynamic_programming, "_EXTENSIONS", 1)
+    monkeypatch.setattr(dynamic_programming, "_MEMORY", 1)
+    monkeypatch.setattr(exhaustive, "_CHUNK", 1)
+
+
+@cache
+def truth(number: int) -> Truth:
+    return truth_of(toy(number).problem)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
+@pytest.mark.parametrize("evaluations", [1, 4, 30])
+def test_a_search_that_ends_early_claims_nothing_false(solver: object, evaluations: int) -> None:
+    limits, ended = Limits(gap=0, evaluations=evaluations), set()
+    for number in range(12):
+        problem = toy(number).problem
+        solution = solve(problem, solver, limits)  # type: ignore[arg-type]
+        assert false_claims(problem, limits, truth(number), solution) == []
+        ended.add(solution.status)
+    assert evaluations > 4 or {Status.FEASIBLE, Status.UNKNOWN} & ended
+
+
+def test_the_last_evaluation_that_is_allowed_may_be_the_proof() -> None:
+    space = SearchSpace.uniform(2, (256, 512), (1, 2), (1, 2))
+    problem = DesignProblem(space, EffectiveEntropy())
+    assert solve(problem, Exhaustive(), Limits(evaluations=space.size)).status is Status.OPTIMAL
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("number", range(20))
+def test_pieces_of_the_smallest_size_lose_no_design(number: int) -> None:
+    given = toy(number)
+    for solver in SOLVERS:
+        solution = solve(given.problem, solver, Limits(gap=0))
+        assert (solution.objective is None) == (given.optimum is None)
+        assert given.optimum is None or solution.objective == pytest.approx(given.optimum, rel=1e-12)
+    assert solve(given.problem, Exhaustive()).evaluations == given.problem.space.size
+    free = replace(given.problem, subject_to=())
+    assert count_designs(free, float(given.objectives.min())).number == given.problem.space.size
+
+
+@pytest.mark.parametrize("gap", [0.02, 0.1])
+@pytest.mark.parametrize("number", range(10))
+def test_an_asked_gap_is_reached_and_not_exceeded(gap: float, number: int) -> None:
+    given = toy(number)
+    solution = solve(given.problem, DynamicProgramming(beam=1), Limits(gap=gap))
+    if given.optimum is None:
+        assert solution.status is Status.INFEASIBLE
+        return
+    assert solution.status is Status.OPTIMAL
+    assert solution.objective is not None
+    assert given.optimum - solution.objective <= gap * abs(solution.objective)
