@@ -21,7 +21,9 @@ from typing import Any
 from tqdm import tqdm
 
 from formulation import PUBLISHED, Budget, Composite, DesignProblem, EffectiveEntropy, SearchSpace, Separable
+from formulation.exit_code import ExitCode
 from formulation.report import (
+    command,
     command_parser,
     output_folder,
     peak_memory_bytes,
@@ -432,6 +434,7 @@ def sentence(rows: Sequence[Row], problems: Sequence[str]) -> str:
     return text + "."
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; returns the exit code."""
     options = command_line().parse_args(arguments)
@@ -442,7 +445,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows, missing = run_cells(cells, RowFile(rows_path))
     except KeyboardInterrupt:
         print(f"\ninterrupted; finished runs are kept in {rows_path}, and the same command goes on from there", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
     losses = published_losses(cells[0].problem.space, min(cells[0].seconds, 20.0))
     titles = list(dict.fromkeys(cell.title for cell in cells))
     summary: list[Row] = []
@@ -459,7 +462,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     save_figure(draw_anytime(rows, titles), folder / "anytime.png")
     save_figure(draw_designs(rows, titles), folder / "designs.png")
     print(f"\nWritten to {folder}: rows.jsonl, summary.json, published.json, anytime.png, designs.png")
-    return 0
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from tqdm import tqdm
 from formulation import Architecture
 from formulation.architecture import positive_integer
 from formulation.files import cache_folder
+from formulation.processes import end_with_parent, keep_process
 from formulation.report import counted, provenance
 from formulation.rows import Row, RowFile
 from studies.comparison import Candidate
@@ -327,15 +328,16 @@ def _attempts(function: Callable[[Run], Row], run: Run, started: Callable[[Any],
         if not started(process):
             break
         sender.close()
-        try:
-            outcome: Row | BaseException = receiver.recv()
-            process.join()
-            return outcome
-        except EOFError:
-            process.join()
-            code = process.exitcode
-        finally:
-            alive.discard(process)
+        with keep_process(process.pid):
+            try:
+                outcome: Row | BaseException = receiver.recv()
+                process.join()
+                return outcome
+            except EOFError:
+                process.join()
+                code = process.exitcode
+            finally:
+                alive.discard(process)
     return ValueError(
         f"the worker of {run.label}, seed {run.plan['seed']}, died {ATTEMPTS} times (exit code {code}); if the machine is short of "
         "memory, lower --jobs or --batch, and run the same command again"
@@ -347,7 +349,7 @@ def _work(sender: Connection, function: Callable[[Run], Row], run: Run) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         sender.send(function(run))
     except Exception as error:  # every error is the parent's to raise
@@ -357,13 +359,6 @@ def _work(sender: Connection, function: Callable[[Run], Row], run: Run) -> None:
         except Exception:  # one that cannot travel is told
             sender.send(RuntimeError("".join(traceback.format_exception(error))))
     sender.close()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, vocabulary: int) -> None:
