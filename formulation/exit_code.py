@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
 _MEANINGS = {
     ExitCode.DONE: "done",
     ExitCode.INFEASIBLE: "proved infeasible: no design meets the budgets",
-    ExitCode.MISTAKE: "a mistake in the command, in a file or in code that it names; a package, file or data that isn't there",
+    ExitCode.MISTAKE: "a mistake in the command, or something it names is wrong or missing",
     ExitCode.BROKEN_PROMISE: "a promise is broken: a budget is exceeded, or a proof does not hold",
     ExitCode.NO_ANSWER: "a limit (time, memory) ended it without an answer",
     ExitCode.FAULT: "a fault of ours, with a traceback for the report",

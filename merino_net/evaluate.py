@@ -7,7 +7,7 @@
 Writes rows.jsonl (one line a model and measurement, none of them measured twice) and evaluate.json (all that the tables show,
 conventions, provenance). How a text is scored is `merino_net.perplexity`'s, how a task is, `merino_net.zero_shot`'s.
 
-Exit code: 0 all measured; 1 some tasks could not be run (the reason is printed); 2 a mistake in the command or a file that cannot
+Exit code: 0 all measured; 2 some tasks could not be run (the reason is printed), a mistake in the command or a file that cannot
 be read; 130 Ctrl-C, and what is measured is kept.
 """
 

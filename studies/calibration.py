@@ -268,7 +268,7 @@ def inverse_optimization() -> dict[str, Any]:
         proved[name] = _proved_losses(setting)
         enumerated = published_losses(equals, [setting])[0]
         if not np.allclose(list(proved[name].values()), enumerated, atol=1e-9):
-            raise RuntimeError(f"dynamic programming and enumeration disagree on the losses of {name}: {proved[name]}, {enumerated}")
+            raise RuntimeError(f"dynamic programming and enumeration disagree for {name}: {proved[name]}, {enumerated}")
     return {
         "equals": {one.name: one.designs for one in equals},
         "default": {**DEFAULT.to_dict(), "losses": proved["default"]},

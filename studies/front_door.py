@@ -83,7 +83,7 @@ examples:
 exit codes, of every command:
     0  done
     1  proved infeasible: no design meets the budgets
-    2  a mistake in the command, in a file or in code that it names; a package, file or data that isn't there
+    2  a mistake in the command, or something it names is wrong or missing
     3  a promise is broken: a budget is exceeded, or a proof does not hold
     4  a limit (time, memory) ended it without an answer
    70  a fault of ours, with a traceback for the report

@@ -30,8 +30,8 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace
-from formulation.problem import just_below
 from formulation.exit_code import ExitCode
+from formulation.problem import just_below
 from formulation.report import (
     command,
     command_parser,

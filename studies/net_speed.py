@@ -37,9 +37,9 @@ from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, PreTrai
 
 from formulation import PUBLISHED
 from formulation.architecture import HEAD_SIZE
+from formulation.exit_code import ExitCode
 from formulation.processes import temporary_folder
 from formulation.published import PUBLISHED_MS, PUBLISHED_TOKENS
-from formulation.exit_code import ExitCode
 from formulation.report import (
     command,
     command_parser,

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from formulation.files import replace_file
 from formulation.exit_code import ExitCode
+from formulation.files import replace_file
 from formulation.report import command, command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
 from studies.published_scores import PAPER_TASKS, PUBLISHED_SCORES
 from studies.zero_shot_findings import SEQUENCE, findings, notes
