@@ -6,8 +6,12 @@ What a study measures, tabulates and draws is its own file.
 from __future__ import annotations
 
 import argparse
+import atexit
+import codecs
+import functools
 import importlib.metadata
 import inspect
+import io
 import itertools
 import json
 import os
@@ -18,22 +22,48 @@ import shutil
 import sys
 import tempfile
 import textwrap
+import traceback
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from formulation.entropy import DEFAULTS_VERSION
-from formulation.files import replace_file
+from formulation.exit_code import ExitCode
+from formulation.files import locked, replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _RESOLUTION = 150
 """Dots per inch of a saved figure: sharp in a README at full text width."""
+
+_SIGNS = {
+    "≤": "<=",
+    "≥": ">=",
+    "≠": "!=",
+    "≈": "~",
+    "×": "x",
+    "·": "*",
+    "−": "-",
+    "–": "-",
+    "±": "+-",
+    "→": "->",
+    "²": "^2",
+    "³": "^3",
+    "√": "sqrt",
+    "∞": "inf",
+    "✓": "yes",
+    "✗": "no",
+}
+"""What stands for a sign where the standard output cannot say it; other letters lose their accents, Greek ones get their names."""
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _names: ContextVar[Mapping[str, str]] = ContextVar("_names", default=MappingProxyType({}))
 """Module -> what a reader types to start it, where that is not `python -m MODULE`; see `called`."""
@@ -173,7 +203,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: i
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def output_folder(path: str | os.PathLike[str]) -> Path:
+def writable_folder(path: str | os.PathLike[str]) -> Path:
     """The folder `path`, created where it is missing. ValueError, before any work is done, where nothing can be written in it."""
     folder = Path(path)
     try:
@@ -186,43 +216,146 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def output_folder(path: str | os.PathLike[str]) -> Path:
+    """A `writable_folder` in which no other process writes until the `command` that asked for it ends.
+
+    Raises ValueError where another process does already.
+    """
+    return hold_folder(writable_folder(path))
+
+
+def hold_folder(folder: Path) -> Path:
+    """Keep other processes from writing to `folder` until the present `command` ends; see `locked`."""
+    (_held.get() or _until_exit).enter_context(locked(folder))
+    return folder
+
+
+_held: ContextVar[ExitStack | None] = ContextVar("_held", default=None)
+"""What the present command holds."""
+_until_exit = ExitStack()
+"""What is held outside of commands."""
+atexit.register(_until_exit.close)
+
+
+def command(main: Callable[_P, _R]) -> Callable[_P, _R]:
+    """What stands above the `main` of a command: folders that it holds are free again when it ends."""
+
+    @functools.wraps(main)
+    def run(*arguments: _P.args, **options: _P.kwargs) -> _R:
+        with ExitStack() as held:
+            token = _held.set(held)
+            try:
+                return main(*arguments, **options)
+            finally:
+                _held.reset(token)
+
+    return run
+
+
 def write_json(path: Path, record: Any) -> None:
-    """Write `record` to `path` as indented JSON (UTF-8), all or nothing. ValueError for a number that is not finite."""
+    """Write `record` to `path` as indented JSON (UTF-8), atomically. ValueError for a number that is not finite."""
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     with replace_file(path) as file:
-        file.write(text.encode() + b"\n")
+        # Of a name that is not UTF-8 Python keeps the bytes as lone surrogates, which JSON can hold as \\udcff.
+        file.write(text.encode(errors="backslashreplace") + b"\n")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a matplotlib figure to `path` in the format its suffix names, all or nothing."""
+    """Write a matplotlib figure to `path` in the format its suffix names, atomically."""
     with replace_file(path) as file:
         figure.savefig(file, format=path.suffix.removeprefix("."), dpi=_RESOLUTION)
 
 
 def run_command(main: Callable[..., int | None], *arguments: Any) -> NoReturn:
-    """Run a study's `main(*arguments)` and leave with its exit code: what stands under `if __name__ == "__main__"`.
+    """Run a command's `main(*arguments)` and leave with its `ExitCode`: what stands under `if __name__ == "__main__"`.
 
     A user's mistake (ValueError), a missing engine or package (ImportError) and a file that cannot be read or written
-    (OSError) become one line "error: ..." on stderr and exit code 2; Ctrl-C becomes one line and exit code 130.
-    Anything else is ours, and keeps its traceback.
+    (OSError) become one line "error: ..." on stderr, and so do Ctrl-C and memory that is used up. Anything else is ours, and is
+    shown with its traceback. What the standard output cannot say is put in other signs.
     """
+    open_at_start = _open_streams()
     try:
+        if not open_at_start:
+            raise BrokenPipeError
         code = main(*arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         _say("interrupted: a file is written whole or not at all, so earlier results stand")
-        sys.exit(130)
+        code = ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our tables left (`| head`). Python would complain once more when it flushes stdout at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + 13)
+        if not open_at_start:
+            _say("error: the standard output is closed, so nobody would read the answer; send it to a file, or to /dev/null")
+        code = ExitCode.UNREAD
     except OSError as error:
         _say(f"error: {_reason(error)}")
-        sys.exit(2)
+        code = ExitCode.MISTAKE
     except (ValueError, ImportError) as error:
         _say(f"error: {error}")
-        sys.exit(2)
-    sys.exit(code or 0)
+        code = ExitCode.MISTAKE
+    except MemoryError as error:
+        _say(
+            f"error: the memory is used up ({str(error) or 'nothing more can be allocated'}); ask for less, or close other programs"
+        )
+        code = ExitCode.NO_ANSWER
+    except SystemExit as end:  # argparse's, or of code that must not choose our exit code
+        code = end.code if end.code in (0, ExitCode.MISTAKE) else _fault(end)  # type: ignore[assignment]
+    except Exception as error:
+        code = _fault(error)
+    _leave_output()
+    sys.exit(code or ExitCode.DONE)
+
+
+def _fault(error: BaseException) -> ExitCode:
+    """Show an error that nobody expected."""
+    traceback.print_exception(error)
+    _say(
+        f"error: this is a fault of ours ({type(error).__name__}: {error}); please report it with the command and the lines above. "
+        "A file is written whole or not at all, so earlier results stand"
+    )
+    return ExitCode.FAULT
+
+
+def _open_streams() -> bool:
+    """Make the standard streams usable; False where nobody can read the standard output.
+
+    Python has None for a stream that was closed (`>&-`), and the next file to be opened would get its number.
+    """
+    was_open = sys.stdout is not None
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle == number:
+                os.set_inheritable(handle, True)
+            else:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))
+    codecs.register_error("merino.signs", _other_signs)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="merino.signs")
+    return was_open
+
+
+def _other_signs(error: UnicodeError) -> tuple[str, int]:
+    """The handler of what an encoding cannot say."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_other_sign, error.object[error.start : error.end])), error.end
+
+
+def _other_sign(sign: str) -> str:
+    greek, _, name = unicodedata.name(sign, "").rpartition(" LETTER ")
+    plain = unicodedata.normalize("NFKD", sign).encode("ascii", "ignore").decode()
+    return _SIGNS.get(sign) or plain or (name.lower() if greek.startswith("GREEK") else ascii(sign)[1:-1])
+
+
+def _leave_output() -> None:
+    """Python flushes the standard output at its end, and complains where nobody takes it: nothing may be left by then."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _reason(error: OSError) -> str:

@@ -19,6 +19,7 @@ from scipy.stats import t as student
 
 from formulation import Architecture, Quantity, SearchSpace
 from formulation.architecture import positive_integer
+from formulation.processes import end_with_parent
 from formulation.rows import RowFile
 from hardware_models.latency import LatencyTable, Validated, fit_table
 from hardware_models.measurement import MeasuredNetwork
@@ -92,7 +93,7 @@ class BlackBox(Quantity):
         unknown = [architecture for architecture in dict.fromkeys(architectures) if not self._knows(architecture)]
         if positive_integer("jobs", jobs) > 1 and unknown:
             alone = replace(self, file=None, _seen={})
-            with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+            with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), end_with_parent) as pool:
                 calls = {pool.submit(alone._called, architecture): architecture for architecture in unknown}
                 try:
                     for call in as_completed(calls):

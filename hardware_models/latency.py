@@ -169,7 +169,7 @@ class Latency(Separable):
     extrapolate: bool = False
 
     def __post_init__(self) -> None:
-        assert self._factor  # a confidence that the table cannot give is refused here
+        _ = self._factor  # a confidence that the table cannot give is refused here
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -223,7 +223,7 @@ class Memory(Composite):
     unit = "bytes"
 
     def __post_init__(self) -> None:
-        assert self.parts  # wrong sizes are refused by the parts
+        _ = self.parts  # wrong sizes are refused by the parts
 
     @cached_property
     def parts(self) -> tuple[Separable, ...]:

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from formulation import Architecture, Block
-from formulation.report import command_parser, output_folder, run_command, text_table
+from formulation.exit_code import ExitCode
+from formulation.report import command, command_parser, output_folder, run_command, text_table
 from formulation.rows import Row, RowFile
 from hardware_models.device import Device, check_device_name, write_device
 from hardware_models.latency import LatencyTable, fit_table
@@ -261,6 +262,7 @@ def error_text(tables: Sequence[LatencyTable]) -> str:
     return text_table(header, [cells(table) for table in tables], {0})
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, fit and write; returns the exit code."""
     options = command_line().parse_args(arguments)
@@ -282,12 +284,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measure_rounds(engines, designs, options.rounds, options.seconds, file)
     except KeyboardInterrupt:
         print(f"\ninterrupted; what is measured is kept in {path}, and the same command goes on", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
     device = device_of(file.rows, options.name, options.description, options.source)
     write_device(device, folder / f"{options.name}.json")
     print(f"{error_text(device.tables)}\n\nOf networks and rounds that the fit had not seen; the margin is measured / predicted.")
     print(f"Written to {folder}: {options.name}.json; use it as --budget latency@{folder / options.name}.json=50")
-    return 0
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

@@ -347,6 +347,12 @@ def file_text(record):
     return "".join(part + row for part, row in zip(parts, rows + ["\n"]))
 
 
+def refuse(sentence):
+    """End with a sentence on a mistake of the user's and the exit code of one, 2."""
+    sys.stderr.write("error: {}\n".format(sentence))
+    raise SystemExit(2)
+
+
 def read_earlier(path, name):
     """The device file at `path` to add rounds to, or a new one."""
     new = {"format": "merino device", "version": 1, "name": name, "description": "", "source": "measured by profile_standalone.py"}
@@ -363,13 +369,13 @@ def read_earlier(path, name):
         if not all("rows" in table and "prices" not in table for table in record["tables"]):
             raise ValueError
     except (ValueError, KeyError, TypeError):
-        raise SystemExit("error: {} is no file that this script wrote for {}; name another --output".format(path, name))
+        refuse("{} is no file that this script wrote for {}; name another --output".format(path, name))
     return record
 
 
 def parse_arguments(arguments):
     """The command line; see --help."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--name", required=True, help="of the device: lower-case letters, digits, hyphens")
     parser.add_argument("--output", metavar="FILE", help="device file (default NAME.json); rounds are added to one that exists")
     parser.add_argument("--phases", default="prefill", help="prefill, decode or both, with a comma (default prefill)")
@@ -440,9 +446,7 @@ def table_of(record, phase, precision, options, networks):
         if table["name"] == name:
             known = [(row["blocks"], row["shared"]) for row in table["rows"]]
             if table["workload"] != workload or known != [(blocks_text(blocks), shared) for blocks, shared in networks]:
-                raise SystemExit(
-                    "error: {} was measured with other --seq-len, --batch or --networks; name another --output".format(name)
-                )
+                refuse("{} was measured with other --seq-len, --batch or --networks; name another --output".format(name))
             return table
     table = {
         "name": name,

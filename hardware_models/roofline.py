@@ -226,7 +226,7 @@ class _Roofline(Separable):
         self.device.figure("peak_flops", self.precision)
         for name in self.needs:
             self.device.figure(name, self.precision if name == "energy_per_flop" else None)
-        assert self.workload  # wrong sizes are refused here
+        _ = self.workload  # wrong sizes are refused here
 
     @property
     @abstractmethod

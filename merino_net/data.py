@@ -10,7 +10,6 @@ import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from formulation.architecture import positive_integer
 from formulation.files import replace_file
+from formulation.processes import temporary_folder
 from formulation.report import counted
 from merino_net.text import END_OF_TEXT, Text
 
@@ -99,10 +99,10 @@ def kept_tokenizer(text: Text, vocabulary: int, folder: Path) -> PreTrainedToken
     if not (kept / "tokenizer.json").exists():
         tokenizer = train_tokenizer(text.documents(), vocabulary)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as unfinished:
+        with temporary_folder(kept.parent) as folder:
+            unfinished = folder / "tokenizer"  # made by itself it has the permissions that every folder has
             tokenizer.save_pretrained(unfinished)
             os.replace(unfinished, kept)
-            os.mkdir(unfinished)
     return load_tokenizer(str(kept))
 
 

@@ -7,7 +7,7 @@
 Writes rows.jsonl (one line a model and measurement, none of them measured twice) and evaluate.json (all that the tables show,
 conventions, provenance). How a text is scored is `merino_net.perplexity`'s, how a task is, `merino_net.zero_shot`'s.
 
-Exit code: 0 all measured; 1 some tasks could not be run (the reason is printed); 2 a mistake in the command or a file that cannot
+Exit code: 0 all measured; 2 some tasks could not be run (the reason is printed), a mistake in the command or a file that cannot
 be read; 130 Ctrl-C, and what is measured is kept.
 """
 
@@ -29,7 +29,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from formulation.report import command_parser, counted, output_folder, provenance, run_command, text_table, write_json
+from formulation.exit_code import ExitCode
+from formulation.report import command, command_parser, counted, output_folder, provenance, run_command, text_table, write_json
 from formulation.rows import Row, RowFile
 from merino_net.perplexity import (
     BENCHMARKS,
@@ -435,7 +436,7 @@ def study(options: argparse.Namespace, folder: Path) -> int:
         },
     )
     print(f"\nWritten to {folder}: rows.jsonl, evaluate.json", flush=True)
-    return 1 if found.not_run else 0
+    return ExitCode.MISTAKE if found.not_run else ExitCode.DONE
 
 
 def _print_legend(lines: Sequence[str]) -> None:
@@ -454,6 +455,7 @@ def quieten_all() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code, see --help."""
     options = command_line().parse_args(arguments)

@@ -14,7 +14,6 @@ import argparse
 import importlib.util
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +23,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from formulation.files import replace_file
-from formulation.report import command_parser, counted, output_folder, provenance, run_command, text_table, write_json
+from formulation.files import locked, replace_file
+from formulation.report import command_parser, counted, provenance, run_command, text_table, writable_folder, write_json
 from merino_net.counting import parameter_count
 from merino_net.model_card import DEVICES, model_card
 from merino_net.pretrained import Model, embedding_rows, find_models, first_line, load_model, quieten
@@ -95,23 +94,30 @@ def _files(folder: Path) -> list[str]:
 
 @contextmanager
 def replace_folder(output: Path) -> Iterator[Path]:
-    """An empty folder to fill that takes the place of `output` once it is complete; on an error `output` stays as it was."""
-    parent = output_folder(output.parent)
-    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=f".{output.name}."))
+    """An empty folder to fill that takes the place of `output` once it is complete; on an error `output` stays as it was.
+
+    ValueError where another process is about to replace it. What a killed process left of the same folder is removed.
+    """
+    temporary = writable_folder(output.parent) / f".{output.name}.unfinished"
     new, old = temporary / "new", temporary / "old"
-    try:
-        new.mkdir()
-        yield new
-        if output.exists():
-            output.rename(old)
-        try:
-            new.rename(output)
-        except BaseException:
-            if old.exists():
-                old.rename(output)
-            raise
-    finally:
+    with locked(output, beside=True):
+        if old.exists() and not output.exists():  # killed between the two renames below
+            old.rename(output)
         shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            new.mkdir()
+            yield new
+            if output.exists():
+                output.rename(old)
+            try:
+                new.rename(output)
+            except BaseException:
+                if old.exists():
+                    old.rename(output)
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def export_model(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nncf
 import openvino
 
+from formulation.processes import temporary_folder
 from merino_net.openvino_model import FILE, compare_openvino, export_openvino
 from merino_net.tracing import quiet
 
@@ -35,9 +35,9 @@ def quantize_openvino(
             "ratio": 1.0,
             "all_layers": embedding_bits == 4,
         }
-    with tempfile.TemporaryDirectory() as temporary, quiet():
-        export_openvino(model, Path(temporary))
-        graph = nncf.compress_weights(openvino.Core().read_model(Path(temporary) / FILE), **options)
+    with temporary_folder() as temporary, quiet():
+        export_openvino(model, temporary)
+        graph = nncf.compress_weights(openvino.Core().read_model(temporary / FILE), **options)
         openvino.save_model(graph, folder / FILE, compress_to_fp16=False)
     if bits == 8:
         compare_openvino(model, folder, "int8")

@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from accelerate import PartialState
 
-from formulation.files import replace_file
+from formulation.files import locked, replace_file
 from formulation.report import write_json
 
 RESULT = "training.json"
@@ -81,7 +81,7 @@ def owned(folder: Path, run: dict[str, Any], processes: PartialState, fresh: boo
     with ExitStack() as stack:
         if processes.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(folder))
+            stack.enter_context(locked(folder))
             if fresh:
                 start_over(folder)
             if not path.exists():
@@ -100,21 +100,6 @@ def owned(folder: Path, run: dict[str, Any], processes: PartialState, fresh: boo
                 f"{folder} holds another run: {'; '.join(differences[:3])}; choose another output folder, or --fresh to start over"
             )
         yield
-
-
-def _locked(folder: Path) -> IO[str]:
-    """A lock that ends with this process; ValueError where another has it. Nothing is locked where the system is no Unix."""
-    lock = (folder / ".lock").open("w")
-    try:
-        import fcntl
-    except ImportError:
-        return lock
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise ValueError(f"another process is training in {folder}; wait for it, or choose another output folder") from None
-    return lock
 
 
 def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:

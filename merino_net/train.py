@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from formulation.architecture import Architecture, positive_integer
 from formulation.files import cache_folder, replace_file
 from formulation.published import PUBLISHED
-from formulation.report import command_parser, counted, output_folder, provenance, run_command, write_json
+from formulation.report import command, command_parser, counted, hold_folder, provenance, run_command, writable_folder, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,6 +61,7 @@ def read_design(source: str) -> Architecture:
         raise ValueError(f"{source}: {error}") from None
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
     options = command_line().parse_args(arguments)
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         positive_integer("threads", options.threads)
     if options.processes is not None:
         positive_integer("processes", options.processes)
-    folder = output_folder(options.output)
+    folder = writable_folder(options.output)
 
     from merino_net.allocator import keep_memory
 
@@ -92,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
             f"a sequence of {plan.seq_len} is longer than the design's {architecture.positions} positions; use --sequence"
         )
     processes = check_processes(options.processes, plan)
+    if processes.is_main_process:
+        hold_folder(folder)
     network = {
         "hidden_act": options.activation,
         "initializer_range": options.sigma,

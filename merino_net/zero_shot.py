@@ -12,13 +12,13 @@ import io
 import json
 import logging
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from formulation.processes import temporary_folder
 from formulation.report import counted
 from merino_net.pretrained import first_line
 
@@ -267,10 +267,10 @@ class ZeroShot:
         from lm_eval.tasks import TaskManager
 
         examples = None if file is None else local_examples(name, file)
-        with tempfile.TemporaryDirectory() as folder, _quiet() as stderr:
-            _write_definition(name, examples, Path(folder))
+        with temporary_folder() as folder, _quiet() as stderr:
+            _write_definition(name, examples, folder)
             try:
-                tasks = TaskManager(include_path=folder, include_defaults=False).load([name])
+                tasks = TaskManager(include_path=str(folder), include_defaults=False).load([name])
             except ConnectionError as error:
                 raise HubUnreachable(_unavailable(name, error)) from None
             except (OSError, RuntimeError, ValueError) as error:

@@ -1,5 +1,6 @@
 """How a design problem is solved: `solve(problem, solver, limits)`, and the solvers."""
 
+import solvers.pyomo_docstrings  # noqa: F401, comes before whatever imports Pyomo
 from solvers.alternatives import alternatives, count_exhaustively, count_near
 from solvers.base import Answer, EngineMissing, Limits, Run, Solution, Solver, Status, TracePoint, solve
 from solvers.cbc import Cbc

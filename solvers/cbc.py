@@ -8,14 +8,19 @@ from __future__ import annotations
 import importlib
 import math
 import re
-import tempfile
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyomo.environ as pyo
 from pyomo.common.errors import ApplicationError
+from pyomo.common.tempfiles import TempfileManager
 
 from formulation import DesignProblem
+from formulation.processes import run_child, temporary_folder
 from solvers.base import Answer, EngineMissing, Run
 from solvers.linear_cells import LinearEnd, search_cells
 from solvers.pyomo_model import quiet
@@ -39,11 +44,12 @@ class Cbc:
             raise EngineMissing("CBC is not installed; install it with: pip install cbcbox") from None
         # A crash of CBC (it happens, in its postprocessing) is met by a second attempt without preprocessing.
         silent = quiet("pyomo.common", "pyomo.solvers", "pyomo.core", "pyomo.opt")
-        with silent, tempfile.TemporaryDirectory() as folder:
-            log = Path(folder) / "cbc.log"
+        with silent, temporary_folder() as folder, _files_in(folder):
+            log = folder / "cbc.log"
 
             def attempt(model: pyo.ConcreteModel, seconds: float | None, options: dict[str, object]) -> LinearEnd:
                 solver = pyo.SolverFactory("cbc", executable=executable)
+                solver._execute_command = _execute
                 solver.options.update(options)
                 if seconds is not None:
                     solver.options["seconds"] = seconds
@@ -66,6 +72,22 @@ class Cbc:
                 return end
 
             return search_cells(problem, run, engine)
+
+
+@contextmanager
+def _files_in(folder: Path) -> Iterator[None]:
+    """Pyomo writes the programs and solutions of this thread to `folder`."""
+    before, TempfileManager.tempdir = TempfileManager.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        TempfileManager.tempdir = before
+
+
+def _execute(command: Any) -> list[Any]:
+    """What Pyomo does to run CBC, but so that it ends with this process, and without exchanging this process's descriptors."""
+    ended = run_child(command.cmd, env=command.env, stderr=subprocess.STDOUT)
+    return [ended.returncode, ended.stdout]
 
 
 def read_log(text: str) -> LinearEnd:

@@ -24,6 +24,7 @@ import pyomo.environ as pyo
 from pyomo.repn import generate_standard_repn
 
 from formulation import DesignProblem
+from formulation.processes import child_process
 from solvers.base import Answer, EngineMissing, Run
 from solvers.linear_cells import LinearEnd, search_cells
 
@@ -47,7 +48,7 @@ class CpSat:
             raise EngineMissing("CP-SAT is not installed; install it with: pip install ortools")
         # By its path and not as a module of this package, whose import would load highspy.
         command = [sys.executable, "-P", str(_PROCESS)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with child_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             requests, replies = process.stdin, process.stdout
             assert requests is not None
             assert replies is not None

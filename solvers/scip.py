@@ -10,7 +10,6 @@ import json
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from pyomo.contrib.solver.common.factory import SolverFactory
 
 from formulation import DesignProblem
+from formulation.processes import child_process, temporary_folder
 from solvers.base import Answer, EngineMissing, Run, broken_budgets
 from solvers.pyomo_model import Form, Program, build_program, engine_bound
 
@@ -60,8 +60,8 @@ class Scip:
         solver = SolverFactory("scip_persistent")
         solver.set_instance(program.model)
         variables = {own.name: variable for variable, own in solver._pyomo_var_to_solver_var_map.items()}
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "program.cip"
+        with temporary_folder() as folder:
+            file = folder / "program.cip"
             solver._solver_model.writeProblem(str(file), trans=False, verbose=False)
             request = {
                 "file": str(file),
@@ -101,7 +101,7 @@ class _End:
 def _watch(request: dict[str, Any], program: Program, run: Run) -> _End:
     """Have the process solve the program in a file; its reports go into the trace as they come."""
     end = _End()
-    with subprocess.Popen(
+    with child_process(
         [sys.executable, "-P", str(_PROCESS)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

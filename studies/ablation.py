@@ -20,7 +20,7 @@ from typing import Any
 
 from formulation import PUBLISHED, Architecture, Block, EffectiveEntropy
 from formulation.architecture import positive_integer
-from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, write_json
+from formulation.report import command, command_parser, output_folder, provenance, run_command, save_figure, write_json
 from hardware_models import DecoderParams, Params
 from studies.comparison import Candidate, distinct, earlier, figure_of, records_of, table_text
 from studies.quantities import chosen
@@ -108,6 +108,7 @@ def text_of(groups: dict[str, list[dict[str, Any]]]) -> str:
     return "\n\n".join(f"{title}\n{table_text(records)}" for title, records in groups.items() if records)
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
     options = command_line().parse_args(arguments)

@@ -23,7 +23,7 @@ import numpy as np
 
 from formulation import PUBLISHED, Architecture, DesignProblem, Quantity
 from formulation.architecture import positive_integer
-from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command, command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row
 from hardware_models import BlackBox
 from studies.calibration_data import Calibration, read_calibration
@@ -126,6 +126,7 @@ def cost_figure(searches: list[Row]) -> Any:
     return figure
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
     options = command_line().parse_args(arguments)

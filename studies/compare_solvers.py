@@ -21,7 +21,9 @@ from typing import Any
 from tqdm import tqdm
 
 from formulation import PUBLISHED, Budget, Composite, DesignProblem, EffectiveEntropy, SearchSpace, Separable
+from formulation.exit_code import ExitCode
 from formulation.report import (
+    command,
     command_parser,
     output_folder,
     peak_memory_bytes,
@@ -398,6 +400,13 @@ def losses_table(losses: Sequence[dict[str, Any]]) -> str:
     return text_table(header, lines, {0, 5, 7})
 
 
+def proofs_agree(rows: Sequence[Row]) -> bool:
+    """Whether what the runs on one problem proved can be true together."""
+    optima = [row["objective"] for row in rows if row["status"] == "optimal"]
+    empty = any(row["status"] == "infeasible" for row in rows)
+    return not (optima and (max(optima) - min(optima) > 1e-6 * abs(max(optima)) or empty))
+
+
 def sentence(rows: Sequence[Row], problems: Sequence[str]) -> str:
     """What the comparison shows, in one sentence."""
     by_problem = {title: typical([row for row in rows if row["problem"] == title]) for title in problems}
@@ -407,7 +416,7 @@ def sentence(rows: Sequence[Row], problems: Sequence[str]) -> str:
     for own in by_problem.values():
         optima = [row["objective"] for row in own if row["status"] == "optimal"]
         empty = any(row["status"] == "infeasible" for row in own)
-        agreed &= not (optima and (max(optima) - min(optima) > 1e-6 * abs(max(optima)) or empty))
+        agreed &= proofs_agree(own)
         proven += bool(optima) or empty
         for row in own:
             if row["status"] in ("optimal", "infeasible"):
@@ -432,6 +441,7 @@ def sentence(rows: Sequence[Row], problems: Sequence[str]) -> str:
     return text + "."
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; returns the exit code."""
     options = command_line().parse_args(arguments)
@@ -442,7 +452,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows, missing = run_cells(cells, RowFile(rows_path))
     except KeyboardInterrupt:
         print(f"\ninterrupted; finished runs are kept in {rows_path}, and the same command goes on from there", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
     losses = published_losses(cells[0].problem.space, min(cells[0].seconds, 20.0))
     titles = list(dict.fromkeys(cell.title for cell in cells))
     summary: list[Row] = []
@@ -459,7 +469,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     save_figure(draw_anytime(rows, titles), folder / "anytime.png")
     save_figure(draw_designs(rows, titles), folder / "designs.png")
     print(f"\nWritten to {folder}: rows.jsonl, summary.json, published.json, anytime.png, designs.png")
-    return 0
+    agreed = all(proofs_agree([row for row in rows if row["problem"] == title]) for title in titles)
+    return ExitCode.DONE if agreed else ExitCode.BROKEN_PROMISE
 
 
 if __name__ == "__main__":

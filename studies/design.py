@@ -9,8 +9,8 @@ no design exists, which budgets conflict and what each would have to be. Writes 
 definitions and a fresh proof, and design.png.
 
 Exit code: 0 a design was found (whether it is proved is printed and written) or, with --verify, verified; 1 proved that no design
-keeps the budgets or, with --verify, something stored does not hold; 2 a mistake in the command or a file that cannot be read;
-3 neither a design nor a proof within the time limit. Ctrl-C ends the part that runs and keeps what it has found.
+meets the budgets; 2 a mistake in the command or a file that cannot be read; 3 with --verify, something stored does not hold;
+4 neither a design nor a proof within the time limit. Ctrl-C ends the part that runs and keeps what it has found.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from formulation import DesignProblem, EffectiveEntropy, Quantity
-from formulation.report import command_parser, output_folder, run_command, save_figure, write_json
+from formulation.exit_code import ExitCode
+from formulation.report import command, command_parser, output_folder, run_command, save_figure, write_json
 from solvers import Limits, Solution, Solver, Status, alternatives, count_near, explain_infeasibility, price_of_budgets, solve
 from studies.black_boxes import Tabulator
 from studies.compare_solvers import NEAR, SOLVERS
@@ -142,6 +143,7 @@ def _note_interruption(part: str, interrupted: bool) -> None:
         print(f"Ctrl-C ended {part} early; the command goes on (a second one within a part stops it all).", file=sys.stderr)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = command_line().parse_args(arguments)
@@ -164,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     solver = chosen("solver", options.solver, EXACT)
     problem_to_dict(problem)  # refuses, before any work is done, what design.json could not hold
     findings = investigate(title, problem, options)
+    (folder / "design.png").unlink(missing_ok=True)  # of an earlier run: it would show another problem, should this one end here
     write_json(folder / "design.json", record_of(findings, solver))
     written = ["design.json"]
     if findings.solution.architecture is not None and (text := tabulator.check_text(findings.solution.architecture)):
@@ -171,12 +174,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if findings.solution.architecture is not None:
         save_figure(draw_design(problem, findings.solution, findings.prices), folder / "design.png")
         written.append("design.png")
-    else:
-        (folder / "design.png").unlink(missing_ok=True)  # of an earlier run: it would show another problem
     print(f"\nWritten to {folder}: {', '.join(written)}")
     if findings.solution.architecture is not None:
-        return 0
-    return 1 if findings.solution.status is Status.INFEASIBLE else 3
+        return ExitCode.DONE
+    return ExitCode.INFEASIBLE if findings.solution.status is Status.INFEASIBLE else ExitCode.NO_ANSWER
 
 
 if __name__ == "__main__":

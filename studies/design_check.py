@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from formulation import Agreement, Architecture, Budget, DesignProblem
+from formulation.exit_code import ExitCode
 from formulation.report import counted
 from solvers import DynamicProgramming, Exhaustive, Limits, Need, Solver, Status, count_near, explain_infeasibility, solve
 from solvers.base import relative_gap
@@ -45,10 +46,10 @@ def verify(path: Path, solver: Solver, seconds: float) -> int:
             faults += _near_faults(stored, limits)
     if faults:
         print("".join(f"Does not hold: {fault}.\n" for fault in faults), end="", file=sys.stderr)
-        return 1
+        return ExitCode.BROKEN_PROMISE
     if record["solution"]["status"] == Status.UNKNOWN.value:
         print(f"Nothing to verify: {path} claims neither a design nor that there is none; design again with more --seconds.")
-        return 1
+        return ExitCode.NO_ANSWER
     further = [
         ("the steps of the budgets", record["price"]),
         ("the alternatives", record["alternatives"]["designs"]),
@@ -56,7 +57,7 @@ def verify(path: Path, solver: Solver, seconds: float) -> int:
     ]
     evaluated = " and ".join(name for name, held in further if held)
     print(f"Verified: {path}." + (f" Evaluated, but not proved again: {evaluated}." if evaluated else ""))
-    return 0
+    return ExitCode.DONE
 
 
 def _numbers_text(record: dict[str, Any]) -> str:

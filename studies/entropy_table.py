@@ -29,7 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from formulation import EntropyTable, Estimate, closed_form_entropy, monte_carlo_entropy
-from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, write_json
+from formulation.report import command, command_parser, output_folder, provenance, run_command, save_figure, write_json
 from formulation.spectral import check_rho
 
 if TYPE_CHECKING:
@@ -472,6 +472,7 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study with command-line flags; writes entropy_table.json and entropy_table.png. ValueError for bad input."""
     flags = command_line().parse_args(argv)

@@ -78,7 +78,17 @@ examples:
   {PROGRAM} design --budget latency@my-laptop.json=50
       at most 50 ms for a query as it was timed there, of 128 tokens
 
-{PROGRAM} COMMAND --help shows the flags of a command with their units, and examples."""
+{PROGRAM} COMMAND --help shows the flags of a command with their units, and examples.
+
+exit codes, of every command:
+    0  done
+    1  proved infeasible: no design meets the budgets
+    2  a mistake in the command, or something it names is wrong or missing
+    3  a promise is broken: a budget is exceeded, or a proof does not hold
+    4  a limit (time, memory) ended it without an answer
+   70  a fault of ours, with a traceback for the report
+  130  ended by Ctrl-C
+  141  nobody reads the standard output: it is closed, or its reader has left"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,7 +23,17 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from formulation import PUBLISHED, Architecture, Budget, DesignProblem, EffectiveEntropy, Quantity, SearchSpace, evaluator
-from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import (
+    command,
+    command_parser,
+    counted,
+    output_folder,
+    provenance,
+    run_command,
+    save_figure,
+    text_table,
+    write_json,
+)
 from hardware_models import Flops, Latency, Workload
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
 from studies.design_text import short
@@ -276,6 +286,7 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     options = command_line().parse_args(arguments)

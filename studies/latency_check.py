@@ -30,8 +30,19 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace
+from formulation.exit_code import ExitCode
 from formulation.problem import just_below
-from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import (
+    command,
+    command_parser,
+    counted,
+    output_folder,
+    provenance,
+    run_command,
+    save_figure,
+    text_table,
+    write_json,
+)
 from formulation.rows import Row, RowFile
 from hardware_models import Flops, Latency, LatencyTable, fit_error, read_device
 from hardware_models.profile import Key, measure_steadily, steadiest, usual_paces
@@ -426,6 +437,7 @@ def check_of(options: argparse.Namespace) -> tuple[Check, list[str]]:
     return Check(space, latency, options.networks, options.limits, options.confidence, options.turns, options.seconds), parts
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     options = command_line().parse_args(arguments)
@@ -449,7 +461,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measure(plan, engine, check, file, design_of)
     except KeyboardInterrupt:
         print(f"\ninterrupted; what is measured is kept in {folder}, and the same command goes on", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
     summary = summarise(check, plan, file.rows) | {
         "provenance": provenance(1, ("numpy", "scipy", "torch", "transformers", "onnxruntime"))
     }
@@ -458,7 +470,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     steady = steadiest(file.rows, _measured_key, check.pace_ms)
     save_figure(draw_check(summary, [row | _seen(steady[_key(row)]) for row in plan]), folder / "latency_check.png")
     print(f"\nWritten to {folder}: rows.jsonl, summary.json, latency_check.png")
-    return 0
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

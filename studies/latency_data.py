@@ -28,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from formulation.published import PUBLISHED_MS
-from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, write_json
+from formulation.report import command, command_parser, counted, output_folder, provenance, run_command, save_figure, write_json
 from hardware_models.device import Device, write_device
 from hardware_models.fit import assign_folds, cross_validated, fit_error, nonnegative_fit
 from studies.latency_csv import (
@@ -238,6 +238,7 @@ def _run_data(read: dict[Path, LatencyData], seed: int) -> Iterator[dict[str, An
             yield study_data(data, seed, bar.update)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study with command-line flags; ValueError for bad input, ImportError where scikit-learn is missing."""
     flags = _parse(argv)

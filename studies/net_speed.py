@@ -20,7 +20,6 @@ import json
 import math
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -38,8 +37,20 @@ from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, PreTrai
 
 from formulation import PUBLISHED
 from formulation.architecture import HEAD_SIZE
+from formulation.exit_code import ExitCode
+from formulation.processes import temporary_folder
 from formulation.published import PUBLISHED_MS, PUBLISHED_TOKENS
-from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import (
+    command,
+    command_parser,
+    counted,
+    output_folder,
+    provenance,
+    run_command,
+    save_figure,
+    text_table,
+    write_json,
+)
 from formulation.rows import Row, RowFile
 from merino_net import MerinoConfig
 from merino_net.allocator import keep_memory
@@ -299,7 +310,7 @@ def onnx_engine(config: PreTrainedConfig, stack: ExitStack, prompt: int, threads
     """The random model in ONNX Runtime with a query of `prompt` tokens, exported to a temporary folder that goes with the stack."""
     from merino_net.onnx_model import export_onnx, load_onnx
 
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    folder = stack.enter_context(temporary_folder())
     export_onnx(random_model(config).eval(), folder)
     return OnnxEngine(load_onnx(folder, threads), random_tokens(config, 1, prompt).numpy())
 
@@ -687,6 +698,7 @@ def _check_onnx(runtimes: Sequence[str]) -> None:
         raise ValueError(f"{missing[0]} is not installed; run pip install {' '.join(missing)}, or use --runtimes {others}")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     options = command_line().parse_args(arguments)
@@ -703,7 +715,7 @@ def run_study(benches: Sequence[Bench], folder: Path) -> int:
         run_benches(benches, file)
     except KeyboardInterrupt:
         print(f"\ninterrupted; finished turns are kept in {folder / 'rows.jsonl'}, and the same command goes on", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
     summary = summarise(file.rows)
     print(f"\n{report(summary)}")
     write_json(folder / "summary.json", summary)

@@ -7,8 +7,8 @@
 Writes rows.jsonl (each settled box and each NSGA-II run, none of them computed twice), front.json and front.png, which
 `studies.pareto_figures` draws. The exact front is printed and written before NSGA-II runs.
 
-Exit code: 0 the front is complete; 1 proved that no design keeps the budgets, or the certificate does not hold; 2 a mistake in the
-command or a file that cannot be read; 3 the front is incomplete, and the same command goes on; 130 Ctrl-C, and what is proved is
+Exit code: 0 the front is complete; 1 proved that no design meets the budgets; 2 a mistake in the command or a file that cannot be
+read; 3 the certificate does not hold; 4 the front is incomplete, and the same command goes on; 130 Ctrl-C, and what is proved is
 kept.
 """
 
@@ -27,7 +27,18 @@ import numpy as np
 from tqdm import tqdm
 
 from formulation import Architecture, DesignProblem
-from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.exit_code import ExitCode
+from formulation.report import (
+    command,
+    command_parser,
+    counted,
+    output_folder,
+    provenance,
+    run_command,
+    save_figure,
+    text_table,
+    write_json,
+)
 from formulation.rows import Row, RowFile
 from solvers import (
     Box,
@@ -414,7 +425,7 @@ def study(title: str, problem: DesignProblem, options: argparse.Namespace, folde
     if front.complete and not front.points and not faults:
         print(f"\nProved: no design keeps the budgets; {_design_command(options)} says which conflict.")
         write_results(folder, title, front, faults, reference, (), (), baselines)
-        return 1
+        return ExitCode.INFEASIBLE
     if front.points:
         print(f"\n{front_table(front)}\n\n{published_table(baselines, front)}")
     print(f"\n{certificate_text(front, faults)}", flush=True)
@@ -426,7 +437,9 @@ def study(title: str, problem: DesignProblem, options: argparse.Namespace, folde
     if rows:
         print(f"\n{ratio_table(rows, ratios)}\n({_ratio_note(front, reference)})")
     write_results(folder, title, front, faults, reference, rows, ratios, baselines)
-    return 1 if faults else 0 if front.complete else 3
+    if faults:
+        return ExitCode.BROKEN_PROMISE
+    return ExitCode.DONE if front.complete else ExitCode.NO_ANSWER
 
 
 def _design_command(options: argparse.Namespace) -> str:
@@ -446,6 +459,7 @@ def _ratio_note(front: Front, reference: tuple[float, ...]) -> str:
     return f"hypervolume as a share of the exact front's; reference point: {problem.maximize.name} 0, {at}"
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code, see --help."""
     options = command_line().parse_args(arguments)
@@ -456,7 +470,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return study(title, problem, options, folder)
     except KeyboardInterrupt:
         print(f"\ninterrupted; what is proved is kept in {folder / 'rows.jsonl'}, and the same command goes on", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def _check_size(space: SearchSpace) -> None:
     for menu in dict.fromkeys(space.menus):
         if len(menu.widths) > _MOST_WIDTHS:
             raise ValueError(f"a menu has {len(menu.widths):,} widths; expected at most {_MOST_WIDTHS}")
-        assert menu.items  # makes every block, which refuses those out of range
+        _ = menu.items  # makes every block, which refuses those out of range
 
 
 def _budget(record: Any) -> Budget:

@@ -23,7 +23,17 @@ from scipy.stats import chi2
 
 from formulation import Architecture, EffectiveEntropy, Quantity
 from formulation.architecture import positive_integer
-from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import (
+    command,
+    command_parser,
+    counted,
+    output_folder,
+    provenance,
+    run_command,
+    save_figure,
+    text_table,
+    write_json,
+)
 from formulation.rows import Row, RowFile
 from hardware_models import BlackBox
 from studies.bigram import counted_losses
@@ -296,6 +306,7 @@ def notes_text(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
     options = command_line().parse_args(arguments)

@@ -32,7 +32,17 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from formulation.architecture import positive_integer
 from formulation.files import cache_folder
-from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import (
+    command,
+    command_parser,
+    counted,
+    output_folder,
+    provenance,
+    run_command,
+    save_figure,
+    text_table,
+    write_json,
+)
 from formulation.rows import Row, RowFile
 from merino_net.evaluate import TaskData, find_tasks, find_texts
 from merino_net.export import require
@@ -375,6 +385,7 @@ def work_of(options: argparse.Namespace) -> tuple[Work, dict[str, str]]:
     return Work(find_texts(named), tasks, options.context, options.batch, options.limit, options.error_sequences), not_run
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     options = command_line().parse_args(arguments)

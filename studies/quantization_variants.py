@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from formulation.processes import run_child
 from formulation.rows import Row
 from merino_net import quantize
 from merino_net.export import replace_folder
@@ -135,7 +136,7 @@ def make_variant(found: Model, variant: Variant, folder: Path, options: argparse
         return place
     arguments += ["--text", *options.calibration_text, "--sequences", str(options.sequences), "--seed", str(options.seed)]
     arguments += ["--cache", options.cache]
-    ended = subprocess.run([options.gptq_python, "-m", "merino_net.quantize", *arguments], capture_output=True, text=True)
+    ended = run_child([options.gptq_python, "-m", "merino_net.quantize", *arguments], stderr=subprocess.PIPE)
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ValueError(f"GPTQ did not succeed in {options.gptq_python}: {last.removeprefix('error: ')}")

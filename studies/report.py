@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from formulation.files import replace_file
-from formulation.report import command_parser, counted, markdown_table, output_folder, run_command
+from formulation.report import command, command_parser, counted, markdown_table, output_folder, run_command
 from studies.report_claims import CLAIMS, Claim, Finding, Missing, Results, Verdict
 
 _MARKS = {
@@ -142,6 +142,7 @@ def html_page(lines: list[Line]) -> str:
     return "\n".join([*parts, "</body></html>"]) + "\n"
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
     options = command_line().parse_args(arguments)

@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from formulation import Block, Budget, Combine, DesignProblem, EffectiveEntropy, Menu, Quantity, SearchSpace, Separable
 from formulation.architecture import Setting
-from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.exit_code import ExitCode
+from formulation.report import command, command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
 from formulation.table import evaluator
 from hardware_models import Flops, Params
@@ -435,6 +436,7 @@ def report(summary: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     options = command_line().parse_args(arguments)
@@ -445,7 +447,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = run_plan(plan, RowFile(rows_path))
     except KeyboardInterrupt:
         print(f"\ninterrupted; finished runs are kept in {rows_path}, and the same command goes on from there", file=sys.stderr)
-        return 130
+        return ExitCode.INTERRUPTED
     if not any(results.rows.values()):
         raise EngineMissing("; ".join(results.missing.values()))
     summary = summarise(plan, results)
@@ -453,7 +455,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_json(folder / "summary.json", summary)
     save_figure(draw_scaling(summary), folder / "scaling.png")
     print(f"\nWritten to {folder}: rows.jsonl, summary.json, scaling.png")
-    return 0
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

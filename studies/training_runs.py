@@ -32,6 +32,7 @@ from tqdm import tqdm
 from formulation import Architecture
 from formulation.architecture import positive_integer
 from formulation.files import cache_folder
+from formulation.processes import end_with_parent, keep_process
 from formulation.report import counted, provenance
 from formulation.rows import Row, RowFile
 from studies.comparison import Candidate
@@ -53,6 +54,7 @@ SMALL_NETWORKS: dict[str, Any] = {
 PACKAGES = ("numpy", "torch", "transformers", "accelerate", "tokenizers")
 """Whose versions a training's result names."""
 _IDENTITY = ("architecture", "plan", "data")
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 _PRELOADED = ["studies.training_runs", "merino_net.training"]
 """Imported once by the server that forks the processes of the runs, in place of once for every run."""
 
@@ -236,7 +238,8 @@ def workers(backend: str, scheduler: str | None, jobs: int) -> Iterator[Callable
     setting `distributed.scheduler.allowed-failures` says how often a run is started anew.
     """
     if backend != "dask":
-        yield lambda function, runs: _by_processes(function, runs, jobs)
+        with _server():
+            yield lambda function, runs: _by_processes(function, runs, jobs)
         return
     try:
         import dask
@@ -305,6 +308,21 @@ def _by_processes(function: Callable[[Run], Row], runs: list[Run], jobs: int) ->
             thread.join()
 
 
+@contextmanager
+def _server() -> Iterator[None]:
+    """While it lasts, what forks the processes ends with this one; by itself it would finish its imports first."""
+    if _METHOD == "spawn":
+        yield
+        return
+    from multiprocessing import forkserver
+
+    if sys.platform == "linux":  # elsewhere some system libraries do not survive a fork
+        forkserver.set_forkserver_preload(_PRELOADED)
+    forkserver.ensure_running()
+    with keep_process(forkserver._forkserver._forkserver_pid):  # type: ignore[attr-defined]
+        yield
+
+
 def _next(outcomes: queue.SimpleQueue[Row | BaseException]) -> Row | BaseException:
     """The next outcome. On Windows a wait without an end would not hear Ctrl-C."""
     while True:
@@ -316,10 +334,7 @@ def _next(outcomes: queue.SimpleQueue[Row | BaseException]) -> Row | BaseExcepti
 
 def _attempts(function: Callable[[Run], Row], run: Run, started: Callable[[Any], bool], alive: set[Any]) -> Row | BaseException:
     """What came of a run: its row, or the error that it ended in."""
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if sys.platform == "linux":  # elsewhere some system libraries do not survive a fork
-        context.set_forkserver_preload(_PRELOADED)
+    context = multiprocessing.get_context(_METHOD)
     code: int | None = None
     for _ in range(ATTEMPTS):
         receiver, sender = context.Pipe(duplex=False)
@@ -327,15 +342,16 @@ def _attempts(function: Callable[[Run], Row], run: Run, started: Callable[[Any],
         if not started(process):
             break
         sender.close()
-        try:
-            outcome: Row | BaseException = receiver.recv()
-            process.join()
-            return outcome
-        except EOFError:
-            process.join()
-            code = process.exitcode
-        finally:
-            alive.discard(process)
+        with keep_process(process.pid):
+            try:
+                outcome: Row | BaseException = receiver.recv()
+                process.join()
+                return outcome
+            except EOFError:
+                process.join()
+                code = process.exitcode
+            finally:
+                alive.discard(process)
     return ValueError(
         f"the worker of {run.label}, seed {run.plan['seed']}, died {ATTEMPTS} times (exit code {code}); if the machine is short of "
         "memory, lower --jobs or --batch, and run the same command again"
@@ -347,7 +363,7 @@ def _work(sender: Connection, function: Callable[[Run], Row], run: Run) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         sender.send(function(run))
     except Exception as error:  # every error is the parent's to raise
@@ -357,13 +373,6 @@ def _work(sender: Connection, function: Callable[[Run], Row], run: Run) -> None:
         except Exception:  # one that cannot travel is told
             sender.send(RuntimeError("".join(traceback.format_exception(error))))
     sender.close()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, vocabulary: int) -> None:

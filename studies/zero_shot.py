@@ -9,7 +9,7 @@ Beside each figure stands what it is worth: its standard error, what guessing re
 to all questions does.
 Writes rows.jsonl (one line a model and measurement, where there is one), table.md, summary.json and zero_shot.png.
 
-Exit code: 0 all measured; 1 some tasks could not be run (the reason is said); 2 a mistake in the command or a file that cannot be
+Exit code: 0 all measured; 2 some tasks could not be run (the reason is said), a mistake in the command or a file that cannot be
 read.
 """
 
@@ -20,8 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from formulation.exit_code import ExitCode
 from formulation.files import replace_file
-from formulation.report import command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
+from formulation.report import command, command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
 from studies.published_scores import PAPER_TASKS, PUBLISHED_SCORES
 from studies.zero_shot_findings import SEQUENCE, findings, notes
 from studies.zero_shot_levels import Level, level_of, standard_error
@@ -102,6 +103,7 @@ def measured_details(found: Measurements) -> tuple[list[str], dict[str, list[str
     return tables, conventions
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     options = command_line().parse_args(arguments)
@@ -129,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n\n".join([text_table(header, rows, {0, 1}), *tables, "\n".join(f"  {line}" for line in said)]))
     write_results(folder, lines, levels, held_against, markdown_of(header, rows, tables, said), conventions, not_run)
     print(f"\nWritten to {folder}: table.md, summary.json, zero_shot.png" + (", rows.jsonl" if options.models else ""), flush=True)
-    return 1 if not_run else 0
+    return ExitCode.MISTAKE if not_run else ExitCode.DONE
 
 
 def write_results(

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from formulation.exit_code import ExitCode
 from formulation.report import called, command_parser, provenance
 from studies import completion, front_door
 from studies.front_door import COMMANDS, GROUPS, main
@@ -151,6 +152,8 @@ def test_its_help_lists_every_command_by_group(capsys: pytest.CaptureFixture[str
         assert [line.split()[0] for line in listed] == list(commands)
     for unit in ("GFLOPs", "million parameters", "ms"):
         assert unit in shown
+    assert shown.isascii()  # it is printed before the terminal's encoding is known
+    assert [line for line in lines if line[:5].strip().isdigit()] == [f"  {code:3}  {code.meaning}" for code in ExitCode]
     assert leave(["study", "--help"]) == leave(["study"]) == 0
     assert "usage: merino study NAME" in capsys.readouterr().out
 

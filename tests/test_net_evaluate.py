@@ -850,7 +850,7 @@ def test_tasks_without_a_file_are_named(
 ) -> None:
     shutil.copy(data_dir / "zero_shot/superglue_rte.val.jsonl", tmp_path)
     code, found = run(tmp_path / "out", folders[0], "--tasks", "all", "--data-dir", tmp_path)
-    assert code == 1
+    assert code == 2
     assert set(found["not_run"]) == set(TASKS) - {"rte"}
     assert "not run: boolq (no file superglue_boolq.val.jsonl in the data folder)" in capsys.readouterr().out
 
@@ -876,7 +876,7 @@ def test_a_task_that_the_hub_does_not_give(
 
     monkeypatch.setattr("datasets.load_dataset", load)
     code, found = run(tmp_path, *folders, "--tasks", "rte", "pubmedqa")
-    assert code == 1
+    assert code == 2
     assert [task["task"] for model in found["models"] for task in model["tasks"]] == ["rte", "rte"]
     assert "no longer supported" in found["not_run"]["pubmedqa"]
     assert "not run: pubmedqa" in capsys.readouterr().out

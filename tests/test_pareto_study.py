@@ -268,7 +268,7 @@ def test_a_false_row_is_found_out(space: str, tmp_path: Path, capsys: pytest.Cap
     rows[2]["objective"] = rows[2]["bound"] = rows[2]["objective"] * 1.5
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     capsys.readouterr()
-    assert main(flags) == 1
+    assert main(flags) == 3
     assert "BUT IT DOES NOT HOLD" in capsys.readouterr().out
     rows[2]["limits"] = "many"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

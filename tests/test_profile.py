@@ -165,14 +165,16 @@ def test_the_stand_alone_script_writes_a_device_file(tiny: Path) -> None:
     assert {"name", "tables", "ram_bytes"} <= set(json.loads((tiny / "my-board.json").read_text()))
 
 
-def test_the_stand_alone_script_adds_to_nothing_else(tiny: Path) -> None:
+def test_the_stand_alone_script_adds_to_nothing_else(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["--name", "my-board", "--networks", "20", "--seconds", "0.001", "--rounds", "1", "--device", "cpu"]
     profile_standalone.main([*common, "--seq-len", "8"])
     before = (tiny / "my-board.json").read_bytes()
-    with pytest.raises(SystemExit, match="measured with other --seq-len"):
+    with pytest.raises(SystemExit, match="2"):
         profile_standalone.main([*common, "--seq-len", "9"])
-    with pytest.raises(SystemExit, match="no file that this script wrote for other"):
+    assert "measured with other --seq-len" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
         profile_standalone.main([*common, "--seq-len", "8", "--name", "other", "--output", "my-board.json"])
+    assert "no file that this script wrote for other" in capsys.readouterr().err
     assert (tiny / "my-board.json").read_bytes() == before
 
 

@@ -17,7 +17,7 @@ from formulation.architecture import Architecture, Block
 from merino_net import MerinoConfig
 from merino_net.data import train_tokenizer
 from merino_net.quantize import Plan
-from studies import quantization
+from studies import quantization, quantization_variants
 from studies.quantization_figures import draw_quantization
 from studies.quantization_variants import Variant, variants_of
 
@@ -130,7 +130,7 @@ def test_gptq_runs_in_the_python_that_is_named(source: Path, tmp_path: Path, mon
         commands.append(arguments)
         return subprocess.CompletedProcess(arguments, 2, "", "loading\nerror: GPTQ needs llmcompressor\n")
 
-    monkeypatch.setattr(subprocess, "run", fake)
+    monkeypatch.setattr(quantization_variants, "run_child", fake)
     flags = [
         "--methods",
         "gptq",
