@@ -91,7 +91,8 @@ class Reading:
         field: name of the field, or column, that holds the text; None: the one of `FIELDS` that there is.
         format: of every file; None: as its suffix says.
         memory_bytes: the most bytes of unpacked text held at a time. What can be is read a document at a time and may be of any
-            length; this bounds one document, one line, and all of a file where the file is one document or a JSON array.
+            length; this bounds one document, one line, and all of a file where the file is one document or a JSON array. Python
+            takes about twice as much while it makes text of the bytes.
 
     Raises:
         ValueError: an empty field, a format that isn't one, or a memory below one byte.
