@@ -53,8 +53,8 @@ _CUT = re.compile(r"(?<=\S) (?=[^\W\d_])")
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
-_ENCODING = 1
-"""Raised whenever the same documents and tokenizer give other tokens, so that no cache of an earlier release is taken."""
+_ENCODING = 2
+"""Raised whenever the same text and tokenizer give other tokens, so that no cache of an earlier release is taken."""
 
 
 def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -168,8 +168,8 @@ def _read_tokenizer(path: Path) -> Tokenizer:
 def token_array(text: Text, tokenizer: PreTrainedTokenizerBase, cache: Path) -> np.memmap:
     """The tokens of all documents in a row, (n,), memory-mapped: uint16 where every token fits, else uint32.
 
-    Each document is followed by the end-of-text token, and that token comes from nowhere else: where a document spells
-    <|endoftext|>, or any other special token, the letters are encoded as text.
+    Each document is followed by the end-of-text token, and that token comes from nowhere else: where a document spells a special
+    token, the letters are encoded as text.
 
     The tokens lie in `cache` (a folder, made where it is missing) in one .npy file, named by the sha256 of the text's fingerprint
     and the tokenizer's content. It is written whole or not at all, and again where its size and its header disagree, so that

@@ -3,6 +3,7 @@
     python -m merino_net.evaluate results/train/model --benchmark wikitext2 ptb --tasks all
     python -m merino_net.evaluate model-a model-b facebook/opt-125m --benchmark wikitext2 --data-dir data --tasks boolq arc_easy
     python -m merino_net.evaluate model-a --text held_out.txt.xz --context 1024 --stride 1024
+    python -m merino_net.evaluate model-a --text reviews.csv --text-field body
 
 Writes rows.jsonl (one line a model and measurement, none of them measured twice) and evaluate.json (all that the tables show,
 conventions, provenance). How a text is scored is `merino_net.perplexity`'s, how a task is, `merino_net.zero_shot`'s.
@@ -36,11 +37,11 @@ from merino_net.perplexity import (
     BENCHMARKS,
     NamedText,
     benchmark_text,
-    read_text,
     score_text,
     window_of,
 )
 from merino_net.pretrained import Model, device_of, find_models, load_model, quieten, start_token
+from merino_net.text import Reading, Text, add_reading_arguments
 from merino_net.zero_shot import TASKS, HubUnreachable, TaskUnavailable, ZeroShot, file_sha256, task_file, which_examples
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "lm_eval")
@@ -64,7 +65,10 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--benchmark", nargs="+", default=[], metavar="NAME", help=f"perplexity on {' or '.join(BENCHMARKS)} (test)"
     )
-    parser.add_argument("--text", nargs="+", default=[], metavar="FILE", help="perplexity on UTF-8 files, plain, .gz or .xz")
+    parser.add_argument(
+        "--text", nargs="+", default=[], metavar="SOURCE", help="perplexity on files, folders or the hub's, as in merino_net.train"
+    )
+    add_reading_arguments(parser)
     parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help=f"zero-shot accuracy: all, or of {', '.join(TASKS)}")
     parser.add_argument(
         "--data-dir",
@@ -117,12 +121,19 @@ def find_texts(options: argparse.Namespace) -> list[NamedText]:
     """The benchmarks and files that the command line names; ValueError for one that cannot be read."""
     folder = None if options.data_dir is None else Path(options.data_dir)
     texts = [benchmark_text(name, folder) for name in dict.fromkeys(options.benchmark)]
-    texts += [NamedText(Path(name).name, f"file {Path(name).name}", read_text(Path(name))) for name in options.text]
+    reading = Reading.of(options)
+    texts += [NamedText(*_named(source), Text((source,), reading=reading).in_memory()) for source in options.text]
     names = [text.name for text in texts]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"two texts are called {twice}; rename one, or evaluate them apart")
     return texts
+
+
+def _named(source: str) -> tuple[str, str]:
+    """What a text is called, and what it is."""
+    path = Path(source)
+    return (path.name, f"{'folder' if path.is_dir() else 'file'} {path.name}") if path.exists() else (source, source)
 
 
 def find_tasks(options: argparse.Namespace) -> tuple[list[TaskData], dict[str, str]]:
@@ -250,7 +261,9 @@ def _text_record(network: Any, tokenizer: Any, model: Model, text: NamedText, op
             bar.total = of
             bar.update(scored)
 
-        score = score_text(network, tokenizer, text.text, context=context, stride=stride, batch=options.batch, progress=advance)
+        score = score_text(
+            network, tokenizer, text.documents, context=context, stride=stride, batch=options.batch, progress=advance
+        )
     start = tokenizer.convert_ids_to_tokens(start_token(tokenizer))
     return {
         "text": text.name,
@@ -339,7 +352,7 @@ def text_conventions() -> list[str]:
         "token ppl = exp(nats / tokens of the model's own tokenizer): compare it within one tokenizer only",
         "word ppl = exp(nats / (white-space words + one end of line a line)); no line ends: exp(nats / words)",
         "byte ppl = exp(nats / UTF-8 bytes); bits/byte = nats / (bytes ln 2)",
-        "each text is one document after the tokenizer's bos or else eos token, which is not scored; nothing is appended",
+        "each document of a text is scored by itself, after the tokenizer's bos or else eos token and with nothing behind it",
         "windows of `context` tokens move by `stride`: every token is scored once, from all that precedes it or at least "
         "context - stride + 1 tokens",
     ]

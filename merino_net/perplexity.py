@@ -1,23 +1,23 @@
 """Perplexity of a language model on a text: which tokens are scored in which window, and what the total is divided by.
 
-The texts come from here as well (files and the two benchmarks of the paper); models and tables are `merino_net.evaluate`'s.
+The two benchmarks of the paper come from here as well; other texts are read by `merino_net.text`, and models and tables are
+`merino_net.evaluate`'s.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import lzma
 import math
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from merino_net.pretrained import first_line, positions_of, start_token
+from merino_net.text import END_OF_TEXT, Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,16 +30,16 @@ _LOGITS_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class NamedText:
-    """A text with the name of its column and a phrase that says which variant of it this is."""
+    """The documents of a text with the name of its column and a phrase that says which variant of it this is."""
 
     name: str
     variant: str
-    text: str
+    documents: tuple[str, ...]
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the UTF-8 bytes."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        """SHA-256 of the UTF-8 bytes, with <|endoftext|> between documents: whatever kind of file they come from."""
+        return hashlib.sha256(END_OF_TEXT.join(self.documents).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ BENCHMARKS = {
 
 @dataclass(frozen=True)
 class Score:
-    """Total negative log-likelihood of a text in nat, and the counts that it is divided by.
+    """Total negative log-likelihood of a text in nat, and the counts that it is divided by, over all of its documents.
 
     words are what white space separates; lines are line ends, and a last line without one. The published sizes of WikiText-2
     and PTB (245,569 and 82,430 for the test texts) are words + lines, one end of line for each line.
@@ -143,27 +143,6 @@ def _perplexity(nats: float, units: int) -> float | None:
     return math.exp(nats / units)
 
 
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, plain, .gz or .xz, line ends as they are.
-
-    Raises ValueError for an empty file, a damaged archive, and wrong UTF-8 (with the byte's offset in the unpacked text).
-    """
-    raw = path.read_bytes()
-    try:
-        data = gzip.decompress(raw) if path.suffix == ".gz" else lzma.decompress(raw) if path.suffix == ".xz" else raw
-    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
-        raise ValueError(f"{path} cannot be unpacked ({error}); it is damaged, or no {path.suffix} file") from None
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8: byte {data[error.start]:#04x} at offset {error.start:,} cannot be read; convert the file"
-        ) from None
-    if not text:
-        raise ValueError(f"{path} is empty; expected a text to evaluate on")
-    return text
-
-
 def benchmark_text(name: str, data_dir: Path | None = None) -> NamedText:
     """The test text of a benchmark: from its file in `data_dir` or data_dir/eval, else from the hub.
 
@@ -174,11 +153,11 @@ def benchmark_text(name: str, data_dir: Path | None = None) -> NamedText:
     benchmark = BENCHMARKS[name]
     if data_dir is None:
         origin = f"hub data set {benchmark.dataset}, {benchmark.config}"
-        text = _text_of_hub(benchmark)
+        text: tuple[str, ...] = (_text_of_hub(benchmark),)
     else:
         origin = f"file {benchmark.file}"
-        text = read_text(_benchmark_file(benchmark, data_dir))
-    unknown = "tokenised, with <unk>" if "<unk>" in text else "without <unk>"
+        text = Text((str(_benchmark_file(benchmark, data_dir)),)).in_memory()
+    unknown = "tokenised, with <unk>" if any("<unk>" in document for document in text) else "without <unk>"
     return NamedText(name, f"{benchmark.title}, {unknown}, {origin}", text)
 
 
@@ -241,7 +220,7 @@ def windows(tokens: int, context: int, stride: int) -> Iterator[tuple[int, int, 
 def score_text(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    text: str,
+    text: str | Sequence[str],
     *,
     context: int | None = None,
     stride: int | None = None,
@@ -250,22 +229,25 @@ def score_text(
 ) -> Score:
     """Total −log p(text) in nat under a causal language model, in sliding windows (see `windows`), with the text's counts.
 
-    The text is one document: the start token precedes it as context, nothing follows it. A special token written out in it is
-    read as that token. batch windows make one forward pass; log-softmax is float32 and sums are float64 whatever the model
-    computes in. progress is told after each pass how many tokens it scored, and of how many. Runs where the model is, and leaves
-    it in evaluation mode.
+    The text is one document, or several, each scored by itself: the start token precedes it as context, nothing follows it. A
+    special token written out in it is read as that token. batch windows make one forward pass; log-softmax is float32 and sums
+    are float64 whatever the model computes in. progress is told after each pass how many tokens it scored, and of how many. Runs
+    where the model is, and leaves it in evaluation mode.
 
     Raises ValueError for an empty text, a tokenizer without an end-of-text token or with tokens the model does not know, a window
     that does not fit, and a loss that is not finite.
     """
-    if not text:
-        raise ValueError("the text is empty; expected at least one character")
+    documents = [text] if isinstance(text, str) else list(text)
+    if not documents or not all(documents):
+        raise ValueError("the text is empty; expected at least one character, in every document")
     if batch < 1:
         raise ValueError(f"the batch is {batch} windows; expected at least 1")
     context, stride = window_of(positions_of(model.config), context, stride)
-    sequence = torch.tensor([start_token(tokenizer), *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]])
-    if len(sequence) < 2:
+    encoded = tokenizer(documents, add_special_tokens=False, verbose=False)["input_ids"]
+    total = sum(map(len, encoded))
+    if total == 0:
         raise ValueError("the tokenizer makes no token of the text; expected at least one")
+    sequence = torch.tensor([token for tokens in encoded for token in (start_token(tokenizer), *tokens)])
     embedding: Any = model.get_input_embeddings()
     rows = embedding.weight.shape[0]
     if int(sequence.max()) >= rows:
@@ -277,13 +259,28 @@ def score_text(
     with torch.inference_mode():
         states_of, head = _halves(model, sequence[:4])
         # Where the head cannot be applied by itself, whole windows of logits are held: one at a time keeps them small.
-        for group in _batches(windows(len(sequence) - 1, context, stride), batch if head else 1):
+        for group in _batches(_all_windows(encoded, context, stride), batch if head else 1):
             nats += _group_nats(states_of, head, sequence, group, model.device)
             if progress is not None:
-                progress(sum(scored for _, _, scored in group), len(sequence) - 1)
+                progress(sum(scored for _, _, scored in group), total)
     if not math.isfinite(nats):
         raise ValueError(f"the model's loss on the text is {nats}; its weights are damaged or overflow in this number format")
-    return Score(nats, len(sequence) - 1, len(text.split()), text.count("\n") + (not text.endswith("\n")), len(text.encode()))
+    return Score(
+        nats,
+        total,
+        sum(len(document.split()) for document in documents),
+        sum(document.count("\n") + (not document.endswith("\n")) for document in documents),
+        sum(len(document.encode()) for document in documents),
+    )
+
+
+def _all_windows(encoded: Sequence[Sequence[int]], context: int, stride: int) -> list[tuple[int, int, int]]:
+    """The windows of all documents in one row of tokens, a start token before each document; those of one length side by side."""
+    found, begin = [], 0
+    for tokens in encoded:
+        found += [(begin + start, begin + end, scored) for start, end, scored in windows(len(tokens), context, stride)]
+        begin += 1 + len(tokens)
+    return sorted(found, key=lambda window: window[0] - window[1])
 
 
 _Map = Callable[[torch.Tensor], torch.Tensor]
@@ -311,16 +308,11 @@ def _halves(model: PreTrainedModel, probe: torch.Tensor) -> tuple[_Map, _Map | N
     return (states, head) if fits and torch.equal(head(hidden), logits(tokens)) else (logits, None)
 
 
-def _batches(all_windows: Iterator[tuple[int, int, int]], batch: int) -> Iterator[list[tuple[int, int, int]]]:
-    """Up to `batch` windows at a time; they are equally long, see `windows`."""
-    group: list[tuple[int, int, int]] = []
-    for window in all_windows:
-        group.append(window)
-        if len(group) == batch:
+def _batches(all_windows: Sequence[tuple[int, int, int]], batch: int) -> Iterator[list[tuple[int, int, int]]]:
+    """Up to `batch` windows at a time, equally long; those of one length stand side by side."""
+    for _, alike in groupby(all_windows, key=lambda window: window[1] - window[0]):
+        while group := list(islice(alike, batch)):
             yield group
-            group = []
-    if group:
-        yield group
 
 
 def _group_nats(

@@ -35,6 +35,7 @@ from merino_net.configuration import MerinoConfig
 from merino_net.export import replace_folder, require
 from merino_net.pretrained import Model, find_models, first_line, load_model, quieten
 from merino_net.quantized_weights import BITS, METHOD, Quantized, restored, round_to_nearest, stored_tensors
+from merino_net.text import Reading, Text, add_reading_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -115,17 +116,15 @@ class Calibration:
 
 
 def calibration_sequences(
-    sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, sequences: int, seq_len: int, seed: int, cache: Path
+    text: Text, tokenizer: PreTrainedTokenizerBase, sequences: int, seq_len: int, seed: int, cache: Path
 ) -> tuple[np.ndarray, Calibration]:
-    """Tokens to calibrate on, (sequences, seq_len), of texts that are named as in merino_net.train.
+    """Tokens of a text to calibrate on, (sequences, seq_len).
 
     Raises ValueError for a text that cannot be read or is too short.
     """
     from merino_net.data import packed, token_array
-    from merino_net.text import Text
 
     positive_integer("sequences", sequences)
-    text = Text(tuple(sources))
     rows = packed(token_array(text, tokenizer, cache), seq_len)
     if len(rows) < sequences:
         raise ValueError(
@@ -268,6 +267,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, metavar="FOLDER", help="new, or an earlier result, which is replaced")
     gptq = parser.add_argument_group("what gptq calibrates on")
     gptq.add_argument("--text", nargs="+", default=[], metavar="SOURCE", help="as in merino_net.train; best of what it trained on")
+    add_reading_arguments(gptq)
     gptq.add_argument(
         "--sequences", type=int, default=128, metavar="N", help="token sequences drawn from the text (default %(default)s)"
     )
@@ -303,8 +303,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         length = min(512, positions) if options.sequence is None else positive_integer("--sequence", options.sequence)
         if length > positions:
             raise ValueError(f"--sequence is {length}; the network has {positions} positions")
+        text = Text(tuple(options.text), reading=Reading.of(options))
         sequences, calibration = calibration_sequences(
-            options.text, tokenizer, options.sequences, length, options.seed, Path(options.cache)
+            text, tokenizer, options.sequences, length, options.seed, Path(options.cache)
         )
     with replace_folder(output) as folder:
         if plan.method == "nncf":

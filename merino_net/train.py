@@ -24,12 +24,12 @@ from formulation.architecture import Architecture, positive_integer
 from formulation.files import cache_folder, replace_file
 from formulation.published import PUBLISHED
 from formulation.report import command, command_parser, counted, hold_folder, provenance, run_command, writable_folder, write_json
+from merino_net.text import Reading, Text, add_reading_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from merino_net.data import Sequences
-    from merino_net.text import Text
     from merino_net.training import TrainingPlan
 
 DEMONSTRATION_VOCABULARY = 4096
@@ -82,7 +82,6 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
 
     from merino_net.configuration import MerinoConfig
-    from merino_net.text import Text
     from merino_net.training import check_processes, train
 
     if options.threads:
@@ -102,8 +101,9 @@ def main(arguments: list[str] | None = None) -> int:
         "attention_dropout": options.dropout,
     }
     MerinoConfig.from_architecture(architecture, **network)  # a mistake in it is said before the text is read
-    text = Text(tuple(options.text), options.documents)
-    separate = Text(tuple(options.held_out_text), options.documents) if options.held_out_text else None
+    reading = Reading.of(options)
+    text = Text(tuple(options.text), options.documents, reading)
+    separate = Text(tuple(options.held_out_text), options.documents, reading) if options.held_out_text else None
     with processes.main_process_first():
         tokenizer = _tokenizer(options.tokenizer, text, architecture.vocabulary, folder)
         training, held_out, identity = _data(text, separate, tokenizer, plan, options)
@@ -242,8 +242,10 @@ def command_line() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="SOURCE",
-        help="files (plain, .jsonl, also .xz or .gz), folders or hub:OWNER/NAME[/CONFIG][@SPLIT] (default: Python's documentation)",
+        help="files (plain, .json, .jsonl, .ndjson, .csv, .tsv, .parquet; all but the last also .gz, .xz, .bz2, .zst), folders of "
+        "them, or hub:OWNER/NAME[/CONFIG][@SPLIT] (default: Python's documentation)",
     )
+    add_reading_arguments(data)
     data.add_argument("--documents", type=int, metavar="N", help="take this many documents at most")
     data.add_argument(
         "--held-out", type=float, default=0.02, metavar="SHARE", help="share of sequences held out (default: %(default)s)"

@@ -2,10 +2,12 @@
 
     python -m studies.latency_data FILE.csv [FILE.csv ...]
     python -m studies.latency_data FILE.csv [FILE.csv ...] --devices hardware_models/devices
+    python -m studies.latency_data MINE.csv --device-name my-board --task mt --tokens 30 --steps 30 --beam 5 --vocabulary 8000
     python -m studies.latency_data --published
 
 Here are the command and cross-validation. Out of fold, on the same ten folds: the additive model, FLOPs alone, and boosted trees
-as the ceiling; with all rows, and again without those that a stated rule (`measurement_faults`) flags. The files' format is in
+as the ceiling; with all rows, and again without those that a stated rule (`measurement_faults`) flags. A file does not say what was
+measured: HAT's own are known by their content, of others it has to be said. The files' format is in
 `studies.latency_csv`, device files of it in `studies.latency_devices`, the paper's nine in `studies.published_latency`, figures and
 tables in `studies.latency_data_figures`. Writes results.json, each part under its own key, latency_data.png, latency_published.png,
 and with --devices the device files.
@@ -18,6 +20,7 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +38,18 @@ from studies.latency_csv import (
     DESIGN_COLUMNS,
     FEWEST,
     FOLDS,
+    GIVEN,
     SIDES,
     SLOW,
     UNSTEADY,
+    Facts,
     LatencyData,
+    asked_for,
     by_file_order,
     fit_additive,
+    given_facts,
     head_flops,
+    is_known,
     layer_flops,
     layer_work,
     measurement_faults,
@@ -147,7 +155,8 @@ def study_data(data: LatencyData, seed: int, tick: Callable[[], Any] = lambda: N
             goal.append({"side": side, "rows": rows, "points_below_ceiling": short, "within_2_points": bool(short <= 2)})
     missed = {side: np.log(data.latency_ms(side) / found["all"][side][ADDITIVE]) for side in ("encoder", "decoder")}
     return {
-        "device": data.device,
+        "device": data.facts.name,
+        "facts": asdict(data.facts),
         "file": data.file,
         "sha256": data.sha256,
         "rows": len(data),
@@ -185,6 +194,14 @@ def command_line() -> argparse.ArgumentParser:
     parser = command_parser(__spec__, __doc__)
     parser.usage = argparse.SUPPRESS  # a mistake on the command line is answered in one sentence
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE.csv", help="latencies [ms] in HAT's format, a file a device")
+    facts = parser.add_argument_group("what a file that is not HAT's does not say (one value for all such files, or one for each)")
+    facts.add_argument("--device-name", nargs="+", metavar="NAME", help="device; its file is called NAME-TASK.json")
+    facts.add_argument("--task", nargs="+", metavar="NAME", help="what was translated, such as iwslt14deen")
+    facts.add_argument("--tokens", nargs="+", type=int, metavar="N", help="tokens that the encoder ran on")
+    facts.add_argument("--steps", nargs="+", type=int, metavar="N", help="steps that the decoder column is the sum of")
+    facts.add_argument("--beam", nargs="+", type=int, metavar="N", help="sequences decoded side by side")
+    facts.add_argument("--vocabulary", nargs="+", type=int, metavar="N", help="tokens of the decoder's output head")
+    facts.add_argument("--source", nargs="+", metavar="WORDS", help="who measured it (default: not stated)")
     parser.add_argument("--published", action="store_true", help="fit the nine latencies that the paper publishes")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the folds and trees (default %(default)s)")
     parser.add_argument(
@@ -205,14 +222,43 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return flags
 
 
-def _read_all(files: Sequence[Path]) -> dict[Path, LatencyData]:
-    read: dict[Path, LatencyData] = {}
-    for path in files:
-        data = read_data(path)
-        if twice := [other.file for other in read.values() if other.device == data.device]:
-            raise ValueError(f"{twice[0]} and {data.file} are both of the device {data.device}; expected one file a device")
-        read[path] = data
+def _read_all(flags: argparse.Namespace) -> list[LatencyData]:
+    """The files; ValueError where two would have one device file."""
+    facts = _facts_given(flags)
+    read: list[LatencyData] = []
+    for path in flags.files:
+        data = read_data(path, facts.get(path))
+        if twice := [other.file for other in read if other.facts.name == data.facts.name]:
+            raise ValueError(
+                f"{twice[0]} and {data.file} would both be the device file {data.facts.name}.json; give each file its "
+                "--device-name and --task"
+            )
+        read.append(data)
     return read
+
+
+def _facts_given(flags: argparse.Namespace) -> dict[Path, Facts]:
+    """What the flags say of the files whose content is not known; nothing if they say nothing."""
+    unknown = [path for path in dict.fromkeys(flags.files) if not is_known(path)]
+    given = {name: getattr(flags, name) for name in (*GIVEN, "source") if getattr(flags, name) is not None}
+    for name, values in given.items():
+        flag = f"--{name.replace('_', '-')}"
+        if not unknown:
+            raise ValueError(f"{flag} is given, but no file that it could be said of; leave it out")
+        if len(values) not in (1, len(unknown)):
+            raise ValueError(
+                f"{flag} has {len(values)} values; expected one, or one for each of {counted(len(unknown), 'unknown file')}"
+            )
+    missing = [name for name in GIVEN if name not in given]
+    if not given or not unknown:
+        return {}
+    if missing:
+        raise ValueError(asked_for(unknown[0], missing))
+    columns = {name: values * (len(unknown) if len(values) == 1 else 1) for name, values in given.items()}
+    return {
+        path: given_facts(**dict(zip(columns, row, strict=True)))
+        for path, row in zip(unknown, zip(*columns.values(), strict=True), strict=True)
+    }
 
 
 def _earlier(path: Path) -> dict[str, Any]:
@@ -232,9 +278,9 @@ def _bar(steps: int, what: str) -> tqdm[Any]:
     return tqdm(total=steps, desc=what, bar_format="{desc:<28}{percentage:3.0f} %|{bar}| {elapsed}<{remaining}")
 
 
-def _run_data(read: dict[Path, LatencyData], seed: int) -> Iterator[dict[str, Any]]:
+def _run_data(read: Sequence[LatencyData], seed: int) -> Iterator[dict[str, Any]]:
     with _bar(len(read) * 2 * len(SIDES) * len(_TREES), "boosted trees") as bar:
-        for data in read.values():
+        for data in read:
             yield study_data(data, seed, bar.update)
 
 
@@ -242,7 +288,7 @@ def _run_data(read: dict[Path, LatencyData], seed: int) -> Iterator[dict[str, An
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study with command-line flags; ValueError for bad input, ImportError where scikit-learn is missing."""
     flags = _parse(argv)
-    read = _read_all(flags.files)
+    read = _read_all(flags)
     if read:
         _scikit_learn()
     folder = output_folder(flags.output)
@@ -260,11 +306,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             "rules": {"unsteady": f"std > {UNSTEADY:g} mean", "slow": f"FLOP/s of encoder < {SLOW:g} FLOP/s of decoder"},
             "devices": [{key: value for key, value in part.items() if key != "points"} for part in parts],
         }
-        for part, (path, data) in zip(record["data"]["devices"], read.items(), strict=True):
+        for part, data in zip(record["data"]["devices"], read, strict=True):
             faulty = np.logical_or.reduce(list(measurement_faults(data).values()))
             part["encoder_check"] = encoder_check(data.select(~faulty))
             if flags.devices is not None:
-                devices.append((device_of(data, path, flags.seed), flags.devices))
+                devices.append((device_of(data, flags.seed), flags.devices))
     if flags.published:
         with _bar(1 + len(PUBLISHED_MS), "sets of kinds of work") as bar:
             fit = fit_published(bar.update)

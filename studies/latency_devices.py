@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,30 +18,23 @@ from hardware_models.fit import FitError, cross_validated, fit_error
 from hardware_models.latency import LatencyTable, Validated
 from hardware_models.workload import Workload, feature_matrix
 from studies.latency_csv import (
-    BEAM,
     FOLDS,
-    STEPS,
-    TOKENS,
+    KNOWN,
     UNSTEADY,
-    VOCABULARY,
+    Facts,
     LatencyData,
     by_file_order,
-    device_facts,
     fit_additive,
     measurement_faults,
 )
 
-_HAT_SOURCE = (
-    "measured by the authors of HAT (Wang et al., 'HAT: Hardware-Aware Transformers for Efficient Natural Language Processing', "
-    "ACL 2020); data of mit-han-lab/hardware-aware-transformers, latency_dataset/, MIT licence"
-)
 DECODE_FEATURES = ("pass", "head", "layer", "attention_maps", "ffn_maps")
 """Kinds of work priced by the decoder columns. With two widths in the data, more kinds could not be told apart."""
 PREFILL_FEATURES = ("layer", "attention_maps", "ffn_maps")
 """Kinds of work priced by the encoder columns: always six layers, so that what a pass costs cannot be told from what layers do."""
 
 
-def as_design(width: float, ffn_width: float, layers: float) -> Architecture:
+def as_design(width: float, ffn_width: float, layers: float, vocabulary: int) -> Architecture:
     """A stack of HAT's layers as a design of ours: layers that share no weights, with the same ΣF, the head on the width itself.
 
     The files hold the average F alone; every kind of work that is priced depends on ΣF and not on how the layers divide it.
@@ -50,7 +42,7 @@ def as_design(width: float, ffn_width: float, layers: float) -> Architecture:
     depth = int(layers)
     less, wider = divmod(round(ffn_width * depth), depth)
     blocks = [Block(int(width), less, depth - wider)] + ([Block(int(width), less + 1, wider)] if wider else [])
-    return Architecture(tuple(blocks), False, int(width), VOCABULARY)
+    return Architecture(tuple(blocks), False, int(width), vocabulary)
 
 
 @dataclass(frozen=True)
@@ -69,20 +61,25 @@ class _Side:
 
 def _side(data: LatencyData, side: str) -> _Side:
     parts = (data[f"{side}_{name}"] for name in ("embed_dim", "ffn_embed_dim_avg", "layer_num"))
-    designs = [as_design(*row) for row in zip(*parts, strict=True)]
+    facts = data.facts
+    designs = [as_design(width, ffn_width, layers, facts.vocabulary) for width, ffn_width, layers in zip(*parts, strict=True)]
     if side == "encoder":
-        return _Side(Workload("prefill", TOKENS, 1), PREFILL_FEATURES, designs, data.latency_ms(side))
-    # The cache holds 0 to 29 tokens, half of that on average.
-    return _Side(Workload("decode", STEPS // 2, BEAM), DECODE_FEATURES, designs, data.latency_ms(side) / STEPS)
+        return _Side(Workload("prefill", facts.tokens, 1), PREFILL_FEATURES, designs, data.latency_ms(side))
+    return _Side(Workload("decode", _cached(facts), facts.beam), DECODE_FEATURES, designs, data.latency_ms(side) / facts.steps)
 
 
-def device_of(data: LatencyData, path: Path, seed: int) -> Device:
+def _cached(facts: Facts) -> int:
+    """Tokens in the cache on average: there are 0 to steps − 1."""
+    return max(1, facts.steps // 2)
+
+
+def device_of(data: LatencyData, seed: int) -> Device:
     """The device of a file of HAT's format: a table of decoding, fitted to the decoder columns, one of prefill, to the encoder's.
 
     Both are fitted to the rows that no rule flags, and their errors are out of fold on those; what the errors on all rows are,
     how the encoder columns bear out the decoder's prices (`encoder_check`), and what is assumed, stands in `how`.
     """
-    name, description, ram_bytes = device_facts(path)
+    facts = data.facts
     faulty = np.logical_or.reduce(list(measurement_faults(data).values()))
     check = encoder_check(data.select(~faulty))
     tables = []
@@ -101,11 +98,11 @@ def device_of(data: LatencyData, path: Path, seed: int) -> Device:
             "error_on_all_rows": _in_short(all_rows),
             "error_on_other_occasions": f"{_in_short(elsewhen)} (a fold for each tenth of the file, in its order)",
             "encoder_check": _check_sentence(check),
-            "assumptions": _ASSUMPTIONS[side],
+            "assumptions": _assumptions(facts, side),
         }
         tables.append(
             LatencyTable(
-                name,
+                facts.name,
                 "hat-decode" if side == "decoder" else "hat-prefill",
                 part.workload,
                 priced(part.features, prices),
@@ -114,7 +111,7 @@ def device_of(data: LatencyData, path: Path, seed: int) -> Device:
                 how=how,
             )
         )
-    return Device(name, tuple(tables), description, _HAT_SOURCE, ram_bytes)
+    return Device(facts.name, tuple(tables), facts.description, facts.source, facts.ram_bytes)
 
 
 def encoder_check(data: LatencyData) -> dict[str, float]:
@@ -158,41 +155,43 @@ def _how_measured(data: LatencyData, side: str) -> dict[str, Any]:
     return {
         "data": f"{data.file}, sha256 {data.sha256}",
         "fitted_by": "python -m studies.latency_data",
-        "program": "HAT's latency_dataset.py: five runs to warm up, then the mean of repeated runs without the fastest and the "
-        "slowest tenth; how many is not stated",
+        "program": data.facts.measured["program"],
         "standard_deviation": f"of single runs by their mean: median {100 * median:.2g} %, 95 % of rows below {100 * most:.2g} %",
-        "runtime": "PyTorch with fairseq, versions not stated",
-        "precision": "float32",
-        "clocks": "not stated",
-        "date": "not stated; published in 2020",
+        **{name: data.facts.measured[name] for name in ("runtime", "precision", "clocks", "date")},
     }
 
 
-_COMMON_ASSUMPTIONS = (
-    "The files state no lengths; those of the workload are what HAT's latency_dataset.py sets for WMT (30 tokens encoded once, "
-    "then 30 steps of a beam of 5 with a cache).",
-    "Q, K and V are 512 wide in HAT, whatever the width of the layer: at width 512 its self-attention is that of our layers, at "
-    "640 ours does a quarter more work than what was priced.",
-    "HAT's layers share no weights; nothing is known of the latency of shared ones.",
-    "Rows that follow each other were measured on one occasion, and occasions differ (by a quarter in part of the TITAN Xp's "
-    "rows). Folds drawn at random mix them, so the error is that of a network measured on one of the same occasions; "
-    "error_on_other_occasions is for others.",
-)
-_ASSUMPTIONS: dict[str, list[str]] = {
-    "decoder": [
-        *_COMMON_ASSUMPTIONS,
-        "A step is a thirtieth of the decoder column; its cache holds 15 tokens on average.",
+def _assumptions(facts: Facts, side: str) -> list[str]:
+    """What has to hold for a table of one side to mean what it says."""
+    known = facts in KNOWN.values()
+    lengths = f"{facts.tokens} tokens encoded once, then {facts.steps} steps of a beam of {facts.beam} with a cache"
+    common = [
+        f"The files state no lengths; those of the workload are what HAT's latency_dataset.py sets for WMT ({lengths})."
+        if known
+        else f"The file states no lengths; those of the workload were given to the command that fitted it ({lengths}).",
+        "Q, K and V are 512 wide in HAT, whatever the width of the layer: at width 512 its self-attention is that of our layers, "
+        "at 640 ours does a quarter more work than what was priced.",
+        "HAT's layers share no weights; nothing is known of the latency of shared ones.",
+        "Rows that follow each other were measured on one occasion, and occasions differ"
+        + (" (by a quarter in part of the TITAN Xp's rows)" if known else "")
+        + ". Folds drawn at random mix them, so the error is that of a network measured on one of the same occasions; "
+        "error_on_other_occasions is for others.",
+    ]
+    if side == "encoder":
+        return [
+            *common,
+            "There is no output head, and always six layers: the whole of the latency is priced as work of layers. The dependence "
+            "on depth is assumed, not seen; the table hat-decode has a measured one.",
+        ]
+    share = "a thirtieth" if facts.steps == 30 else f"1/{facts.steps}"
+    return [
+        *common,
+        f"A step is {share} of the decoder column; its cache holds {_cached(facts)} tokens on average.",
         "HAT's decoder layers have a cross-attention besides: its cost stays in the prices of layers and attention maps, which are "
         "too high for ours by as much.",
-        f"The output head is that of a vocabulary of {VOCABULARY:,}, as wide as the layers; with the two widths in the data its "
-        "price also holds whatever else of a pass grows with the width.",
-    ],
-    "encoder": [
-        *_COMMON_ASSUMPTIONS,
-        "There is no output head, and always six layers: the whole of the latency is priced as work of layers. The dependence on "
-        "depth is assumed, not seen; the table hat-decode has a measured one.",
-    ],
-}
+        f"The output head is that of a vocabulary of {facts.vocabulary:,}, as wide as the layers; with the two widths in the data "
+        "its price also holds whatever else of a pass grows with the width.",
+    ]
 
 
 def priced(features: Sequence[str], prices: np.ndarray) -> tuple[tuple[str, float], ...]:

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -49,6 +50,7 @@ from merino_net.export import require
 from merino_net.perplexity import NamedText, score_text, window_of
 from merino_net.pretrained import Model, find_models, load_model, quieten, start_token
 from merino_net.quantize import graph_bytes, load_float_model, part_bytes
+from merino_net.text import add_reading_arguments
 from merino_net.zero_shot import TASKS, ZeroShot, which_examples
 from studies.net_speed import Load
 from studies.quantization_figures import draw_quantization
@@ -174,10 +176,11 @@ class Bench:
         network, tokenizer = self._load()
         reference, _ = load_float_model(self._found)
         length, _ = window_of(self._found.positions, self._work.context)
-        tokens = torch.tensor(tokenizer(self._work.texts[0].text, add_special_tokens=False, verbose=False)["input_ids"])
+        documents = tokenizer(list(self._work.texts[0].documents), add_special_tokens=False, verbose=False)["input_ids"]
+        rows = chain.from_iterable(torch.tensor(tokens).split(length) for tokens in documents)
         squares = squared_differences = 0.0
         with torch.inference_mode():
-            for row in tokens.split(length)[: self._work.error_sequences]:
+            for row in islice(rows, self._work.error_sequences):
                 text = torch.cat([torch.tensor([start_token(tokenizer)]), row])[None, :length]
                 truth = reference(input_ids=text, use_cache=False).logits.double()
                 difference = network(input_ids=text, use_cache=False).logits.double() - truth
@@ -188,7 +191,7 @@ class Bench:
     def perplexity(self, text: NamedText) -> Row:
         """Perplexities, as in merino_net.evaluate."""
         network, tokenizer = self._load()
-        score = score_text(network, tokenizer, text.text, context=self._work.context, batch=self._batch)
+        score = score_text(network, tokenizer, text.documents, context=self._work.context, batch=self._batch)
         return {"name": text.name, **score.to_dict()}
 
     def accuracy(self, task: TaskData) -> Row:
@@ -345,7 +348,8 @@ def command_line() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cache", default=str(cache_folder()), metavar="FOLDER", help="of the tokens (default: ~/.cache/merino)")
     parser.add_argument("--benchmark", nargs="+", default=[], metavar="NAME", help="perplexity, as in merino_net.evaluate")
-    parser.add_argument("--evaluation-text", nargs="+", default=[], metavar="FILE", help="perplexity on these files")
+    parser.add_argument("--evaluation-text", nargs="+", default=[], metavar="SOURCE", help="perplexity on these texts")
+    add_reading_arguments(parser)
     parser.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help=f"zero-shot: all, or of {', '.join(TASKS)}")
     parser.add_argument("--data-dir", metavar="DIR", help="local files of benchmarks and tasks, as in merino_net.evaluate")
     parser.add_argument("--limit", type=int, metavar="N", help="only N examples of each task, spread evenly over it")

@@ -28,6 +28,7 @@ from merino_net import quantize
 from merino_net.export import replace_folder
 from merino_net.pretrained import Model
 from merino_net.quantize import Plan, load_float_model, read_record
+from merino_net.text import Reading, Text
 
 PROMPT, NEW_TOKENS = 128, 64
 """Tokens of the query whose prefill (all logits) is timed, and tokens decoded after it; fewer where the positions are."""
@@ -135,7 +136,7 @@ def make_variant(found: Model, variant: Variant, folder: Path, options: argparse
             quantize.main(arguments)
         return place
     arguments += ["--text", *options.calibration_text, "--sequences", str(options.sequences), "--seed", str(options.seed)]
-    arguments += ["--cache", options.cache]
+    arguments += ["--cache", options.cache, *Reading.of(options).arguments()]
     ended = run_child([options.gptq_python, "-m", "merino_net.quantize", *arguments], stderr=subprocess.PIPE)
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -145,16 +146,14 @@ def make_variant(found: Model, variant: Variant, folder: Path, options: argparse
 
 def calibration_of(options: argparse.Namespace) -> Row:
     """What tells one calibration from another."""
-    text = _text_sha256(tuple(options.calibration_text))
+    text = _text_sha256(Text(tuple(options.calibration_text), reading=Reading.of(options)))
     return {"text_sha256": text, "sequences": options.sequences, "seed": options.seed}
 
 
 @cache
-def _text_sha256(sources: tuple[str, ...]) -> str:
+def _text_sha256(text: Text) -> str:
     """Read once, as the text may be long."""
-    from merino_net.text import Text
-
-    return Text(sources).fingerprint()
+    return text.fingerprint()
 
 
 def _calibration(record: Row) -> Row | None:

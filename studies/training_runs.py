@@ -109,12 +109,13 @@ def run_key(row: Row) -> str:
 def prepare(options: argparse.Namespace, folder: Path) -> TokenData:
     """The data of the flags of `add_data_arguments`; the tokenizer is kept in `folder`/tokenizer."""
     from merino_net.data import kept_tokenizer, token_array
-    from merino_net.text import Text
+    from merino_net.text import Reading, Text
 
-    text = Text(tuple(options.text))
+    reading = Reading.of(options)
+    text = Text(tuple(options.text), reading=reading)
     tokenizer = kept_tokenizer(text, options.vocabulary, folder / "tokenizer")
     training = token_array(text, tokenizer, Path(options.cache))
-    other = Text(tuple(options.held_out_text)) if options.held_out_text else None
+    other = Text(tuple(options.held_out_text), reading=reading) if options.held_out_text else None
     separate = None if other is None else token_array(other, tokenizer, Path(options.cache))
     identity = {
         "text_sha256": text.fingerprint(),
@@ -377,10 +378,13 @@ def _work(sender: Connection, function: Callable[[Run], Row], run: Run) -> None:
 
 def add_data_arguments(parser: argparse.ArgumentParser, vocabulary: int) -> None:
     """Flags that say what to train on."""
+    from merino_net.text import add_reading_arguments
+
     parser.add_argument(
         "--text", nargs="+", default=[], metavar="SOURCE", help="as in merino_net.train (default: Python's documentation)"
     )
     parser.add_argument("--held-out-text", nargs="+", metavar="SOURCE", help="evaluate on this text instead of held-out sequences")
+    add_reading_arguments(parser)
     parser.add_argument(
         "--held-out", type=float, default=0.05, metavar="SHARE", help="share of the sequences held out (default: %(default)s)"
     )

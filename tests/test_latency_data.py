@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -21,11 +23,24 @@ from hardware_models.device import read_device
 from hardware_models.fit import assign_folds
 from hardware_models.latency import Latency
 from studies import latency_data
-from studies.latency_csv import COLUMNS, SIDES, TOKENS, LatencyData, layer_flops, layer_work, measurement_faults, read_data
+from studies.latency_csv import (
+    COLUMNS,
+    KNOWN,
+    SIDES,
+    LatencyData,
+    given_facts,
+    head_flops,
+    layer_flops,
+    layer_work,
+    measurement_faults,
+    read_data,
+)
 from studies.latency_data import ADDITIVE, CEILING
-from studies.latency_devices import as_design, encoder_check
+from studies.latency_devices import as_design, device_of, encoder_check
 
 ROWS = 120
+FACTS = given_facts("board", "mt", 20, 23, 4, 8000, "measured in a test")
+FLAGS = ["--device-name", "board", "--task", "mt", "--tokens", "20", "--steps", "23", "--beam", "4", "--vocabulary", "8000"]
 
 
 def synthetic(seed: int = 0, rows: int = ROWS, noise: float = 0.0) -> dict[str, np.ndarray]:
@@ -60,7 +75,7 @@ def write(path: Path, columns: dict[str, np.ndarray]) -> Path:
 
 
 def data_of(columns: dict[str, np.ndarray]) -> LatencyData:
-    return LatencyData("board", "board.csv", "", {name: columns[name].astype(float) for name in COLUMNS})
+    return LatencyData(FACTS, "board.csv", "", {name: columns[name].astype(float) for name in COLUMNS})
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +95,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, few_trees: None) -> Path:
     columns = synthetic(1, noise=0.03)
     columns["latency_std_decoder"][:10] = 0.2 * columns["latency_mean_decoder"][:10]
     columns["latency_mean_encoder"][20:30] *= 20
-    files = [write(folder / "my board.csv", synthetic()), write(folder / "lab_xeon_all.csv", columns)]
+    files = [write(folder / "my board.csv", synthetic()), write(folder / "lab-xeon-gold-6338.csv", columns)]
     arguments = ["--output", str(folder / "out"), "--devices", str(folder / "devices")]
-    latency_data.main([*map(str, files), "--seed", "3", *arguments])
+    facts = [*FLAGS, "--task", "mt", "summaries", "--steps", "23", "30", "--source", "measured in a test"]
+    latency_data.main([*map(str, files), "--seed", "3", *arguments, *facts])
     return folder
 
 
@@ -106,7 +122,7 @@ def leave(capsys: pytest.CaptureFixture[str], main: Callable[..., None], *argume
 def test_it_writes_results_figure_and_device_files(folder: Path, record: dict[str, Any]) -> None:
     assert {file.name for file in (folder / "out").iterdir()} == {"results.json", "latency_data.png"}
     assert (folder / "out" / "latency_data.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    assert {file.name for file in (folder / "devices").iterdir()} == {"my-board.json", "xeon.json"}
+    assert {file.name for file in (folder / "devices").iterdir()} == {"board-mt.json", "board-summaries.json"}
     assert set(record) == {"study", "data"}
     assert record["data"]["provenance"]["seed"] == 3
     assert set(record["data"]["provenance"]["versions"]) >= {"python", "numpy", "scipy", "scikit-learn"}
@@ -194,7 +210,7 @@ def test_flops_of_an_encoder_are_ours_where_its_attention_is() -> None:
     own = data["encoder_embed_dim"] == 512
     encoder, _ = layer_flops(data)
     ours = [
-        Flops(TOKENS)(as_design(*row))
+        Flops(FACTS.tokens)(as_design(*row, 8000))
         for row in zip(data["encoder_embed_dim"], data["encoder_ffn_embed_dim_avg"], data["encoder_layer_num"], strict=True)
     ]
     assert encoder[own] == pytest.approx(np.array(ours)[own])
@@ -203,7 +219,8 @@ def test_flops_of_an_encoder_are_ours_where_its_attention_is() -> None:
 
 @given(st.sampled_from([512, 640]), st.lists(st.sampled_from([512, 1024, 2048, 3072]), min_size=1, max_size=6))
 def test_a_design_has_the_layers_and_their_sum(width: int, ffn_widths: list[int]) -> None:
-    design = as_design(width, float(np.mean(ffn_widths)), len(ffn_widths))
+    design = as_design(width, float(np.mean(ffn_widths)), len(ffn_widths), 8000)
+    assert design.vocabulary == 8000
     assert sum(design.depths) == len(ffn_widths)
     assert sum(block.ffn_width * block.depth for block in design.blocks) == sum(ffn_widths)
     assert not design.shared
@@ -212,18 +229,18 @@ def test_a_design_has_the_layers_and_their_sum(width: int, ffn_widths: list[int]
 
 def test_device_files_predict_a_step_and_an_encoder(folder: Path) -> None:
     """The made-up device is one whose latency the kinds of work describe exactly, so its files must give it back."""
-    device = read_device(str(folder / "devices" / "my-board.json"))
+    device = read_device(str(folder / "devices" / "board-mt.json"))
     assert [table.name for table in device.tables] == ["hat-decode", "hat-prefill"]
     columns = synthetic()
-    for table, side, passes in zip(device.tables, ("decoder", "encoder"), (30, 1), strict=True):
+    for table, side, passes in zip(device.tables, ("decoder", "encoder"), (23, 1), strict=True):
         assert table.error is not None
         assert table.error.mape < 0.001
         parts = (columns[f"{side}_{name}"] for name in ("embed_dim", "ffn_embed_dim_avg", "layer_num"))
-        predicted = [Latency(table)(as_design(*row)) for row in zip(*parts, strict=True)]
+        predicted = [Latency(table)(as_design(*row, 8000)) for row in zip(*parts, strict=True)]
         assert np.array(predicted) * passes == pytest.approx(columns[f"latency_mean_{side}"], rel=1e-3)
         assert table.validated.layers == ((1, 6) if side == "decoder" else (6, 6))
         assert any("512 wide in HAT" in text for text in table.how["assumptions"])
-        assert any("state no lengths" in text for text in table.how["assumptions"])
+        assert any("states no lengths" in text for text in table.how["assumptions"])
 
 
 def test_the_check_by_the_encoder_needs_no_scale() -> None:
@@ -311,7 +328,7 @@ def test_a_wrong_file_is_one_sentence(
 ) -> None:
     path = write(tmp_path / "wrong.csv", synthetic())
     path.write_text("".join(line + "\n" for line in edit(path.read_text().splitlines())))
-    code, said = leave(capsys, latency_data.main, [str(path), "--output", str(tmp_path / "out")])
+    code, said = leave(capsys, latency_data.main, [str(path), *FLAGS, "--output", str(tmp_path / "out")])
     assert code == 2
     assert said.startswith(f"error: {sentence}")
     assert said.count("\n") == 1
@@ -330,7 +347,7 @@ def test_repeated_measurements_of_a_design_are_kept_in_one_fold(tmp_path: Path) 
     columns = synthetic()
     again = {name: np.append(values, values[3]) for name, values in columns.items()}
     again["latency_mean_encoder"] = np.append(columns["latency_mean_encoder"], 1.1 * columns["latency_mean_encoder"][3])
-    data = read_data(write(tmp_path / "again.csv", again))
+    data = read_data(write(tmp_path / "again.csv", again), FACTS)
     assert len(data) == ROWS + 1
     fold = assign_folds(len(data), 10, 0, data.designs)
     assert fold[3] == fold[ROWS]
@@ -338,10 +355,10 @@ def test_repeated_measurements_of_a_design_are_kept_in_one_fold(tmp_path: Path) 
 
 def test_further_columns_blank_lines_and_a_byte_order_mark_are_passed_over(tmp_path: Path) -> None:
     path = write(tmp_path / "board.csv", synthetic())
-    plain = read_data(path)
+    plain = read_data(path, FACTS)
     lines = path.read_text().splitlines()
     path.write_text("\ufeff" + "\r\n".join([lines[0] + ",note", "", *(line + ",x" for line in lines[1:]), ""]), encoding="utf-8")
-    other = read_data(path)
+    other = read_data(path, FACTS)
     assert all((other[name] == plain[name]).all() for name in COLUMNS)
 
 
@@ -357,10 +374,99 @@ def test_a_bad_flag_is_one_sentence(capsys: pytest.CaptureFixture[str], flags: l
     assert leave(capsys, latency_data.main, flags) == (2, sentence)
 
 
-def test_two_files_of_one_device_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_two_files_of_one_device_and_task_are_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     files = [str(write(tmp_path / name, synthetic())) for name in ("xeon_1.csv", "xeon_2.csv")]
-    code, said = leave(capsys, latency_data.main, files)
-    assert (code, said) == (2, "error: xeon_1.csv and xeon_2.csv are both of the device xeon; expected one file a device\n")
+    code, said = leave(capsys, latency_data.main, [*files, *FLAGS])
+    sentence = "xeon_1.csv and xeon_2.csv would both be the device file board-mt.json; give each file its --device-name and --task"
+    assert (code, said) == (2, f"error: {sentence}\n")
+
+
+# What a file does not say
+
+
+def test_a_name_says_nothing_of_what_was_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Neither device nor lengths are taken from the name, which may be that of a file of HAT's."""
+    path = write(tmp_path / "wmt14ende_cpu_xeon_all.csv", synthetic())
+    code, said = leave(capsys, latency_data.main, [str(path), "--output", str(tmp_path / "out")])
+    assert code == 2
+    assert said.startswith(
+        f"error: {path.name} does not say what its latencies are of, and is none of the files known by their content; "
+        "give --device-name, --task, --tokens, --steps, --beam, --vocabulary ("
+    )
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    device = device_of(read_data(path, FACTS), 0)
+    assert (device.name, device.source, device.ram_bytes) == ("board-mt", "measured in a test", None)
+    told = json.dumps([device.description, *(table.how for table in device.tables)])
+    for word in ("Xeon", "HAT's latency_dataset", "WMT", "TITAN", "float32", "2020", "thirtieth"):
+        assert word not in told
+    for table in device.tables:
+        assert {table.how[name] for name in ("program", "runtime", "precision", "clocks", "date")} == {"not stated"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--steps", "23"], "give --device-name, --task, --tokens, --beam, --vocabulary ("),
+        ([*FLAGS, "--steps", "0"], "--steps is 0; expected a whole number of at least 1"),
+        ([*FLAGS, "--vocabulary", "-1"], "--vocabulary is -1; expected a whole number of at least 1"),
+        ([*FLAGS, "--device-name", "My Board"], "the device's name is 'My Board'; expected lower-case letters"),
+        ([*FLAGS, "--task", "a/b"], "the device's name is 'board-a/b'; expected lower-case letters"),
+        ([*FLAGS, "--steps", "23", "30"], "--steps has 2 values; expected one, or one for each of 1 unknown file"),
+    ],
+)
+def test_facts_that_cannot_be(capsys: pytest.CaptureFixture[str], tmp_path: Path, flags: list[str], sentence: str) -> None:
+    code, said = leave(capsys, latency_data.main, [str(write(tmp_path / "board.csv", synthetic())), *flags])
+    assert code == 2
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_facts_of_no_file_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = leave(capsys, latency_data.main, ["--published", "--steps", "30"])
+    assert (code, said) == (2, "error: --steps is given, but no file that it could be said of; leave it out\n")
+
+
+def test_a_step_is_the_decoder_column_by_its_steps() -> None:
+    """The file of 23 steps is not read as one of 30: the same column is a longer step, in the file's prices and FLOPs alike."""
+    columns = synthetic()
+    data = data_of(columns)
+    thirty = LatencyData(dataclasses.replace(FACTS, steps=30), data.file, data.sha256, data.columns)
+    design = as_design(512, 1024, 3, 8000)
+    steps = [Latency(device_of(each, 0).tables[0])(design) for each in (data, thirty)]
+    assert steps[0] / steps[1] == pytest.approx(30 / 23, rel=1e-3)
+    assert (device_of(data, 0).tables[0].workload.seq_len, device_of(thirty, 0).tables[0].workload.seq_len) == (11, 15)
+    assert head_flops(data) == pytest.approx(2 * 23 * 4 * columns["decoder_embed_dim"] * 8000)
+    own, ffn = columns["decoder_embed_dim"], columns["decoder_ffn_embed_dim_avg"]
+    seen, n = 20 * columns["decoder_arbitrary_ende_attn_avg"], 23 * 4
+    layer = 2 * n * (6 * own * 512 + 2 * own * ffn) + 4 * 4 * seen * columns["encoder_embed_dim"] * 512
+    layer += 4 * n * 512 * (12 + seen)
+    assert layer_flops(data)[1] == pytest.approx(columns["decoder_layer_num"] * layer)
+
+
+def test_the_facts_stand_beside_the_results(record: dict[str, Any]) -> None:
+    first, second = record["data"]["devices"]
+    assert (first["device"], second["device"]) == ("board-mt", "board-summaries")
+    assert (first["facts"]["steps"], second["facts"]["steps"]) == (23, 30)
+    assert first["facts"]["source"] == second["facts"]["source"] == "measured in a test"
+
+
+def test_known_files_are_known_by_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "renamed.csv", synthetic())
+    monkeypatch.setitem(KNOWN, hashlib.sha256(path.read_bytes()).hexdigest(), KNOWN[next(iter(KNOWN))])
+    assert read_data(path, FACTS).facts.name == "raspberry-pi-4"
+
+
+@pytest.mark.parametrize("name", ["raspberry-pi-4", "xeon", "titan-xp"])
+def test_shipped_devices_are_those_of_the_known_files(name: str) -> None:
+    [(sha256, facts)] = [item for item in KNOWN.items() if item[1].name == name]
+    assert (facts.task, facts.tokens, facts.steps, facts.beam, facts.vocabulary) == ("wmt14ende", 30, 30, 5, 32_768)
+    device = read_device(name)
+    assert (device.description, device.source, device.ram_bytes) == (facts.description, facts.source, facts.ram_bytes)
+    for table in device.tables:
+        assert table.how["data"].endswith(f"sha256 {sha256}")
+        assert {key: table.how[key] for key in facts.measured} == facts.measured
+    assert [table.workload.seq_len for table in device.tables] == [15, 30]
 
 
 def test_without_scikit_learn_it_says_so_before_it_works(
@@ -368,7 +474,7 @@ def test_without_scikit_learn_it_says_so_before_it_works(
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     path = write(tmp_path / "board.csv", synthetic())
-    code, said = leave(capsys, latency_data.main, [str(path), "--output", str(tmp_path / "out")])
+    code, said = leave(capsys, latency_data.main, [str(path), *FLAGS, "--output", str(tmp_path / "out")])
     assert (code, said) == (2, "error: the boosted trees need scikit-learn; install it with: pip install scikit-learn\n")
     assert not (tmp_path / "out").exists()
 
@@ -399,7 +505,7 @@ def test_shipped_devices_of_hat(name: str) -> None:
         assert table.error is not None
         assert table.error.within_10 > 0.85
         assert table.how["assumptions"]
-    steps = [Latency(decode)(as_design(512, 1024, layers)) for layers in range(1, 7)]
+    steps = [Latency(decode)(as_design(512, 1024, layers, 32_768)) for layers in range(1, 7)]
     assert np.diff(steps) == pytest.approx(np.full(5, steps[1] - steps[0]))
     assert steps[0] > 0
     with pytest.raises(ValueError, match="was not validated for this"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import hashlib
 import json
 import lzma
 import math
@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from merino_net import MerinoConfig, MerinoForCausalLM, evaluate, perplexity, zero_shot
-from merino_net.perplexity import NamedText, Score, benchmark_text, read_text, score_text, window_of, windows
+from merino_net.perplexity import NamedText, Score, benchmark_text, score_text, window_of, windows
 from merino_net.pretrained import Model, find_models, load_model
 from merino_net.zero_shot import TASKS, Accuracy, HubUnreachable, TaskUnavailable, ZeroShot, local_examples, task_file
 
@@ -233,6 +233,26 @@ def test_harness_rolling_likelihood_is_the_same(
     assert score_text(model, tokenizer, text, context=context, stride=context).nats == pytest.approx(-total, rel=1e-5)
 
 
+@pytest.mark.parametrize("build", [gpt2, scaled])
+def test_documents_are_scored_each_by_itself(build: Callable[[], PreTrainedModel], tokenizer: PreTrainedTokenizerFast) -> None:
+    network, documents = build(), ["The mill stood .", TEXT, "a", "The mill stood .", "no flour\n"]
+    alone = [score_text(network, tokenizer, document, context=24, stride=10) for document in documents]
+    seen: list[tuple[int, int]] = []
+    both = score_text(network, tokenizer, documents, context=24, stride=10, batch=3, progress=lambda *done: seen.append(done))
+    assert both.nats == pytest.approx(sum(score.nats for score in alone), rel=1e-6)
+    for count in ("tokens", "words", "lines", "bytes"):
+        assert getattr(both, count) == sum(getattr(score, count) for score in alone)
+    assert sum(scored for scored, _ in seen) == both.tokens
+    with pytest.raises(ValueError, match="at least one character, in every document"):
+        score_text(network, tokenizer, [TEXT, ""])
+
+
+def test_a_text_is_its_documents_whatever_file_they_come_from() -> None:
+    assert NamedText("a", "", ("one", "two")).sha256 == NamedText("b", "c", ("one", "two")).sha256
+    assert NamedText("a", "", ("one", "two")).sha256 != NamedText("a", "", ("onetwo",)).sha256
+    assert NamedText("a", "", ("é\n",)).sha256 == hashlib.sha256("é\n".encode()).hexdigest()
+
+
 def test_score_divides_by_each_count() -> None:
     score = Score(nats=12.0, tokens=6, words=4, lines=2, bytes=24)
     assert score.token_perplexity == pytest.approx(math.exp(2))
@@ -315,34 +335,13 @@ def test_texts_and_tokenizers_that_do_not_fit(model: PreTrainedModel, tokenizer:
         score_text(broken, tokenizer, TEXT)
 
 
-def test_read_text_keeps_the_file(tmp_path: Path) -> None:
-    data = " a \r\n \n é\n\n".encode()
-    for name, packed in (("a.txt", data), ("a.txt.gz", gzip.compress(data)), ("a.txt.xz", lzma.compress(data))):
-        (tmp_path / name).write_bytes(packed)
-        assert read_text(tmp_path / name).encode() == data
-
-
-@pytest.mark.parametrize(
-    ("name", "data", "message"),
-    [
-        ("a.txt", b"", "a.txt is empty"),
-        ("a.txt", b"abc\xffd", "not UTF-8: byte 0xff at offset 3"),
-        ("a.gz", b"plain", "cannot be unpacked"),
-        ("a.gz", gzip.compress(TEXT.encode())[:-9], "cannot be unpacked"),
-        ("a.xz", lzma.compress(TEXT.encode())[:-9], "cannot be unpacked"),
-    ],
-)
-def test_files_that_are_no_text(tmp_path: Path, name: str, data: bytes, message: str) -> None:
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match=message):
-        read_text(tmp_path / name)
-
-
 def test_benchmark_files(tmp_path: Path) -> None:
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval/ptb.test.txt").write_text(" no <unk> \n")
     (tmp_path / "wikitext2.test.txt").write_text(" = A title = \n")
-    assert benchmark_text("ptb", tmp_path) == NamedText("ptb", "PTB test, tokenised, with <unk>, file ptb.test.txt", " no <unk> \n")
+    assert benchmark_text("ptb", tmp_path) == NamedText(
+        "ptb", "PTB test, tokenised, with <unk>, file ptb.test.txt", (" no <unk> \n",)
+    )
     assert "without <unk>" in benchmark_text("wikitext2", tmp_path).variant
     (tmp_path / "wikitext2.test.txt").unlink()
     with pytest.raises(ValueError, match=r"WikiText-2 test is neither .*eval.wikitext2.test.txt; name another --data-dir"):
@@ -355,9 +354,9 @@ def test_benchmarks_of_the_hub_are_the_files_again(monkeypatch: pytest.MonkeyPat
         "ptb-text-only/ptb_text_only": {"sentence": ["no it was", "but <unk>"]},
     }
     monkeypatch.setattr("datasets.load_dataset", lambda name, *_, **__: rows[name])
-    assert benchmark_text("wikitext2").text == " \n = A title = \n \n Words . \n"
+    assert benchmark_text("wikitext2").documents == (" \n = A title = \n \n Words . \n",)
     assert "wikitext-2-raw-v1" in benchmark_text("wikitext2").variant
-    assert benchmark_text("ptb").text == " no it was \n but <unk> \n"
+    assert benchmark_text("ptb").documents == (" no it was \n but <unk> \n",)
 
 
 def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from merino_net.data import train_tokenizer
 from merino_net.pretrained import find_models, load_model
 from merino_net.quantize import PARTS, Plan, calibration_sequences, linear_maps, part_bytes, read_record
 from merino_net.quantized_weights import packed, restored, round_to_nearest, scales_of, unpacked
+from merino_net.text import Text
 
 HAS_GPTQ = importlib.util.find_spec("llmcompressor") is not None
 needs_gptq = pytest.mark.skipif(not HAS_GPTQ, reason="llmcompressor has an environment of its own: make test-quantize")
@@ -240,7 +241,7 @@ def test_calibration_is_drawn_by_its_seed(source: Path, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(TEXT * 3, VOCABULARY)
 
     def drawn(sequences: int, seed: int) -> np.ndarray:
-        return calibration_sequences([str(tmp_path / "text.txt")], tokenizer, sequences, 16, seed, tmp_path / "cache")[0]
+        return calibration_sequences(Text((str(tmp_path / "text.txt"),)), tokenizer, sequences, 16, seed, tmp_path / "cache")[0]
 
     assert drawn(8, 0).shape == (8, 16)
     assert (drawn(8, 0) == drawn(8, 0)).all()
