@@ -34,11 +34,12 @@ from formulation.architecture import positive_integer
 from formulation.files import cache_folder
 from formulation.report import command_parser, counted, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row, RowFile
+from merino_net.counting import part_bytes
 from merino_net.evaluate import TaskData, find_tasks, find_texts
 from merino_net.export import require
 from merino_net.perplexity import NamedText, score_text, window_of
 from merino_net.pretrained import Model, find_models, load_model, quieten, start_token
-from merino_net.quantize import graph_bytes, load_float_model, part_bytes
+from merino_net.quantize import graph_bytes, load_float_model
 from merino_net.zero_shot import TASKS, ZeroShot, which_examples
 from studies.net_speed import Load
 from studies.quantization_figures import draw_quantization
