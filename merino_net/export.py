@@ -177,11 +177,11 @@ def outcomes_of(promises: Sequence[Promise], folder: Path, forms: dict[str, Any]
     """What became of a design's budgets in an exported folder; those about bytes of weights once more for each further form."""
     made = Made.stored(folder)
     outcomes = [promise.outcome(made) for promise in promises]
-    weights = {"onnx": "onnx/model.onnx.data", "openvino": "openvino/openvino_model.bin"}
-    for form, file in weights.items():
+    for form, files in {"onnx": "*.data", "openvino": "*.bin"}.items():
         if forms[form] is not None:
             quantized = forms[form].get("weights", "float32") != "float32"
-            other = dataclasses.replace(made, weight_bytes=(folder / file).stat().st_size, quantized=quantized)
+            weights = sum(path.stat().st_size for path in (folder / form).glob(files))
+            other = dataclasses.replace(made, weight_bytes=weights or forms[form]["bytes"], quantized=quantized)
             own = [
                 dataclasses.replace(promise, name=f"{promise.name}, {form}").outcome(other)
                 for promise in promises

@@ -94,7 +94,7 @@ def load_model(model: Model, dtype: str, device: str) -> tuple[PreTrainedModel, 
 
     Raises ValueError where either cannot be read, and for weights that `load_weights` refuses.
     """
-    network = load_weights(model.source, model.name, getattr(torch, dtype))
+    network: Any = load_weights(model.source, model.name, getattr(torch, dtype))
     try:
         tokenizer = AutoTokenizer.from_pretrained(model.source)
         # Where the files are missing, transformers may make an empty tokenizer.
