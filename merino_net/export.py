@@ -6,11 +6,15 @@
 
 Writes config.json, generation_config.json, model.safetensors, the tokenizer, README.md (the model card), what is known of design,
 training and evaluation, export.json (what was compared, and the differences), onnx/ and openvino/. All of it or nothing.
+
+Exit code: 0 exported; 2 a mistake in the command or a file that cannot be read; 3 exported, but the network exceeds a budget of the
+design.json beside it, which the model card says too.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -28,6 +32,7 @@ from formulation.report import command_parser, counted, provenance, run_command,
 from merino_net.counting import parameter_count
 from merino_net.model_card import DEVICES, model_card
 from merino_net.pretrained import Model, embedding_rows, find_models, first_line, load_model, quieten
+from merino_net.promises import Made, Outcome, Promise, exit_code, read_promises, table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -174,6 +179,24 @@ def _compare_weights(model: PreTrainedModel, folder: Path) -> float:
     return 0.0
 
 
+def outcomes_of(promises: Sequence[Promise], folder: Path, forms: dict[str, Any]) -> list[Outcome]:
+    """What became of a design's budgets in an exported folder; those about bytes of weights once more for each further form."""
+    made = Made.stored(folder)
+    outcomes = [promise.outcome(made) for promise in promises]
+    for form, files in {"onnx": "*.data", "openvino": "*.bin"}.items():
+        if forms[form] is not None:
+            quantized = forms[form].get("weights", "float32") != "float32"
+            weights = sum(path.stat().st_size for path in (folder / form).glob(files))
+            other = dataclasses.replace(made, weight_bytes=weights or forms[form]["bytes"], quantized=quantized)
+            own = [
+                dataclasses.replace(promise, name=f"{promise.name}, {form}").outcome(other)
+                for promise in promises
+                if promise.of_bytes
+            ]
+            outcomes += own
+    return outcomes
+
+
 def copy_records(found: Model, evaluation: str | None, folder: Path) -> list[str]:
     """Put design.json, training.json and the model's part of evaluate.json beside the model; remarks on what is left out.
 
@@ -214,6 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require("the OpenVINO export", "leave --openvino out", ("openvino", *extra))
     quieten(options.model)
     [found] = find_models([options.model])
+    promises = read_promises(Path(options.model) / "design.json")
     model, tokenizer = load_model(found, "float32", "cpu")
     rows = embedding_rows(model)
     if len(tokenizer) > rows:
@@ -222,6 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with replace_folder(output) as folder:
         remarks = copy_records(found, options.evaluation, folder)
         forms = export_model(model, tokenizer, folder, onnx=options.onnx, openvino=options.openvino)
+        outcomes = outcomes_of(promises, folder, forms) if promises else []
         record = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -229,6 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "fingerprint": found.fingerprint,
             "parameters": parameter_count(model),
             **forms,
+            "budgets": [outcome.to_dict() for outcome in outcomes],
             "files": sorted({*_files(folder), _RECORD, _CARD}),
             "provenance": provenance(0, _PACKAGES),
         }
@@ -239,8 +265,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for remark in remarks:
         print(remark)
     print(report(forms))
+    if outcomes:
+        print(f"\n{table(outcomes)}")
     print(f"\nWritten to {options.output}: {counted(len(record['files']), 'file')}", flush=True)
-    return 0
+    return exit_code(outcomes)
 
 
 def report(forms: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from formulation.report import counted, markdown_table
 from merino_net.configuration import MerinoConfig
 from merino_net.counting import forward_flops, parameter_count
 from merino_net.pretrained import first_line, positions_of
+from merino_net.promises import differences
 
 Record = dict[str, Any]
 
@@ -65,7 +66,7 @@ def model_card(folder: Path, name: str | None = None) -> str:
         f"# {title}\n\n{summary(config, design)}",
         use_section(title, config, export),
         design_section(config),
-        proof_section(design, config),
+        proof_section(design, config, export),
         size_section(config, export),
         training_section(training),
         evaluation_section(evaluation),
@@ -245,8 +246,8 @@ def _solution(design: Record) -> Record:
     return solution if isinstance(solution, dict) else {}
 
 
-def proof_section(design: Record, config: PreTrainedConfig) -> str:
-    """What is proved about the design: status, objective, bound, gap, the budgets and how much of them it uses."""
+def proof_section(design: Record, config: PreTrainedConfig, export: Record) -> str:
+    """What is proved about the design: status, objective, bound, gap; its budgets, and what the exported network has of them."""
     solution = _solution(design)
     if not solution:
         return ""
@@ -267,8 +268,19 @@ def proof_section(design: Record, config: PreTrainedConfig) -> str:
     usage = [_of(line) for line in solution.get("usage") or ()]
     if usage:
         rows = [(str(u.get("name")), str(u.get("unit")), number(u.get("value")), number(u.get("upper")), _share(u)) for u in usage]
-        parts.append("Budgets:\n\n" + markdown_table(("budget", "unit", "used", "limit", "used of it"), rows, left=2))
+        parts.append("Budgets of the design:\n\n" + markdown_table(("budget", "unit", "used", "limit", "used of it"), rows, left=2))
     parts.extend(_differences(design, config))
+    kept = [_of(line) for line in export.get("budgets") or ()]
+    if kept:
+        rows = [
+            (str(k.get("name")), str(k.get("unit")), number(k.get("value")), number(k.get("limit")), f"**{k.get('verdict')}**")
+            for k in kept
+        ]
+        parts.append(
+            "What the network in this folder has of them. Values are measured on it; those called predicted are a cost model's, "
+            "since a network alone cannot show them:\n\n"
+            + markdown_table(("budget", "unit", "network", "limit", "verdict"), rows, left=2)
+        )
     parts.append(
         "The objective is a model of what the network can express, not of any benchmark: what it learned is measured below."
     )
@@ -284,15 +296,7 @@ def _differences(design: Record, config: PreTrainedConfig) -> list[str]:
     """A sentence where the network is not the design that is proved: a smaller vocabulary, say."""
     if not isinstance(config, MerinoConfig) or not design.get("architecture"):
         return []
-    proved, built = Architecture.from_dict(design["architecture"]), config.to_architecture()
-    what = {"vocabulary": "vocabulary", "positions": "positions", "embedding_width": "embedding width", "shared": "weight sharing"}
-    differing = [
-        f"{text} is {number(getattr(built, name))} and not {number(getattr(proved, name))}"
-        for name, text in what.items()
-        if getattr(built, name) != getattr(proved, name)
-    ]
-    if built.blocks != proved.blocks:
-        differing.insert(0, f"the blocks are {' '.join(map(str, built.blocks))} and not {' '.join(map(str, proved.blocks))}")
+    differing = differences(Architecture.from_dict(design["architecture"]), config.to_architecture())
     if not differing:
         return []
     return [f"**The network is not quite the design that is proved:** {'; '.join(differing)}. The numbers above are the design's."]

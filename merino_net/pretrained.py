@@ -1,4 +1,7 @@
-"""Pretrained models by folder or hub name, ours and anyone's: found, fingerprinted, loaded, and the few facts read off them."""
+"""Pretrained models by folder or hub name, ours and anyone's: found, fingerprinted, loaded, and the few facts read off them.
+
+Whatever reads weights reads them here, so that incomplete ones, numbers that are not finite and encoders are refused everywhere.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from formulation.report import counted
+from merino_net.configuration import MerinoConfig
 
 _MODEL_FILES = re.compile(
     r"config\.json|tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab.*|merges\.txt|.*\.(safetensors|bin|model|py)"
@@ -60,7 +66,7 @@ def _configuration(source: str) -> Any:
     if not folder.is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
         raise ValueError(f"there is no folder {source}; name a folder that save_pretrained wrote, or a model on the hub")
     try:
-        return AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError, KeyError) as error:
         if folder.is_dir():
             raise ValueError(f"the config.json of {source} cannot be used ({first_line(error)})") from None
@@ -68,6 +74,9 @@ def _configuration(source: str) -> Any:
             f"{source} is no folder here, and the Hugging Face hub does not give it ({first_line(error)}); "
             "check the name and the network"
         ) from None
+    if getattr(config, "is_encoder_decoder", False):
+        raise ValueError(f"{source} is an encoder with a decoder; expected a causal language model, such as GPT-2, OPT or ours")
+    return config
 
 
 def _folder_fingerprint(folder: Path) -> str:
@@ -83,19 +92,9 @@ def _folder_fingerprint(folder: Path) -> str:
 def load_model(model: Model, dtype: str, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Weights and tokenizer, the weights in `dtype` on `device`.
 
-    Raises ValueError where either cannot be read, and where weights are missing: transformers would fill them with random numbers.
+    Raises ValueError where either cannot be read, and for weights that `load_weights` refuses.
     """
-    try:
-        # With output_loading_info it returns a pair, which its annotation does not say.
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model.source, dtype=getattr(torch, dtype), output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"the weights of {model.name} cannot be loaded ({first_line(error)})") from None
-    network, report = loaded
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"{model.name} lacks {counted(len(missing), 'weight')}, such as {missing[0]}; expected a complete causal language model"
-        )
+    network: Any = load_weights(model.source, model.name, getattr(torch, dtype))
     try:
         tokenizer = AutoTokenizer.from_pretrained(model.source)
         # Where the files are missing, transformers may make an empty tokenizer.
@@ -104,6 +103,87 @@ def load_model(model: Model, dtype: str, device: str) -> tuple[PreTrainedModel, 
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{model.name} has no tokenizer that works ({first_line(error)}); save one beside the weights") from None
     return network.to(device), tokenizer
+
+
+def load_weights(source: str | Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The causal language model in a folder or of a hub name, on the CPU in evaluation mode; errors call it `name`.
+
+    Raises ValueError where the weights cannot be read (a damaged file, or a pickle that would run code), where some are missing or
+    of another shape, which transformers would fill with random numbers, where one of our networks has weights too many, where a
+    weight is not a finite number, and for an encoder, whose predictions see the token that they are to predict.
+    """
+    try:
+        # With output_loading_info it returns a pair, which its annotation does not say.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except UnpicklingError:
+        raise ValueError(
+            f"the weights of {name} cannot be loaded (a .bin file holds more than tensors and could run code); "
+            "ask for them as .safetensors"
+        ) from None
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = first_line(error).partition(". ")[0]  # torch explains a damaged file at length
+        raise ValueError(f"the weights of {name} cannot be loaded ({reason})") from None
+    except (EOFError, LookupError, TypeError, AttributeError):  # what readers of damaged files raise
+        raise ValueError(f"the weights of {name} cannot be loaded (a file is cut short or holds no weights)") from None
+    network, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"{name} lacks {counted(len(missing), 'weight')}, such as {missing[0]}; expected a complete causal language model"
+        )
+    if mismatched := sorted(report["mismatched_keys"]):
+        weight, there, wanted = mismatched[0]
+        raise ValueError(
+            f"the weight {weight} of {name} has the shape {tuple(there)} and its configuration asks for {tuple(wanted)}; "
+            "the weights and config.json are of two different networks"
+        )
+    unexpected = sorted(report["unexpected_keys"])
+    if unexpected and isinstance(network.config, MerinoConfig):  # of other families, a file may hold the weights of further tasks
+        raise ValueError(
+            f"{name} has {counted(len(unexpected), 'weight')} that its configuration does not know, such as {unexpected[0]}; "
+            "the weights and config.json are of two different networks"
+        )
+    check_finite(network, name)
+    _check_causal(network.eval(), name)
+    return network
+
+
+def check_finite(network: nn.Module, name: str) -> None:
+    """ValueError where a weight of `network`, which the error calls `name`, is not a finite number.
+
+    It names the first such tensor and how many of its values are bad. One pass over the weights, without a copy.
+    """
+    for weight, tensor in network.state_dict().items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        if not torch.stack(tensor.aminmax()).isfinite().all():  # NaN is passed on by both
+            bad = int((~tensor.isfinite()).sum())
+            raise ValueError(
+                f"the weight {weight} of {name} holds {bad:,} of {counted(tensor.numel(), 'value')} that are not finite numbers "
+                "(NaN or infinite); the network is damaged or its training diverged, so take an earlier copy or train it again"
+            )
+
+
+_CAUSAL = 1e-3
+"""Largest change of a logit, relative to the largest, that is put down to rounding; of a small random BERT it is 1e-2."""
+
+
+@torch.inference_mode()
+def _check_causal(network: PreTrainedModel, name: str) -> None:
+    """ValueError where what `network` predicts depends on tokens that come later, as with BERT, or is not a finite number."""
+    if embedding_rows(network) < 3 or (positions_of(network.config) or 2) < 2:
+        return
+    logits = network(input_ids=torch.tensor([[0, 1], [0, 2]], device=network.device)).logits[:, 0].float()
+    if not logits.isfinite().all():
+        raise ValueError(
+            f"{name} predicts numbers that are not finite (NaN or infinite); its weights overflow in this number format"
+        )
+    if (logits[0] - logits[1]).abs().max() > _CAUSAL * logits.abs().max():
+        raise ValueError(
+            f"{name} is no causal language model: its predictions depend on the tokens that follow, as an encoder's do; "
+            "expected one such as GPT-2, OPT or ours"
+        )
 
 
 def device_of(name: str | None) -> str:

@@ -7,6 +7,9 @@
 gptq and rtn write a model's folder (from_pretrained, merino_net.generate and merino_net.evaluate take it), nncf an OpenVINO graph.
 Weights that a block shares are quantized once and stay shared, the embedding stays tied to the output head. quantize.json says what
 was done and how many bytes each part takes. How a file holds the weights is `merino_net.quantized_weights`'.
+
+Exit code: 0 quantized; 2 a mistake in the command or a file that cannot be read; 3 quantized, but the network exceeds a budget of
+the design.json beside it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -32,8 +35,10 @@ from formulation.architecture import positive_integer
 from formulation.files import cache_folder
 from formulation.report import command_parser, counted, provenance, run_command, text_table, write_json
 from merino_net.configuration import MerinoConfig
+from merino_net.counting import parameter_count, part_bytes
 from merino_net.export import replace_folder, require
 from merino_net.pretrained import Model, find_models, first_line, load_model, quieten
+from merino_net.promises import Made, exit_code, read_promises, table
 from merino_net.quantized_weights import BITS, METHOD, Quantized, restored, round_to_nearest, stored_tensors
 from merino_net.text import Reading, Text, add_reading_arguments
 
@@ -46,9 +51,6 @@ METHODS = {
     "nncf": "rounded to nearest by NNCF, for OpenVINO",
 }
 RECORD = "quantize.json"
-PARTS = ("embedding", "positions", "layers", "norm")
-"""Of a network's weights: token embedding with the tied head, position embedding, blocks with their joints, final norm."""
-
 _FORMAT, _VERSION = "merino quantization", 1
 _GROUP = 64
 """Neighbouring columns with a scale of their own where nothing else is asked for, with 4 bits: widths are multiples of it, though
@@ -192,26 +194,6 @@ def write_model(
             raise ValueError(f"the weight {name} is not the same when read back from the folder; is the disk sound?")
 
 
-def part_bytes(folder: Path) -> dict[str, int]:
-    """Bytes of the weights' files in a model's folder, and of their tensors by part; ValueError where there is none."""
-    sizes = dict.fromkeys(("file", *PARTS), 0)
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ValueError(f"{folder} has no .safetensors file; name a folder that merino_net.train or save_pretrained wrote")
-    for path in files:
-        sizes["file"] += path.stat().st_size
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118  (it is no dictionary)
-                sizes[_part(name)] += file.get_tensor(name).nbytes
-    return sizes
-
-
-def _part(name: str) -> str:
-    if name.startswith(("model.tokens", "lm_head")):
-        return "embedding"
-    return "positions" if name.startswith("model.positions") else "norm" if name.startswith("model.norm") else "layers"
-
-
 def graph_bytes(folder: Path) -> dict[str, int]:
     """Bytes of an OpenVINO graph with its weights; it does not tell its parts apart."""
     return {"file": sum(path.stat().st_size for path in folder.glob("openvino_model.*"))}
@@ -294,8 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _require(plan)
     quieten(options.model)
     [found] = find_models([options.model])
-    before = part_bytes(source)
     model, tokenizer = load_float_model(found)
+    before = part_bytes(source)
+    promises = read_promises(source / "design.json")
     plan.check(model.config)
     calibration, sequences = None, None
     if plan.method == "gptq":
@@ -309,14 +292,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     with replace_folder(output) as folder:
         if plan.method == "nncf":
+            from merino_net.openvino_model import FILE
             from merino_net.quantize_openvino import quantize_openvino
 
             quantize_openvino(model, folder, plan.bits, plan.group_size, plan.embedding_bits or 8)
             tokenizer.save_pretrained(folder)
             after = graph_bytes(folder)
+            weights = (folder / FILE).with_suffix(".bin").stat().st_size
+            made = Made(model.config, parameter_count(model), weights, quantized=True)
         else:
             write_model(model, tokenizer, *quantize(model, plan, tokenizer, sequences), plan, folder)
             after = part_bytes(folder)
+            made = Made.stored(folder)
+        outcomes = [promise.outcome(made) for promise in promises]
         for name in ("design.json", "training.json"):
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
@@ -328,13 +316,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "plan": asdict(plan),
             "calibration": None if calibration is None else asdict(calibration),
             "bytes": {"before": before, "after": after},
+            "budgets": [outcome.to_dict() for outcome in outcomes],
             "files": sorted({RECORD, *(path.name for path in folder.iterdir())}),
             "provenance": provenance(options.seed, _PACKAGES),
         }
         write_json(folder / RECORD, record)
     print(report(record["bytes"]))
+    if outcomes:
+        print(f"\n{table(outcomes)}")
     print(f"\nWritten to {options.output}: {counted(len(record['files']), 'file')}", flush=True)
-    return 0
+    return exit_code(outcomes)
 
 
 def _require(plan: Plan) -> None:

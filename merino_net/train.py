@@ -1,7 +1,7 @@
 """From a design and a text to a trained network, in one command that can be stopped at any time.
 
-    python -m merino_net.train results/design/design.json --steps 300        Python's documentation: no file, no network
-    python -m merino_net.train design.json --text books/ notes.jsonl.xz --vocabulary 8192 --output results/mine
+    python -m merino_net.train design.json --steps 300             a small design on Python's documentation: no file, no network
+    python -m merino_net.train design.json --text books/ notes.jsonl.xz --output results/mine
     python -m merino_net.train MeRino-52M --text hub:Salesforce/wikitext/wikitext-103-raw-v1 --tokenizer openai-community/gpt2
     torchrun --nproc-per-node 4 -m merino_net.train design.json --text books/ --processes 4
     python -m merino_net.train design.json --text pile.jsonl.xz --recipe paper --device-batch 16 --compile
@@ -9,6 +9,12 @@
 A run that was stopped goes on with the same command. The network lands in the output folder, ready for from_pretrained,
 merino_net.generate, merino_net.evaluate and merino_net.export. What a run does is `merino_net.training`; here the command line
 becomes a network, a tokenizer and packed sequences.
+
+The network has the design's vocabulary, and so has the tokenizer that is trained on the text. A network that exceeds a budget of
+the design is not trained.
+
+Exit code: 0 trained; 2 a mistake in the command or a file that cannot be read; 3 the network exceeds a budget of its design; 130
+Ctrl-C, and the same command goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +23,8 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +38,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from merino_net.data import Sequences
+    from merino_net.promises import Outcome
     from merino_net.training import TrainingPlan
-
-DEMONSTRATION_VOCABULARY = 4096
-"""Tokens that Python's own documentation, the text without --text, is given: it supports few more than 10,000."""
 
 
 def read_design(source: str) -> Architecture:
@@ -65,16 +71,13 @@ def read_design(source: str) -> Architecture:
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
     options = command_line().parse_args(arguments)
-    architecture = read_design(options.design)
+    architecture = design = read_design(options.design)
     if options.vocabulary is not None:
         architecture = dataclasses.replace(architecture, vocabulary=options.vocabulary)
-    elif not options.text and options.tokenizer is None:
-        architecture = dataclasses.replace(architecture, vocabulary=DEMONSTRATION_VOCABULARY)
     if options.threads is not None:
         positive_integer("threads", options.threads)
     if options.processes is not None:
         positive_integer("processes", options.processes)
-    folder = writable_folder(options.output)
 
     from merino_net.allocator import keep_memory
 
@@ -82,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
 
     from merino_net.configuration import MerinoConfig
+    from merino_net.promises import Made, differences, exit_code, read_promises, table
     from merino_net.training import check_processes, train
 
     if options.threads:
@@ -92,15 +96,26 @@ def main(arguments: list[str] | None = None) -> int:
             f"a sequence of {plan.seq_len} is longer than the design's {architecture.positions} positions; use --sequence"
         )
     processes = check_processes(options.processes, plan)
-    if processes.is_main_process:
-        hold_folder(folder)
     network = {
         "hidden_act": options.activation,
         "initializer_range": options.sigma,
         "dropout": options.dropout,
         "attention_dropout": options.dropout,
     }
-    MerinoConfig.from_architecture(architecture, **network)  # a mistake in it is said before the text is read
+    # A mistake in it, and a budget that it exceeds, are said before the text is read.
+    planned = Made.planned(MerinoConfig.from_architecture(architecture, **network))
+    promises = read_promises(Path(options.design))
+    outcomes = [promise.outcome(planned) for promise in promises]
+    if any(one.exceeds for one in outcomes):
+        return _refused(outcomes, design, architecture, processes.is_main_process)
+    if unknown := [one.name for one in outcomes if one.value is None and architecture.vocabulary > design.vocabulary]:
+        raise ValueError(
+            f"the budget on {unknown[0]} was proved for a vocabulary of {design.vocabulary:,} and is not known for one of "
+            f"{architecture.vocabulary:,}; leave --vocabulary out, or design again in a space with that vocabulary"
+        )
+    folder = writable_folder(options.output)
+    if processes.is_main_process:
+        hold_folder(folder)
     reading = Reading.of(options)
     text = Text(tuple(options.text), options.documents, reading)
     separate = Text(tuple(options.held_out_text), options.documents, reading) if options.held_out_text else None
@@ -116,6 +131,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if processes.is_main_process:
         _introduce(architecture, training, held_out, plan, processes.num_processes)
+        if differing := differences(design, architecture):
+            print(f"the network differs from the design: {'; '.join(differing)}", flush=True)
     result = train(
         config,
         training,
@@ -128,14 +145,32 @@ def main(arguments: list[str] | None = None) -> int:
         peak_flops_per_s=None if options.peak_tflops is None else options.peak_tflops * 1e12,
     )
     if processes.is_main_process:
-        _finish(Path(options.design), architecture, plan, folder)
+        made = Made.stored(folder)
+        outcomes = [promise.outcome(made) for promise in promises]
+        _finish(Path(options.design), architecture, plan, folder, outcomes)
         peak = "a plain matrix product" if options.peak_tflops is None else "--peak-tflops"
         print(
             f"held-out loss {result.held_out_loss:.4f} nat per token (perplexity {result.held_out_perplexity:.2f}, "
             f"{result.held_out_sequences:,} sequences) after {result.tokens:,} tokens; {result.tokens_per_s:,.0f} tokens/s, "
             f"{result.mfu:.0%} of the {result.peak_flops_per_s / 1e12:.3g} TFLOP/s of {peak}\nthe network is in {folder}"
         )
+        if outcomes:
+            print(f"\n{table(outcomes)}", flush=True)
+        return exit_code(outcomes)
     return 0
+
+
+def _refused(outcomes: Sequence[Outcome], design: Architecture, architecture: Architecture, shown: bool) -> int:
+    """Say which budgets a network would exceed, and what to do; the exit code."""
+    from merino_net.promises import BROKEN, exit_code
+
+    if shown:
+        exit_code(outcomes)
+        cause = "leave --vocabulary out, or design again in a space with that vocabulary"
+        if architecture == design:
+            cause = "the design file does not keep its own budgets: design again"
+        print(f"nothing was trained; {cause}", file=sys.stderr)
+    return BROKEN
 
 
 def _introduce(architecture: Architecture, training: Sequences, held_out: Sequences, plan: TrainingPlan, processes: int) -> None:
@@ -148,8 +183,8 @@ def _introduce(architecture: Architecture, training: Sequences, held_out: Sequen
     )
 
 
-def _finish(design: Path, architecture: Architecture, plan: TrainingPlan, folder: Path) -> None:
-    """Put the design and where all comes from beside the network."""
+def _finish(design: Path, architecture: Architecture, plan: TrainingPlan, folder: Path, outcomes: Sequence[Outcome]) -> None:
+    """Put the design, what became of its budgets, and where all comes from beside the network."""
     from merino_net.run_folder import RESULT
 
     if design.is_file() and design.resolve() != (folder / "design.json").resolve():
@@ -159,6 +194,7 @@ def _finish(design: Path, architecture: Architecture, plan: TrainingPlan, folder
     record = json.loads(path.read_text(encoding="utf-8"))
     if "provenance" not in record:
         record["architecture"] = architecture.to_dict()
+        record["budgets"] = [outcome.to_dict() for outcome in outcomes]
         record["provenance"] = provenance(plan.seed, ("torch", "transformers", "accelerate", "tokenizers"))
         write_json(path, record)
 
@@ -252,10 +288,7 @@ def command_line() -> argparse.ArgumentParser:
     )
     data.add_argument("--held-out-text", nargs="+", metavar="SOURCE", help="hold out this text, and no share of the other")
     data.add_argument(
-        "--vocabulary",
-        type=int,
-        metavar="N",
-        help=f"tokens, instead of the design's (Python's documentation: {DEMONSTRATION_VOCABULARY:,})",
+        "--vocabulary", type=int, metavar="N", help="tokens, instead of the design's; refused where a budget would be exceeded"
     )
     data.add_argument(
         "--tokenizer", metavar="NAME", help="a folder, tokenizer.json or hub name (default: byte-level BPE of the text)"

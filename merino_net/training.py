@@ -45,7 +45,7 @@ from merino_net.bf16_products import multiplies_bf16, widened_products
 from merino_net.counting import forward_flops, matmul_flops_per_s, parameter_count
 from merino_net.data import Sequences
 from merino_net.optimizer import MuonAdamW
-from merino_net.pretrained import positions_of, quieten
+from merino_net.pretrained import load_weights, positions_of, quieten
 from merino_net.run_folder import RESULT, check_room, mark_complete, newest_complete, owned, step_of
 
 PAPER_LEARNING_RATE = 6e-4
@@ -247,10 +247,10 @@ def train(
         newest, damaged = newest_complete(checkpoints)
         torch.manual_seed(plan.seed)
         trained = newest is not None and step_of(newest) >= plan.steps  # stopped between the last step and the end
-        if newest is not None and trained:
-            model = AutoModelForCausalLM.from_pretrained(newest)
-        else:
+        if newest is None:
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        else:  # the Trainer would read it as well, but go on with random numbers where weights are missing, and with NaN
+            model = load_weights(newest, f"the checkpoint {newest}", torch.float32)
         if processes.is_main_process:
             for checkpoint in damaged:
                 _say(progress, f"{checkpoint.name} was cut short and is removed")

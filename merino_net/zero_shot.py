@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -398,7 +399,13 @@ def _harness_class() -> type[Any]:
                     f"an option is {counted(longest, 'token')} long, but the model has {counted(self.max_length, 'position')}; "
                     "evaluate it on other tasks"
                 )
-            return super()._loglikelihood_tokens(requests, disable_tqdm=disable_tqdm, override_bs=override_bs)
+            found = super()._loglikelihood_tokens(requests, disable_tqdm=disable_tqdm, override_bs=override_bs)
+            if bad := sum(not math.isfinite(value) for value, _ in found):
+                raise ValueError(
+                    f"the log-likelihood of {bad:,} of {counted(len(found), 'option')} is not a finite number; the model overflows "
+                    "in this number format: try --dtype float32"
+                )
+            return found
 
     return InProcess
 

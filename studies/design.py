@@ -73,7 +73,12 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--differ", type=int, metavar="D", help="decisions in which they differ at least (default 4)")
     parser.add_argument("--steps", type=int, default=3, metavar="K", help="steps of each budget to price, up and down (default 3)")
     parser.add_argument("--output", default="results/design", metavar="DIR", help="folder of the results (default results/design)")
-    parser.add_argument("--verify", default=None, metavar="FILE", help="check a design.json instead: its numbers and its proof")
+    parser.add_argument(
+        "--verify",
+        default=None,
+        metavar="FILE|FOLDER",
+        help="check a design.json instead: its numbers and its proof, and the network that training left beside it",
+    )
     return parser
 
 

@@ -17,6 +17,7 @@ from solvers.base import relative_gap
 from studies.design_file import Stored, read_design
 from studies.design_text import decisions_of, proof_text
 from studies.problems import brief, budget_text, number_text
+from studies.ship import check_network, design_in
 
 _GAP = 1e-6
 """Relative gap up to which a stored design counts as optimal."""
@@ -34,7 +35,9 @@ def verify(path: Path, solver: Solver, seconds: float) -> int:
 
     Every stored design is evaluated again: objective, use of the budgets, and that it keeps them. The claim of `solution` and the
     diagnosis are proved again, and the count of near designs repeated; prices and alternatives are not, and the text says so.
+    Of a folder, the design.json in it is verified. A network beside the file is compared with the design and its budgets.
     """
+    path = design_in(path)
     stored = read_design(path)
     record = stored.record
     faults = list(_number_faults(stored))
@@ -56,6 +59,8 @@ def verify(path: Path, solver: Solver, seconds: float) -> int:
         ("the diagnosis", record["diagnosis"] is not None and not _explained(record["diagnosis"])),
     ]
     evaluated = " and ".join(name for name, held in further if held)
+    if code := check_network(stored, path.parent):
+        return code
     print(f"Verified: {path}." + (f" Evaluated, but not proved again: {evaluated}." if evaluated else ""))
     return ExitCode.DONE
 

@@ -22,9 +22,9 @@ from transformers import AutoModelForCausalLM
 
 from formulation.report import markdown_table
 from formulation.rows import Row
-from merino_net.counting import parameter_count
+from merino_net.counting import parameter_count, part_bytes
 from merino_net.modeling import MerinoForCausalLM, MerinoJoint, MerinoLayer
-from merino_net.quantize import Plan, part_bytes, quantize, write_model
+from merino_net.quantize import Plan, quantize, write_model
 from merino_net.quantized_weights import restored, round_to_nearest
 from studies.compare_figures import COLOURS, HATCHES
 

@@ -45,11 +45,12 @@ from formulation.report import (
     write_json,
 )
 from formulation.rows import Row, RowFile
+from merino_net.counting import part_bytes
 from merino_net.evaluate import TaskData, find_tasks, find_texts
 from merino_net.export import require
 from merino_net.perplexity import NamedText, score_text, window_of
 from merino_net.pretrained import Model, find_models, load_model, quieten, start_token
-from merino_net.quantize import graph_bytes, load_float_model, part_bytes
+from merino_net.quantize import graph_bytes, load_float_model
 from merino_net.text import add_reading_arguments
 from merino_net.zero_shot import TASKS, ZeroShot, which_examples
 from studies.net_speed import Load

@@ -22,9 +22,10 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from formulation.architecture import Architecture, Block
 from merino_net import MerinoConfig, quantize
+from merino_net.counting import PARTS, part_bytes
 from merino_net.data import train_tokenizer
 from merino_net.pretrained import find_models, load_model
-from merino_net.quantize import PARTS, Plan, calibration_sequences, linear_maps, part_bytes, read_record
+from merino_net.quantize import Plan, calibration_sequences, linear_maps, read_record
 from merino_net.quantized_weights import packed, restored, round_to_nearest, scales_of, unpacked
 from merino_net.text import Text
 

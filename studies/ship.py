@@ -1,0 +1,78 @@
+"""Promised, predicted, measured: where designs, cost models and networks meet.
+
+A design file names its budgets by quantities of `hardware_models`; here they become promises of `merino_net.promises`, which
+predict, of the network as it was built, what it cannot show of itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from formulation import Budget
+from studies.design_file import Stored
+from studies.quantities import quantity_to_dict
+
+if TYPE_CHECKING:
+    from merino_net.promises import Made, Promise
+
+_NETWORK = "config.json"
+"""The file that says that a folder holds a network."""
+
+
+def design_in(path: Path) -> Path:
+    """The design file that a path names: itself, or design.json in a folder."""
+    return path / "design.json" if path.is_dir() else path
+
+
+def promises_of(budgets: tuple[Budget, ...]) -> list[Promise]:
+    """A promise for each budget; its cost model predicts the value of the network as it was built."""
+    from merino_net.promises import Promise, measure_of, name_of, of_bytes
+
+    found = []
+    for budget in budgets:
+        record, quantity = quantity_to_dict(budget.quantity), budget.quantity
+
+        def predict(made: Made, budget: Budget = budget) -> float | None:
+            try:
+                return None if made.architecture is None else budget.quantity(made.architecture)
+            except ValueError:  # a latency table that was not validated for this vocabulary
+                return None
+
+        name = name_of(record, quantity.name)
+        found.append(Promise(name, quantity.unit, budget.upper, measure_of(record), predict, of_bytes(record)))
+    return found
+
+
+def check_network(stored: Stored, folder: Path) -> int:
+    """Compare the network beside a design file with the design: shape, weights, budgets. Prints them and returns the exit code.
+
+    0 where nothing is wrong, or where there is no network; 3 where it exceeds a budget or is another than the design; only its
+    vocabulary may differ, which is said. Raises ValueError where the weights cannot be read or are not finite numbers.
+    """
+    if stored.architecture is None or not (folder / _NETWORK).is_file():
+        return 0
+    import torch
+
+    from merino_net.pretrained import find_models, load_weights, quieten
+    from merino_net.promises import BROKEN, Made, differences, exit_code, table
+
+    quieten(str(folder))
+    [found] = find_models([str(folder)])
+    load_weights(found.source, found.name, torch.float32)
+    made = Made.stored(folder)
+    if made.architecture is None:
+        print(f"a promise is broken: {folder} holds a {made.config.model_type} model, not the design", file=sys.stderr)
+        return BROKEN
+    outcomes = [promise.outcome(made) for promise in promises_of(stored.problem.subject_to)]
+    print(f"The network in {folder}: {made.parameters:,} parameters, a vocabulary of {made.architecture.vocabulary:,}.")
+    if outcomes:
+        print(table(outcomes))
+    differing = differences(stored.architecture, made.architecture)
+    if differing:
+        print(f"It differs from the design: {'; '.join(differing)}.")
+    others = [one for one in differing if not one.startswith("vocabulary")]
+    if others:
+        print(f"a promise is broken: the network is not the design, {others[0]}", file=sys.stderr)
+    return exit_code(outcomes) or (BROKEN if others else 0)
