@@ -2,6 +2,7 @@
 
 from formulation.architecture import Architecture, Block
 from formulation.entropy import BlockwiseEntropy, EffectiveEntropy, LayerSum, TransformerEntropy
+from formulation.fingerprint import NoIdentity, fingerprint
 from formulation.problem import Budget, DesignProblem, Evaluation, Usage
 from formulation.published import PUBLISHED
 from formulation.quantity import Agreement, Combine, Composite, Measured, NotSeparable, Quantity, Separable
@@ -26,6 +27,7 @@ __all__ = [
     "LayerSum",
     "Measured",
     "Menu",
+    "NoIdentity",
     "NotSeparable",
     "Quantity",
     "SearchSpace",
@@ -37,6 +39,7 @@ __all__ = [
     "deep_space",
     "evaluator",
     "fine_space",
+    "fingerprint",
     "monte_carlo_entropy",
     "paper_space",
     "spectral_entropy",

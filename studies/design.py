@@ -40,7 +40,15 @@ from studies.design_text import (
     price_text,
     proof_text,
 )
-from studies.problems import add_budget_arguments, budget_text, problem_to_dict, read_budgets, read_problem, read_space
+from studies.problems import (
+    add_budget_arguments,
+    add_trust_argument,
+    budget_text,
+    problem_to_dict,
+    read_budgets,
+    read_problem,
+    read_space,
+)
 from studies.quantities import chosen
 
 EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.items() if not entrant.seeded}
@@ -73,6 +81,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=3, metavar="K", help="steps of each budget to price, up and down (default 3)")
     parser.add_argument("--output", default="results/design", metavar="DIR", help="folder of the results (default results/design)")
     parser.add_argument("--verify", default=None, metavar="FILE", help="check a design.json instead: its numbers and its proof")
+    add_trust_argument(parser)
     return parser
 
 
@@ -84,7 +93,7 @@ def problem_of(options: argparse.Namespace, tabulated: Callable[[Quantity], Quan
             raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
         if "=" in options.problem and not Path(options.problem).exists():
             raise ValueError(f"there is no problem file {options.problem}; a budget is written --budget {options.problem}")
-        problem = read_problem(Path(options.problem))
+        problem = read_problem(Path(options.problem), options.trust_code)
         if problem.minimize:
             names = [quantity.name for quantity in problem.minimize]
             raise ValueError(
@@ -153,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.measure and options.measure < 20:
         raise ValueError(f"--measure is {options.measure}; expected at least 20 designs to fit a table to")
     if options.verify is not None:
-        return verify(Path(options.verify), chosen("solver", options.solver, EXACT), options.seconds)
+        return verify(Path(options.verify), chosen("solver", options.solver, EXACT), options.seconds, options.trust_code)
     folder = output_folder(options.output)
     tabulator = Tabulator(read_space(options.space or "paper"), options.measure, folder)
     title, problem = problem_of(options, tabulator)
