@@ -85,7 +85,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self._inside: dict[int, int] = {}
-        self._outermost = 0
+        self._returns = 0
         self._known: dict[int, tuple[Any, bytes]] = {}
         self._quantities: list[str] = []
         self._globals: dict[tuple[int, str], tuple[str, Any, list[str]]] = {}
@@ -114,19 +114,18 @@ class _Reader:
             return self._known[id(value)][1]
         depth = len(self._inside)
         if id(value) in self._inside:  # an object that holds itself, a function in its own closure
-            self._outermost = min(self._outermost, self._inside[id(value)])
+            self._returns += 1
             return _digest("inside", str(depth - self._inside[id(value)]))
         self._inside[id(value)] = depth
-        before, self._outermost = self._outermost, depth
+        returns = self._returns
         if isinstance(value, Quantity):
             self._quantities = [*self._quantities, str(getattr(value, "name", type(value).__name__))]
         content = self._read(value)
         if isinstance(value, Quantity):
             self._quantities = self._quantities[:-1]
         del self._inside[id(value)]
-        if self._outermost >= depth:  # what refers to something around it reads otherwise elsewhere
+        if self._returns == returns:  # what is part of a circle reads otherwise where the circle is entered elsewhere
             self._known[id(value)] = (value, content)  # the value too: its id is its own only while it lives
-        self._outermost = min(before, self._outermost)
         return content
 
     def _read(self, value: Any) -> bytes:
@@ -219,7 +218,11 @@ class _Reader:
         room = _room(kind.__module__, names)
         if room is not _Room.YOURS and "<" not in kind.__qualname__:
             return _digest("class", self._code_of(kind.__module__, names), kind.__qualname__)
-        parts = [part for name, item in sorted(vars(kind).items()) if _says(name, item) for part in (name, self.read(item))]
+        said = {name: item for name, item in vars(kind).items() if _says(name, item)}
+        if issubclass(kind, Enum):
+            said = {name: item for name, item in said.items() if not name.startswith("_") and name not in kind.__members__}
+            said |= {name: member.value for name, member in kind.__members__.items()}
+        parts = [part for name, item in sorted(said.items()) for part in (name, self.read(item))]
         bases = [self.read(base) for base in kind.__mro__[1:] if _full_name(base) not in _PLAIN_BASES]
         return _digest("class", self._code_of(kind.__module__, names), kind.__qualname__, *parts, "bases", *bases)
 

@@ -132,7 +132,7 @@ class BlackBox(Quantity):
             return fingerprint(self.function) if self.identity is None else self.identity
         except NoIdentity as error:
             warnings.warn(
-                f"{self.name} is called again in every run, whatever {self.file} holds: {error}; or give the black box an `identity`",
+                f"{self.name} is called again in every run, whatever {self.file} holds: {error}; or give the black box an identity",
                 stacklevel=2,
             )
             return None
