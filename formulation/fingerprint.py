@@ -177,16 +177,22 @@ class _Reader:
             return _digest("property", self.read(value.func))
         if isinstance(value, np.ufunc):
             name = str(value.__name__)
-            if getattr(np, name, None) is not value:
-                raise self._none(f"{value!r} is no function of NumPy's own, and has no source")
-            return _digest("ufunc", name, _version("numpy"))
+            for package in ("numpy", "scipy.special"):
+                if getattr(sys.modules.get(package), name, None) is value:
+                    return _digest("ufunc", package, name, _version(package))
+            raise self._none(f"{value!r} is no function of NumPy's or SciPy's own, and has no source")
         if isinstance(value, types.BuiltinFunctionType | types.MethodWrapperType):
             owner = value.__self__
             if owner is None or isinstance(owner, types.ModuleType):
-                return _digest("builtin", self._code_of(str(value.__module__), vars(owner) if owner else {}), value.__qualname__)
+                module, names = ("builtins", {}) if owner is None else (owner.__name__, vars(owner))
+                return _digest("builtin", self._code_of(module, names), value.__qualname__)
             return _digest("bound", value.__name__, self.read(owner))
         if isinstance(value, types.MethodDescriptorType | types.WrapperDescriptorType):
             return _digest("descriptor", value.__name__, self.read(value.__objclass__))
+        module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+        names = vars(sys.modules[module]) if isinstance(module, str) and module in sys.modules else {}
+        if isinstance(name, str) and names.get(name) is value and _room(str(module), names) is _Room.INSTALLED:
+            return _digest("compiled", self._code_of(str(module), names), name)  # a function that some compiler made
         return None
 
     def _object(self, value: Any) -> bytes:
@@ -317,6 +323,8 @@ def _folders() -> tuple[Path, ...]:
 
 def _room(module: str, names: Mapping[str, Any]) -> _Room:
     file = names.get("__file__")
+    if file is None:  # a part of a compiled module is where the whole is
+        file = getattr(sys.modules.get(module.partition(".")[0]), "__file__", None) if "." in module else None
     return _room_of(module, file if isinstance(file, str) else None)
 
 

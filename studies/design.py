@@ -6,7 +6,7 @@
 
 Prints the design, what binds, what more or less of each budget buys, alternatives and the number of near-optimal designs; where
 no design exists, which budgets conflict and what each would have to be. Writes design.json, which --verify holds against the
-definitions and a fresh proof, and design.png.
+definitions and a fresh proof, and design.png. A file that names code of a module is refused unless --trust-code lets it run.
 
 Exit code: 0 a design was found (whether it is proved is printed and written) or, with --verify, verified; 1 proved that no design
 keeps the budgets or, with --verify, something stored does not hold; 2 a mistake in the command or a file that cannot be read;

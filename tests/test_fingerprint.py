@@ -46,6 +46,8 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from scipy.special import expit
+
 import my_helper
 from formulation import LayerSum, Measured, Separable
 from my_helper import halved
@@ -153,6 +155,7 @@ THINGS = {
     "another partial": Measured("cost", "1", partial(pow, 3)),
     "a function of NumPy": Measured("cost", "1", np.log),
     "another function of NumPy": Measured("cost", "1", np.exp),
+    "a function of SciPy": Measured("cost", "1", lambda design: expit(design.depths[0])),
     "layers": LayerSum("sum", "1", lambda width, ffn_width: width),
     "other layers": LayerSum("sum", "1", lambda width, ffn_width: ffn_width),
     "a method": Measured("cost", "1", Energy(3.0)),
@@ -440,7 +443,7 @@ class Sum(Separable):
         (Slotted(), "Slotted is no dataclass"),
         (Listed([1]), "Listed is a kind of list"),
         (Measured("cost", "1", np.random.default_rng(0).normal), "cost has no content to know it by: a numpy.random.*Generator"),
-        (Measured("cost", "1", np.frompyfunc(len, 1, 1)), "no function of NumPy's own"),
+        (Measured("cost", "1", np.frompyfunc(len, 1, 1)), "no function of NumPy's or SciPy's own"),
         (iter([1]), "list_iterator"),
         (DesignProblem(SPACE, EffectiveEntropy(), (Budget(Measured("board", "ms", Board()), 1),)), "board has no content"),
     ],
