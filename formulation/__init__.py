@@ -3,6 +3,7 @@
 from formulation.architecture import Architecture, Block
 from formulation.declarations import FalseDeclaration
 from formulation.entropy import BlockwiseEntropy, EffectiveEntropy, LayerSum, TransformerEntropy
+from formulation.fingerprint import NoIdentity, fingerprint
 from formulation.problem import Budget, DesignProblem, Evaluation, Usage
 from formulation.published import PUBLISHED
 from formulation.quantity import Agreement, Combine, Composite, Measured, NotSeparable, Quantity, Separable
@@ -29,6 +30,7 @@ __all__ = [
     "LayerSum",
     "Measured",
     "Menu",
+    "NoIdentity",
     "NotSeparable",
     "Quantity",
     "SearchSpace",
@@ -41,6 +43,7 @@ __all__ = [
     "deep_space",
     "evaluator",
     "fine_space",
+    "fingerprint",
     "monte_carlo_entropy",
     "paper_space",
     "spectral_entropy",

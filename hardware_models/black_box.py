@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import statistics
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
-from formulation import Architecture, Quantity, SearchSpace
+from formulation import Architecture, NoIdentity, Quantity, SearchSpace, fingerprint
 from formulation.architecture import positive_integer
 from formulation.processes import end_with_parent
 from formulation.rows import RowFile
@@ -39,6 +40,10 @@ class BlackBox(Quantity):
     repetitions  calls of each design; 1 for a function without noise
     file         where calls are kept from one run to the next (JSON lines), None: in memory only
     confidence   a probability, None: the median itself
+    identity     what tells the function from others where its content cannot: an object that talks to a board, the day of a session
+
+    A row of the file holds the identity of the function that was called, or its `formulation.fingerprint` where none is given, and
+    only rows of the same one are used. A function without either is called again, and a warning says why.
 
     Raises ValueError for a call that does not give a finite number above 0, and for a confidence without two repetitions.
     """
@@ -47,8 +52,9 @@ class BlackBox(Quantity):
     unit: str
     function: Callable[[Architecture], float] = field(repr=False)
     repetitions: int = 3
-    file: Path | None = field(default=None, repr=False)
+    file: Path | None = field(default=None, repr=False, compare=False)
     confidence: float | None = None
+    identity: str | None = None
     _seen: dict[Architecture, tuple[float, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -104,16 +110,49 @@ class BlackBox(Quantity):
 
     def _knows(self, architecture: Architecture) -> bool:
         if self._rows is not None and not self._seen:
-            self._seen.update((Architecture.from_dict(row["design"]), tuple(row["values"])) for row in self._rows.rows)
+            self._seen.update(self._remembered)
         return len(self._seen.get(architecture, ())) >= self.repetitions
 
     def _remember(self, architecture: Architecture, values: tuple[float, ...]) -> None:
         self._seen[architecture] = values
         if self._rows is not None:
-            self._rows.append({"design": architecture.to_dict(), "values": values})
+            self._rows.append({"identity": self._function_identity, "design": architecture.to_dict(), "values": values})
 
     def _called(self, architecture: Architecture) -> tuple[float, ...]:
         return tuple(self._call(architecture) for _ in range(self.repetitions))
+
+    def identity_record(self) -> tuple[object, ...]:
+        """What stands for it in a `formulation.fingerprint`: all but the memory, and the identity in the place of the function."""
+        function = self.function if self.identity is None else self.identity
+        return self.name, self.unit, function, self.repetitions, self.confidence
+
+    @cached_property
+    def _function_identity(self) -> str | None:
+        """What rows of the file are known by; None, with a warning, where there is nothing."""
+        try:
+            return fingerprint(self.function) if self.identity is None else self.identity
+        except NoIdentity as error:
+            warnings.warn(
+                f"{self.name} is called again in every run, whatever {self.file} holds: {error}; or give the black box an identity",
+                stacklevel=2,
+            )
+            return None
+
+    @property
+    def _remembered(self) -> dict[Architecture, tuple[float, ...]]:
+        """The calls of this very function that the file holds; ValueError where a row cannot be read."""
+        assert self._rows is not None
+        own = self._function_identity  # before the first call, which may change what the function holds
+        remembered = {}
+        for number, row in enumerate(self._rows.rows, start=1):
+            if own is not None and row.get("identity") == own:
+                try:
+                    remembered[Architecture.from_dict(row["design"])] = tuple(map(self._checked, row["values"]))
+                except (KeyError, TypeError, ValueError) as error:
+                    raise ValueError(
+                        f"row {number} of {self.file} is not a call of {self.name} ({error}); mend or move it"
+                    ) from None
+        return remembered
 
     @cached_property
     def _rows(self) -> RowFile | None:
@@ -128,6 +167,12 @@ class BlackBox(Quantity):
         if not 0 < value < math.inf:
             raise ValueError(f"{self.name} of the design {architecture} is {value!r}; expected a finite number above 0 {self.unit}")
         return value
+
+    def _checked(self, value: object) -> float:
+        """A stored value; ValueError where it is one that no call can have given."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ValueError(f"a value is {value!r}; expected a finite number above 0 {self.unit}")
+        return float(value)
 
     def table(
         self,

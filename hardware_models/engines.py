@@ -75,9 +75,9 @@ class Engine:
     workload: Workload
     device: str = "cpu"
     threads: int = 2
-    _surroundings: dict[Any, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False)
-    _compiled: dict[Architecture, Pass] = field(default_factory=dict, repr=False)
-    _pace: Pace | None = field(default=None, repr=False)
+    _surroundings: dict[Any, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    _compiled: dict[Architecture, Pass] = field(default_factory=dict, repr=False, compare=False)
+    _pace: Pace | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.runtime not in RUNTIMES:

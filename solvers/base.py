@@ -5,7 +5,6 @@ Here are the words that all solvers share. How each searches is its own file.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import math
 import numbers
@@ -19,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
-from formulation import Architecture, Budget, DesignProblem, Usage
+from formulation import Architecture, Budget, DesignProblem, NoIdentity, Usage, fingerprint
 
 _AGREEMENT = 1e-9
 """Relative amount by which a bound may lie below its own incumbent and still be put down to rounding."""
@@ -199,12 +198,12 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a solution comes from: solver options, seed, versions, and a hash of the problem."""
+    """Where a solution comes from: solver options, seed, versions, and the problem's `fingerprint`, None where it has none."""
 
     solver: str
     seed: int
     versions: dict[str, str]
-    problem_sha256: str
+    problem_sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -388,5 +387,8 @@ def _provenance(problem: DesignProblem, solver: Solver, limits: Limits) -> Prove
             versions[distribution] = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
             versions[distribution] = "not installed"
-    digest = hashlib.sha256(repr(problem).encode()).hexdigest()
+    try:
+        digest = fingerprint(problem)
+    except NoIdentity:
+        digest = None
     return Provenance(repr(solver), limits.seed, versions, digest)

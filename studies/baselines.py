@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from formulation import PUBLISHED, Architecture, DesignProblem, Quantity
+from formulation import PUBLISHED, Architecture, DesignProblem, Quantity, fingerprint
 from formulation.architecture import positive_integer
 from formulation.report import command, command_parser, output_folder, provenance, run_command, save_figure, text_table, write_json
 from formulation.rows import Row
@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     minibatch = _minibatch(data, options)
     terms = {
         **{name: getattr(options, name) for name in ("scale", "seeds", "evaluations", "search_seed")},
-        "calibrated": None if calibration is None else [*map(repr, calibration.entropies.values())],
+        "calibrated": None if calibration is None else [*map(fingerprint, calibration.entropies.values())],
         "data": data.identity,
         "plan": dataclasses.asdict(plan),
     }

@@ -9,18 +9,30 @@ Writes rows.jsonl (a finished cell is never run twice), summary.json and two fig
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from tqdm import tqdm
 
-from formulation import PUBLISHED, Budget, Composite, DesignProblem, EffectiveEntropy, SearchSpace, Separable
+from formulation import (
+    PUBLISHED,
+    Architecture,
+    Block,
+    Budget,
+    Composite,
+    DesignProblem,
+    EffectiveEntropy,
+    NoIdentity,
+    SearchSpace,
+    Separable,
+    fingerprint,
+)
 from formulation.exit_code import ExitCode
 from formulation.report import (
     command,
@@ -55,6 +67,7 @@ from solvers import (
 from studies.compare_figures import draw_anytime, draw_designs
 from studies.problems import add_budget_arguments, number_text, read_budgets, read_space
 from studies.quantities import COSTS, chosen, read_quantity
+from studies.stored import check_stored, note_unknown, same_number
 
 PUBLISHED_BUDGETS = ("flops=60e9", "flops=110e9", "flops=160e9")
 """The three FLOPs budgets of the paper's search (MeRino, section 5)."""
@@ -103,11 +116,13 @@ class Cell:
     seed: int
     seconds: float
 
-    @property
-    def key(self) -> str:
-        """What identifies the cell on disk: a hash of problem, solver options, seed, limit and release."""
-        text = repr((self.problem, self.solver, self.seed, self.seconds, provenance(0)["versions"].get("merino")))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    @cached_property
+    def key(self) -> str | None:
+        """What identifies the cell on disk: a fingerprint of problem, solver options, seed, limit and release, or None."""
+        try:
+            return fingerprint((self.problem, self.solver, self.seed, self.seconds, provenance(0)["versions"].get("merino")))
+        except NoIdentity:
+            return None
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -197,7 +212,10 @@ def row_of(cell: Cell, solution: Solution, source: dict[str, Any]) -> Row:
     }
 
 
-_COLUMNS = {"problem", "solver", "option", "seed", "status", "objective", "bound", "seconds", "evaluations", "widths", "trace"}
+_COLUMNS = {
+    *("problem", "solver", "option", "seed", "status", "objective", "bound", "seconds", "evaluations"),
+    *("widths", "ffn_widths", "depths", "usage", "trace"),
+}
 """What a row read from disk must have to stand for a finished run."""
 
 
@@ -206,17 +224,40 @@ def finished_rows(file: RowFile) -> dict[str, Row]:
     return {row["key"]: row for row in file.rows if isinstance(row.get("key"), str) and set(row) >= _COLUMNS}
 
 
+def check_row(cell: Cell, row: Row) -> None:
+    """Re-evaluate the design of a stored row; ValueError where the row does not hold (any more)."""
+    where = f"the stored row of {cell.solver.name}, seed {cell.seed}, for {cell.title}"
+    if (row["widths"] is None) != (row["status"] in ("infeasible", "unknown")) or row["status"] not in _WORDS:
+        raise ValueError(f"{where} has status {row['status']!r}, which does not go with its design; remove it and run again")
+    if row["widths"] is None:
+        return
+    space, shapes = cell.problem.space, zip(row["widths"], row["ffn_widths"], row["depths"], strict=True)
+    design = Architecture(
+        tuple(Block(*shape) for shape in shapes), space.shared, space.embedding_width, space.vocabulary, space.positions
+    )
+    check_stored(where, cell.problem, design, row["objective"], row["usage"])
+    bound = row["bound"]
+    if bound is not None and bound < row["objective"] and not same_number(bound, row["objective"]):
+        raise ValueError(f"{where} has the bound {bound!r} below its objective {row['objective']!r}; remove it and run again")
+
+
 def run_cell(cell: Cell, file: RowFile, done: dict[str, Row]) -> Row:
-    """The cell's row, from `done` or measured now and kept in both; EngineMissing, KeyboardInterrupt where the user stops it."""
-    if cell.key not in done:
-        restart_peak_memory()
-        solution = solve(cell.problem, cell.solver, Limits(seconds=cell.seconds, seed=cell.seed))
-        if solution.interrupted:
-            raise KeyboardInterrupt
-        row = {**row_of(cell, solution, provenance(cell.seed)), "peak_memory_bytes": peak_memory_bytes()}
-        file.append(row)
+    """The cell's row, from `done` or measured now and kept in both; EngineMissing, KeyboardInterrupt where the user stops it.
+
+    A row from `done` is re-evaluated first; ValueError where it does not hold. A cell without a key is measured every time.
+    """
+    if cell.key is not None and cell.key in done:
+        check_row(cell, done[cell.key])
+        return done[cell.key]
+    restart_peak_memory()
+    solution = solve(cell.problem, cell.solver, Limits(seconds=cell.seconds, seed=cell.seed))
+    if solution.interrupted:
+        raise KeyboardInterrupt
+    row = {**row_of(cell, solution, provenance(cell.seed)), "peak_memory_bytes": peak_memory_bytes()}
+    file.append(row)
+    if cell.key is not None:
         done[cell.key] = row
-    return done[cell.key]
+    return row
 
 
 def run_cells(cells: Sequence[Cell], file: RowFile) -> tuple[list[Row], dict[str, str]]:
@@ -224,6 +265,7 @@ def run_cells(cells: Sequence[Cell], file: RowFile) -> tuple[list[Row], dict[str
 
     Raises KeyboardInterrupt when the user stops a run: that cell is not kept, the ones before are.
     """
+    note_unknown({id(cell.problem): cell.problem for cell in cells}.values())
     done = finished_rows(file)
     missing: dict[str, str] = {}
     rows = []

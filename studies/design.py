@@ -6,7 +6,7 @@
 
 Prints the design, what binds, what more or less of each budget buys, alternatives and the number of near-optimal designs; where
 no design exists, which budgets conflict and what each would have to be. Writes design.json, which --verify holds against the
-definitions and a fresh proof, and design.png.
+definitions and a fresh proof, and design.png. A file that names code of a module is refused unless --trust-code lets it run.
 
 Exit code: 0 a design was found (whether it is proved is printed and written) or, with --verify, verified; 1 proved that no design
 meets the budgets; 2 a mistake in the command or a file that cannot be read; 3 with --verify, something stored does not hold;
@@ -41,7 +41,15 @@ from studies.design_text import (
     price_text,
     proof_text,
 )
-from studies.problems import add_budget_arguments, budget_text, problem_to_dict, read_budgets, read_problem, read_space
+from studies.problems import (
+    add_budget_arguments,
+    add_trust_argument,
+    budget_text,
+    problem_to_dict,
+    read_budgets,
+    read_problem,
+    read_space,
+)
 from studies.quantities import chosen
 
 EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.items() if not entrant.seeded}
@@ -79,6 +87,7 @@ def command_line() -> argparse.ArgumentParser:
         metavar="FILE|FOLDER",
         help="check a design.json instead: its numbers and its proof, and the network that training left beside it",
     )
+    add_trust_argument(parser)
     return parser
 
 
@@ -90,7 +99,7 @@ def problem_of(options: argparse.Namespace, tabulated: Callable[[Quantity], Quan
             raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
         if "=" in options.problem and not Path(options.problem).exists():
             raise ValueError(f"there is no problem file {options.problem}; a budget is written --budget {options.problem}")
-        problem = read_problem(Path(options.problem))
+        problem = read_problem(Path(options.problem), options.trust_code)
         if problem.minimize:
             names = [quantity.name for quantity in problem.minimize]
             raise ValueError(
@@ -160,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.measure and options.measure < 20:
         raise ValueError(f"--measure is {options.measure}; expected at least 20 designs to fit a table to")
     if options.verify is not None:
-        return verify(Path(options.verify), chosen("solver", options.solver, EXACT), options.seconds)
+        return verify(Path(options.verify), chosen("solver", options.solver, EXACT), options.seconds, options.trust_code)
     folder = output_folder(options.output)
     tabulator = Tabulator(read_space(options.space or "paper"), options.measure, folder)
     title, problem = problem_of(options, tabulator)

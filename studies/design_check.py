@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from formulation import Agreement, Architecture, Budget, DesignProblem
+from formulation import Agreement, Architecture, Budget, DesignProblem, NoIdentity, fingerprint
 from formulation.exit_code import ExitCode
 from formulation.report import counted
 from solvers import DynamicProgramming, Exhaustive, Limits, Need, Solver, Status, count_near, explain_infeasibility, solve
@@ -30,16 +30,19 @@ def gap_of(solver: Solver) -> float:
     return 0.0 if isinstance(solver, DynamicProgramming | Exhaustive) else _GAP
 
 
-def verify(path: Path, solver: Solver, seconds: float) -> int:
+def verify(path: Path, solver: Solver, seconds: float, trust_code: bool = False) -> int:
     """Hold a design file against the definitions and prove its claim anew; prints what agrees and returns the exit code.
 
     Every stored design is evaluated again: objective, use of the budgets, and that it keeps them. The claim of `solution` and the
     diagnosis are proved again, and the count of near designs repeated; prices and alternatives are not, and the text says so.
     Of a folder, the design.json in it is verified. A network beside the file is compared with the design and its budgets.
+
+    trust_code  whether code that the file names is imported and run; ValueError where it names some and is not trusted
     """
     path = design_in(path)
-    stored = read_design(path)
+    stored = read_design(path, trust_code)
     record = stored.record
+    _note_identity(stored)
     faults = list(_number_faults(stored))
     if not faults:
         print(_numbers_text(record))
@@ -63,6 +66,23 @@ def verify(path: Path, solver: Solver, seconds: float) -> int:
         return code
     print(f"Verified: {path}." + (f" Evaluated, but not proved again: {evaluated}." if evaluated else ""))
     return ExitCode.DONE
+
+
+def _note_identity(stored: Stored) -> None:
+    """Say on stderr where the problem is not known to be the one that was solved: what is verified then is the problem of today."""
+    solved = stored.record["provenance"].get("problem_sha256")
+    try:
+        same = fingerprint(stored.problem) == solved
+    except NoIdentity as error:
+        print(
+            f"Verified is what the problem says now; whether it said so when it was solved is not known: {error}.", file=sys.stderr
+        )
+        return
+    if not same:
+        known = (
+            "has changed since it was solved: a device file or code that it names" if solved else "has no fingerprint in the file"
+        )
+        print(f"Verified is what the problem says now; it {known}.", file=sys.stderr)
 
 
 def _numbers_text(record: dict[str, Any]) -> str:

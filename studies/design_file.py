@@ -69,7 +69,8 @@ def record_of(findings: Findings, solver: Solver) -> dict[str, Any]:
         },
         "near": None if findings.near is None else {"within": NEAR, "number": findings.near.number, "exact": findings.near.exact},
         "diagnosis": None if findings.diagnosis is None else _diagnosis_record(problem, findings.diagnosis),
-        "provenance": provenance(0, ("numpy", "scipy", *solver.distributions)) | {"solver": repr(solver)},
+        "provenance": provenance(0, ("numpy", "scipy", *solver.distributions))
+        | {"solver": repr(solver), "problem_sha256": solution.provenance.problem_sha256},
     }
 
 
@@ -193,16 +194,19 @@ _NEED = {
 _DIAGNOSIS = {"status": _STATUS, "conflict": "a list", "smallest": "true or false", "needs": "a list", "joint": "an object or null"}
 
 
-def read_design(path: Path) -> Stored:
-    """The design file at `path`; ValueError in one sentence where it is none, or not of this version, or damaged."""
+def read_design(path: Path, trust_code: bool = False) -> Stored:
+    """The design file at `path`; ValueError in one sentence where it is none, or not of this version, or damaged.
+
+    trust_code  whether code that its problem names as module:name is imported; ValueError where it names some and is not trusted
+    """
     record = read_json("design file", path)
     try:
-        return _stored(record)
+        return _stored(record, trust_code)
     except ValueError as error:
         raise ValueError(f"the design file {path}: {brief(error)}") from None
 
 
-def _stored(record: Any) -> Stored:
+def _stored(record: Any, trust_code: bool) -> Stored:
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
         raise ValueError(f'this is no design: expected a JSON object with "format": "{_FORMAT}"')
     if record.get("version") != _VERSION or isinstance(record["version"], bool):
@@ -223,7 +227,7 @@ def _stored(record: Any) -> Stored:
             "provenance": "an object",
         },
     )
-    problem = problem_from_dict(record["problem"])
+    problem = problem_from_dict(record["problem"], trust_code)
     architecture = None if record["architecture"] is None else Architecture.from_dict(record["architecture"])
     solution = record["solution"]
     further = {"report": "a list", "seconds": "a number", "evaluations": "a whole number of at least 0", "message": "text"}

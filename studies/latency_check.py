@@ -29,7 +29,7 @@ import numpy as np
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace
+from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace, fingerprint
 from formulation.exit_code import ExitCode
 from formulation.problem import just_below
 from formulation.report import (
@@ -48,7 +48,7 @@ from hardware_models import Flops, Latency, LatencyTable, fit_error, read_device
 from hardware_models.profile import Key, measure_steadily, steadiest, usual_paces
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
 from studies.latency_check_figures import draw_check
-from studies.problems import read_space
+from studies.problems import SPACES, read_space
 
 if TYPE_CHECKING:
     from hardware_models.engines import Engine
@@ -454,7 +454,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def design_of(text: str) -> Architecture:
         return Architecture(read_blocks(text), space.shared, space.embedding_width, space.vocabulary, space.positions)
 
-    begin(file, check, options.space)
+    begin(file, check, options.space if options.space in SPACES else fingerprint(space))
     plan = plan_of(check, parts)
     keep_memory()
     try:

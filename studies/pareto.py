@@ -15,7 +15,6 @@ kept.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import shlex
 import sys
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from formulation import Architecture, DesignProblem
+from formulation import Architecture, DesignProblem, NoIdentity, fingerprint
 from formulation.exit_code import ExitCode
 from formulation.report import (
     command,
@@ -53,11 +52,20 @@ from solvers import (
     nsga2_front,
     reference_costs,
 )
-from solvers.pareto import check_objectives
+from solvers.pareto import check_objectives, point_of
 from studies.pareto_baselines import Baseline, baselines_of
 from studies.pareto_figures import draw_front
-from studies.problems import add_budget_arguments, number_text, problem_to_dict, read_budgets, read_problem, read_space
+from studies.problems import (
+    add_budget_arguments,
+    add_trust_argument,
+    number_text,
+    problem_to_dict,
+    read_budgets,
+    read_problem,
+    read_space,
+)
 from studies.quantities import quantity_text, read_quantity
+from studies.stored import check_number, note_unknown
 
 SOLVER = DynamicProgramming()
 """Proves the boxes of the exact front."""
@@ -95,6 +103,7 @@ def command_line() -> argparse.ArgumentParser:
         metavar="S",
         help="time limit of the exact front in seconds; the same command goes on (default: none)",
     )
+    add_trust_argument(parser)
     parser.add_argument("--output", default="results/pareto", metavar="DIR", help="folder of the results (default results/pareto)")
     return parser
 
@@ -122,7 +131,7 @@ def _problem_in_file(options: argparse.Namespace) -> DesignProblem:
     flags = ("space", "maximize", "minimize", "budget", "confidence", "extrapolate")
     if given := [f"--{flag}" for flag in flags if getattr(options, flag)]:
         raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
-    problem = read_problem(Path(options.problem))
+    problem = read_problem(Path(options.problem), options.trust_code)
     if not problem.minimize:
         raise ValueError(
             f'the problem file {options.problem} minimizes nothing; name the costs in it, such as "minimize": ["flops"]'
@@ -146,19 +155,26 @@ def _problem_in_flags(options: argparse.Namespace) -> DesignProblem:
     return DesignProblem(read_space(options.space or "paper"), quantities[0], problems[0], minimize=tuple(quantities[1:]))
 
 
-def _key(*parts: Any) -> str:
-    """A hash of the release and of what is computed."""
-    return hashlib.sha256(repr((*parts, provenance(0)["versions"].get("merino"))).encode()).hexdigest()[:16]
+def _key(*parts: Any) -> str | None:
+    """A fingerprint of the release and of what is computed; None where the problem has none."""
+    try:
+        return fingerprint((*parts, provenance(0)["versions"].get("merino")))
+    except NoIdentity:
+        return None
 
 
-def _kept(file: RowFile, key: str, columns: set[str]) -> list[Row]:
-    return [row for row in file.rows if row.get("key") == key and set(row) >= columns]
+def _kept(file: RowFile, key: str | None, columns: set[str]) -> list[Row]:
+    """The stored rows of that key; none without one."""
+    return [row for row in file.rows if row.get("key") == key and set(row) >= columns] if key is not None else []
 
 
 def prove_front(problem: DesignProblem, seconds: float | None, file: RowFile) -> Front:
     """The exact front, from the settled boxes in the file on; each further one is appended to it."""
     key = _key("box", problem, SOLVER)
     known = [_box(row) for row in _kept(file, key, {"limits", "status", "bound", "design", "objective", "costs", "seconds"})]
+    for box in known:
+        if box.point is not None:
+            _check_point(f"the stored box of limits {box.limits}", problem, box.point)
     with tqdm(initial=len(known), unit="box", desc="exact front", file=sys.stderr, dynamic_ncols=True) as progress:
 
         def keep(box: Box) -> None:
@@ -168,7 +184,17 @@ def prove_front(problem: DesignProblem, seconds: float | None, file: RowFile) ->
         return exact_front(problem, SOLVER, Limits(seconds=seconds), known, keep)
 
 
-def _box_row(key: str, box: Box) -> Row:
+def _check_point(where: str, problem: DesignProblem, stored: Point) -> None:
+    """ValueError where a stored point has not the values that its design has."""
+    if stored.architecture not in problem.space:
+        raise ValueError(f"{where} has the design {stored.architecture}, which is not in the space; remove the row")
+    true = point_of(problem, stored.architecture)
+    check_number(f"{where} gives {problem.maximize.name}", stored.objective, true.objective)
+    for quantity, cost, real in zip(problem.minimize, stored.costs, true.costs, strict=True):
+        check_number(f"{where} gives {quantity_text(quantity)}", cost, real)
+
+
+def _box_row(key: str | None, box: Box) -> Row:
     """A settled box as JSON; null stands for no limit."""
     point = box.point
     return {
@@ -199,19 +225,28 @@ def _box(row: Row) -> Box:
 def run_nsga2(problem: DesignProblem, options: argparse.Namespace, file: RowFile) -> list[Row]:
     """One row per seed. Raises KeyboardInterrupt when the user stops a run: that one is not kept, the ones before are."""
     about = f"NSGA-II, each at most {options.seconds:g} s"
+    rows = []
     for seed in tqdm(range(options.seeds), unit="run", desc=about, file=sys.stderr, dynamic_ncols=True):
-        if not _kept_nsga2(problem, options, file, seed):
+        own = _kept_nsga2(problem, options, file, seed)
+        if not own:
             limits = Limits(seconds=options.seconds, evaluations=options.evaluations, seed=seed)
             front = nsga2_front(problem, limits, options.population)
             if front.interrupted:
                 raise KeyboardInterrupt
-            file.append(_nsga2_row(_nsga2_key(problem, options, seed), seed, options, front))
-    return known_nsga2(problem, options, file)
+            own = [_nsga2_row(_nsga2_key(problem, options, seed), seed, options, front)]
+            file.append(own[0])
+        rows += own
+    return rows
 
 
 def known_nsga2(problem: DesignProblem, options: argparse.Namespace, file: RowFile) -> list[Row]:
-    """The rows of those runs that the file holds, by seed."""
-    return [row for seed in range(options.seeds) for row in _kept_nsga2(problem, options, file, seed)]
+    """The rows of those runs that the file holds, by seed; ValueError where a point of one does not hold."""
+    rows = [row for seed in range(options.seeds) for row in _kept_nsga2(problem, options, file, seed)]
+    for row in rows:
+        for point in row["points"]:
+            stored = Point(Architecture.from_dict(point["design"]), point["objective"], tuple(point["costs"]))
+            _check_point(f"the stored NSGA-II run of seed {row['seed']}", problem, stored)
+    return rows
 
 
 def _kept_nsga2(problem: DesignProblem, options: argparse.Namespace, file: RowFile, seed: int) -> list[Row]:
@@ -219,11 +254,11 @@ def _kept_nsga2(problem: DesignProblem, options: argparse.Namespace, file: RowFi
     return _kept(file, _nsga2_key(problem, options, seed), {"seed", "seconds", "evaluations", "trace", "points"})[:1]
 
 
-def _nsga2_key(problem: DesignProblem, options: argparse.Namespace, seed: int) -> str:
+def _nsga2_key(problem: DesignProblem, options: argparse.Namespace, seed: int) -> str | None:
     return _key("nsga2", problem, options.population, options.seconds, options.evaluations, seed)
 
 
-def _nsga2_row(key: str, seed: int, options: argparse.Namespace, front: Front) -> Row:
+def _nsga2_row(key: str | None, seed: int, options: argparse.Namespace, front: Front) -> Row:
     return {
         "key": key,
         "kind": "nsga2",
@@ -415,6 +450,7 @@ def write_results(
 def study(title: str, problem: DesignProblem, options: argparse.Namespace, folder: Path) -> int:
     """Prove the front, show and write it, then run NSGA-II; returns the exit code. KeyboardInterrupt where the user stops it."""
     file = RowFile(folder / "rows.jsonl")
+    note_unknown([problem])
     reference = reference_costs(problem)
     front = prove_front(problem, options.exact_seconds, file)
     if front.interrupted:
@@ -446,7 +482,8 @@ def _design_command(options: argparse.Namespace) -> str:
     """The command that explains why no design keeps the budgets; it takes no problem of several objectives."""
     command = ["python", "-m", "studies.design"]
     if options.problem is not None:
-        return f'`{shlex.join([*command, options.problem])}`, once "minimize" is taken out of the file,'
+        trust = ["--trust-code"] if options.trust_code else []
+        return f'`{shlex.join([*command, options.problem, *trust])}`, once "minimize" is taken out of the file,'
     space = [] if options.space is None else ["--space", options.space]
     return f"`{shlex.join([*command, *space, *(part for budget in options.budget for part in ('--budget', budget))])}`"
 

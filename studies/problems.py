@@ -12,6 +12,7 @@ The file is versioned. Every key but `space` and `maximize` may be left out:
 `space` is paper, fine, deep or an object as `SearchSpace.from_dict` reads it; a quantity is its name, or an object with `quantity`
 and its options, as `studies.quantities` says: {"quantity": "latency", "device": "my-board.json", "confidence": 0.95, "upper": 50}.
 A budget's `unit` may be left out, but one that is given must be the quantity's own: nothing is converted.
+A file that names code of a module (`my_module:MyCost`) is refused unless the user says `--trust-code`: reading a file runs no code.
 """
 
 from __future__ import annotations
@@ -62,6 +63,15 @@ def add_budget_arguments(parser: argparse.ArgumentParser, repeats: str) -> None:
     )
     parser.add_argument(
         "--extrapolate", action="store_true", help="let latency tables predict what they were not validated on; tables say so"
+    )
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """--trust-code, of commands that read problem or design files."""
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="let the file name code, as my_module:MyCost, which is imported and run; without it such a file is refused",
     )
 
 
@@ -120,17 +130,20 @@ def budget_text(budget: Budget) -> str:
     return f"{quantity_text(budget.quantity)} ≤ {number_text(budget.upper)} {budget.quantity.unit}"
 
 
-def read_problem(path: Path) -> DesignProblem:
-    """The problem in a JSON file; ValueError in one sentence where there is none."""
+def read_problem(path: Path, trust_code: bool = False) -> DesignProblem:
+    """The problem in a JSON file; ValueError in one sentence where there is none, or where it names code and is not trusted."""
     record = read_json("problem file", path)
     try:
-        return problem_from_dict(record)
+        return problem_from_dict(record, trust_code)
     except ValueError as error:
         raise ValueError(f"the problem file {path}: {error}") from None
 
 
-def problem_from_dict(record: Any) -> DesignProblem:
-    """The problem that a JSON object describes; ValueError naming the key that is missing, unknown or wrong."""
+def problem_from_dict(record: Any, trust_code: bool = False) -> DesignProblem:
+    """The problem that a JSON object describes; ValueError naming the key that is missing, unknown or wrong.
+
+    trust_code  whether code that it names as module:name is imported; ValueError naming the module where it is not
+    """
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
         raise ValueError(f'this is no problem: expected a JSON object with "format": "{_FORMAT}"')
     version = record.get("version")
@@ -141,13 +154,13 @@ def problem_from_dict(record: Any) -> DesignProblem:
         raise ValueError(f"unknown keys {shown(sorted(unknown))}; expected {', '.join(keys)}")
     if missing := {"space", "maximize"} - set(record):
         raise ValueError(f"{' and '.join(sorted(missing))} missing; expected both a space and a quantity to maximize")
-    budgets = tuple(_budget(entry) for entry in _list(record, "budgets"))
+    budgets = tuple(_budget(entry, trust_code) for entry in _list(record, "budgets"))
     return DesignProblem(
         _space(record["space"]),
-        quantity_from_dict("maximize", record["maximize"]),
+        quantity_from_dict("maximize", record["maximize"], trust_code=trust_code),
         budgets,
-        tuple(quantity_from_dict("report", entry) for entry in _list(record, "report")),
-        tuple(quantity_from_dict("minimize", entry) for entry in _list(record, "minimize")),
+        tuple(quantity_from_dict("report", entry, trust_code=trust_code) for entry in _list(record, "report")),
+        tuple(quantity_from_dict("minimize", entry, trust_code=trust_code) for entry in _list(record, "minimize")),
     )
 
 
@@ -220,10 +233,10 @@ def _check_size(space: SearchSpace) -> None:
         _ = menu.items  # makes every block, which refuses those out of range
 
 
-def _budget(record: Any) -> Budget:
+def _budget(record: Any, trust_code: bool) -> Budget:
     if not isinstance(record, dict):
         raise ValueError(f'budgets holds {shown(record)}; expected an object such as {{"quantity": "flops", "upper": 60e9}}')
-    quantity = quantity_from_dict("budgets", record, ("upper", "unit"))
+    quantity = quantity_from_dict("budgets", record, ("upper", "unit"), trust_code)
     unit = record.get("unit", quantity.unit)
     if unit != quantity.unit:
         raise ValueError(f"the budget for {quantity.name} has unit {shown(unit)}; expected {quantity.unit!r}, nothing is converted")

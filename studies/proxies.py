@@ -7,6 +7,7 @@ command line `studies.proxies:dss` and `studies.proxies:inverse_ntk` name the la
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -52,8 +53,8 @@ def first_sequences(rows: np.ndarray) -> np.ndarray:
     return first
 
 
-def fingerprint(tokens: np.ndarray) -> str:
-    """What tells one minibatch from another."""
+def tokens_sha256(tokens: np.ndarray) -> str:
+    """What distinguishes one minibatch from another: the first 12 digits of its SHA-256."""
     return hashlib.sha256(np.ascontiguousarray(tokens, "<i8").tobytes()).hexdigest()[:12]
 
 
@@ -63,16 +64,15 @@ def network_proxies(tokens: np.ndarray | None = None, folder: Path | None = None
     folder  where values are kept from one run to the next, in files named by the minibatch; None: in memory only
     """
 
-    minibatch = "random" if tokens is None else fingerprint(tokens)
+    minibatch = "random" if tokens is None else tokens_sha256(tokens)
 
-    def file(name: str) -> Path | None:
-        return None if folder is None else folder / f"{name}-{minibatch}.jsonl"
+    def black_box(name: str, short: str, function: Callable[[Architecture], float]) -> BlackBox:
+        own = f"{short}-{minibatch}"
+        return BlackBox(name, "1", function, 1, None if folder is None else folder / f"{own}.jsonl", identity=own)
 
     return {
-        DSS: BlackBox("DSS-score", "1", partial(_dss, tokens), 1, file("dss")),
-        NTK: BlackBox(
-            f"inverse NTK condition number, median of {NTK_SEEDS}", "1", partial(_inverse_ntk, tokens), 1, file(f"ntk{NTK_SEEDS}")
-        ),
+        DSS: black_box("DSS-score", "dss", partial(_dss, tokens)),
+        NTK: black_box(f"inverse NTK condition number, median of {NTK_SEEDS}", f"ntk{NTK_SEEDS}", partial(_inverse_ntk, tokens)),
     }
 
 

@@ -7,7 +7,8 @@
     my_module:MyCost                     a user's own: a quantity, a class of one, or a plain function of an architecture, which is
                                          then a black box; found as Python finds modules, in the current folder first
 
-A name with a colon and no @ runs the code of that module, in a problem file too.
+A name with a colon and no @ runs the code of that module. On the command line you wrote it; a file may be somebody else's, and is
+refused if it holds such a name, unless you say `--trust-code`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from formulation import BlockwiseEntropy, EffectiveEntropy, Measured, Quantity
@@ -79,10 +81,11 @@ def chosen(what: str, name: Any, known: dict[str, Any]) -> Any:
     raise ValueError(f"unknown {what} {shown(name)}{hint} (choose from {', '.join(known)})")
 
 
-def read_quantity(text: str, what: str = "quantity", extrapolate: bool = False) -> Quantity:
+def read_quantity(text: str, what: str = "quantity", extrapolate: bool = False, trust_code: bool = True) -> Quantity:
     """The quantity that a user names on the command line, with its default options.
 
     extrapolate  whether latency tables may predict what they were not validated on
+    trust_code   whether module:name may be imported; ValueError naming the module where it may not
     """
     name, at, device = text.partition("@")
     if at and name in ON_DEVICES:
@@ -96,24 +99,24 @@ def read_quantity(text: str, what: str = "quantity", extrapolate: bool = False) 
     if name in ON_DEVICES:
         raise ValueError(f"{name} is that of a device; write {name}@{'raspberry-pi-4' if name != 'latency' else 'amd-epyc-2cpu'}")
     if not at and ":" in text:
-        return _plug_in(text, {})
+        return _plug_in(text, {}, trust_code)
     known: dict[str, Any] = {**PLAIN, **{f"{one}@DEVICE": None for one in ON_DEVICES}, "MODULE:NAME": None}
     kind: type[Quantity] = chosen(what, text, known)
     return kind()
 
 
-def quantity_from_dict(what: str, record: Any, extra: tuple[str, ...] = ()) -> Quantity:
+def quantity_from_dict(what: str, record: Any, extra: tuple[str, ...] = (), trust_code: bool = False) -> Quantity:
     """The quantity of a problem file: a name, or an object with `quantity` and its options; keys in `extra` are left alone.
 
-    Raises ValueError naming the key that is missing, unknown or wrong.
+    Raises ValueError naming the key that is missing, unknown or wrong, and for module:name unless `trust_code`.
     """
     if isinstance(record, str):
-        return read_quantity(record)
+        return read_quantity(record, trust_code=trust_code)
     if not isinstance(record, dict) or "quantity" not in record:
         raise ValueError(f'{what} holds {shown(record)}; expected a quantity\'s name or an object with "quantity"')
     options = {key: value for key, value in record.items() if key != "quantity" and key not in extra}
     confidence = options.pop("confidence", None)
-    quantity = _with_options(record["quantity"], options, extra)
+    quantity = _with_options(record["quantity"], options, extra, trust_code)
     if confidence is None:
         return quantity
     if not is_number(confidence):
@@ -175,9 +178,9 @@ def is_number(value: Any, largest: float = 1e100) -> bool:
     return abs(value) <= largest  # also false for NaN
 
 
-def _with_options(name: Any, options: dict[str, Any], extra: tuple[str, ...]) -> Quantity:
+def _with_options(name: Any, options: dict[str, Any], extra: tuple[str, ...], trust_code: bool) -> Quantity:
     if isinstance(name, str) and ":" in name and "@" not in name:
-        return _plug_in(name, options)
+        return _plug_in(name, options, trust_code)
     kind = chosen("quantity", name, {**PLAIN, **ROOFLINE, "latency": Latency, "memory-share": MemoryShare})
     if kind is Latency:
         _check_names(name, options, ("device", "table", "extrapolate"), extra)
@@ -254,16 +257,37 @@ def _options_of(quantity: Quantity, without: tuple[str, ...] = ()) -> dict[str, 
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def _plug_in(name: str, options: dict[str, Any]) -> Quantity:
+@contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """Within it, modules are found in the current folder first; afterwards in it last, so that no file there replaces one of ours.
+
+    Nothing changes where Python itself has put the folder first, as `python -m` does.
+    """
+    folder = os.getcwd()
+    if folder in sys.path or "" in sys.path:
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        sys.path.append(folder)
+
+
+def _plug_in(name: str, options: dict[str, Any], trust_code: bool) -> Quantity:
     """The quantity that `module:name` is, makes or, a plain function, measures; ValueError in one sentence where it is none."""
+    module_name, _, attribute = name.partition(":")
+    if not trust_code:
+        raise ValueError(
+            f"{shown(name)} is code of the module {shown(module_name)}, and reading a file runs no code unless you say so; "
+            "read the module, and add --trust-code if you trust it"
+        )
     if not options and name in _plugged_in:
         return _plugged_in[name]
-    module_name, _, attribute = name.partition(":")
-    folder = os.getcwd()
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.insert(0, folder)
     try:
-        module = importlib.import_module(module_name)
+        with _current_folder_first():
+            module = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(f"cannot import {module_name!r} for {name} ({error}); expected a module in the current folder") from None
     except Exception as error:  # whatever the user's module does wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -28,6 +29,20 @@ class Device:
         self.calls[design] += 1
         return float(TABLE.predict(design) * np.exp(self._noise * self._draw.normal()))
 
+    def identity_record(self) -> float:
+        return self._noise
+
+
+class Connection:
+    """A device of which nothing tells what it is."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, design: Architecture) -> float:
+        self.calls += 1
+        return 1.0 + self.calls
+
 
 def test_each_design_is_measured_once() -> None:
     device = Device(noise=0.1)
@@ -45,6 +60,32 @@ def test_a_file_remembers_from_one_run_to_the_next(tmp_path: Path) -> None:
     again = BlackBox("board", "ms", second, file=tmp_path / "board.jsonl")
     assert [again(design) for design in designs] == values
     assert not second.calls
+
+
+def test_values_of_another_function_are_not_taken_from_the_file(tmp_path: Path) -> None:
+    file, design = tmp_path / "board.jsonl", next(iter(SPACE))
+    values = [BlackBox("cost", "1", one, 1, file)(design) for one in (lambda a: 1.0, lambda a: 2.0)]
+    assert values == [1.0, 2.0]
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len({row["identity"] for row in rows}) == 2
+    file.write_text("\n".join(json.dumps({key: row[key] for key in ("design", "values")}) for row in rows) + "\n")
+    assert BlackBox("cost", "1", lambda a: 5.0, 1, file)(design) == 5.0  # rows that do not say whose they are
+    file.write_text(json.dumps({**rows[0], "identity": "a board", "values": [-1]}) + "\n")
+    with pytest.raises(ValueError, match=r"row 1 of .*board.jsonl is not a call of cost \(a value is -1; expected"):
+        BlackBox("cost", "1", lambda a: 5.0, 1, file, identity="a board")(design)
+
+
+def test_a_function_without_identity_is_called_in_every_run_unless_it_is_given_one(tmp_path: Path) -> None:
+    file, design = tmp_path / "board.jsonl", next(iter(SPACE))
+    for _ in range(2):
+        box = BlackBox("board", "ms", connection := Connection(), 1, file)
+        with pytest.warns(UserWarning, match=r"board is called again in every run, .*Connection is no dataclass"):
+            assert box(design) == box(design) == 2.0
+        assert connection.calls == 1
+    for calls in (1, 0):
+        box = BlackBox("board", "ms", connection := Connection(), 1, file, identity="board 7")
+        assert box(design) == 2.0
+        assert connection.calls == calls
 
 
 def test_confidence_covers_the_noise() -> None:

@@ -40,7 +40,12 @@ def arguments_of(start: str) -> list[str]:
 def test_a_formula_is_designed_for_and_verified(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert design.main(arguments_of("merino design --budget my_costs:Energy")) == 0
     assert "energy ≤ 0.15 J" in capsys.readouterr().out
-    assert design.main(["--verify", "results/design/design.json"]) == 0
+    with pytest.raises(
+        ValueError, match=r"'my_costs:Energy' is code of the module 'my_costs', .* add --trust-code if you trust it"
+    ):
+        design.main(["--verify", "results/design/design.json"])
+    assert design.main(["--verify", "results/design/design.json", "--trust-code"]) == 0
+    assert "Verified is what the problem says now" not in capsys.readouterr().err
 
 
 def test_a_black_box_is_measured_and_designed_for(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,11 +74,11 @@ def test_the_script_runs(page: Path) -> None:
 
 def test_plug_ins_with_options_and_objects(page: Path) -> None:
     (page / "my_costs.py").write_text(COSTS + "\nsmall_board = Energy(0.5)\nword = 'x'\n", encoding="utf-8")
-    energy = quantity_from_dict("budgets", {"quantity": "my_costs:Energy", "nanojoule": 0.5})
+    energy = quantity_from_dict("budgets", {"quantity": "my_costs:Energy", "nanojoule": 0.5}, trust_code=True)
     assert isinstance(energy, Separable)
     assert energy == read_quantity("my_costs:small_board")
     assert quantity_to_dict(read_quantity("my_costs:Energy")) == {"quantity": "my_costs:Energy"}
-    assert quantity_from_dict("budgets", quantity_to_dict(energy)) == energy
+    assert quantity_from_dict("budgets", quantity_to_dict(energy), trust_code=True) == energy
 
 
 @pytest.mark.parametrize(
@@ -91,9 +96,9 @@ def test_plug_ins_that_are_none(page: Path, name: str, words: str) -> None:
 
 def test_options_that_a_plug_in_has_not(page: Path) -> None:
     with pytest.raises(ValueError, match=r"my_costs:Energy cannot be made with the options \{'watt': 1\}"):
-        quantity_from_dict("budgets", {"quantity": "my_costs:Energy", "watt": 1})
+        quantity_from_dict("budgets", {"quantity": "my_costs:Energy", "watt": 1}, trust_code=True)
     with pytest.raises(ValueError, match="takes no options"):
-        quantity_from_dict("budgets", {"quantity": "my_costs:simulated_latency", "watt": 1})
+        quantity_from_dict("budgets", {"quantity": "my_costs:simulated_latency", "watt": 1}, trust_code=True)
 
 
 def test_what_goes_wrong_in_a_module_of_the_user_s_is_a_sentence(page: Path) -> None:

@@ -268,6 +268,10 @@ def test_a_false_row_is_found_out(space: str, tmp_path: Path, capsys: pytest.Cap
     rows[2]["objective"] = rows[2]["bound"] = rows[2]["objective"] * 1.5
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     capsys.readouterr()
+    with pytest.raises(ValueError, match=r"the stored box of limits .* gives effective entropy as .*, re-evaluated it is"):
+        main(flags)
+    rows[2] = {**rows[2], "objective": None, "costs": None, "design": None}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(flags) == 3
     assert "BUT IT DOES NOT HOLD" in capsys.readouterr().out
     rows[2]["limits"] = "many"

@@ -50,13 +50,19 @@ def test_a_search_is_made_once_and_its_design_kept(tmp_path: Path, monkeypatch: 
     problem, small = problem_of(PUBLISHED["MeRino-52M"], 4, 2048, 256)
     row = Searches(tmp_path).optimum(problem, "a budget", "entropy")
     kept = tmp_path / "searches.jsonl"
-    kept.write_text(json.dumps({**row, "architecture": small.to_dict()}) + "\n")  # as good, another machine might have found it
+    evaluation = dataclasses.replace(problem, report=()).evaluate(small)
+    usage = {used.name: used.value for used in evaluation.usage}
+    other = {**row, "architecture": small.to_dict(), "value": evaluation.objective, "usage": usage}
+    kept.write_text(json.dumps(other) + "\n")  # of another solver, or another machine
     with monkeypatch.context() as patch:
         patch.setattr(searches, "solve", None)
         assert design_of(Searches(tmp_path).optimum(problem, "a budget", "its name elsewhere")) == small
     looser = dataclasses.replace(problem, subject_to=(dataclasses.replace(problem.subject_to[0], upper=1e9),))
     Searches(tmp_path).optimum(looser, "more", "entropy")
     assert len(kept.read_text().splitlines()) == 2
+    kept.write_text(json.dumps({**other, "value": 1.001 * evaluation.objective}) + "\n")
+    with pytest.raises(ValueError, match=r"the row of entropy for a budget in .*searches.jsonl gives effective entropy as"):
+        Searches(tmp_path).optimum(problem, "a budget", "entropy")
     (tmp_path / "elsewhere").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(searches, "_EXACT", Limits(seconds=1e-6))
