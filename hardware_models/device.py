@@ -19,11 +19,11 @@
 `workload` is `hardware_models.workload.Workload`; `how` is free text by name; `prices` are in ms per unit of the kinds of work in
 `hardware_models.workload.FEATURES`; `error` is out of sample, its quantiles those of measured / predicted. A table has prices with
 what they were validated on, or rows of measured networks, or both: without prices they are fitted to the rows when the file is
-read (`hardware_models.latency.fit_table`), so that a device without scipy can write such a file. A row may hold `visits` as well,
-what the stand-alone script saw and chose the rounds from; one without rounds, as none of its visits was clean, does not count. A table
-whose mean error exceeds `hardware_models.fit.LARGE_ERROR` is doubtful, and every latency by it is named so. May be left out: `description`,
-`source`, `ram_bytes`, `error`, `rows`, with rows `validated`, and `quantity`, which says what is predicted where it is not latency
-(whose unit is ms).
+read (`hardware_models.latency.fit_table`), so that a device without scipy can write such a file. A row may also hold `visits`, from
+which the stand-alone script chose its rounds; one that has no rounds, because none of its visits was clean, does not count. A table
+whose mean error exceeds `hardware_models.fit.LARGE_ERROR` is doubtful, and every latency by it is named so. May be left out:
+`description`, `source`, `ram_bytes`, `error`, `rows`, with rows `validated`, and `quantity`, which says what is predicted where it
+is not latency (whose unit is ms).
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def check_maps(name: str, design: Architecture, precision: str, ran: Mapping[str
         )
 
 
-class _LinearMaps(TorchDispatchMode):  # type: ignore[misc]
+class _LinearMaps(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.seen: Counter[str] = Counter()

@@ -130,8 +130,8 @@ class LatencyTable:
         if self.error is None or not self.error.large:
             return ""
         return (
-            f"the table {self.name} of {self.device} is doubtful: it predicts networks that it was not fitted to with a mean error "
-            f"of {100 * self.error.mape:.1f} %, more than {100 * LARGE_ERROR:g} %; measure again, on a machine that does nothing else"
+            f"the table {self.name} of {self.device} is doubtful: its mean error on networks that it was not fitted to is "
+            f"{100 * self.error.mape:.1f} %, more than {100 * LARGE_ERROR:g} %; measure again, on a machine that does nothing else"
         )
 
     def margin(self, confidence: float) -> float:

@@ -5,15 +5,17 @@
 
 Times the networks of `profile_standalone.plan`, single blocks and whole networks, in every runtime, precision and phase asked for:
 warm-up, repeated passes of which the middle half counts, all networks once a round and in another order each round. A fixed piece
-of work timed before and after tells whether the machine ran at its usual pace; where not, the network is measured again, and what was
-never measured at that pace is left out. Other work only ever slows a machine, so its usual pace is that of the fast visits
-(`profile_standalone.usual_pace`). Fits the prices of `hardware_models.latency` to them and writes NAME.json with the error that fit has
-on networks and rounds it has not seen. Every network is on disk as soon as it is measured (NAME.rows.jsonl): the same command goes on
-where it was stopped, and with more --rounds, on another day, it adds to what is there. For a device that has nothing but an old Python
-and PyTorch, copy hardware_models/profile_standalone.py to it.
+of work timed before and after tells whether the machine ran at its usual pace; where not, the network is measured again, and what
+was never measured at that pace is left out. Other work only ever slows a machine, so its usual pace is that of the fast visits
+(`profile_standalone.usual_pace`). Before a network is timed, its runtime tells what it really ran (`hardware_models.kernels`).
 
-Exit code 3 says that a table is doubtful or missing: a file whose error is large (`hardware_models.fit.LARGE_ERROR`) is written, and
-everything that uses it says so; a table with fewer than 20 networks measured at the usual pace is not.
+Fits the prices of `hardware_models.latency` and writes NAME.json with the error that the fit has on networks and rounds it has not
+seen. Every network is on disk as soon as it is measured (NAME.rows.jsonl): the same command goes on where it was stopped, and with
+more --rounds, on another day, it adds to what is there. For a device that has nothing but an old Python and PyTorch, copy
+hardware_models/profile_standalone.py to it.
+
+Exit code 3 says that a table is doubtful or missing. One whose error is large (`hardware_models.fit.LARGE_ERROR`) is written, and
+whatever uses it says so; one with fewer than 20 networks measured at the usual pace is not written.
 """
 
 from __future__ import annotations
@@ -256,7 +258,7 @@ def device_of(rows: Sequence[Row], name: str, description: str, source: str) -> 
             tables.append(fit_table(name, head["table"], Workload(**head["workload"]), networks, how=how))
     if not tables:
         raise ValueError(
-            f"fewer than {_LEAST} networks were measured at the usual pace of this machine, in every table; it had other work to do: "
+            f"fewer than {_LEAST} networks were measured at the usual pace of this machine, which had other work to do; "
             "run the same command with more --rounds when it has none"
         )
     return Device(name, tuple(tables), description, source, memory_bytes())

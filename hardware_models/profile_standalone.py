@@ -281,7 +281,7 @@ def is_steady(pace, usual):
 
 
 def clean_rounds(visits, usual):
-    """Of the visits of one network, each with its "round" and "pace_ms", the cleanest of each round; none of a round without any."""
+    """The cleanest visit of each round, of the visits of one network with their "round" and "pace_ms"; none where none is clean."""
     best = {}
     for visit in visits:
         number, off = visit["round"], abs(visit["pace_ms"] / usual - 1)
@@ -505,11 +505,8 @@ def main(arguments=None):
         print("{}: {}".format(table["name"], table["how"]["not_steady"]))
     if poor:
         names = ", ".join(table["name"] for table in poor)
-        raise SystemExit(
-            "error: {}: fewer than {} networks were measured at the usual pace; run the command again, with nothing beside it".format(
-                names, LEAST
-            )
-        )
+        text = "error: {}: fewer than {} networks were measured at the usual pace; run the command again, with nothing beside it"
+        raise SystemExit(text.format(names, LEAST))
 
 
 def table_of(record, phase, precision, options, networks):
