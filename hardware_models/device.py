@@ -19,9 +19,11 @@
 `workload` is `hardware_models.workload.Workload`; `how` is free text by name; `prices` are in ms per unit of the kinds of work in
 `hardware_models.workload.FEATURES`; `error` is out of sample, its quantiles those of measured / predicted. A table has prices with
 what they were validated on, or rows of measured networks, or both: without prices they are fitted to the rows when the file is
-read (`hardware_models.latency.fit_table`), so that a device without scipy can write such a file. May be left out: `description`,
-`source`, `ram_bytes`, `error`, `rows`, with rows `validated`, and `quantity`, which says what is predicted where it is not latency
-(whose unit is ms).
+read (`hardware_models.latency.fit_table`), so that a device without scipy can write such a file. A row may also hold `visits`, from
+which the stand-alone script chose its rounds; one that has no rounds, because none of its visits was clean, does not count. A table
+whose mean error exceeds `hardware_models.fit.LARGE_ERROR` is doubtful, and every latency by it is named so. May be left out:
+`description`, `source`, `ram_bytes`, `error`, `rows`, with rows `validated`, and `quantity`, which says what is predicted where it
+is not latency (whose unit is ms).
 """
 
 from __future__ import annotations
@@ -286,10 +288,12 @@ def _read_rows(table: _Reader, name: str) -> tuple[MeasuredNetwork, ...]:
     setting = {key: around.whole(key) for key in _SURROUNDINGS}
     rows: dict[Architecture, MeasuredNetwork] = {}
     for number, entry in enumerate(table.list("rows"), start=1):
-        row = _Reader(entry, f"row {number} of {name}", ("blocks", "shared", "rounds_ms", "std_ms", "passes"))
+        row = _Reader(entry, f"row {number} of {name}", ("blocks", "shared", "rounds_ms", "std_ms", "passes", "visits"))
         if not isinstance(row.record.get("shared"), bool):
             raise ValueError(f"{row.what} has shared {_shown(row.record.get('shared'))}; expected true or false")
         rounds = row.list("rounds_ms")
+        if not rounds and row.record.get("visits"):
+            continue
         if not all(map(_is_number, rounds)):
             raise ValueError(f"{row.what} has rounds_ms {_shown(rounds)}; expected a list of numbers")
         try:

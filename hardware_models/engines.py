@@ -7,10 +7,11 @@ network of `hardware_models.profile_standalone`, which computes the same and is 
 from __future__ import annotations
 
 import importlib.metadata
-import io
-import warnings
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ from torch import nn
 from transformers import DynamicCache
 
 from formulation import Architecture
+from hardware_models.kernels import check_maps, onnx_maps, torch_maps
 from hardware_models.latency import LatencyTable
 from hardware_models.profile_standalone import (
-    Network,
     Pace,
     cache_of,
     conditions,
@@ -105,6 +106,7 @@ class Engine:
         how = conditions(runtime[self.runtime], self.precision, self.device)
         packages = ("transformers", "onnxruntime") if self.runtime == "onnx" else ("transformers",)
         how |= {"threads": self.threads, "device": self.device}
+        how["linear_maps"] = f"all in {self.precision}, as the runtime told of each network before it was timed"
         how["versions"] |= {name: importlib.metadata.version(name) for name in packages}
         return how
 
@@ -158,7 +160,7 @@ class Engine:
     @torch.no_grad()
     def _torch_pass(self, design: Architecture) -> Pass:
         model = self._merino(design)
-        forward: Callable[..., Any] = torch.compile(model) if self.runtime == "compiled" else model
+        forward: Callable[..., Any] = compile_whole(model) if self.runtime == "compiled" else model
         tokens, states = self._tokens(design), self._past(design)
         cache = DynamicCache(config=MerinoConfig.from_architecture(design)) if states else None
         for layer, (key, value) in enumerate(zip(states[::2], states[1::2], strict=True)):
@@ -168,14 +170,33 @@ class Engine:
 
         @torch.inference_mode(self.runtime == "torch")
         @torch.no_grad()
-        def run() -> None:
-            forward(input_ids=tokens, past_key_values=cache, use_cache=cache is not None, logits_to_keep=keep)
+        def run() -> torch.Tensor:
+            given = forward(input_ids=tokens, past_key_values=cache, use_cache=cache is not None, logits_to_keep=keep)
             if cache is not None:
                 cache.crop(-1)
             if self.device != "cpu":
                 torch.cuda.synchronize()
+            logits: torch.Tensor = given.logits
+            return logits
 
+        if self.runtime == "compiled":
+            self._check_compiled(run, model)
+        else:
+            check_maps(self.name, design, self.precision, torch_maps(run))
         return run
+
+    def _check_compiled(self, run: Callable[[], torch.Tensor], model: nn.Module) -> None:
+        """ValueError where nothing was compiled, or not in this precision."""
+        from torch._dynamo.utils import counters
+
+        before = counters["stats"]["unique_graphs"]
+        kinds = {run().dtype, *(parameter.dtype for parameter in model.parameters())}
+        if counters["stats"]["unique_graphs"] == before or kinds != {self._dtype}:
+            seen = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+            raise ValueError(
+                f"{self.name} is not what it says: {counters['stats']['unique_graphs'] - before} graphs were compiled, in {seen}; "
+                f"expected at least one, in {self.precision}; nothing is measured, choose another runtime or precision"
+            )
 
     def _merino(self, design: Architecture) -> nn.Module:
         """merino_net's model with small random weights; nothing is drawn for the embedding twice."""
@@ -190,22 +211,55 @@ class Engine:
                 if parameter.is_meta:
                     drawn = torch.rand(parameter.shape) * 0.04 - 0.02
                     setattr(module, name, nn.Parameter(drawn.to(self.device, self._dtype), requires_grad=False))
-        return in_8_bits(model) if self.precision == "int8" else model
+        return in_8_bits(_with_plain_maps(model)) if self.precision == "int8" else model
 
     def _onnx_pass(self, design: Architecture) -> Pass:
         import onnxruntime
 
+        from hardware_models.plain_graph import onnx_graph
+
         inputs = (self._tokens(design), *self._past(design))
-        graph = _onnx_graph(design, *self._around(design), self.workload.logits, inputs)
-        if self.precision == "int8":
-            graph = _onnx_in_8_bits(graph)
+        graph = onnx_graph(design, *self._around(design), self.workload.logits, inputs, self.precision)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        names = [value.name for value in session.get_inputs()]
-        feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        with tempfile.TemporaryDirectory() as folder:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder) / "pass")
+            session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            names = [value.name for value in session.get_inputs()]
+            feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+            session.run(None, feed)
+            # Once ended it costs no time any more, and the session that is timed is the one that was looked at.
+            ran = onnx_maps(Path(session.end_profiling()))
+        check_maps(self.name, design, self.precision, ran)
         return lambda: session.run(None, feed)
+
+
+def compile_whole(model: nn.Module) -> Callable[..., Any]:
+    """The model compiled as a whole: PyTorch raises where it would rather run a part, or a model too many, without compiling.
+
+    PyTorch keeps what it compiled by the code that it came from, eight versions at most, and looks through all of them at every
+    call: each model is called from code of its own.
+    """
+
+    def forward(**inputs: Any) -> Any:
+        return model(**inputs)
+
+    own = FunctionType(forward.__code__.replace(co_name=f"forward_{id(model)}"), globals(), closure=forward.__closure__)
+    compiled: Callable[..., Any] = torch.compile(own, fullgraph=True)
+    return compiled
+
+
+def _with_plain_maps(model: nn.Module) -> nn.Module:
+    """The model, changed in place, with each linear map of a class of its own as a plain one: PyTorch quantizes no others."""
+    for module in list(model.modules()):
+        for name, part in module.named_children():
+            if isinstance(part, nn.Linear) and type(part) is not nn.Linear:
+                plain = nn.Linear(part.in_features, part.out_features, part.bias is not None, device="meta")
+                plain.weight, plain.bias = part.weight, part.bias
+                setattr(module, name, plain)
+    return model
 
 
 def _shapes(design: Architecture) -> list[tuple[int, int, int]]:
@@ -222,52 +276,3 @@ def engine_of(table: LatencyTable) -> Engine:
             f"the table {table.name} of {table.device} is none that python -m hardware_models.profile wrote; expected one of those"
         )
     return Engine(runtime, precision, table.workload, table.how.get("device", "cpu"), threads)
-
-
-def _onnx_graph(
-    design: Architecture, embedding: torch.Tensor, positions: torch.Tensor, logits: str, inputs: tuple[torch.Tensor, ...]
-) -> bytes:
-    """The plain network as an ONNX graph for inputs of exactly these shapes, by PyTorch's older exporter: the newer takes 15 s.
-
-    It is traced with a vocabulary of one, and gets its embedding afterwards: tracing looks through every weight several times.
-    """
-    import onnx
-    from onnx import numpy_helper
-
-    network = Network(_shapes(design), embedding[:1].clone(), positions, design.shared, fused=False, logits=logits).eval()
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        traced = (torch.zeros_like(inputs[0]), *inputs[1:])
-        torch.onnx.export(
-            network,
-            traced,
-            buffer,  # type: ignore[arg-type]
-            dynamo=False,
-            opset_version=17,
-            do_constant_folding=False,
-        )
-    model = onnx.load_from_string(buffer.getvalue())
-    (tokens,) = (weight for weight in model.graph.initializer if weight.name == "tokens")
-    tokens.CopyFrom(numpy_helper.from_array(embedding.numpy(), tokens.name))
-    del model.graph.value_info[:]
-    model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value = design.vocabulary
-    text: bytes = model.SerializeToString()
-    return text
-
-
-def _onnx_in_8_bits(graph: bytes) -> bytes:
-    """The graph with the weights of its matrix products in 8 bits, activations quantized as they come."""
-    import logging
-
-    import onnx
-    from onnxruntime.quantization import quantize_dynamic
-
-    buffer = io.BytesIO()
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it advises to prepare the graph, which is already in its final shapes
-    try:
-        quantize_dynamic(onnx.load_from_string(graph), buffer)
-    finally:
-        logging.disable(level)
-    return buffer.getvalue()

@@ -19,6 +19,12 @@ PROBABILITIES = (0.5, 0.8, 0.9, 0.95, 0.975, 0.99)
 """Probabilities at which a `FitError` states its quantiles."""
 NEAR = 0.1
 """Relative error up to which a prediction counts as near, the measure of HAT, nn-Meter and their users."""
+LARGE_ERROR = 0.2
+"""Mean relative error above which predictions are doubtful.
+
+FLOPs alone come as near to the nine latencies that are published for the Jetson Nano, left one out: a table with a larger error
+tells no more than a count of FLOPs does.
+"""
 
 _HUBER, _STEPS = 0.02, 30
 """Relative error beyond which `robust_fit` counts it linearly, and its steps of reweighting."""
@@ -42,6 +48,11 @@ class FitError:
     spearman: float
     rmse: float
     quantiles: tuple[tuple[float, float], ...]
+
+    @property
+    def large(self) -> bool:
+        """Whether the mean error exceeds `LARGE_ERROR`."""
+        return self.mape > LARGE_ERROR
 
 
 def fit_error(predicted: Any, measured: Any) -> FitError:

@@ -15,7 +15,7 @@ import numpy as np
 
 from formulation import Architecture, Block, SearchSpace, Separable
 from formulation.architecture import Setting
-from hardware_models.fit import FitError, fit_error, nonnegative_fit
+from hardware_models.fit import LARGE_ERROR, FitError, fit_error, nonnegative_fit
 from hardware_models.measurement import MeasuredNetwork
 from hardware_models.workload import BODY_FEATURES, FEATURES, Workload, feature_matrix
 
@@ -124,6 +124,16 @@ class LatencyTable:
         """What of a design makes its prediction an extrapolation; empty where nothing does."""
         return self.validated.leaves_out(architecture, architecture.blocks, [sum(architecture.depths)])
 
+    @property
+    def doubt(self) -> str:
+        """A sentence on why the table is not to be relied on: its error is large. Empty where it is not."""
+        if self.error is None or not self.error.large:
+            return ""
+        return (
+            f"the table {self.name} of {self.device} is doubtful: its mean error on networks that it was not fitted to is "
+            f"{100 * self.error.mape:.1f} %, more than {100 * LARGE_ERROR:g} %; measure again, on a machine that does nothing else"
+        )
+
     def margin(self, confidence: float) -> float:
         """The ratio measured / predicted that is kept with probability `confidence`, by the error of the table.
 
@@ -173,10 +183,11 @@ class Latency(Separable):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """latency@device:table, marked where it extrapolates or holds with a confidence."""
+        """latency@device:table, marked where it extrapolates, holds with a confidence, or its table is doubtful."""
         table, extrapolating = self.table, " (extrapolating)" if self.extrapolate else ""
         confident = "" if self.confidence is None else f" at {100 * self.confidence:g} %"
-        return f"{table.quantity}@{table.device}:{table.name}{confident}{extrapolating}"
+        doubtful = f" (doubtful: mean error {100 * table.error.mape:.0f} %)" if table.error is not None and table.doubt else ""
+        return f"{table.quantity}@{table.device}:{table.name}{confident}{extrapolating}{doubtful}"
 
     @property
     def unit(self) -> str:  # type: ignore[override]
@@ -261,14 +272,19 @@ def fit_table(
 
 
 def unseen_rounds(work: np.ndarray, rows: Sequence[MeasuredNetwork], folds: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted and measured latency of every round of every network, each by a fit to other networks and other rounds."""
+    """Predicted and measured latency of every round of every network, each by a fit to other networks and other rounds.
+
+    Networks need not have as many rounds; of one that has a single round, or lacks this one, all rounds count as others.
+    """
     fold = np.random.default_rng(seed).permutation(len(rows)) % folds
-    rounds = min(len(row.rounds_ms) for row in rows)
     predicted, measured = [], []
-    for k in range(rounds):
-        others = np.array([fmean(row.rounds_ms[:k] + row.rounds_ms[k + 1 : rounds] or row.rounds_ms) for row in rows])
+    for k in range(max(len(row.rounds_ms) for row in rows)):
+        has = np.array([len(row.rounds_ms) > k for row in rows])
+        others = np.array([fmean(row.rounds_ms[:k] + row.rounds_ms[k + 1 :] or row.rounds_ms) for row in rows])
         for held_out in range(folds):
             prices = nonnegative_fit(work[fold != held_out], others[fold != held_out])
-            predicted.append(work[fold == held_out] @ prices)
-            measured.append(np.array([row.rounds_ms[k] for row, own in zip(rows, fold, strict=True) if own == held_out]))
+            predicted.append(work[(fold == held_out) & has] @ prices)
+            measured.append(
+                np.array([row.rounds_ms[k] for row, own in zip(rows, fold, strict=True) if own == held_out and row.rounds_ms[k:]])
+            )
     return np.concatenate(predicted), np.concatenate(measured)

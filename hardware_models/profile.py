@@ -5,11 +5,17 @@
 
 Times the networks of `profile_standalone.plan`, single blocks and whole networks, in every runtime, precision and phase asked for:
 warm-up, repeated passes of which the middle half counts, all networks once a round and in another order each round. A fixed piece
-of work timed before and after tells whether the machine ran at its usual pace; where not, the network is measured again. Fits the
-prices of `hardware_models.latency` to them and writes NAME.json with the error that fit has on networks and rounds it has not
-seen. Every network is on disk as soon as it is measured (NAME.rows.jsonl): the same command goes on where it was stopped, and
-with more --rounds, on another day, it adds to what is there. For a device that has nothing but an old Python and PyTorch, copy
+of work timed before and after tells whether the machine ran at its usual pace; where not, the network is measured again, and what
+was never measured at that pace is left out. Other work only ever slows a machine, so its usual pace is that of the fast visits
+(`profile_standalone.usual_pace`). Before a network is timed, its runtime tells what it really ran (`hardware_models.kernels`).
+
+Fits the prices of `hardware_models.latency` and writes NAME.json with the error that the fit has on networks and rounds it has not
+seen. Every network is on disk as soon as it is measured (NAME.rows.jsonl): the same command goes on where it was stopped, and with
+more --rounds, on another day, it adds to what is there. For a device that has nothing but an old Python and PyTorch, copy
 hardware_models/profile_standalone.py to it.
+
+Exit code 3 says that a table is doubtful or missing. One whose error is large (`hardware_models.fit.LARGE_ERROR`) is written, and
+whatever uses it says so; one with fewer than 20 networks measured at the usual pace is not written.
 """
 
 from __future__ import annotations
@@ -18,7 +24,6 @@ import argparse
 import importlib.util
 import math
 import os
-import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -125,8 +130,14 @@ def measure_rounds(engines: Sequence[Engine], designs: Sequence[Architecture], r
 
     keep_memory()
     for engine in engines:
-        if not any(row["table"] == engine.name for row in file.rows):
+        head = next((row for row in file.rows if row["table"] == engine.name and "how" in row), None)
+        if head is None:
             file.append({"table": engine.name, "workload": asdict(engine.workload), "how": engine.how})
+        elif head["how"].get("linear_maps") != engine.how["linear_maps"]:
+            raise ValueError(
+                f"the rows of {engine.name} were measured without a look at what really ran; choose another --output or --name, or "
+                "delete the .rows.jsonl to start over"
+            )
     by_name = {engine.name: engine for engine in engines}
     jobs = {
         (engine.name, number, str(designs[k])): designs[k]
@@ -159,8 +170,8 @@ def measure_steadily(
 ) -> None:
     """Append a row for each job that the file has none for, then for those that it has no steady row for, a few times at most.
 
-    A row is steady where its `pace_ms` is within 4 % of the usual one: `usual_ms`, or where that is None the median of all rows
-    whose key begins alike (those of one table).
+    A row is steady where its `pace_ms` is within 4 % of the usual one: `usual_ms`, or where that is None the pace of the fast ones
+    among the rows whose key begins alike (those of one table).
     """
     from tqdm import tqdm
 
@@ -182,12 +193,14 @@ def measure_steadily(
 
 
 def usual_paces(rows: Sequence[Row], key_of: Callable[[Row], Key | None]) -> dict[Any, float]:
-    """Median pace [ms] of the rows whose key begins alike, by that beginning."""
+    """`profile_standalone.usual_pace` [ms] of the rows whose key begins alike, by that beginning."""
+    from hardware_models.profile_standalone import usual_pace
+
     paces: dict[Any, list[float]] = {}
     for row in rows:
         if (key := key_of(row)) is not None:
             paces.setdefault(key[0], []).append(row["pace_ms"])
-    return {group: statistics.median(own) for group, own in paces.items()}
+    return {group: usual_pace(own) for group, own in paces.items()}
 
 
 def steadiest(rows: Sequence[Row], key_of: Callable[[Row], Key | None], usual_ms: float | None = None) -> dict[Key, Row]:
@@ -204,45 +217,56 @@ def steadiest(rows: Sequence[Row], key_of: Callable[[Row], Key | None], usual_ms
     return best
 
 
-def measured_networks(rows: Sequence[Row]) -> tuple[MeasuredNetwork, ...]:
-    """What the rows of one table say of each network, over the rounds that all of them have."""
-    seen: dict[str, dict[int, Row]] = {}
+def visits_by_network(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of one table that hold a visit, by network."""
+    visits: dict[str, list[Row]] = {}
     for row in rows:
         if "round" in row:
-            seen.setdefault(row["network"], {})[row["round"]] = row
-    if not seen:
-        return ()
-    rounds = sorted(set.intersection(*(set(own) for own in seen.values())))
+            visits.setdefault(row["network"], []).append(row)
+    return visits
+
+
+def measured_networks(visits: Mapping[str, Sequence[Row]], usual_ms: float) -> tuple[MeasuredNetwork, ...]:
+    """What the visits say of each network: of each of its rounds the cleanest, and nothing of a network that has no clean one."""
+    from hardware_models.profile_standalone import clean_rounds
+
     networks = []
-    for text, by_round in seen.items() if rounds else ():
-        own = [by_round[number] for number in rounds]
-        freedom = max(sum(row["passes"] - 1 for row in own), 1)
-        variance = sum(row["std_ms"] ** 2 * (row["passes"] - 1) for row in own) / freedom
-        design = Architecture(read_blocks(text.removesuffix(_UNSHARED)), not text.endswith(_UNSHARED))
-        times = tuple(row["trimmed_ms"] for row in own)
-        networks.append(MeasuredNetwork(design, times, math.sqrt(variance), sum(row["passes"] for row in own)))
+    for text, seen in visits.items():
+        if own := clean_rounds(seen, usual_ms):
+            freedom = max(sum(row["passes"] - 1 for row in own), 1)
+            variance = sum(row["std_ms"] ** 2 * (row["passes"] - 1) for row in own) / freedom
+            design = Architecture(read_blocks(text.removesuffix(_UNSHARED)), not text.endswith(_UNSHARED))
+            times = tuple(row["trimmed_ms"] for row in own)
+            networks.append(MeasuredNetwork(design, times, math.sqrt(variance), sum(row["passes"] for row in own)))
     return tuple(networks)
 
 
 def device_of(rows: Sequence[Row], name: str, description: str, source: str) -> Device:
-    """The device that rows of `measure_rounds` describe: a table, fitted, for each engine with enough networks."""
-    from hardware_models.profile_standalone import is_steady, memory_bytes
+    """The device that rows of `measure_rounds` describe: a table, fitted, for each engine with enough clean networks.
+
+    Raises ValueError where no engine has: the machine had other work all the time.
+    """
+    from hardware_models.profile_standalone import left_out, memory_bytes
 
     tables = []
-    best, usual = steadiest(rows, _key), usual_paces(rows, _key)
+    usual = usual_paces(rows, _key)
     for head in (row for row in rows if "how" in row):
-        own = [row for row in best.values() if row["table"] == head["table"]]
-        networks = measured_networks(own)
+        visits = visits_by_network([row for row in rows if row["table"] == head["table"]])
+        pace = usual.get(head["table"], math.nan)
+        networks = measured_networks(visits, pace)
         if len(networks) >= _LEAST:
-            pace = usual[head["table"]]
-            off = sum(not is_steady(row["pace_ms"], pace) for row in own)
-            how = head["how"] | {"pace_ms": round(pace, 4), "not_steady": f"{off} of {len(own)} measurements"}
+            how = head["how"] | {"pace_ms": round(pace, 4), "not_steady": left_out(list(visits.values()), pace)}
             tables.append(fit_table(name, head["table"], Workload(**head["workload"]), networks, how=how))
+    if not tables:
+        raise ValueError(
+            f"fewer than {_LEAST} networks were measured at the usual pace of this machine, which had other work to do; "
+            "run the same command with more --rounds when it has none"
+        )
     return Device(name, tuple(tables), description, source, memory_bytes())
 
 
 def error_text(tables: Sequence[LatencyTable]) -> str:
-    """Out-of-sample error of tables, for people."""
+    """Out-of-sample error of tables, for people; what is doubtful is marked."""
 
     def cells(table: LatencyTable) -> tuple[str, ...]:
         error = table.error
@@ -251,7 +275,7 @@ def error_text(tables: Sequence[LatencyTable]) -> str:
         return (
             table.name,
             str(len(table.rows) or error.networks),
-            f"{100 * error.mape:.1f} %",
+            f"{100 * error.mape:.1f} %" + (" (doubtful)" if table.doubt else ""),
             f"{100 * error.within_10:.0f} %",
             f"{error.spearman:.3f}",
             f"{error.rmse:.3g} ms",
@@ -277,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif file.rows[0].get("conditions") != conditions:
         raise ValueError(
             f"{path} was measured with {file.rows[0].get('conditions')}, now it is {conditions}; "
-            "choose another --output or --name, or delete that file to begin anew"
+            "choose another --output or --name, or delete that file to start over"
         )
     designs = networks_to_measure(options.networks)
     try:
@@ -289,7 +313,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_device(device, folder / f"{options.name}.json")
     print(f"{error_text(device.tables)}\n\nOf networks and rounds that the fit had not seen; the margin is measured / predicted.")
     print(f"Written to {folder}: {options.name}.json; use it as --budget latency@{folder / options.name}.json=50")
-    return ExitCode.DONE
+    doubts = [table.doubt for table in device.tables if table.doubt]
+    missing = {engine.name for engine in engines} - {table.name for table in device.tables}
+    doubts += [
+        f"{name} has fewer than {_LEAST} networks measured at the usual pace, so it is not in the file" for name in sorted(missing)
+    ]
+    for doubt in doubts:
+        print(f"warning: {doubt}", file=sys.stderr)
+    return ExitCode.BROKEN if doubts else ExitCode.DONE
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ UNSHARED_LAYERS = 6  # the most that a network without shared weights has here: 
 SURROUNDINGS = {"embedding_width": 768, "vocabulary": 50257, "positions": 2048}
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 PHASES = ("prefill", "decode")
+LEAST = 20  # networks of a table: with fewer, its error cannot be told
 
 
 def plan(count, seed=0, widths=WIDTHS, ratios=FFN_RATIOS, most_layers=MOST_LAYERS):
@@ -135,6 +136,14 @@ class Network(nn.Module):
         )
         self.depths = [depth for _, _, depth in blocks]
         self.norm = nn.LayerNorm(outside)
+        self.head = None
+
+    def with_own_head(self):
+        """The same network, its output head a module with the embedding as its weight: what quantization looks for."""
+        self.head = nn.Linear(1, 1, bias=False)
+        self.head.weight = nn.Parameter(self.tokens, requires_grad=False)
+        self.head.out_features, self.head.in_features = self.tokens.shape
+        return self
 
     def forward(self, tokens, *past):
         seen = past[0].shape[2] if past else 0
@@ -150,7 +159,7 @@ class Network(nn.Module):
                 states += state
         x = self.norm(self.joints[-1](x))
         x = x[:, -1:] if self.last else x
-        return (nn.functional.linear(x, self.tokens), *states)
+        return (nn.functional.linear(x, self.tokens) if self.head is None else self.head(x), *states)
 
 
 def cache_of(blocks, length, batch, dtype, device):
@@ -166,10 +175,26 @@ def surroundings_on(device, dtype, vocabulary, positions, embedding_width):
 
 
 def in_8_bits(network):
-    """PyTorch's dynamic quantization of every linear map."""
+    """PyTorch's dynamic quantization of every `nn.Linear`; it passes over maps that are functions, or of classes of their own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # newer PyTorch says that this moves elsewhere, where an old one does not have it
         return torch.quantization.quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
+
+
+def check_precision(network, precision):
+    """SystemExit where a network would not run in the precision that its table names."""
+    if precision == "int8":
+        left = sum(isinstance(module, nn.Linear) for module in network.modules())
+        if left or network.head is None:
+            raise SystemExit(
+                "error: {} linear maps of the network are not in 8 bits; leave int8 out of --precisions".format(left or 1)
+            )
+    else:
+        kinds = {value.dtype for value in network.state_dict().values()}
+        if kinds != {getattr(torch, precision)}:
+            raise SystemExit(
+                "error: the network holds {}; leave {} out of --precisions".format(" and ".join(sorted(map(str, kinds))), precision)
+            )
 
 
 def pass_of(network, blocks, workload, precision, device):
@@ -239,9 +264,38 @@ def median(values):
     return sorted(values)[(len(values) - 1) // 2]
 
 
+def usual_pace(paces):
+    """The pace of the machine with nothing else on it, of the paces of many visits: that of the fast ones.
+
+    Other work only ever slows a machine, and there may be more visits beside such work than without. A tenth of the visits, from
+    20 on two at least, may be faster by luck; the pace is the median of all that are within STEADY of the next one.
+    """
+    ordered = sorted(paces)
+    fast = ordered[min(max(2, len(ordered) // 10), (len(ordered) - 1) // 2)]
+    return median([pace for pace in ordered if is_steady(pace, fast)])
+
+
 def is_steady(pace, usual):
-    """Whether the machine ran as fast as it usually does."""
+    """Whether the machine ran as fast as it usually does: what was timed then is clean."""
     return abs(pace / usual - 1) <= STEADY
+
+
+def clean_rounds(visits, usual):
+    """The cleanest visit of each round, of the visits of one network with their "round" and "pace_ms"; none where none is clean."""
+    best = {}
+    for visit in visits:
+        number, off = visit["round"], abs(visit["pace_ms"] / usual - 1)
+        if is_steady(visit["pace_ms"], usual) and (number not in best or off < abs(best[number]["pace_ms"] / usual - 1)):
+            best[number] = visit
+    return [best[number] for number in sorted(best)]
+
+
+def left_out(networks, usual):
+    """In words how much does not count, of the visits of each network: measurements (rounds of a network) without a clean visit."""
+    rounds = [(len({visit["round"] for visit in visits}), len(clean_rounds(visits, usual))) for visits in networks]
+    tried, clean = sum(all_of for all_of, _ in rounds), sum(good for _, good in rounds)
+    never = sum(not good for _, good in rounds)
+    return "{} of {} measurements left out, and with them {} of {} networks".format(tried - clean, tried, never, len(networks))
 
 
 def trimmed_mean(values):
@@ -260,7 +314,7 @@ def deviation(values):
 
 def new_row(blocks, shared):
     """A row without rounds."""
-    return {"blocks": blocks_text(blocks), "shared": shared, "rounds_ms": [], "std_ms": 0.0, "passes": 0}
+    return {"blocks": blocks_text(blocks), "shared": shared, "rounds_ms": [], "std_ms": 0.0, "passes": 0, "visits": []}
 
 
 def blocks_text(blocks):
@@ -268,14 +322,30 @@ def blocks_text(blocks):
     return " ".join("{}/{}x{}".format(*block) for block in blocks)
 
 
-def add_round(row, timed):
-    """Add the timed passes of one round to a row of a device file [ms]."""
+def visit_of(number, timed, pace):
+    """What a visit in a round of that number saw, as a row of a device file keeps it [ms]."""
     milliseconds = [1000 * value for value in timed]
-    passes, added = row["passes"], len(milliseconds)
-    squares = row["std_ms"] ** 2 * max(passes - 1, 0) + deviation(milliseconds) ** 2 * max(added - 1, 0)
-    row["rounds_ms"].append(round(trimmed_mean(milliseconds), 6))
-    row["passes"] = passes + added
-    row["std_ms"] = round(math.sqrt(squares / max(row["passes"] - len(row["rounds_ms"]), 1)), 6)
+    return {
+        "round": number,
+        "pace_ms": round(pace, 4),
+        "ms": round(trimmed_mean(milliseconds), 6),
+        "std_ms": round(deviation(milliseconds), 6),
+        "passes": len(milliseconds),
+    }
+
+
+def settle(table):
+    """Choose, for every row of a table, the cleanest visit of each round, by the usual pace of all visits so far."""
+    rows, how = table["rows"], table["how"]
+    usual = usual_pace([visit["pace_ms"] for row in rows for visit in row["visits"]])
+    for row in rows:
+        own = clean_rounds(row["visits"], usual)
+        row["rounds_ms"] = [visit["ms"] for visit in own]
+        row["passes"] = sum(visit["passes"] for visit in own)
+        squares = sum(visit["std_ms"] ** 2 * (visit["passes"] - 1) for visit in own)
+        row["std_ms"] = round(math.sqrt(squares / max(row["passes"] - len(own), 1)), 6)
+    how["pace_ms"] = usual
+    how["not_steady"] = left_out([row["visits"] for row in rows], usual)
 
 
 def conditions(runtime, precision, device):
@@ -366,7 +436,7 @@ def read_earlier(path, name):
             record = json.load(file)
         if [record[key] for key in ("format", "version", "name")] != [new[key] for key in ("format", "version", "name")]:
             raise ValueError
-        if not all("rows" in table and "prices" not in table for table in record["tables"]):
+        if not all("prices" not in table and all("visits" in row for row in table["rows"]) for table in record["tables"]):
             raise ValueError
     except (ValueError, KeyError, TypeError):
         refuse("{} is no file that this script wrote for {}; name another --output".format(path, name))
@@ -403,7 +473,7 @@ def parse_arguments(arguments):
         "_",
     ):
         parser.error("--name is {!r}; expected lower-case letters, digits, dots and hyphens".format(options.name))
-    for flag, least in (("seq_len", 1), ("batch", 1), ("networks", 20), ("rounds", 1)):
+    for flag, least in (("seq_len", 1), ("batch", 1), ("networks", LEAST), ("rounds", 1)):
         if getattr(options, flag) < least:
             parser.error("--{} is {}; expected at least {}".format(flag.replace("_", "-"), getattr(options, flag), least))
     if options.seq_len >= SURROUNDINGS["positions"]:
@@ -436,6 +506,13 @@ def main(arguments=None):
             write_text(path, file_text(record))
     sys.stderr.write("\n")
     print("Written to {}: {} tables of {} networks".format(path, len(record["tables"]), len(networks)))
+    poor = [table for table in record["tables"] if sum(bool(row["rounds_ms"]) for row in table["rows"]) < LEAST]
+    for table in record["tables"]:
+        print("{}: {}".format(table["name"], table["how"]["not_steady"]))
+    if poor:
+        names = ", ".join(table["name"] for table in poor)
+        text = "error: {}: fewer than {} networks were measured at the usual pace; run the command again, with nothing beside it"
+        raise SystemExit(text.format(names, LEAST))
 
 
 def table_of(record, phase, precision, options, networks):
@@ -463,36 +540,37 @@ def table_of(record, phase, precision, options, networks):
 def measured_round(networks, table, precision, options):
     """Time every network, in an order of this round's own, and those again for which the machine was not steady.
 
-    The usual pace is the median of all that were seen for the table. The rows change when all networks are done.
+    The rows change when all networks are done.
     """
     dtype = getattr(torch, "float32" if precision == "int8" else precision)
     embedding, positions = surroundings_on(options.device, dtype, **SURROUNDINGS)
+    earlier = [visit for row in table["rows"] for visit in row["visits"]]
+    this_round = 1 + max([visit["round"] for visit in earlier] or [-1])
     order = list(range(len(networks)))
-    random.Random(len(table["rows"][0]["rounds_ms"])).shuffle(order)
-    results, pace, how = {}, Pace(options.device), table["how"]
-    paces = how.setdefault("paces_ms", [])
-    for number in remaining(order, results, paces):
+    random.Random(this_round).shuffle(order)
+    visits, pace = {}, Pace(options.device)
+    for number in remaining(order, visits, [visit["pace_ms"] for visit in earlier]):
         blocks, shared = networks[number]
         network = Network(blocks, embedding, positions, shared).eval()
         if precision == "int8":
-            network = in_8_bits(network)
+            network = in_8_bits(network.with_own_head())
         network = network.to(device=options.device, dtype=None if precision == "int8" else dtype)
+        check_precision(network, precision)
         run = pass_of(network, blocks, table["workload"], precision, options.device)
         timed, seen = pace.around(run, options.seconds)
-        paces.append(round(seen, 4))
-        if number not in results or abs(seen / median(paces) - 1) < abs(results[number][1] / median(paces) - 1):
-            results[number] = timed, seen
+        visits.setdefault(number, []).append(visit_of(this_round, timed, seen))
         yield networks[number], timed
-    for number, (timed, _) in results.items():
-        add_round(table["rows"][number], timed)
-    how["pace_ms"] = median(paces)
-    how["not_steady"] = how.get("not_steady", 0) + sum(not is_steady(seen, how["pace_ms"]) for _, seen in results.values())
+    for number, own in visits.items():
+        table["rows"][number]["visits"] += own
+    settle(table)
 
 
-def remaining(order, results, paces):
-    """All of `order` once, then again and again those whose result was not measured at the usual pace, ATTEMPTS times at most."""
+def remaining(order, visits, earlier):
+    """All of `order` once, then again and again those that have no clean visit, ATTEMPTS times at most; `earlier` are paces."""
     for _ in range(ATTEMPTS):
-        for number in [k for k in order if k not in results or not is_steady(results[k][1], median(paces))]:
+        paces = earlier + [visit["pace_ms"] for own in visits.values() for visit in own]
+        usual = usual_pace(paces) if paces else None
+        for number in [k for k in order if k not in visits or not clean_rounds(visits[k], usual)]:
             yield number
 
 

@@ -6,6 +6,8 @@ Its inputs are input_ids, attention_mask, position_ids and beam_idx; keys and va
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ FILE = "openvino_model.xml"
 
 WEIGHTS = ("float32", "int8")
 """Number formats of the weights."""
+
+_QUANTIZED = ("i8", "u8", "i4", "u4")
 
 INT8_TOLERANCE = 0.1
 """Largest root mean square difference of logits that passes with INT8 weights, relative to that of the logits themselves.
@@ -57,7 +61,12 @@ def _quantizer(weights: str) -> Any:
 
 
 class OpenVinoModel:
-    """An exported model on the CPU; it computes in `precision`, "f32" or "bf16" (which processors with AMX do much faster)."""
+    """An exported model on the CPU; it computes in `precision`, "f32" or "bf16" (which processors with AMX do much faster).
+
+    products  its linear maps by the number format that OpenVINO runs them in: `precision`, or that of quantized weights ("i8")
+
+    Raises ValueError where this processor runs them in another one, as OpenVINO takes the precision for a hint.
+    """
 
     def __init__(self, folder: Path, precision: str = "f32", threads: int = 0) -> None:
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
@@ -66,6 +75,10 @@ class OpenVinoModel:
         compiled = openvino.Core().compile_model(folder / FILE, "CPU", settings)
         self._inputs = {port.any_name for port in compiled.inputs}
         self._request = compiled.create_infer_request()
+        running = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
+        maps = [node for node in running if node["layerType"].value == "FullyConnected"]
+        self.products = Counter(str(node["runtimePrecision"].value) for node in maps)
+        check_products(self.products, precision)
 
     def begin(self) -> None:
         """Forget the text so far: the next logits begin a new one."""
@@ -83,6 +96,13 @@ class OpenVinoModel:
             "beam_idx": np.arange(len(input_ids), dtype=np.int32),
         }
         return self._request.infer({name: fed[name] for name in self._inputs})["logits"].copy()
+
+
+def check_products(products: Mapping[str, int], precision: str) -> None:
+    """ValueError where some linear maps run neither in the precision asked for nor with quantized weights."""
+    if not products or (other := sorted(products.keys() - {precision, *_QUANTIZED})):
+        kind = other[0] if products else "nothing"
+        raise ValueError(f"OpenVINO runs this graph in {kind} on this processor, not in {precision}; ask for another precision")
 
 
 def compare_openvino(model: PreTrainedModel, folder: Path, weights: str = "float32") -> dict[str, float]:

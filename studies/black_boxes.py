@@ -50,5 +50,6 @@ class Tabulator:
             lines.append(
                 f"{box.name}: {number_text(float(f'{box(design):.4g}'))} {box.unit} when called for this design, "
                 f"{number_text(float(f'{latency(design):.4g}'))} by its table (mean error on others {100 * error.mape:.1f} %)"
+                + (f"; {latency.table.doubt}" if latency.table.doubt else "")
             )
         return "\n".join(lines)

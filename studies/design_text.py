@@ -8,6 +8,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 
 from formulation import Agreement, Architecture, Budget, DesignProblem
 from formulation.report import counted, text_table
+from hardware_models import Latency
 from solvers import Count, Diagnosis, Need, Price, Solution, Solver, Status
 from solvers.base import broken_budgets
 from studies.compare_solvers import NEAR
@@ -47,7 +48,13 @@ def per_cent(value: float, base: float) -> str:
 
 
 def proof_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:
-    """The status of a solution in words, with its bound, gap and time."""
+    """The status of a solution in words, with its bound, gap and time, and what its budgets rest on where that is doubtful."""
+    tables = dict.fromkeys(one.quantity.table for one in problem.subject_to if isinstance(one.quantity, Latency))
+    doubts = [f"What is proved holds for the latencies of a table: {table.doubt}." for table in tables if table.doubt]
+    return "\n".join([_status_text(problem, solution, solver), *doubts])
+
+
+def _status_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:
     unit, seconds = problem.maximize.unit, f"{solution.seconds:.2f} s, {solver.name}"
     if solution.status is Status.OPTIMAL:
         gap = f"gap {solution.gap:.1g}; {seconds}"

@@ -37,7 +37,7 @@ from formulation.report import (
 from hardware_models import Flops, Latency, Workload
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
 from studies.design_text import short
-from studies.hardware_figures import draw_latency, draw_matrix, draw_optima
+from studies.hardware_figures import draw_latency, draw_matrix, draw_optima, marks
 from studies.problems import read_space
 from studies.quantities import chosen, quantity_text, read_quantity
 
@@ -104,6 +104,11 @@ def outside(quantity: Quantity, design: Architecture) -> str:
     return quantity.table.leaves_out(design) if isinstance(quantity, Latency) else ""
 
 
+def doubt(quantity: Quantity) -> str:
+    """Why a latency table is not to be relied on; empty where it is, and for any other quantity."""
+    return quantity.table.doubt if isinstance(quantity, Latency) else ""
+
+
 def optimise(space: SearchSpace, budgets: Sequence[Budget], seconds: float) -> Solution:
     """The design of greatest entropy within the budgets; ValueError where it is not proved."""
     solution = solve(DesignProblem(space, EffectiveEntropy(), tuple(budgets)), _SOLVER, Limits(seconds=seconds))
@@ -147,6 +152,7 @@ def latency_at_equal_flops(space: SearchSpace, costs: dict[str, Quantity], desig
             "spearman": float(spearmanr(flops, values).statistic),
             "spread": float(np.median(ratios)) if ratios else None,
             "extrapolated": any(outside(quantity, space.decode(choice)) for choice in choices),
+            "doubt": doubt(quantity),
         }
     return result
 
@@ -183,6 +189,7 @@ def _optimum_record(one: Optimum) -> dict[str, Any]:
         "architecture": one.design.to_dict(),
         "layers": sum(one.design.depths),
         "extrapolated": one.outside,
+        "doubt": doubt(one.budget.quantity),
         "seconds": one.solution.seconds,
     }
 
@@ -201,6 +208,7 @@ def _common_record(common: Solution, devices: Sequence[Optimum]) -> dict[str, An
                 "own_entropy": one.solution.objective,
                 "entropy_lost": 1 - common.objective / one.solution.objective,  # type: ignore[operator]
                 "extrapolated": outside(one.budget.quantity, common.architecture),
+                "doubt": doubt(one.budget.quantity),
             }
             for one in devices
         ],
@@ -208,12 +216,14 @@ def _common_record(common: Solution, devices: Sequence[Optimum]) -> dict[str, An
 
 
 def report(record: dict[str, Any]) -> str:
-    """The tables for people; an asterisk marks what lies outside what a table was validated on."""
+    """The tables for people; * marks what lies outside what a table was validated on, ? a table of large error."""
     optima, reference = record["optima"], record["reference"]
-    letters = [chr(65 + number) + ("*" if one["extrapolated"] else "") for number, one in enumerate(optima)]
+
+    letters = [chr(65 + number) + marks(one) for number, one in enumerate(optima)]
+    longest = max(len(marks(one)) for one in optima)
 
     def marked(one: dict[str, Any], text: str) -> str:
-        return text + ("*" if one["extrapolated"] else " ")
+        return text + marks(one).ljust(max(longest, 1))
 
     lines = [
         (
@@ -256,6 +266,7 @@ def report(record: dict[str, Any]) -> str:
         ]
     if any(one["extrapolated"] for one in optima):
         parts.append("\n* outside what the device's table was validated on: an extrapolation.")
+    parts += [f"\n? {sentence}." for sentence in dict.fromkeys(one["doubt"] for one in optima if one["doubt"])]
     return "\n".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,17 @@ from formulation import Architecture
 from studies.compare_figures import COLOURS, draw_blocks
 
 _COLUMNS = 4
+
+
+def marks(one: dict[str, Any]) -> str:
+    """What a cost's name is marked with: * for an extrapolation, ? for a table of large error."""
+    return ("*" if one["extrapolated"] else "") + ("?" if one["doubt"] else "")
+
+
+def _legend(records: Iterable[dict[str, Any]], extrapolated: str) -> str:
+    records = list(records)
+    star = f"; * {extrapolated}" if any(one["extrapolated"] for one in records) else ""
+    return star + ("; ? doubtful" if any(one["doubt"] for one in records) else "")
 
 
 def draw_optima(record: dict[str, Any]) -> Figure:
@@ -24,7 +36,7 @@ def draw_optima(record: dict[str, Any]) -> Figure:
     for axis, one in zip(axes.ravel(), optima, strict=False):
         design = Architecture.from_dict(one["architecture"])
         draw_blocks(axis, design.widths, design.ffn_widths, design.depths)
-        title = _wrapped(one["cost"]) + ("*" if one["extrapolated"] else "")
+        title = _wrapped(one["cost"]) + marks(one)
         axis.set_title(f"{title}\nentropy {one['entropy']:,.0f}, {one['layers']} layers", fontsize=8)
     for axis in axes.ravel()[len(optima) :]:
         axis.set_axis_off()
@@ -33,7 +45,7 @@ def draw_optima(record: dict[str, Any]) -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel("block", fontsize=8)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
-    star = "; * extrapolated" if any(one["extrapolated"] for one in optima) else ""
+    star = _legend(optima, "extrapolated")
     figure.suptitle(f"Optimum where each budget is what {record['reference']['name']} spends{star}", fontsize=10)
     return figure
 
@@ -45,7 +57,7 @@ def _wrapped(name: str) -> str:
 
 def draw_matrix(record: dict[str, Any]) -> Figure:
     """Designed for the row's model, run on the column's: share of the budget that is spent."""
-    names = [one["cost"] + ("*" if one["extrapolated"] else "") for one in record["optima"]]
+    names = [one["cost"] + marks(one) for one in record["optima"]]
     matrix = np.array(record["matrix"])
     figure = Figure(figsize=(0.62 * len(names) + 4.2, 0.42 * len(names) + 3.6), layout="constrained")
     axis = figure.subplots()
@@ -79,13 +91,13 @@ def draw_latency(record: dict[str, Any]) -> Figure:
         flops = np.array(record["flops"]["flops"][own["pass"]]) / 1e9
         axis.plot(flops, own["values"], ".", ms=2.5, color=COLOURS[0], alpha=0.5, rasterized=True)
         spread = "" if own["spread"] is None else f"\nat equal FLOPs slowest / fastest {own['spread']:.2f} (median)"
-        axis.set_title(f"{_wrapped(name)}{'*' if own['extrapolated'] else ''}{spread}", fontsize=8)
+        axis.set_title(f"{_wrapped(name)}{marks(own)}{spread}", fontsize=8)
         axis.set_ylabel("predicted latency [ms]", fontsize=8)
         axis.set_xlabel(f"FLOPs of the pass [GFLOPs]\n{own['pass']}", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.set_ylim(bottom=0)
     for axis in axes.ravel()[len(costs) :]:
         axis.set_axis_off()
-    star = "; * some of them extrapolated" if any(own["extrapolated"] for own in costs.values()) else ""
+    star = _legend(costs.values(), "some of them extrapolated")
     figure.suptitle(f"Latency beside FLOPs, {record['flops']['designs']:,} random designs{star}", fontsize=10)
     return figure

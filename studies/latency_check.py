@@ -233,7 +233,8 @@ def summarise(check: Check, plan: Sequence[Row], rows: Sequence[Row]) -> dict[st
     """The figures of each part: of "networks" and "budgets" at the pace of the device file, and as they came at the first visit."""
     from hardware_models.profile_standalone import is_steady
 
-    summary: dict[str, Any] = {"device": check.latency.table.device, "table": check.latency.table.name, "seconds": check.seconds}
+    table = check.latency.table
+    summary: dict[str, Any] = {"device": table.device, "table": table.name, "doubt": table.doubt, "seconds": check.seconds}
     steady = steadiest(rows, _measured_key, check.pace_ms)
     first = first_visits(rows)
     usual = usual_paces(rows, _measured_key)
@@ -329,7 +330,7 @@ def report(summary: dict[str, Any]) -> str:
 
 
 def _paragraphs(summary: dict[str, Any]) -> Iterator[str]:
-    yield f"{summary['device']}, {summary['table']}"
+    yield f"{summary['device']}, {summary['table']}" + (f"\n{summary['doubt']}" if summary["doubt"] else "")
     if own := summary.get("networks"):
         lines = [
             (

@@ -187,6 +187,8 @@ def _with_options(name: Any, options: dict[str, Any], extra: tuple[str, ...], tr
         if not isinstance(options.get("extrapolate", False), bool):
             raise ValueError(f"latency's extrapolate is {shown(options['extrapolate'])}; expected true or false")
         table = read_device(_text(name, options, "device")).table(_text(name, options, "table") if "table" in options else None)
+        if table.doubt:
+            print(f"warning: {table.doubt}", file=sys.stderr)
         return Latency(table, extrapolate=options.get("extrapolate", False))
     if kind is MemoryShare:
         device = _text(name, options, "device")

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from test_problem_file import PROBLEMS, QUICK, SMALL, damaged, sentence
 
 from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy
-from hardware_models import Flops, Params
+from hardware_models import Device, Flops, LatencyTable, Params, Validated, Workload, write_device
+from hardware_models.fit import FitError
 from solvers import Count, DynamicProgramming, Exhaustive, Limits, RandomSearch, Run, Status, price_of_budgets, solve
 from solvers.base import Answer
 from studies import design
@@ -484,3 +485,25 @@ def test_damaged_problem_files_through_the_command(tmp_path: Path, draw: random.
 @given(st.randoms(use_true_random=False))
 def test_many_damaged_problem_files_through_the_command(tmp_path: Path, draw: random.Random) -> None:
     check_command(tmp_path, draw)
+
+
+def test_a_design_on_a_doubtful_table_says_so_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is proved holds for a table whose predictions are 56 % off: in the output, and by the name in design.json."""
+    monkeypatch.chdir(tmp_path)
+    validated = Validated.of_space(SMALL)
+    error = FitError(24, 0.559, 0.3, 0.7, 40.0, ((0.5, 1.0), (0.95, 3.0)))
+    table = LatencyTable("busy-box", "prefill", Workload(), (("attention_maps", 9.0), ("ffn_maps", 8.0)), validated, error)
+    write_device(Device("busy-box", (table,)), Path("busy-box.json"))
+    write(Path("space.json"), SMALL.to_dict())
+    arguments = ["--space", "space.json", "--budget", "latency@busy-box.json=1000", "--output", "out", "--alternatives", "0"]
+    assert main([*arguments, "--steps", "0"]) == 0
+    printed, name = capsys.readouterr(), "latency@busy-box:prefill (doubtful: mean error 56 %)"
+    assert "warning: the table prefill of busy-box is doubtful: its mean error" in printed.err
+    assert f"{name} ≤ 1,000 ms" in printed.out
+    assert "What is proved holds for the latencies of a table: the table prefill of busy-box is doubtful" in printed.out
+    record = json.loads(Path("out/design.json").read_text())
+    assert [usage["name"] for usage in record["solution"]["usage"]] == [name]
+    assert main(["--verify", "out/design.json"]) == 0
+    assert "warning: the table prefill of busy-box is doubtful" in capsys.readouterr().err

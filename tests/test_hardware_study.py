@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,17 @@ def test_each_panel_has_the_flops_of_its_own_pass() -> None:
 
 def test_the_default_reference_is_in_the_default_space() -> None:
     assert PUBLISHED["MeRino-61M"] in hardware.read_space("paper")
+
+
+def test_a_table_of_large_error_is_marked_in_every_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert TABLE.error is not None
+    poor = replace(TABLE, error=replace(TABLE.error, mape=0.559))
+    write_device(Device("poor", (poor,)), folder / "poor.json")
+    assert run("--costs", "params", "latency@poor.json", "latency@jetson-nano", "--extrapolate") == 0
+    printed = capsys.readouterr()
+    assert "warning: the table prefill of poor is doubtful: its mean error" in printed.err
+    assert printed.out.count("latency@poor.json*?") == 3  # the optima, the common design, the spread
+    assert "? the table prefill of poor is doubtful" in printed.out
+    record = json.loads((folder / "out" / "hardware.json").read_text())
+    assert [bool(one["doubt"]) for one in record["optima"]] == [False, True, False]
+    assert record["optima"][1]["quantity"].endswith("(doubtful: mean error 56 %)")

@@ -22,7 +22,9 @@ from hardware_models import (
     fit_error,
     fit_table,
 )
+from hardware_models.device import read_device, shipped
 from hardware_models.fit import FitError
+from hardware_models.latency import unseen_rounds
 from hardware_models.measurement import read_blocks
 from hardware_models.workload import BODY_FEATURES, feature_matrix
 from solvers import DynamicProgramming, Exhaustive, Status, solve
@@ -214,3 +216,32 @@ def test_blocks_are_read_as_they_are_written() -> None:
 def test_latencies_that_are_none(rounds: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="expected"):
         MeasuredNetwork(next(iter(SPACE)), rounds)
+
+
+def test_networks_with_fewer_rounds_are_fitted_and_predicted_too() -> None:
+    rows = measured(random_designs(40), rounds=(1.0, 1.1, 1.2))
+    rows = [replace(row, rounds_ms=row.rounds_ms[: 1 + number % 3]) for number, row in enumerate(rows)]
+    work = feature_matrix([row.design for row in rows], Workload(), list(PRICES))
+    predicted, seen = unseen_rounds(work, rows, folds=10)
+    assert sorted(seen) == sorted(time for row in rows for time in row.rounds_ms)
+    assert len(predicted) == len(seen)
+    alike = [replace(row, rounds_ms=row.rounds_ms[:1] * (1 + number % 3)) for number, row in enumerate(rows)]
+    predicted, seen = unseen_rounds(work, alike, folds=10)
+    assert predicted == pytest.approx(seen, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mape", "mark"), [(0.2, ""), (0.2001, " (doubtful: mean error 20 %)"), (0.559, " (doubtful: mean error 56 %)")]
+)
+def test_latencies_by_a_table_of_large_error_are_named_so(mape: float, mark: str) -> None:
+    table = replace(TABLE, error=replace(ERROR, mape=mape))
+    assert Latency(table).name == f"latency@toy:prefill{mark}"
+    assert bool(table.doubt) == bool(mark)
+    assert Latency(table).at_confidence(0.9).name == f"latency@toy:prefill at 90 %{mark}"
+    assert not replace(TABLE, error=None).doubt
+
+
+def test_no_shipped_table_is_doubtful() -> None:
+    tables = [table for name in shipped() for table in read_device(name).tables]
+    assert not [table.doubt for table in tables if table.doubt]
+    assert not [table.name for table in tables if table.how.get("precision") == "int8" and "linear_maps" not in table.how]

@@ -29,7 +29,7 @@ from merino_net import MerinoConfig, MerinoForCausalLM, export
 from merino_net.counting import forward_flops, parameter_count
 from merino_net.data import train_tokenizer
 from merino_net.generate import continuation
-from merino_net.model_card import model_card, number
+from merino_net.model_card import model_card, number, proof_section
 from merino_net.pretrained import find_models
 from merino_net.training import TrainingPlan, TrainingResult
 
@@ -269,13 +269,20 @@ def test_opening_what_is_no_graph(exported: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not HAS_OPENVINO, reason="openvino is not installed")
 def test_openvino_logits_are_pytorchs(exported: Path) -> None:
-    from merino_net.openvino_model import OpenVinoModel, compare_openvino
+    from merino_net.openvino_model import OpenVinoModel, check_products, compare_openvino
 
     record = json.loads((exported / "export.json").read_text())["openvino"]
     assert record["weights"] == "float32"
     assert max(record["differences"].values()) < 1e-4
     model = MerinoForCausalLM.from_pretrained(exported).eval()
     graph = OpenVinoModel(exported / "openvino", threads=1)
+    layers = 4 * sum(model.config.block_depths)
+    assert set(graph.products) == {"f32"}
+    assert layers < graph.products.total() <= layers + len(model.config.block_depths) + 2  # and joints, and the head
+    for products, kind in (({"f32": 24}, "f32"), ({"i8": 20, "f32": 4}, "f32"), ({}, "nothing")):
+        with pytest.raises(ValueError, match=f"in {kind} on this processor, not in bf16; ask for another"):
+            check_products(products, "bf16")
+    check_products({"i8": 20, "bf16": 4}, "bf16")
     tokens = np.arange(10)[None]
     with torch.no_grad():
         truth = model(torch.from_numpy(tokens)).logits.numpy()
@@ -293,11 +300,12 @@ def test_openvino_logits_are_pytorchs(exported: Path) -> None:
 @pytest.mark.skipif(not HAS_OPENVINO, reason="openvino is not installed")
 def test_openvino_with_int8_weights(tmp_path: Path) -> None:
     pytest.importorskip("nncf")
-    from merino_net.openvino_model import compare_openvino, export_openvino
+    from merino_net.openvino_model import OpenVinoModel, compare_openvino, export_openvino
 
     model = network(ours())
     export_openvino(model, tmp_path, "int8")
     assert (tmp_path / "openvino_model.bin").stat().st_size < 1.3 * parameter_count(model)
+    assert set(OpenVinoModel(tmp_path).products) == {"i8"}
     assert 1e-4 < compare_openvino(model, tmp_path, "int8")["relative"] < 0.1
     with pytest.raises(ValueError, match="INT8 weights change the logits"):
         compare_openvino(network(ours(), seed=1), tmp_path, "int8")
@@ -539,3 +547,9 @@ def test_help_names_the_devices(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for word in ("Jetson", "TensorRT", "ARM CPU", "Intel CPU", "--openvino", "--no-onnx"):
         assert word in shown
+
+
+def test_a_doubtful_budget_is_named_so_in_the_card() -> None:
+    name = "latency@box:torch-float32-prefill (doubtful: mean error 56 %)"
+    solution = {"status": "optimal", "usage": [{"name": name, "unit": "ms", "value": 49.5, "upper": 50}]}
+    assert f"| {name} | ms | 49.5 | 50 | 99.00% |" in proof_section({"solution": solution}, ours())
