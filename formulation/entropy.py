@@ -216,6 +216,7 @@ class EffectiveEntropy(TransformerEntropy):
         for menu in space.menus:
             floor = widths[-1] if widths and space.non_decreasing else 0
             widths.append(next(width for width in menu.widths if width >= floor))
+        worst: list[Architecture] = []
         for ratios in ([1.0] * space.blocks, ratio_least):
             logs = [math.log2(width * ratio) for width, ratio in zip(widths, ratios, strict=True)]
             shortest: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
@@ -231,7 +232,8 @@ class EffectiveEntropy(TransformerEntropy):
                 menu.item(menu.widths.index(width), 0, menu.depths.index(depth))
                 for menu, width, depth in zip(space.menus, widths, depths, strict=True)
             ]
-            self._refuse(space.decode(choices))
+            worst.append(space.decode(choices))
+        self._refuse(max(worst, key=lambda design: max(self.effectiveness_of(design))))
 
 
 @dataclass(frozen=True)

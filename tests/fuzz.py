@@ -303,7 +303,7 @@ def _subset(draw: np.random.Generator, pool: Sequence[float], most: int) -> tupl
 def _random_space(draw: np.random.Generator) -> SearchSpace:
     while True:
         blocks = int(draw.integers(1, 5))
-        most = {1: 6, 2: 4, 3: 3, 4: 2}[blocks]
+        most = {1: 6, 2: 5, 3: 4, 4: 3}[blocks]
         menus = [
             Menu(
                 _subset(draw, (64, 128, 256, 512, 768, 1024), most),
@@ -313,11 +313,11 @@ def _random_space(draw: np.random.Generator) -> SearchSpace:
             for _ in range(blocks)
         ]
         shape = draw.random()
-        if shape < 0.15:  # one item only
+        if shape < 0.06:  # one item only
             menus = [Menu(menu.widths[:1], menu.ffn_ratios[:1], menu.depths[:1]) for menu in menus]
-        elif shape < 0.3:  # the same width throughout
+        elif shape < 0.2:  # the same width throughout
             menus = [Menu(menus[0].widths[:1], menu.ffn_ratios, menu.depths) for menu in menus]
-        elif shape < 0.5:  # the same menu throughout
+        elif shape < 0.45:  # the same menu throughout
             menus = menus[:1] * blocks
         try:
             space = SearchSpace(
@@ -390,9 +390,11 @@ def _measured(seed: int, design: Architecture) -> float:
     return 2 * _uniform(seed, *design.widths, *design.ffn_widths, *design.depths) - 1
 
 
-def _random_upper(draw: np.random.Generator, values: Sequence[float]) -> float:
-    """A limit between the values, exactly at one, just below or above it, far off, or 0."""
-    value = float(values[draw.integers(len(values))])
+def _random_upper(draw: np.random.Generator, values: Sequence[float], of_best: float) -> float:
+    """A limit between the values, exactly at one, just below or above it, far off, or 0; often at that of the best design."""
+    if max(values) > 0:
+        values = [value for value in values if value >= 0]
+    value = of_best if of_best in values and draw.random() < 0.5 else float(values[draw.integers(len(values))])
     least = min(values)
     ways: tuple[Callable[[], float], ...] = (
         lambda: float(np.quantile(values, draw.uniform(0.1, 0.9))),
@@ -419,10 +421,12 @@ def random_problem(seed: int) -> tuple[DesignProblem, Limits]:
     space = _random_space(draw)
     objective = _random_quantity(draw, space, 0.45)
     designs = list(space)
+    best = max(range(len(designs)), key=lambda n: value_of(objective, designs[n], space).exact)
     budgets = []
     for _ in range(draw.choice(5, p=(0.1, 0.35, 0.3, 0.15, 0.1))):
         quantity = _random_quantity(draw, space, 0.15)
-        budgets.append(Budget(quantity, _random_upper(draw, [value_of(quantity, design, space).exact for design in designs])))
+        values = [value_of(quantity, design, space).exact for design in designs]
+        budgets.append(Budget(quantity, _random_upper(draw, values, values[best])))
     gap = float(draw.choice((1e-6, 0.0, 1e-9, 0.02), p=(0.7, 0.12, 0.1, 0.08)))
     start = designs[draw.integers(len(designs))] if draw.random() < 0.15 else None
     return DesignProblem(space, objective, tuple(budgets)), Limits(gap=gap, start=start)

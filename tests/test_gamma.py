@@ -12,15 +12,20 @@ from formulation.entropy import TransformerEntropy
 
 
 def narrow_space(number: int) -> SearchSpace:
-    """A random space with FFN ratios below 1, on both sides of 1 or above it, in which the blocks' menus differ."""
+    """A random space whose blocks have FFN ratios far below 1, on both sides of 1 or above it, each its own.
+
+    Where a narrow FFN stands beside a wide one, the deepest design is not the one of largest γ.
+    """
     draw = np.random.default_rng([31, number])
-    ratios = ((0.125, 0.25, 0.5), (0.25, 1, 4), (1, 2, 4))[number % 3]
+    ratios = ((1 / 32, 1 / 16), (1 / 32, 4), (0.25, 1, 4), (1, 2, 4))
 
     def some(pool: tuple, least: int = 1) -> tuple:
         return tuple(draw.choice(pool, size=draw.integers(least, len(pool) + 1), replace=False).tolist())
 
     while True:
-        menus = tuple(Menu(some((64, 128, 320, 512)), some(ratios, 2), some((1, 2, 5, 9))) for _ in range(draw.integers(1, 4)))
+        menus = tuple(
+            Menu(some((64, 128, 512)), some(ratios[draw.integers(4)], 2), some((1, 2, 5, 9), 2)) for _ in range(draw.integers(1, 4))
+        )
         try:
             return SearchSpace(menus, non_decreasing=bool(draw.random() < 0.7))
         except ValueError:
