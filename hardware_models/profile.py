@@ -320,7 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     for doubt in doubts:
         print(f"warning: {doubt}", file=sys.stderr)
-    return ExitCode.BROKEN if doubts else ExitCode.DONE
+    return ExitCode.BROKEN_PROMISE if doubts else ExitCode.DONE
 
 
 if __name__ == "__main__":

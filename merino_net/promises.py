@@ -19,12 +19,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from formulation.architecture import Architecture
+from formulation.exit_code import ExitCode
 from formulation.report import text_table
 from merino_net.configuration import MerinoConfig
 from merino_net.counting import forward_flops, parameter_count, part_bytes, stored_parameters
-
-BROKEN = 3
-"""Exit code of a command whose network exceeds a budget of its design: a promise is broken."""
 
 _ROUNDING = 1e-12
 """Relative excess over a limit that is put down to the order of floating-point sums; whole numbers have none."""
@@ -214,9 +212,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return text_table(("budget of the design", "unit", "network", "limit", ""), lines, {0, 1, 4})
 
 
-def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """0, or `BROKEN` where a promise is broken, after a sentence on stderr for each that is."""
+def exit_code(outcomes: Sequence[Outcome]) -> ExitCode:
+    """DONE, or BROKEN_PROMISE where a promise is broken, after a sentence on stderr for each that is."""
     broken = [one for one in outcomes if one.exceeds]
     for one in broken:
         print(f"a promise is broken: {one}", file=sys.stderr)
-    return BROKEN if broken else 0
+    return ExitCode.BROKEN_PROMISE if broken else ExitCode.DONE

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from formulation.architecture import Architecture, positive_integer
+from formulation.exit_code import ExitCode
 from formulation.files import cache_folder, replace_file
 from formulation.published import PUBLISHED
 from formulation.report import command, command_parser, counted, hold_folder, provenance, run_command, writable_folder, write_json
@@ -157,12 +158,12 @@ def main(arguments: list[str] | None = None) -> int:
         if outcomes:
             print(f"\n{table(outcomes)}", flush=True)
         return exit_code(outcomes)
-    return 0
+    return ExitCode.DONE
 
 
 def _refused(outcomes: Sequence[Outcome], design: Architecture, architecture: Architecture, shown: bool) -> int:
     """Say which budgets a network would exceed, and what to do; the exit code."""
-    from merino_net.promises import BROKEN, exit_code
+    from merino_net.promises import exit_code
 
     if shown:
         exit_code(outcomes)
@@ -170,7 +171,7 @@ def _refused(outcomes: Sequence[Outcome], design: Architecture, architecture: Ar
         if architecture == design:
             cause = "the design file does not keep its own budgets: design again"
         print(f"nothing was trained; {cause}", file=sys.stderr)
-    return BROKEN
+    return ExitCode.BROKEN_PROMISE
 
 
 def _introduce(architecture: Architecture, training: Sequences, held_out: Sequences, plan: TrainingPlan, processes: int) -> None:

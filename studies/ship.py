@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from formulation import Budget
+from formulation.exit_code import ExitCode
 from studies.design_file import Stored
 from studies.quantities import quantity_to_dict
 
@@ -56,7 +57,7 @@ def check_network(stored: Stored, folder: Path) -> int:
     import torch
 
     from merino_net.pretrained import find_models, load_weights, quieten
-    from merino_net.promises import BROKEN, Made, differences, exit_code, table
+    from merino_net.promises import Made, differences, exit_code, table
 
     quieten(str(folder))
     [found] = find_models([str(folder)])
@@ -64,7 +65,7 @@ def check_network(stored: Stored, folder: Path) -> int:
     made = Made.stored(folder)
     if made.architecture is None:
         print(f"a promise is broken: {folder} holds a {made.config.model_type} model, not the design", file=sys.stderr)
-        return BROKEN
+        return ExitCode.BROKEN_PROMISE
     outcomes = [promise.outcome(made) for promise in promises_of(stored.problem.subject_to)]
     print(f"The network in {folder}: {made.parameters:,} parameters, a vocabulary of {made.architecture.vocabulary:,}.")
     if outcomes:
@@ -75,4 +76,4 @@ def check_network(stored: Stored, folder: Path) -> int:
     others = [one for one in differing if not one.startswith("vocabulary")]
     if others:
         print(f"a promise is broken: the network is not the design, {others[0]}", file=sys.stderr)
-    return exit_code(outcomes) or (BROKEN if others else 0)
+    return ExitCode.BROKEN_PROMISE if others else exit_code(outcomes)

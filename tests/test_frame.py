@@ -50,7 +50,9 @@ WITHOUT_TORCH = (
     ),
 )
 
-NETWORK_MAY_IMPORT = {f"formulation.{module}" for module in ("architecture", "published", "files", "report", "rows")}
+NETWORK_MAY_IMPORT = {
+    f"formulation.{module}" for module in ("architecture", "published", "files", "report", "rows", "exit_code", "processes")
+}
 """What the network knows of the house: designs as data, and what every command does around its work."""
 
 

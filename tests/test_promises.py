@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from formulation import Architecture, Block, Budget
+from formulation.exit_code import ExitCode
 from hardware_models import Flops, Params, WeightMemory
 from merino_net import MerinoConfig, export, quantize
 from merino_net.counting import parameter_count, part_bytes, stored_parameters
 from merino_net.data import train_tokenizer
 from merino_net.model_card import model_card
-from merino_net.promises import BROKEN, Made, Outcome, Promise, differences, exit_code, read_promises, table
+from merino_net.promises import Made, Outcome, Promise, differences, exit_code, read_promises, table
 from merino_net.train import main as train
 from studies import ship
 from studies.design import main as design
@@ -131,7 +132,7 @@ def test_a_larger_vocabulary_that_exceeds_a_budget_is_not_trained(
     plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, folder = run(plain, tmp_path, "--vocabulary", "4000")
-    assert code == BROKEN
+    assert code == ExitCode.BROKEN_PROMISE
     larger = Params()(dataclasses.replace(architecture_in(plain), vocabulary=4000))
     said = capsys.readouterr().err
     assert f"params is {larger:,.0f} parameters, which exceeds the design's budget of 120,000" in said
@@ -163,7 +164,7 @@ def test_a_design_file_that_breaks_its_own_budget_is_not_trained(
     edited = record(plain)
     edited["problem"]["budgets"][0]["upper"] = 1000.0
     (tmp_path / "design.json").write_text(json.dumps(edited))
-    assert run(tmp_path / "design.json", tmp_path)[0] == BROKEN
+    assert run(tmp_path / "design.json", tmp_path)[0] == ExitCode.BROKEN_PROMISE
     assert "the design file does not keep its own budgets" in capsys.readouterr().err
 
 
@@ -223,7 +224,7 @@ def test_limits_and_functions_may_be_handed_in(capsys: pytest.CaptureFixture[str
     assert exit_code(kept) == 0
     broken = [outcome(50, 51, 1), outcome(50, None, 51), outcome(50, float("nan"), None)]
     assert [one.verdict for one in broken] == ["exceeds", "exceeds, predicted", "exceeds"]
-    assert exit_code([*kept, *broken]) == BROKEN == 3
+    assert exit_code([*kept, *broken]) == ExitCode.BROKEN_PROMISE == 3
     assert (
         capsys.readouterr().err.splitlines()[0] == "a promise is broken: latency is 51 ms, which exceeds the design's budget of 50"
     )
@@ -266,7 +267,7 @@ def test_a_promise_of_8_bits_is_measured_once_the_network_has_them(tmp_path: Pat
     assert (before.name, before.verdict) == ("weight memory in 8 bits", "within, predicted")
     command = [str(source), "--method", "rtn", "--bits", "8", "--output"]
     # The embedding stays in 32 bits: more than was promised, and not what the design's cost model counts.
-    assert quantize.main([*command, str(tmp_path / "half")]) == BROKEN
+    assert quantize.main([*command, str(tmp_path / "half")]) == ExitCode.BROKEN_PROMISE
     [outcome] = record(tmp_path / "half" / "quantize.json")["budgets"]
     sizes = part_bytes(tmp_path / "half")
     assert outcome["value"] == sum(sizes.values()) - sizes["file"] > 125e3
@@ -291,7 +292,7 @@ def test_the_card_says_within_or_exceeds_with_both_numbers(plain: Path, tmp_path
 
     larger = dataclasses.replace(design_of, vocabulary=4000)
     source = placed(tmp_path / "larger", plain, larger)
-    assert export.main([str(source), "--output", str(tmp_path / "broken"), "--no-onnx"]) == BROKEN
+    assert export.main([str(source), "--output", str(tmp_path / "broken"), "--no-onnx"]) == ExitCode.BROKEN_PROMISE
     card = (tmp_path / "broken" / "README.md").read_text()
     assert f"| params | parameters | {Params()(larger):,.0f} | 120,000 | **exceeds** |" in card
     assert "vocabulary is 4,000 and not 300" in card
@@ -318,7 +319,7 @@ def test_each_exported_form_has_bytes_of_its_own(tmp_path: Path) -> None:
     assert (torch_form["name"], onnx_form["name"]) == ("weight memory", "weight memory, onnx")
     assert torch_form["value"] == WeightMemory()(architecture_in(path))
     assert onnx_form["value"] == (tmp_path / "out" / "onnx" / "model.onnx.data").stat().st_size
-    assert code == (BROKEN if onnx_form["value"] > 600e3 else 0)
+    assert code == (ExitCode.BROKEN_PROMISE if onnx_form["value"] > 600e3 else 0)
 
 
 # --- Verifying a run folder ---------------------------------------------------------------------------------------------------
@@ -350,7 +351,7 @@ def replaced(folder: Path, plain: Path, **changes: Any) -> Path:
 def test_verify_finds_a_network_that_exceeds_a_budget(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = replaced(tmp_path / "run", plain, vocabulary=4000)
     code, out, err = verified(folder, capsys)
-    assert code == BROKEN
+    assert code == ExitCode.BROKEN_PROMISE
     assert "which exceeds the design's budget of 120,000" in err
     assert "It differs from the design: vocabulary is 4,000 and not 300." in out
     assert "Verified" not in out
@@ -364,7 +365,7 @@ def test_verify_finds_another_network(
     plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
 ) -> None:
     code, out, err = verified(replaced(tmp_path / "run", plain, **changes), capsys)
-    assert code == BROKEN
+    assert code == ExitCode.BROKEN_PROMISE
     assert f"the network is not the design, {said}" in err
     assert "Verified" not in out
 
