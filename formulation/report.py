@@ -298,7 +298,7 @@ def run_command(main: Callable[..., int | None], *arguments: Any) -> NoReturn:
         )
         code = ExitCode.NO_ANSWER
     except SystemExit as end:  # argparse's, or of code that must not choose our exit code
-        code = end.code if end.code in (0, ExitCode.MISTAKE) else _fault(end)  # type: ignore[assignment]
+        code = end.code if end.code in (0, ExitCode.MISTAKE) else _fault(end)
     except Exception as error:
         code = _fault(error)
     _leave_output()

@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in COMMANDS:
         _start(name, words[1:])
     print(f"error: unknown command {name!r}{_hint(words[0])} ({PROGRAM} --help lists all commands)", file=sys.stderr)
-    return ExitCode.MISTAKE
+    return 2  # ExitCode.MISTAKE, which would import numpy
 
 
 def command_line() -> argparse.ArgumentParser:
