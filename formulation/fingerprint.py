@@ -189,10 +189,11 @@ class _Reader:
             return _digest("bound", value.__name__, self.read(owner))
         if isinstance(value, types.MethodDescriptorType | types.WrapperDescriptorType):
             return _digest("descriptor", value.__name__, self.read(value.__objclass__))
-        module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-        names = vars(sys.modules[module]) if isinstance(module, str) and module in sys.modules else {}
-        if isinstance(name, str) and names.get(name) is value and _room(str(module), names) is _Room.INSTALLED:
-            return _digest("compiled", self._code_of(str(module), names), name)  # a function that some compiler made
+        home, called = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+        if isinstance(home, str) and isinstance(called, str) and home in sys.modules:
+            names = vars(sys.modules[home])
+            if names.get(called) is value and _room(home, names) is _Room.INSTALLED:
+                return _digest("compiled", self._code_of(home, names), called)  # a function that some compiler made
         return None
 
     def _object(self, value: Any) -> bytes:
