@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
-from formulation.architecture import Architecture
+from formulation.architecture import Architecture, positive_integer
 from formulation.exit_code import ExitCode
 from formulation.report import text_table
 from merino_net.configuration import MerinoConfig
@@ -137,8 +137,9 @@ def measure_of(budget: dict[str, Any]) -> Callable[[Made], float | None]:
     name, bits = budget.get("quantity"), budget.get("bits", 32)
     if name == "params":
         return lambda made: made.parameters
-    if name == "flops" and {"seq_len", "head"} <= set(budget):
-        return lambda made: forward_flops(made.config, budget["seq_len"], budget["head"])
+    if name == "flops" and isinstance(budget.get("head"), bool):
+        tokens = positive_integer("seq_len", budget.get("seq_len"))
+        return lambda made: forward_flops(made.config, tokens, budget["head"])
     if of_bytes(budget):
         return lambda made: made.weight_bytes if made.quantized or bits >= 32 else None
     return lambda made: None

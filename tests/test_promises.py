@@ -176,6 +176,8 @@ def test_a_design_file_that_breaks_its_own_budget_is_not_trained(
         lambda one: one["problem"]["budgets"][0].update(upper="many"),
         lambda one: one["problem"]["budgets"][0].update(upper=1e999),
         lambda one: one["solution"].update(usage=[None]),
+        lambda one: one["problem"]["budgets"][0].update(quantity="flops", seq_len="many", head=True),
+        lambda one: one["problem"]["budgets"][0].update(quantity="weight-memory", bits="8"),
         lambda one: one.update(problem=[]),
     ],
 )
