@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fuzz import Kind, Mixture, Placed, Product, Ratio, Terms, value_of
 
-from formulation import Block, BlockwiseEntropy, Budget, Composite, DesignProblem, EffectiveEntropy, SearchSpace, Separable
+from formulation import Block, BlockwiseEntropy, Budget, DesignProblem, EffectiveEntropy, Quantity, SearchSpace, Separable
 from formulation.architecture import Setting
 from formulation.problem import just_below
 from hardware_models import Flops, Params
@@ -16,7 +16,10 @@ from solvers import DynamicProgramming, Exhaustive, Limits, Status, count_design
 
 SPACE = SearchSpace.uniform(2, (128, 256), (0.5, 1, 2), (1, 2, 3), embedding_width=256)
 VALUE = Placed(Terms(5, Kind.REAL, 1.0, 2))
-COMPOSITES: dict[str, Composite] = {
+COSTS: dict[str, Quantity] = {
+    "sum": Terms(9, Kind.REAL, 1.0, 2, joined=True),
+    "whole sum": Params(),
+    "maximum": Terms(10, Kind.REAL, 1.0, 2, maximum=True, joined=True),
     "entropy": EffectiveEntropy(rho=0.3),
     "blockwise entropy": BlockwiseEntropy(alpha=(1.0, 0.1), beta=0.1),
     "product": Product((Params(), Flops(seq_len=16))),
@@ -27,32 +30,32 @@ COMPOSITES: dict[str, Composite] = {
 
 
 @pytest.mark.parametrize("solver", [DynamicProgramming(), DynamicProgramming(beam=1, steps=5), Exhaustive()], ids=lambda s: s.name)
-@pytest.mark.parametrize("name", COMPOSITES)
-def test_a_composite_budget_ends_exactly_at_its_limit(name: str, solver: object) -> None:
+@pytest.mark.parametrize("name", COSTS)
+def test_a_budget_ends_exactly_at_its_limit(name: str, solver: object) -> None:
     """The best design costs `cost`: a budget of that finds it, one that is smaller by a relative 1e-11 finds the next."""
-    composite = COMPOSITES[name]
-    rows = [(value_of(VALUE, design, SPACE).exact, value_of(composite, design, SPACE).exact) for design in SPACE]
+    quantity = COSTS[name]
+    rows = [(value_of(VALUE, design, SPACE).exact, value_of(quantity, design, SPACE).exact) for design in SPACE]
     costs = sorted(cost for _, cost in rows if cost > 0)
     for place in (0.0, 0.1, 0.4, 0.7, 1.0):
         most = costs[int(place * (len(costs) - 1))]
         _, cost = max(row for row in rows if 0 < row[1] <= most)
         for upper in (cost, just_below(cost)):
             expected = max((value for value, cost in rows if cost <= upper * (1 + 1e-12)), default=None)
-            solution = solve(DesignProblem(SPACE, VALUE, (Budget(composite, upper),)), solver, Limits(gap=0))  # type: ignore[arg-type]
+            solution = solve(DesignProblem(SPACE, VALUE, (Budget(quantity, upper),)), solver, Limits(gap=0))  # type: ignore[arg-type]
             if expected is None:
                 assert solution.status is Status.INFEASIBLE
             else:
                 assert solution.objective == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", COMPOSITES)
-def test_designs_within_a_composite_budget_are_counted_exactly(name: str) -> None:
-    composite = COMPOSITES[name]
-    costs = np.array([composite(design) for design in SPACE])
+@pytest.mark.parametrize("name", COSTS)
+def test_designs_within_a_budget_are_counted_exactly(name: str) -> None:
+    quantity = COSTS[name]
+    costs = np.array([quantity(design) for design in SPACE])
     for upper in np.quantile(costs[costs > 0], (0.0, 0.3, 0.6, 0.9), method="nearest"):
-        problem = DesignProblem(SPACE, VALUE, (Budget(composite, float(upper)),))
+        problem = DesignProblem(SPACE, VALUE, (Budget(quantity, float(upper)),))
         assert count_designs(problem, 0.0).number == int((costs <= upper * (1 + 1e-12)).sum())
-        problem = DesignProblem(SPACE, VALUE, (Budget(composite, just_below(float(upper))),))
+        problem = DesignProblem(SPACE, VALUE, (Budget(quantity, just_below(float(upper))),))
         assert count_designs(problem, 0.0).number == int((costs < upper * (1 - 5e-12)).sum())
 
 

@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 from fuzz import Truth, false_claims, truth_of
+from test_dynamic_programming import medium
 from toys import toy
 
 from formulation import DesignProblem, EffectiveEntropy, SearchSpace
@@ -71,3 +72,30 @@ def test_an_asked_gap_is_reached_and_not_exceeded(gap: float, number: int) -> No
     assert solution.status is Status.OPTIMAL
     assert solution.objective is not None
     assert given.optimum - solution.objective <= gap * abs(solution.objective)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("solver", SOLVERS[:2], ids=lambda solver: solver.name)
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_many_pieces_lose_no_design_and_open_ones_are_in_the_bound(number: int, solver: DynamicProgramming) -> None:
+    problem = medium(number)
+    optimum = solve(problem, Exhaustive()).objective
+    assert optimum is not None
+    assert solve(problem, solver, Limits(gap=0)).objective == pytest.approx(optimum, rel=1e-12)
+    for evaluations in (1, 8):
+        solution = solve(problem, solver, Limits(gap=0, evaluations=evaluations))
+        assert solution.bound is not None
+        assert solution.bound >= optimum * (1 - 1e-9)
+        assert solution.objective is None or solution.objective <= optimum * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_cell_that_is_searched_again_more_finely_is_counted_once(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    given = toy(number)
+    values = given.objectives[given.feasible]
+    monkeypatch.setattr(dynamic_programming, "_LEVELS", ((2, 3), (5, 10), (9, 40)))
+    for floor in (float(values.min()), float(values.max()) * 0.97) if len(values) else (1.0,):
+        count = count_designs(given.problem, floor)
+        assert (count.number, count.exact) == (int((values >= floor * (1 - 1e-9)).sum()), True)
+    solution = solve(given.problem, DynamicProgramming(beam=1), Limits(gap=0))
+    assert given.optimum is None or solution.objective == pytest.approx(given.optimum, rel=1e-12)
