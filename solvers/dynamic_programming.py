@@ -289,7 +289,7 @@ class _Search:
         self.limits = self.rows.cost_limits.copy()
         self.margins = self.table.rounding(self.rows.costs, self.limits)
         with np.errstate(over="ignore"):
-            self.rows.cost_limits += self.margins
+            self.rows.cost_limits = np.minimum(self.limits + self.margins, np.finfo(float).max)
         self.best: float = -np.inf
         self.choices = start
         self.labels = self.counted = 0
