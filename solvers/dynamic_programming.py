@@ -37,7 +37,7 @@ _MEMORY = 1 << 30
 """Bytes of resource bounds kept at a time; boxes are taken in batches that fit."""
 _BEAM_MEMORY = 1 << 26
 """Bytes of Lagrangian completions that a beam search gets: the boxes of largest bound that fit."""
-_SLOW = 1 << 20
+_SLOW = 1 << 17
 """States of the cells' tables from which on the first bounds take so long that an incumbent is sought before them."""
 _EXTENSIONS = 1 << 21
 """Labels made at a time: the most promising labels are extended first, as many as give about this number."""
@@ -289,7 +289,7 @@ class _Search:
         self.limits = self.rows.cost_limits.copy()
         self.margins = self.table.rounding(self.rows.costs, self.limits)
         with np.errstate(over="ignore"):
-            self.rows.cost_limits += self.margins
+            self.rows.cost_limits = np.minimum(self.limits + self.margins, np.finfo(float).max)
         self.best: float = -np.inf
         self.choices = start
         self.labels = self.counted = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,17 +84,15 @@ def _rounding(problem: DesignProblem, architecture: Architecture) -> float:
 
 
 def _one_by_one(problem: DesignProblem, run: Run) -> Iterator[Scored]:
-    try:
-        scorer = Scorer(problem, run.poll)
-    except Stopped:
-        return
     single = np.zeros(1, dtype=np.intp)
-    for choices in problem.space.iterate_choices():
-        if run.stopped:
-            return
-        run.evaluations += 1
-        value = scorer.objective(choices) if scorer.feasible(choices) else -np.inf
-        yield Scored(np.array([value]), np.array([choices[:-1]], dtype=np.intp), single, np.array([choices[-1]]))
+    with suppress(Stopped):
+        scorer = Scorer(problem, run.poll)
+        for choices in problem.space.iterate_choices():
+            if run.stopped:
+                return
+            value = scorer.objective(choices) if scorer.feasible(choices) else -np.inf
+            run.evaluations += 1
+            yield Scored(np.array([value]), np.array([choices[:-1]], dtype=np.intp), single, np.array([choices[-1]]))
 
 
 def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:

@@ -45,6 +45,10 @@ class GeneticAlgorithm:
             while algorithm.has_next() and not run.stopped:
                 algorithm.next()
         message = run.why_stopped or f"{run.evaluations:,} designs scored"
+        if task.best_choices is None and task.designs.feasible is not None:
+            # Stopped before the first generation was scored.
+            task.best_choices = task.designs.feasible
+            run.record(problem.maximize(problem.space.decode(task.best_choices)))
         if task.best_choices is None:
             message = f"repair found no design that keeps the budgets; {message}"
         return Answer(decode_best(problem, task.best_choices), message=message)

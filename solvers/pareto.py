@@ -208,8 +208,7 @@ def exact_front(
             if cover.find(wanted) is not None:
                 continue
             solution = solve_within(run, _within(problem, wanted), solver, gap=ROUNDING)
-            assert solution is not None
-            box = _box(problem, wanted, solution)
+            box = Box(wanted, Status.UNKNOWN) if solution is None else _box(problem, wanted, solution)
             if not box.settled:
                 open_boxes.append(box)
                 continue
