@@ -260,7 +260,8 @@ class _Search:
             if not (claimed or box.careful):
                 # To be confirmed, after the boxes that are still open.
                 return [replace(box, bound=min(box.bound, bound), proven=min(box.proven, self._own_bound(box, total)))]
-            self.closed = max(self.closed, min(max(box.bound, bound), box.proven))
+            # Of the two claims the weaker; the careful one alone where the other was refuted.
+            self.closed = max(self.closed, min(max(box.bound, bound) if claimed else bound, box.proven))
             return []
         if claimed:
             self.contradictions += 1

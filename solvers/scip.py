@@ -28,6 +28,13 @@ from solvers.pyomo_model import Form, Program, build_program, engine_bound
 _PROCESS = Path(__file__).with_name("scip_process.py")
 _ENDLESS = 1e19
 """From here on SCIP's numbers stand for infinity."""
+_DIFFERENTLY = {
+    "presolving/maxrounds": 1,
+    "randomization/permutationseed": 1,
+    "randomization/permutevars": True,
+    "randomization/permuteconss": True,
+}
+"""Parameters of a second solve: hardly any presolve, and another order of everything. With no presolve at all SCIP 10 crashes."""
 _GRACE_S = 0.8
 """Seconds after its time limit, or after Ctrl-C, until SCIP is stopped."""
 
@@ -52,8 +59,8 @@ class Scip:
         """See `Solver.search`. Proves, unless a limit stops it.
 
         SCIP's feasibility tolerance is relative and lets designs through that exceed a budget by up to a millionth. Each of them is
-        ruled out and the program solved again. Its word that nothing is feasible is believed once a solve without presolve, too,
-        has ended so; its bound is trusted, raised by what its tolerances can hide (`engine_bound`).
+        ruled out and the program solved again. Its word that nothing is feasible is believed once a solve of another kind has
+        ended so, too; its bound is trusted, raised by what its tolerances can hide (`engine_bound`).
         """
         if importlib.util.find_spec("pyscipopt") is None:
             raise EngineMissing("SCIP is not installed; install it with: pip install pyscipopt")
@@ -98,7 +105,7 @@ def _excess(problem: DesignProblem, design: Architecture) -> str:
 
 
 def _solve(program: Program, start: Architecture | None, run: Run, plain: bool) -> _End:
-    """Have SCIP solve the program from a start within what is left of the run; values found are loaded. Not plain: no presolve."""
+    """Have SCIP solve the program from a start within what is left of the run; values found are loaded. Not plain: in another way."""
     if start is not None:
         program.encode(start)
     # Pyomo translates the program; its own `solve` would run SCIP in this process and read its messages from a pipe that nobody
@@ -116,7 +123,7 @@ def _solve(program: Program, start: Architecture | None, run: Run, plain: bool) 
                 "limits/gap": run.limits.gap / 2,
                 "limits/time": min(run.seconds_left or _ENDLESS, _ENDLESS),
                 "randomization/randomseedshift": run.limits.seed % 2**31,
-                **({} if plain else {"presolving/maxrounds": 0}),
+                **({} if plain else _DIFFERENTLY),
             },
             "start": None if start is None else {name: v.value for name, v in variables.items() if v.is_integer()},
         }
