@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from typing import Any
 _KEEPER = Path(__file__).with_name("keeper.py")
 _GATE = ("/bin/sh", "-c", 'read -r _ && exec "$0" "$@"') if os.name == "posix" else ()
 """Starts a foreign program only once a line has come: one whose parent is killed before the keeper knows of it never begins."""
+_WATCH_S = 0.25
+"""Seconds between two looks of `run_child` at a running program."""
 
 
 class _Keeper:
@@ -115,11 +117,24 @@ def child_process(command: Sequence[str], **options: Any) -> Iterator[subprocess
             raise
 
 
-def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run any program to its end, its output captured; like `subprocess.run`, but it ends with this process."""
+def run_child(
+    command: Sequence[str], watch: Callable[[subprocess.Popen[Any]], None] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run any program to its end, its output captured; like `subprocess.run`, but it ends with this process.
+
+    watch  is called with the process from time to time, and may send it a signal or end it
+    """
     text = {"text": True, "errors": "replace"}
     with child_process([*_GATE, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **text, **options) as process:
-        output, errors = process.communicate("\n" if _GATE else None)
+        line = "\n" if _GATE else None
+        while True:
+            try:
+                output, errors = process.communicate(line, timeout=None if watch is None else _WATCH_S)
+                break
+            except subprocess.TimeoutExpired:
+                line = None
+                assert watch is not None
+                watch(process)
     return subprocess.CompletedProcess(list(command), process.returncode, output, errors)
 
 

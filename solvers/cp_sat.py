@@ -17,22 +17,19 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-import pyomo.environ as pyo
-from pyomo.repn import generate_standard_repn
 
 from formulation import DesignProblem
 from formulation.processes import child_process
 from solvers.base import Answer, EngineMissing, Run
 from solvers.linear_cells import LinearEnd, search_cells
+from solvers.linear_form import LinearProgram
 
 _PROCESS = Path(__file__).with_name("cp_sat_process.py")
 _BITS = 30
 """Coefficients stay below 2³⁰: a relative error near 10⁻⁹ a term, and sums far from the 64 bits of CP-SAT."""
-_FLOAT_ERROR = 2.0**-48
-"""Relative error of a coefficient that Pyomo and the substitution of parts put together in a few floating-point operations."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +50,25 @@ class CpSat:
             assert requests is not None
             assert replies is not None
             try:
-                return search_cells(problem, run, lambda model, seconds: _solve(requests, replies, model, seconds, run))
+                return search_cells(
+                    problem, run, lambda program, seconds, careful: _solve(requests, replies, program, seconds, careful, run)
+                )
             finally:
                 process.kill()
                 with suppress(BrokenPipeError):  # at a request that it did not live to read
                     requests.close()
 
 
-def _solve(requests: IO[str], replies: IO[str], model: pyo.ConcreteModel, seconds: float | None, run: Run) -> LinearEnd:
-    """Have the process solve the model's present program; see `LinearEngine`."""
-    program = integer_program(model)
+def _solve(requests: IO[str], replies: IO[str], linear: LinearProgram, seconds: float | None, careful: bool, run: Run) -> LinearEnd:
+    """Have the process solve a program; see `LinearEngine`. It has no presolve in any case; the careful way branches differently."""
+    program = integer_program(linear)
     request = {
-        "binaries": program.binaries,
+        "upper": linear.upper.astype(int).tolist(),
         "rows": program.rows,
         "objective": program.objective.whole.tolist(),
         "seconds": seconds,
-        "seed": run.limits.seed % 2**31,
+        "seed": (run.limits.seed + careful) % 2**31,
+        "careful": careful,
     }
 
     def send(line: str) -> None:
@@ -86,119 +86,63 @@ def _solve(requests: IO[str], replies: IO[str], model: pyo.ConcreteModel, second
     finally:
         run.on_interrupt = None
     if not reply:
-        return LinearEnd(None, False, False)  # it has died; its last words are on the standard error
+        return LinearEnd(None, None, False)  # it has died; its last words are on the standard error
     answer = json.loads(reply)
     if answer["status"] == "INFEASIBLE":
-        return LinearEnd(-math.inf, False, True)
+        return LinearEnd(-math.inf, None, True)
     if answer["status"] not in ("OPTIMAL", "FEASIBLE"):
-        return LinearEnd(None, False, False)
-    for variable, value in zip(model.x.values(), answer["values"], strict=False):
-        variable.set_value(value)
-    return LinearEnd(program.bound(answer["bound"]), True, answer["status"] == "OPTIMAL")
+        return LinearEnd(None, None, False)
+    return LinearEnd(program.bound(answer["bound"]), np.array(answer["values"], dtype=float), answer["status"] == "OPTIMAL")
 
 
 @dataclass(frozen=True, eq=False)
 class WholeRow:
-    """An expression a·z + c over binaries z in whole numbers: at every design
+    """An expression a·z over binaries z in whole numbers: at every design
 
-      | 2^exponent · (a·z + c) − (whole·z + constant) | ≤ slack
-
-    size  no entry of a, nor c, is larger in magnitude
+    | 2^exponent · a·z − whole·z | ≤ slack
     """
 
     whole: np.ndarray
-    constant: int
     exponent: int
     slack: float
-    size: float
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerProgram:
-    """maximize objective.whole·z subject to rows over binaries z, those of `x` and then of `flow`: it relaxes the choice form.
+    """maximize objective.whole·z subject to rows over binaries z: it relaxes the linear program.
 
     rows  (columns, coefficients, low, high): low ≤ coefficients·z[columns] ≤ high
     """
 
-    binaries: int
     rows: list[tuple[list[int], list[int], int, int]]
     objective: WholeRow
 
     def bound(self, value: float) -> float:
-        """The bound on the choice form's objective that a bound on the integer objective stands for."""
-        row = self.objective
-        return math.ldexp(value + row.constant + row.slack, -row.exponent)
+        """The bound on the linear program's objective that a bound on the integer objective stands for."""
+        return math.ldexp(value + self.objective.slack, -self.objective.exponent)
 
 
-def integer_program(model: pyo.ConcreteModel) -> IntegerProgram:
-    """Relax the choice form that `linear_program` has written, with the box, cutoff and objective that it holds at present.
-
-    The flow is 0 or 1 wherever the choices are, so it may be binary. The parts, continuous in general, are replaced by their
-    definitions.
-    """
-    reader = _Reader(model)
+def integer_program(program: LinearProgram) -> IntegerProgram:
+    """Relax a linear program whose continuous columns are flows: these are 0 or 1 wherever the choices are, so may be binary."""
+    # At a design one item a block counts, and one flow between two: no more than the first rows, one per block, say twice.
+    blocks = sum(1 for row in program.rows if row.low == row.high == 1)
     rows = []
-    bounded = [
-        (constraint.body, constraint.lb, constraint.ub)
-        for constraint in model.component_data_objects(pyo.Constraint, active=True)
-        if constraint.parent_component() is not model.component("part_is")
-    ]
-    bounded += [(part, part.lb, part.ub) for part in reader.parts]
-    for expression, lower, upper in bounded:
-        row = reader.row(expression)
+    for row in program.rows:
+        own = whole_row(row.coefficients, 2 * blocks)
         # No design comes near the reach: bounds beyond it say nothing, or that there is no design.
-        reach = (reader.terms + 1) * row.size
-        low, high = np.clip((-np.inf if lower is None else lower, np.inf if upper is None else upper), -reach, reach)
-        columns = np.flatnonzero(row.whole).tolist() or [0]
+        reach = float((2 * blocks + 1) * np.abs(row.coefficients).max(initial=0.0))
+        low, high = (math.ldexp(min(max(end, -reach), reach), own.exponent) for end in (row.low, row.high))
         rows.append(
-            (
-                columns,
-                row.whole[columns].tolist(),
-                math.ceil(math.ldexp(low, row.exponent) - row.constant - row.slack),
-                math.floor(math.ldexp(high, row.exponent) - row.constant + row.slack),
-            )
+            (row.columns.tolist() or [0], own.whole.tolist() or [0], math.ceil(low - own.slack), math.floor(high + own.slack))
         )
-    return IntegerProgram(len(reader.binaries), rows, reader.row(model.objective.expr))
+    return IntegerProgram(rows, whole_row(program.objective, 2 * blocks))
 
 
-class _Reader:
-    """Reads linear expressions of the choice form as rows over its binaries.
-
-    terms  how many terms of a row can count at a design: one item a block, one flow between two, and the constant
-    """
-
-    def __init__(self, model: pyo.ConcreteModel) -> None:
-        self.binaries = [*model.x.values(), *model.flow.values()]
-        self.terms = 2 * len(model.one_item)
-        self.parts = [] if model.component("part") is None else list(model.part.values())
-        self._column = {id(variable): column for column, variable in enumerate(self.binaries)}
-        self._definition: dict[int, np.ndarray] = {}
-        for p, part in enumerate(self.parts):
-            # The body of its definition is part − Σ terms.
-            self._definition[id(part)] = self._read(part - model.part_is[p].body)[0]
-
-    def _read(self, expression: Any) -> tuple[np.ndarray, float]:
-        """Coefficients and, last, the constant; and the largest magnitude among them before anything cancels out."""
-        linear = generate_standard_repn(expression)
-        assert linear.is_linear()
-        row = np.zeros(len(self.binaries) + 1)
-        row[-1] = linear.constant
-        size = np.abs(row)
-        for variable, coefficient in zip(linear.linear_vars, linear.linear_coefs, strict=True):
-            if (column := self._column.get(id(variable))) is not None:
-                row[column] += coefficient
-                size[column] += abs(coefficient)
-            else:
-                row += coefficient * self._definition[id(variable)]
-                size += np.abs(coefficient * self._definition[id(variable)])
-        return row, float(size.max())
-
-    def row(self, expression: Any) -> WholeRow:
-        """An expression in whole numbers: as it is where it has no others, else times a power of two and rounded."""
-        row, size = self._read(expression)
-        is_whole = size < 2**_BITS and np.abs(row - np.rint(row)).max() <= _FLOAT_ERROR * size
-        exponent = 0 if is_whole else _BITS - math.frexp(size)[1]
-        scaled = np.ldexp(row, exponent)  # exact, being a power of two
-        whole = np.rint(scaled)
-        slack = self.terms * (np.abs(scaled - whole).max() + math.ldexp(_FLOAT_ERROR * size, exponent))
-        return WholeRow(whole[:-1].astype(np.int64), int(whole[-1]), exponent, float(slack), size)
+def whole_row(coefficients: np.ndarray, terms: int) -> WholeRow:
+    """An expression of which `terms` entries count at a design in whole numbers: as it is, or times a power of two and rounded."""
+    size = float(np.abs(coefficients).max(initial=0.0))
+    is_whole = size < 2**_BITS and bool(np.all(coefficients == np.rint(coefficients)))
+    exponent = 0 if is_whole else _BITS - math.frexp(size)[1]
+    scaled = np.ldexp(coefficients, exponent)  # exact, being a power of two
+    whole = np.rint(scaled)
+    return WholeRow(whole.astype(np.int64), exponent, terms * float(np.abs(scaled - whole).max(initial=0.0)))

@@ -25,7 +25,6 @@ def serve() -> None:
     # (google/or-tools#5293), and here it saves no time; without it, ten threads are in doubt too (#5295).
     solver.parameters.num_workers = 1
     solver.parameters.cp_model_presolve = False
-    solver.parameters.linearization_level = 2
     solver.parameters.catch_sigint_signal = False
     programs: SimpleQueue[str] = SimpleQueue()
 
@@ -43,10 +42,11 @@ def serve() -> None:
     while True:
         program = json.loads(programs.get())
         solver.parameters.random_seed = program["seed"]
+        solver.parameters.linearization_level = 1 if program["careful"] else 2
         if program["seconds"] is not None:
             solver.parameters.max_time_in_seconds = program["seconds"]
         model = cp_model.CpModel()
-        binaries = [model.new_bool_var("") for _ in range(program["binaries"])]
+        binaries = [model.new_int_var(0, upper, "") for upper in program["upper"]]
         for columns, coefficients, low, high in program["rows"]:
             row = cp_model.LinearExpr.weighted_sum([binaries[column] for column in columns], coefficients)
             model.add_linear_constraint(row, low, high)

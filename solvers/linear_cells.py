@@ -1,9 +1,21 @@
-"""Composite objectives for linear solvers: branch and bound over boxes of the parts, each box a mixed-integer linear program.
+"""Exact search with a linear engine: branch and bound over boxes of a composite's parts, each box a mixed-integer linear program.
 
 The first boxes are one per total depth, each with the range that the parts have at that depth within the budgets. In a box the
 composite lies below an affine function of its parts (`Composite.overestimator`), so the choice form with that objective is a MILP
 whose optimum bounds the box. A box that may hold a better design is cut in two at the MILP's design, along the part that brings the
 overestimators down most there; boxes shrink until the overestimator agrees with the composite.
+
+What an engine says is a claim. Confirmed, or not needed:
+
+* A design: it is scored and compared with the budgets here; one that exceeds a budget within the engine's tolerance is ruled out.
+* A box that is closed, as infeasible or by its bound: either a bound of our own closes it (Lagrangian, or the composite at the
+  corner of the box), or two solves of different kinds do: the second is asked to be careful (`LinearEngine`). So OPTIMAL and
+  INFEASIBLE never rest on one solve. Where the two disagree the careful one is believed, in that box and in all that it is cut
+  into.
+* Arithmetic: every bound is raised by the engine's tolerances and by the rounding of the sums, both relative to the size of the
+  terms (`linear_form.Total.margin`); where that is more than the gap asked for, a bound is returned and no proof.
+
+Trusted: the bound of a box that is still open when a limit ends the search, for which no second solve is left.
 """
 
 from __future__ import annotations
@@ -11,85 +23,48 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import count, product
+from itertools import count
 
 import numpy as np
-import pyomo.environ as pyo
 
 from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Separable
+from formulation.declarations import overestimate
 from formulation.table import tabulate
+from formulation.values import value_of
 from solvers.base import Answer, Run, broken_budgets
-from solvers.completion import Cells, LagrangianBound, depth_boxes
+from solvers.completion import Cells, LagrangianBound, ResourceBound, depth_boxes, narrow_parts
 from solvers.evaluation import LAYERS
-from solvers.pyomo_model import Form, Program, build_program, engine_bound, part_ranges
+from solvers.incumbent import quick_incumbent
+from solvers.linear_form import LinearForm, LinearProgram, Row, Total, prices
 
-TOLERANCE = 1e-7
-"""Feasibility and integrality tolerance asked of the engine. With 1e-9 HiGHS was seen to call a feasible program infeasible."""
-
-
-@dataclass(frozen=True)
-class LinearEnd:
-    """How one MILP ended.
-
-    bound       valid upper bound on its optimum; −∞ where it was proved infeasible, None where the engine gave none
-    found       whether the model's variables now hold a feasible point
-    finished    whether it was solved to the end
-    """
-
-    bound: float | None
-    found: bool
-    finished: bool
-
-
-LinearEngine = Callable[[pyo.ConcreteModel, float | None], LinearEnd]
-"""Solve the model's active program within some seconds (None: no limit), loading what it finds into the variables."""
-
-
-def linear_program(problem: DesignProblem) -> Program:
-    """The choice form with a linear objective: the composite's overestimator on the whole space, in parameters.
-
-    `model.total_depth`, `model.coefficient`, `model.constant` and the bounds of `model.part` make up the box; `model.cutoff` asks
-    for an objective of at least `model.cutoff_value`.
-    """
-    program = build_program(problem, Form.CHOICE)
-    model, objective = program.model, problem.maximize
-    if isinstance(objective, Composite):
-        lower, upper = part_ranges(objective, problem.space)
-        coefficients, constant = objective.overestimator(lower, upper)
-        rows = range(len(lower))
-        model.total_depth = pyo.Param(mutable=True, initialize=sum(menu.depths[0] for menu in problem.space.menus))
-        depths = [menu.depth_of for menu in problem.space.menus]
-        model.depth_is = pyo.Constraint(
-            expr=pyo.quicksum(int(depths[i][j]) * x for (i, j), x in model.x.items()) == model.total_depth
-        )
-        model.coefficient = pyo.Param(rows, mutable=True, initialize=lambda _, p: float(coefficients[p]) / program.unit)
-        model.constant = pyo.Param(mutable=True, initialize=float(constant) / program.unit)
-        expression = sum(model.coefficient[p] * program.parts[p] for p in rows) + model.constant
-        model.del_component(model.objective)
-        model.objective = pyo.Objective(expr=expression, sense=pyo.maximize)
-    model.ruled_out = pyo.ConstraintList(doc="designs already scored or over a budget")
-    model.cutoff_value = pyo.Param(mutable=True, initialize=0.0)
-    model.cutoff = pyo.Constraint(expr=model.objective.expr >= model.cutoff_value)
-    model.cutoff.deactivate()
-    return program
+_ROUNDS = 3
+"""Rounds of Lagrangian bounds and narrowing that the first boxes get."""
+_STEPS = 1 << 15
+"""Most steps that the budgets are cut into for a bound of our own."""
+_FEW = 1 << 9
+"""Fewer steps are not worth it."""
+_WORK = 1 << 30
+"""Most elementary operations that a bound of our own may take, about a second's worth."""
+_CORNER = 1e-12
+"""Relative to the size of a part: what its bounds are moved out by before the composite is read at a corner."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Box:
-    """Designs of some total depth with their parts between bounds, a point between them, a proven bound on their objective."""
+class LinearEnd:
+    """How one MILP ended.
 
-    layers: int
-    lower: np.ndarray
-    upper: np.ndarray
-    near: np.ndarray
-    bound: float
+    bound     upper bound on its optimum; −∞ where it was called infeasible, None where the engine gave none
+    point     the best feasible point found, None where none was
+    finished  whether it was solved to the end
+    """
+
+    bound: float | None
+    point: np.ndarray | None
+    finished: bool
 
 
-def _is_linear(composite: Composite) -> bool:
-    """Whether the formula is affine in the parts."""
-    model = pyo.ConcreteModel()
-    model.part = pyo.Var(range(len(composite.parts)))
-    return composite.formula(list(model.part.values())).polynomial_degree() in (0, 1)
+LinearEngine = Callable[[LinearProgram, float | None, bool], LinearEnd]
+"""Solve a program within some seconds (None: no limit). True asks for another way than False, with as little presolve as can be."""
 
 
 def search_cells(problem: DesignProblem, run: Run, engine: LinearEngine) -> Answer:
@@ -97,23 +72,49 @@ def search_cells(problem: DesignProblem, run: Run, engine: LinearEngine) -> Answ
     return _Search(problem, run, engine).answer()
 
 
+@dataclass(frozen=True, eq=False)
+class _Box:
+    """Designs of some total depth with their parts between bounds.
+
+    layers   total depth, None for any
+    near     a point of the box, at which the overestimator is to be close
+    proven   bound on their objective by an argument of our own
+    bound    that, or what an engine claims if it is lower
+    careful  whether the engine was caught in a contradiction here
+    """
+
+    layers: int | None
+    lower: np.ndarray
+    upper: np.ndarray
+    near: np.ndarray
+    proven: float
+    bound: float
+    careful: bool = False
+
+
 class _Search:
     """State of one search."""
 
     def __init__(self, problem: DesignProblem, run: Run, engine: LinearEngine) -> None:
-        for budget in problem.subject_to:
-            if isinstance(budget.quantity, Composite) and not _is_linear(budget.quantity):
-                raise NotSeparable(f"a linear program cannot hold the composite budget {budget}; use DynamicProgramming or Scip")
+        objective = problem.maximize
+        self.composite = objective if isinstance(objective, Composite) else None
+        own = self.composite.parts if self.composite else (objective,)
+        if maxima := [part.name for part in own if isinstance(part, Separable) and part.combine is Combine.MAX]:
+            what = f"{objective.name} is {'made of the' if self.composite else 'a'} maximum"
+            raise NotSeparable(f"{what} ({maxima[0]}); use DynamicProgramming or Exhaustive")
         self.problem, self.run, self.engine = problem, run, engine
-        self.composite = problem.maximize if isinstance(problem.maximize, Composite) else None
-        self.program = linear_program(problem)
+        self.form = LinearForm(problem)
+        self.parts = tabulate(own, problem.space)  # type: ignore[arg-type]
+        self.terms = [self.form.terms(self.parts, p) for p in range(len(own))]
+        self.whole = [
+            bool(np.all(np.mod((*terms, fixed), 1) == 0)) for terms, fixed in zip(self.terms, self.parts.fixed, strict=True)
+        ]
         self.best: float = -np.inf
         self.design: Architecture | None = None
+        self.ruled_out: list[Row] = []
         self.closed: float = -np.inf
-        self.programs = 0
+        self.programs = self.contradictions = 0
         self.gave_up = False
-        if run.limits.start is not None:
-            self._offer(run.limits.start)
 
     @property
     def cutoff(self) -> float:
@@ -126,146 +127,238 @@ class _Search:
         return self.best + self.run.limits.gap * abs(self.best) if np.isfinite(self.best) else -np.inf
 
     def _offer(self, design: Architecture) -> None:
-        value = self.problem.maximize(design)
-        self.run.evaluations += 1
+        value = value_of(self.problem.maximize, design)
         if value > self.best:
             self.best, self.design = value, design
             self.run.record(value)
 
     def answer(self) -> Answer:
+        if (first := quick_incumbent(self.problem, self.run)) is not None:
+            self._offer(first)
         order = count()
         heap = [(-box.bound, next(order), box) for box in self._first_boxes()]
         heapq.heapify(heap)
         while heap:
-            _, _, box = heapq.heappop(heap)
-            if box.bound <= self.threshold:
-                # Best first: nothing that is left can beat the incumbent.
-                self.closed = max(self.closed, box.bound)
-                break
-            children = [box] if self.run.stopped else self._explore(box)
+            box = heapq.heappop(heap)[2]
+            if box.proven <= self.threshold:
+                self.closed = max(self.closed, box.proven)
+                children = []
+            else:
+                children = [box] if self.run.stopped else self._explore(box)
             for child in children:
                 heapq.heappush(heap, (-child.bound, next(order), child))
-            bound = max(self.closed, self.best, -heap[0][0] if heap else -np.inf)
+            bound = self._bound([box for *_, box in heap])
             if np.isfinite(bound):
                 self.run.record(None if self.design is None else self.best, bound)
-            if self.run.stopped or self.gave_up:
-                message = f"{self.run.why_stopped or 'the engine ended without an answer'} after {self.programs:,} MILPs"
-                return Answer(self.design, bound if heap else max(self.closed, self.best), message=message)
-        message = f"{self.programs:,} MILPs solved"
+            if heap and (self.run.stopped or self.gave_up):
+                why = self.run.why_stopped or "the engine ended without an answer"
+                return Answer(self.design, bound, message=self._told(f"{why} after {self.programs:,} MILPs"))
+        message = self._told(f"{self.programs:,} MILPs solved")
         if self.design is None:
-            return Answer(None, infeasible=True, message=f"no design keeps the budgets; {message}")
+            return Answer(None, infeasible=True, message=f"no design meets the budgets; {message}")
         bound = max(self.closed, self.best)
         self.run.record(self.best, bound)
         return Answer(self.design, bound, message=message)
 
+    def _told(self, message: str) -> str:
+        """A message, and that the engine contradicted itself where it did."""
+        return message + (f", {self.contradictions:,} answers of the engine refuted" if self.contradictions else "")
+
+    def _bound(self, boxes: list[_Box]) -> float:
+        """What is known while `boxes` are open: one that is closed by a claim alone counts with what is proven of it."""
+        open_ = (box.bound if box.bound > self.threshold else box.proven for box in boxes)
+        return max(self.closed, self.best, *open_)
+
     def _first_boxes(self) -> list[_Box]:
-        if self.composite is None:
-            return [_Box(0, np.zeros(0), np.zeros(0), np.zeros(0), np.inf)]
+        """One box per total depth, narrowed to what designs better than the incumbent can reach within the budgets.
+
+        A single box for a separable objective, with the largest of the bounds by depth.
+        """
+        if not self.form.possible:
+            return []
         space, composite = self.problem.space, self.composite
-        sums = [b for b in self.problem.subject_to if isinstance(b.quantity, Separable) and b.quantity.combine is Combine.SUM]
-        table = tabulate((LAYERS, *composite.parts, *(b.quantity for b in sums)), space)  # type: ignore[arg-type]
-        allowed = [np.ones(len(menu), dtype=bool) for menu in space.menus]
-        parts = slice(1, 1 + len(composite.parts))
-        depths, lower, upper = depth_boxes(table, allowed, 0, parts)
-        # The budgets narrow each part's range: Lagrangian bounds on the part itself, and on its negative.
-        limits = np.array([budget.limit for budget in sums])
-        for p, sign in product(range(lower.shape[1]), (1.0, -1.0)):
-            if self.run.stopped or np.array_equal(lower[:, p], upper[:, p]):
-                continue
-            coefficients = np.zeros(lower.shape)
-            coefficients[:, p] = sign
-            cells = Cells(depths, coefficients, np.zeros(len(depths)), parts, slice(parts.stop, len(table.fixed)), limits)
-            bound = LagrangianBound(table, allowed, cells).root
-            if sign > 0:
-                upper[:, p] = np.minimum(upper[:, p], bound)
-            else:
-                lower[:, p] = np.maximum(lower[:, p], -bound)
-        possible = np.all(lower <= upper, axis=1)
-        depths, lower, upper = depths[possible], lower[possible], upper[possible]
+        parts = self.composite.parts if self.composite else (self.problem.maximize,)
+        sums = {
+            number: budget
+            for number, budget in enumerate(self.problem.subject_to)
+            if isinstance(budget.quantity, Separable) and budget.quantity.combine is Combine.SUM
+        }
+        self.sums = list(sums)
+        table = self.table = tabulate((LAYERS, *parts, *(b.quantity for b in sums.values())), space)  # type: ignore[arg-type]
+        rows = self.rows_of_parts = slice(1, 1 + len(parts))
+        costs = self.costs = slice(rows.stop, len(table.fixed))
+        limits = self.limits = np.array([budget.limit for budget in sums.values()])
+        depths, lower, upper = depth_boxes(table, self.form.allowed, 0, rows)
+        self.depths = depths.tolist()
+        proven, multipliers = np.full(len(depths), np.inf), None
+        for number in range(_ROUNDS):
+            if not len(depths) or self.run.stopped:
+                break
+            coefficients, constants = np.ones(lower.shape), np.zeros(len(lower))
+            if composite:
+                coefficients, constants = overestimate(composite, lower, upper)
+            cells = Cells(depths, coefficients, constants, rows, costs, limits)
+            bound = LagrangianBound(table, self.form.allowed, cells, multipliers)
+            totals = [self._total(*each) for each in zip(coefficients, constants, strict=True)]
+            proven = np.minimum(proven, bound.root + [total.error for total in totals])
+            multipliers, last = bound.best_multipliers, (lower, upper)
+            if composite is None or number == _ROUNDS - 1 or self.design is None:
+                break
+            lower, upper = narrow_parts(table, self.form.allowed, cells, multipliers, self.best, lower, upper)
+            kept = (proven > self.threshold) & np.all(lower <= upper, axis=1)
+            dropped = np.where(np.all(lower <= upper, axis=1), proven, self.best)[~kept]
+            self.closed = max(self.closed, dropped.max(initial=-np.inf))
+            depths, lower, upper, proven, multipliers = (each[kept] for each in (depths, lower, upper, proven, multipliers))
+            if np.array_equal(lower, last[0][kept]) and np.array_equal(upper, last[1][kept]):
+                break
+        if composite is None:
+            most, none = proven.max(initial=-np.inf), np.zeros(0)
+            return [_Box(None, none, none, none, most, most)] if len(depths) else []
         return [
-            _Box(int(depth), low, high, (low + high) / 2, self._corner(low, high))
-            for depth, low, high in zip(depths, lower, upper, strict=True)
+            _Box(int(depth), low, high, (low + high) / 2, least, least)
+            for depth, low, high, root in zip(depths, lower, upper, proven, strict=True)
+            for least in [min(float(root), self._corner(low, high))]
         ]
+
+    def _total(self, coefficients: np.ndarray, constant: float) -> Total:
+        """An affine function of the parts as a sum over blocks."""
+        used = [(slope, p) for p, slope in enumerate(coefficients) if slope]
+        terms = sum((slope * self.terms[p] for slope, p in used), np.zeros(self.form.columns))
+        fixed = sum(slope * self.parts.fixed[p] for slope, p in used)
+        size = sum(abs(slope) * self.parts.sizes[p] for slope, p in used)
+        return self.form.total(terms, float(constant + fixed), float(abs(constant) + size))
 
     def _corner(self, lower: np.ndarray, upper: np.ndarray) -> float:
         """The composite at the corner of a box that its signs point to: a bound that needs no engine, exact on a point."""
         assert self.composite is not None
-        value = float(self.composite.formula(np.where(np.array(self.composite.signs) > 0, upper, lower)))
-        return value + 1e-9 * abs(value)
+        out = _CORNER * self.parts.sizes
+        with np.errstate(all="ignore"):
+            value = float(self.composite.formula(np.where(np.array(self.composite.signs) > 0, upper + out, lower - out)))
+        return value + 1e-9 * abs(value) if np.isfinite(value) else np.inf
 
     def _explore(self, box: _Box) -> list[_Box]:
         """Solve the program of a box; the boxes that remain to be explored in its place."""
-        model = self.program.model
-        self._set(box)
-        end = self.engine(model, self.run.seconds_left)
+        total = self._objective(box)
+        program, factor = self.form.program(total, self._rows(box, total))
+        claimed = box.bound <= self.threshold
+        end = self.engine(program, self.run.seconds_left, claimed or box.careful)
         self.programs += 1
-        bound = box.bound if end.bound is None else min(box.bound, engine_bound(self.program, end.bound))
-        box = replace(box, bound=bound)
-        design = self.program.decode() if end.found else None
+        bound = np.inf if end.bound is None else end.bound / factor + total.constant + total.margin
+        design = None if end.point is None else self.form.decode(end.point)
         if design is not None:
+            self.run.evaluations += 1
             if broken_budgets(self.problem, design):
                 # Within the engine's tolerance only: rule this one design out and solve the box again.
-                self._rule_out()
-                return [box]
+                self.ruled_out.append(self.form.other_than(design))
+                return [box if claimed else replace(box, bound=min(box.bound, bound))]
             self._offer(design)
         if not end.finished:
             self.gave_up = not self.run.stopped
-            return [box]
+            return [box if claimed else replace(box, bound=min(box.bound, bound))]
         if end.bound == -np.inf:
             # Infeasible: no design of the box exceeds the cutoff.
-            self.closed = max(self.closed, min(box.bound, self.cutoff))
-            return []
+            bound = self.cutoff
         if bound <= self.threshold:
-            self.closed = max(self.closed, bound)
+            if not (claimed or box.careful):
+                # To be confirmed, after the boxes that are still open.
+                return [replace(box, bound=min(box.bound, bound), proven=min(box.proven, self._own_bound(box, total)))]
+            # Of the two claims the weaker; the careful one alone where the other was refuted.
+            self.closed = max(self.closed, min(max(box.bound, bound) if claimed else bound, box.proven))
             return []
+        if claimed:
+            self.contradictions += 1
+            box = replace(box, bound=min(box.proven, bound), careful=True)
+        box = replace(box, bound=min(box.bound, bound))
         if design is None:
             self.gave_up = True
             return [box]
-        if self._value_at(box, design) <= self.threshold:
-            # What exceeds the threshold is the engine's tolerance: the design is scored, so rule it out and solve again.
-            self._rule_out()
-            return [box]
+        value = float(total.coefficients @ self.form.point(design)) + total.constant
+        if value <= self.threshold:
+            # What exceeds the threshold is the margin: the design is scored, so rule it out and solve again.
+            if self.cutoff - total.margin > self.best:
+                self.ruled_out.append(self.form.other_than(design))
+                return [box]
+            # Unless the margin is so large that one could go on like this through all designs near the best.
+            return self._unresolved(box)
         return self._split(box, design)
 
-    def _value_at(self, box: _Box, design: Architecture) -> float:
-        """The program's objective at a design, without the engine's tolerances."""
+    def _own_bound(self, box: _Box, total: Total) -> float:
+        """A bound on a box without an engine's word, +∞ where it would take too long.
+
+        Multipliers μ ≥ 0 of the box's ends and λ ≥ 0 of the budgets are read off the linear relaxation; any are valid. μ goes into
+        the overestimator g as g + μ·(upper − part) (or part − lower); the budgets weighted by λ become one, and over its designs
+        g is maximized exactly, but for the rounding of the costs, by `ResourceBound`.
+        """
+        table, rows, costs, limits = self.table, self.rows_of_parts, self.costs, self.limits
+        menus = self.problem.space.menus
+        work = len(self.terms[0]) * sum(menu.depths[-1] for menu in menus) * (1 if box.layers else len(self.depths))
+        steps = min(_WORK // work, _STEPS)
+        if steps < _FEW:
+            return np.inf
+        coefficients, constant = self._affine(box)
+        ends = self._ends(box)
+        program, factor = self.form.program(total, ends)
+        price = prices(program) / factor
+        count = len(self.form.rows)
+        for p, end in enumerate(ends[:-1] if box.layers is not None else ()):
+            slope = price[count + p] * end.scale
+            coefficients[p] -= slope
+            constant += slope * (box.upper[p] if slope > 0 else box.lower[p])
+        of_row = {id(row): float(price[number] * row.scale) for number, row in enumerate(self.form.rows)}
+        direction = np.array([of_row.get(id(self.form.budgets.get(number)), 0.0) for number in self.sums])
+        direction = direction / direction.max(initial=0.0) if direction.any() else direction
+        most = -np.inf
+        for depth in self.depths if box.layers is None else [box.layers]:
+            cells = Cells(np.array([depth]), coefficients[None], np.array([constant]), rows, costs, limits)
+            most = max(most, float(ResourceBound(table, self.form.allowed, cells, direction, steps).root[0]))
+        return most + self._total(coefficients, constant).error
+
+    def _unresolved(self, box: _Box) -> list[_Box]:
+        """Closes a box by its bound, though that exceeds the threshold."""
+        self.closed = max(self.closed, box.bound)
+        return []
+
+    def _objective(self, box: _Box) -> Total:
+        """The overestimator of a box, or the separable objective."""
+        return self._total(*self._affine(box))
+
+    def _affine(self, box: _Box) -> tuple[np.ndarray, float]:
+        """Coefficients of the parts and constant of the overestimator of a box, or the separable objective as such."""
         if self.composite is None:
-            return self.problem.maximize(design)
-        coefficients, constant = self.composite.overestimator(box.lower, box.upper, box.near)
-        return float(coefficients @ [part(design) for part in self.composite.parts] + constant)
+            return np.ones(1), 0.0
+        coefficients, constant = overestimate(self.composite, box.lower, box.upper, box.near)
+        return coefficients.copy(), float(constant)
 
-    def _rule_out(self) -> None:
-        """Forbid the design that the variables hold."""
-        chosen = [variable for variable in self.program.model.x.values() if variable.value > 0.5]
-        self.program.model.ruled_out.add(sum(chosen) <= self.problem.space.blocks - 1)
-
-    def _set(self, box: _Box) -> None:
-        """Restrict the parts to the box, put its overestimator in the objective, ask for more than the cutoff."""
-        model = self.program.model
-        if self.composite is not None:
-            coefficients, constant = self.composite.overestimator(box.lower, box.upper, box.near)
-            model.constant.set_value(float(constant) / self.program.unit)
-            model.total_depth.set_value(box.layers)
-            for p, scale in enumerate(self.program.scales):
-                model.coefficient[p].set_value(float(coefficients[p]) / self.program.unit)
-                slack = 0.0 if model.part[p].is_integer() else TOLERANCE
-                model.part[p].setlb(float(box.lower[p]) / scale - slack)
-                model.part[p].setub(float(box.upper[p]) / scale + slack)
+    def _rows(self, box: _Box, objective: Total) -> list[Row]:
+        """Restrict the designs to a box and to those not ruled out, and ask for more than the cutoff."""
+        rows = [*self._ends(box), *self.ruled_out]
         if np.isfinite(self.cutoff):
-            model.cutoff_value.set_value(self.cutoff / self.program.unit)
-            model.cutoff.activate()
+            rows.append(self.form.scaled(objective, self.cutoff - objective.margin, np.inf))
+        return rows
+
+    def _ends(self, box: _Box) -> list[Row]:
+        """The range of each part in a box, and last its depth; none for a box of any depth."""
+        rows = []
+        if box.layers is not None:
+            for p, terms in enumerate(self.terms):
+                total = self.form.total(terms, float(self.parts.fixed[p]), float(self.parts.sizes[p]))
+                rows.append(self.form.scaled(total, box.lower[p], box.upper[p]))
+            depths = np.concatenate([menu.depth_of for menu in self.problem.space.menus]).astype(float)
+            layers = self.form.total(np.concatenate((depths, np.zeros(self.form.columns - len(depths)))), 0.0, 0.0)
+            rows.append(Row(np.arange(len(depths)), layers.coefficients[: len(depths)], *[box.layers - layers.constant] * 2))
+        return rows
 
     def _split(self, box: _Box, design: Architecture) -> list[_Box]:
         """Two parts of a box, cut at `design` along the part that brings the overestimators down most there; none of a point.
 
         The design lies on the border of both, where an overestimator can be exact.
         """
-        assert self.composite is not None
+        if self.composite is None:
+            return self._unresolved(box)
         here = np.array([part(design) for part in self.composite.parts])
         best: tuple[float, list[_Box]] = (np.inf, [])
-        for p in range(len(here)):
+        for p, whole in enumerate(self.whole):
             low, high = box.lower[p], box.upper[p]
-            whole = self.program.model.part[p].is_integer()
             step = 1.0 if whole else 1e-9 * max(abs(low), abs(high))
             if high - low < (1.0 if whole else 4 * step):
                 continue
@@ -277,15 +370,15 @@ class _Search:
             for start, stop in ((low, cut), (cut + 1 if whole else cut, high)):
                 lower, upper = box.lower.copy(), box.upper.copy()
                 lower[p], upper[p] = start, stop
-                bound = min(box.bound, self._corner(lower, upper))
-                halves.append(_Box(box.layers, lower, upper, np.clip(here, lower, upper), bound))
+                corner = self._corner(lower, upper)
+                near = np.clip(here, lower, upper)
+                bounds = min(box.proven, corner), min(box.bound, corner)
+                halves.append(_Box(box.layers, lower, upper, near, *bounds, box.careful))
             values = []
             for half in halves:
                 if np.all((half.lower - step <= here) & (here <= half.upper + step)):
-                    coefficients, constant = self.composite.overestimator(half.lower, half.upper, half.near)
+                    coefficients, constant = overestimate(self.composite, half.lower, half.upper, half.near)
                     values.append(float(coefficients @ here + constant))
             if values and max(values) < best[0]:
                 best = (max(values), halves)
-        if not best[1]:
-            self.closed = max(self.closed, box.bound)
-        return best[1]
+        return best[1] or self._unresolved(box)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from typing import Literal
 
+import pyomo.environ as pyo
 from pyomo.contrib.latex_printer import latex_printer
 from pyomo.repn.plugins.lp_writer import LPWriter
 
-from formulation import DesignProblem
-from solvers.linear_cells import linear_program
-from solvers.pyomo_model import Form, build_program
+from formulation import Composite, DesignProblem
+from formulation.declarations import overestimate
+from solvers.pyomo_model import Form, build_program, part_ranges
 
 Style = Literal["text", "lp", "latex"]
 
@@ -32,12 +33,20 @@ def program_text(problem: DesignProblem, form: Form = Form.CHOICE, style: Style 
             raise ValueError(
                 "the look-up form has nonlinear constraints, which an LP file cannot hold; use Form.CHOICE, or text or latex"
             )
-        model = linear_program(problem).model
-        if model.component("depth_is") is not None:
-            model.depth_is.deactivate()
-        LPWriter().write(model, output, symbolic_solver_labels=True)
+        LPWriter().write(_linear_model(problem), output, symbolic_solver_labels=True)
     elif style == "latex":
         latex_printer(build_program(problem, form).model, ostream=output)
     else:
         build_program(problem, form).model.pprint(ostream=output)
     return output.getvalue()
+
+
+def _linear_model(problem: DesignProblem) -> pyo.ConcreteModel:
+    """The choice form with a linear objective: a composite's overestimator on the whole space."""
+    program, objective = build_program(problem, Form.CHOICE), problem.maximize
+    if isinstance(objective, Composite):
+        coefficients, constant = overestimate(objective, *part_ranges(objective, problem.space))
+        expression = sum(slope * part for slope, part in zip(coefficients.tolist(), program.parts, strict=True)) + float(constant)
+        program.model.del_component(program.model.objective)
+        program.model.objective = pyo.Objective(expr=expression / program.unit, sense=pyo.maximize)
+    return program.model

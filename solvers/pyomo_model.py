@@ -6,7 +6,7 @@ width, one per FFN ratio. F = r·E, depth times look-up and the effectiveness ra
 *Choice form*: one binary per block and menu item, joints as a flow between widths. Every separable quantity is linear; only
 the composite objective is not.
 
-Solving them is `solvers.scip`, `solvers.highs` and `solvers.cbc`.
+SCIP solves them as they are (`solvers.scip`); linear engines are given the choice form as arrays (`solvers.linear_form`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ import numpy as np
 import pyomo.environ as pyo
 
 from formulation import Architecture, Budget, Combine, Composite, DesignProblem, NotSeparable, Separable
+from formulation.declarations import overestimate
 from formulation.space import SearchSpace
 from formulation.table import Table, tabulate
 from solvers.evaluation import require_structure
 
 _SAFETY = 1e-7
-"""Relative amount added to the engines' bounds: what their own tolerances can hide."""
+"""Relative amount added to SCIP's bounds: what its own tolerances can hide."""
+_ROUNDING = 1e-12
+"""Relative to the magnitudes added up: what a budget is loosened by for the order of floating-point sums."""
+_SIZE = 1e-9
+"""Added to SCIP's bounds besides, relative to the size of the objective's terms, which may be far above its value."""
 
 
 class Form(Enum):
@@ -48,21 +53,25 @@ class Program:
                the engines' tolerances are absolute
     parts      expressions of the parts of a composite objective, in its order; empty for a separable one
     scales     the part p is scales[p] · model.part[p]
+    size       the most that the magnitudes of the objective's terms can add up to, in units of the objective
     decode     the design that the variables' present values stand for, None where they have none
     encode     set the variables of shapes, choices and parts to a design: a starting point
+    forbid     rule a design out
     """
 
     model: pyo.ConcreteModel
     unit: float
     parts: tuple[Any, ...]
     scales: tuple[float, ...]
+    size: float
     decode: Callable[[], Architecture | None]
     encode: Callable[[Architecture], None]
+    forbid: Callable[[Architecture], None]
 
 
 def engine_bound(program: Program, bound: float) -> float:
-    """The bound on the problem's objective that an engine's bound stands for: 1e-7 is added, which its tolerances can hide."""
-    return program.unit * (bound + _SAFETY * abs(bound))
+    """The bound on the problem's objective that an engine's bound stands for, raised by what its tolerances can hide."""
+    return program.unit * (bound + _SAFETY * abs(bound)) + _SIZE * program.size
 
 
 @contextmanager
@@ -91,6 +100,8 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
         scales = _part_variables(model, writer, objective)
         parts = tuple(scale * model.part[p] for p, scale in enumerate(scales))
         unit = _unit(objective.formula(_corner(objective, problem.space)))
+        slopes, constant = overestimate(objective, *part_ranges(objective, problem.space))
+        size = float(np.abs(slopes) @ tabulate(objective.parts, problem.space).sizes + abs(constant))
         model.objective = pyo.Objective(expr=objective.formula(parts) / unit, sense=pyo.maximize)
     else:
         assert isinstance(objective, Separable)
@@ -100,7 +111,9 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
         unit = _unit(
             max(np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in (table.fixed, *table.blocks, *table.joints))
         )
+        size = float(table.sizes[0])
         model.objective = pyo.Objective(expr=sum(term / unit for term in writer.terms(objective)), sense=pyo.maximize)
+    model.ruled_out = pyo.ConstraintList(doc="designs that exceed a budget within the engine's tolerance")
     model.budgets = pyo.ConstraintList(doc="budgets, scaled")
     for budget in problem.subject_to:
         _add_budget(model, writer, budget)
@@ -111,7 +124,7 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
             value = part(architecture) / scale
             model.part[p].set_value(value, skip_validation=True)  # it may differ from a bound in its last digit
 
-    return Program(model, unit, parts, scales, writer.decode, encode)
+    return Program(model, unit, parts, scales, size, writer.decode, encode, writer.forbid)
 
 
 def _unit(magnitude: float) -> float:
@@ -180,15 +193,18 @@ def _add_budget(model: pyo.ConcreteModel, writer: _Writer, budget: Budget) -> No
 def budget_scale(table: Table, limit: float) -> tuple[float, float]:
     """(scale, right-hand side) for a summed cost, so that terms / scale ≤ right-hand side is well scaled.
 
-    Whole-number costs are divided by their greatest common divisor: whole rows, for which a feasibility tolerance of 1e-6
-    cannot let a design through that breaks the budget. Other costs are scaled to a right-hand side of 1000.
+    Whole-number costs are divided by their greatest common divisor and loosened by a half, which lets no further design in. Other
+    costs are scaled to a right-hand side of 1000 and loosened by what rounding can amount to.
     """
     terms = np.concatenate([array.ravel() for array in (table.fixed, *table.blocks, *table.joints)])
     if np.all(terms == np.rint(terms)) and np.abs(terms).max() < 2**53:
         divisor = math.gcd(*(int(abs(term)) for term in set(terms.tolist())))
         if divisor and limit / divisor < 1e9:
-            return float(divisor), float(math.floor(limit / divisor))
-    return (limit / 1000, 1000.0) if limit > 0 else (1.0, 0.0)
+            return float(divisor), math.floor(limit / divisor) + 0.5
+    size = float(table.sizes[0])
+    # A limit far below the terms is no scale: they would be too large for any tolerance.
+    scale = max(limit, 1e-6 * size) / 1000 or 1.0
+    return scale, limit / scale + _ROUNDING * (size + limit) / scale
 
 
 class _Writer(Protocol):
@@ -208,6 +224,9 @@ class _Writer(Protocol):
 
     def encode(self, architecture: Architecture) -> None:
         """Set the variables' values to a design."""
+
+    def forbid(self, architecture: Architecture) -> None:
+        """Rule a design out."""
 
 
 def _add_flow(model: pyo.ConcreteModel, space: SearchSpace, has_width: Callable[[int, int], Any]) -> None:
@@ -293,6 +312,10 @@ class _ChoiceForm:
         choices = self.space.encode(architecture)
         for (i, j), variable in self.model.x.items():
             variable.set_value(int(choices[i] == j))
+
+    def forbid(self, architecture: Architecture) -> None:
+        chosen = [self.model.x[i, item] for i, item in enumerate(self.space.encode(architecture))]
+        self.model.ruled_out.add(pyo.quicksum(chosen) <= self.space.blocks - 1)
 
 
 class _LookupForm:
@@ -440,6 +463,13 @@ class _LookupForm:
             for k in range(len(menu.depths)):
                 if (i, k) in m.depth_item:
                     m.depth_item[i, k] = int(k == at_depth)
+
+    def forbid(self, architecture: Architecture) -> None:
+        m, chosen = self.model, []
+        for i, (menu, item) in enumerate(zip(self.space.menus, self.space.encode(architecture), strict=True)):
+            vertex, ratio, depth = (int(index) for index in np.unravel_index(item, menu.shape))
+            chosen += [m.vertex[i, vertex], m.ratio[i, ratio], self._depth_items(i)[depth]]
+        m.ruled_out.add(pyo.quicksum(chosen) <= len(chosen) - 1)
 
 
 def _ends(entries: tuple[int, ...]) -> tuple[int, int]:
