@@ -58,10 +58,8 @@ class CpSat:
                     requests.close()
 
 
-def _solve(
-    requests: IO[str], replies: IO[str], linear: LinearProgram, seconds: float | None, careful: bool, run: Run
-) -> LinearEnd:
-    """Have the process solve a program; see `LinearEngine`. It has no presolve in any case; the careful way branches differently."""
+def _solve(requests: IO[str], replies: IO[str], linear: LinearProgram, seconds: float | None, careful: bool, run: Run) -> LinearEnd:
+    """Have the process solve a program; see `LinearEngine`. It never has a presolve; the careful way branches differently."""
     program = integer_program(linear)
     request = {
         "upper": linear.upper.astype(int).tolist(),
@@ -100,7 +98,7 @@ def _solve(
 class WholeRow:
     """An expression a·z over binaries z in whole numbers: at every design
 
-      | 2^exponent · a·z − whole·z | ≤ slack
+    | 2^exponent · a·z − whole·z | ≤ slack
     """
 
     whole: np.ndarray
