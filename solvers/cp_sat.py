@@ -60,7 +60,7 @@ class CpSat:
 
 
 def _solve(requests: IO[str], replies: IO[str], linear: LinearProgram, seconds: float | None, careful: bool, run: Run) -> LinearEnd:
-    """Have the process solve a program; see `LinearEngine`. It has no presolve in any case; the careful way branches differently."""
+    """Have the process solve a program; see `LinearEngine`. It never has a presolve; the careful way branches differently."""
     program = integer_program(linear)
     request = {
         "upper": linear.upper.astype(int).tolist(),

@@ -45,6 +45,8 @@ _FEW = 1 << 9
 """Fewer steps are not worth it."""
 _WORK = 1 << 30
 """Most elementary operations that a bound of our own may take, about a second's worth."""
+_FIRST_WORK = 1 << 33
+"""The same for the first boxes, whose Lagrangian bounds poll no clock; beyond it they get the composite at their corner."""
 _CORNER = 1e-12
 """Relative to the size of a part: what its bounds are moved out by before the composite is read at a corner."""
 
@@ -191,7 +193,9 @@ class _Search:
         depths, lower, upper = depth_boxes(table, self.form.allowed, 0, rows)
         self.depths = depths.tolist()
         proven, multipliers = np.full(len(depths), np.inf), None
-        for number in range(_ROUNDS):
+        menus, kinds = space.menus, len(sums)
+        work = len(depths) * self.form.columns * sum(menu.depths[-1] for menu in menus) * 18 * (kinds + 1) ** 2
+        for number in range(_ROUNDS if work <= _FIRST_WORK else 0):
             if not len(depths) or self.run.stopped:
                 break
             coefficients, constants = np.ones(lower.shape), np.zeros(len(lower))

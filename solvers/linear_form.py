@@ -3,7 +3,7 @@
 It is the choice form of `solvers.pyomo_model`, with three differences that make it fit for engines whose tolerances are absolute:
 
 * Sums are written relative to the least term of each block. Exactly one item of each is chosen, so
-  Σ_i t_i = (fixed + Σ_i min t_i) + Σ_i (t_i − min t_i): what cancels does so here, in float64 with a known error, not in the engine.
+  Σ_i t_i = (fixed + Σ_i min t_i) + Σ_i (t_i − min t_i): what cancels does so here, in float64 with a known error.
 * Items that exceed a budget by themselves are left out, and every row is scaled by a power of two to a size of its own.
 * Parts of a composite are rows, not variables. HiGHS's presolve was seen to call feasible programs with such variables infeasible.
 """
@@ -108,8 +108,8 @@ class LinearForm:
         for number, budget in enumerate(problem.subject_to):
             self._read_budget(number, budget)
         self._close()
-        for number, *own in self._sums if self.possible else ():
-            if (row := self._budget(*own)) is not None:
+        for number, terms, constant, size, limit in self._sums if self.possible else ():
+            if (row := self._budget(terms, constant, size, limit)) is not None:
                 self.rows.append(row)
                 self.budgets[number] = row
 
@@ -252,7 +252,7 @@ class LinearForm:
 
 
 def prices(program: LinearProgram) -> np.ndarray:
-    """Multipliers of the rows, optimal for the program with continuous z: ≥ 0 for an upper end, ≤ 0 for a lower end; 0 if unknown."""
+    """Multipliers of the rows, optimal for continuous z: ≥ 0 for upper ends, ≤ 0 for lower ones; 0 for equalities."""
     lengths = [len(row.columns) for row in program.rows]
     entries = np.concatenate([row.coefficients for row in program.rows])
     columns = np.concatenate([row.columns for row in program.rows])
@@ -286,8 +286,9 @@ def _affine(budget: Budget) -> tuple[list[float], float]:
     model = pyo.ConcreteModel()
     model.part = pyo.Var(range(len(budget.quantity.parts)))  # type: ignore[attr-defined]
     variables = list(model.part.values())
-    formula = generate_standard_repn(budget.quantity.formula(variables))  # type: ignore[attr-defined]
-    if not formula.is_linear():
+    expression = budget.quantity.formula(variables)  # type: ignore[attr-defined]
+    if expression.polynomial_degree() not in (0, 1):
         raise NotSeparable(f"a linear program cannot hold the composite budget {budget}; use DynamicProgramming or Scip")
+    formula = generate_standard_repn(expression)
     slopes = {id(variable): float(slope) for variable, slope in zip(formula.linear_vars, formula.linear_coefs, strict=True)}
     return [slopes.get(id(variable), 0.0) for variable in variables], float(formula.constant)

@@ -18,7 +18,7 @@ from typing import Any
 
 from pyomo.contrib.solver.common.factory import SolverFactory
 
-from formulation import Architecture, DesignProblem
+from formulation import Architecture, Budget, DesignProblem
 from formulation.processes import child_process, temporary_folder
 from solvers.base import Answer, EngineMissing, Run, broken_budgets
 from solvers.evaluation import require_structure
@@ -74,7 +74,7 @@ class Scip:
             nodes += end.nodes
             run.interrupted |= end.status == "userinterrupt"
             design = program.decode() if end.values is not None else None
-            exceeded = ()
+            exceeded: tuple[Budget, ...] = ()
             if design is not None:
                 run.evaluations += 1
                 exceeded = broken_budgets(problem, design)
@@ -105,7 +105,7 @@ def _excess(problem: DesignProblem, design: Architecture) -> str:
 
 
 def _solve(program: Program, start: Architecture | None, run: Run, plain: bool) -> _End:
-    """Have SCIP solve the program from a start within what is left of the run; values found are loaded. Not plain: in another way."""
+    """Have SCIP solve the program from a start within what is left of the run, loading what it finds. Not plain: in another way."""
     if start is not None:
         program.encode(start)
     # Pyomo translates the program; its own `solve` would run SCIP in this process and read its messages from a pipe that nobody
@@ -183,7 +183,7 @@ def _watch(request: dict[str, Any], program: Program, run: Run) -> _End:
 
 
 def _stop_late(process: subprocess.Popen[str], run: Run, done: threading.Event) -> None:
-    """End the process if it has not come back some time after the run was stopped: SCIP's presolve polls neither clock nor signals."""
+    """End the process if it has not come back some time after the run was stopped: SCIP's presolve polls neither clock nor Ctrl-C."""
     while not done.wait(0.1):
         if run.stopped:
             if not done.wait(_GRACE_S):

@@ -184,7 +184,7 @@ class Cancelling(Separable):
 @pytest.mark.parametrize("size", [1e4, 1e10, 1e12])
 def test_terms_that_cancel(solver: object, size: float) -> None:
     space = SearchSpace.uniform(3, (256, 512), (1, 2), (1, 2))
-    for seed in range(2):
+    for seed in range(1 if isinstance(solver, Scip) else 2):
         problem = DesignProblem(space, Cancelling(size, seed))
         solution = solve(problem, solver, Limits(seconds=60))  # type: ignore[arg-type]
         check(problem, solution)
@@ -196,11 +196,11 @@ def test_terms_that_cancel(solver: object, size: float) -> None:
 
 
 @pytest.mark.parametrize("solver", ENGINES, ids=lambda solver: solver.name)
-@pytest.mark.parametrize("share", [1.0, 1 - 1e-11, 1 - 1e-9, 1 - 1e-7])
+@pytest.mark.parametrize("share", [1.0, 1 - 1e-9])
 def test_a_real_cost_at_or_just_below_its_limit(solver: object, share: float) -> None:
     """The best design uses the whole budget, or a little more than it: both are resolved, to proof."""
     space = SearchSpace.uniform(2, (256, 512), (1, 2), (1, 2, 3))
-    for seed in range(2):
+    for seed in range(1 if isinstance(solver, Scip) else 4):
         cost, gain = RandomCost(seed + 50), RandomCost(seed + 80)
         costs = sorted(cost(design) for design in space)
         best = max((design for design in space if cost(design) <= costs[len(costs) // 2]), key=gain)
