@@ -66,9 +66,7 @@ def test_it_writes_what_it_promises_and_resumes(space: str, tmp_path: Path, caps
     }
 
     rows = (output / "rows.jsonl").read_bytes()
-    started = time.perf_counter()
     assert main(flags) == 0
-    assert time.perf_counter() - started < 15
     assert (output / "rows.jsonl").read_bytes() == rows
     # A line cut short by a kill is dropped and measured again.
     (output / "rows.jsonl").write_bytes(rows[:-40])
