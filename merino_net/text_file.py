@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -36,8 +37,9 @@ FIELDS = ("text", "content", "sentence")
 
 _MIB = 1 << 20
 
-_SEPARATOR = re.compile(r"^[^\S\n]*<\|endoftext\|>[^\S\n]*(?:\n|\Z)|<\|endoftext\|>(?:[^\S\n]*(?:\n|\Z))?", re.MULTILINE | re.ASCII)
-"""END_OF_TEXT with the line it has to itself, or with what ends its line."""
+_BLANK = " \t\r\f\v"
+_REST_OF_LINE = re.compile(rf"[{_BLANK}]*(?:\n|\Z)")
+"""What goes with an END_OF_TEXT in front of it."""
 
 _ROWS = 16
 """Rows of a Parquet file unpacked at a time: all of them are held."""
@@ -172,7 +174,13 @@ def documents_of(text: str) -> Iterator[str]:
     A line that holds only END_OF_TEXT is no part of a document, nor is what ends the line behind one.
     """
     text = text.replace("\r\n", "\n")
-    parts = _SEPARATOR.split(text) if END_OF_TEXT in text else [text]
+    parts = text.split(END_OF_TEXT)
+    for number, behind in enumerate(parts[1:]):
+        if rest := _REST_OF_LINE.match(behind):
+            parts[number + 1] = behind[rest.end() :]
+            indented = parts[number].rstrip(_BLANK)
+            if indented.endswith("\n"):
+                parts[number] = indented
     return (part for part in parts if part and not part.isspace())
 
 
@@ -260,12 +268,13 @@ class TextFile:
 
     def _plain(self) -> Iterator[str]:
         """The text, cut behind each line in which END_OF_TEXT stands, or within it if the line goes on."""
-        separator = END_OF_TEXT.encode()
+        separator, most = END_OF_TEXT.encode(), self.reading.memory_bytes
         document, start = bytearray(), 0
         for offset, line in self._lines():
             if not document:
                 start = offset
-            self._check_size(len(document) + len(line))
+            if len(document) + len(line) > most:
+                self._check_size(len(document) + len(line))
             if separator not in line:
                 document += line
                 continue
@@ -432,8 +441,9 @@ class TextFile:
             with _OPENERS[_compression(self.path)](self.path, "rb") as raw, io.BufferedReader(raw, 1 << 20) as file:
                 if file.peek(len(codecs.BOM_UTF8)).startswith(codecs.BOM_UTF8):
                     offset = len(file.read(len(codecs.BOM_UTF8)))
-                while line := file.readline(most):
-                    self._check_size(len(line))
+                for line in iter(partial(file.readline, most), b""):
+                    if len(line) == most:
+                        self._check_size(most)
                     yield offset, line
                     offset += len(line)
         except (lzma.LZMAError, zlib.error, EOFError, OSError) as error:
