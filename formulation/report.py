@@ -293,9 +293,8 @@ def run_command(main: Callable[..., int | None], *arguments: Any) -> NoReturn:
         _say(f"error: {error}")
         code = ExitCode.MISTAKE
     except MemoryError as error:
-        _say(
-            f"error: the memory is used up ({str(error) or 'nothing more can be allocated'}); ask for less, or close other programs"
-        )
+        reason = str(error) or "nothing more can be allocated"
+        _say(f"error: the memory is used up ({reason}); ask for less, or close other programs")
         code = ExitCode.NO_ANSWER
     except SystemExit as end:  # argparse's, or of code that must not choose our exit code
         code = end.code if end.code in (0, ExitCode.MISTAKE) else _fault(end)
