@@ -300,12 +300,11 @@ def test_openvino_logits_are_pytorchs(exported: Path) -> None:
 @pytest.mark.skipif(not HAS_OPENVINO, reason="openvino is not installed")
 def test_openvino_with_int8_weights(tmp_path: Path) -> None:
     pytest.importorskip("nncf")
-    from merino_net.openvino_model import OpenVinoModel, compare_openvino, export_openvino
+    from merino_net.openvino_model import compare_openvino, export_openvino
 
     model = network(ours())
     export_openvino(model, tmp_path, "int8")
     assert (tmp_path / "openvino_model.bin").stat().st_size < 1.3 * parameter_count(model)
-    assert set(OpenVinoModel(tmp_path).products) == {"i8"}
     assert 1e-4 < compare_openvino(model, tmp_path, "int8")["relative"] < 0.1
     with pytest.raises(ValueError, match="INT8 weights change the logits"):
         compare_openvino(network(ours(), seed=1), tmp_path, "int8")

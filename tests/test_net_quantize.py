@@ -265,7 +265,6 @@ def test_openvino_computes_nearly_the_same_from_a_smaller_file(source: Path, tmp
     assert (folder / "openvino_model.bin").stat().st_size < 0.3 * (source / "model.safetensors").stat().st_size
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, (2, 20))
     graph = OpenVinoModel(folder, threads=1)
-    assert "u4" in graph.products or "i4" in graph.products
     graph.begin()
     with torch.inference_mode():
         truth = load(source)(torch.from_numpy(tokens)).logits.numpy()
