@@ -46,6 +46,33 @@ class Table:
         return total
 
     @cached_property
+    def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bool arrays (Q,): which rows have a term below 0, and which always add up without rounding."""
+        arrays = (self.fixed[:, None], *self.blocks, *(joint.reshape(len(joint), -1) for joint in self.joints))
+        used = [np.where(np.isfinite(terms), terms, 0.0) for terms in arrays]
+        signed = np.any([(terms < 0).any(axis=1) for terms in used], axis=0)
+        whole = np.all([(terms == np.rint(terms)).all(axis=1) for terms in used], axis=0)
+        return signed, self.is_max | (whole & (self.sizes < 2**53))
+
+    def rounding(self, rows: slice, totals: np.ndarray) -> np.ndarray:
+        """The most by which two sums of one design's terms can differ for being added up in different orders, near some totals.
+
+        Each sum of n terms is within (n − 1) · 2⁻⁵³ · Σ|term| of the true one (Higham 2002, eq. 4.4). Σ|term| is the total itself
+        unless terms cancel; then it may be as much as `sizes`.
+
+        Args:
+            rows: the quantities in question.
+            totals: (rows,) about what their sums are.
+
+        Returns:
+            (rows,), 0 for maxima and for whole numbers, which add up exactly.
+        """
+        signed, exact = (kind[rows] for kind in self._kinds)
+        size = np.where(signed, self.sizes[rows], np.abs(totals))
+        # The embedding's and the head's joints are in the terms of the first and the last block.
+        return np.where(exact, 0.0, 2 * (2 * self.space.blocks + 2) * 2.0**-53 * size)
+
+    @cached_property
     def _joints_by_item(self) -> tuple[tuple[np.ndarray | None, ...], ...]:
         """Per quantity and pair of neighbours the joint terms flattened over (item, item), None where all are neutral."""
         neutral = np.where(self.is_max, -np.inf, 0.0)
@@ -119,8 +146,13 @@ class Table:
         return np.where(self.is_max[:, None], combined, self.fixed[:, None] + self.blocks[0])
 
 
-def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
+def tabulate(quantities: Sequence[Separable], space: SearchSpace, poll: Callable[[], object] = lambda: None) -> Table:
     """The table of some separable quantities over `space`, float64 and finite.
+
+    Args:
+        quantities: one per row of the table.
+        space: whose blocks and joints they are asked about.
+        poll: called before each of the quantities' terms, and may raise to end the work.
 
     Raises:
         NotSeparable: if a quantity is not separable.
@@ -140,16 +172,18 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
         for (i, left), (j, right) in itertools.product(enumerate(lefts), enumerate(rights)):
             if left != right and (step is None or step[i, j]):
                 for q, quantity in enumerate(quantities):
+                    poll()
                     where = partial("the joint from width {} to {}".format, left, right)
                     joint[q, i, j] = finite(quantity, where, partial(quantity.joint, left, right, space))
         return joint
 
     def row(quantity: Separable, position: int, menu: Menu) -> list[float]:
         name = "block {1} at position {0}".format
-        return [
-            finite(quantity, partial(name, position + 1, item), partial(quantity.block_at, position, item, space))
-            for item in menu.items
-        ]
+        terms = []
+        for item in menu.items:
+            poll()
+            terms.append(finite(quantity, partial(name, position + 1, item), partial(quantity.block_at, position, item, space)))
+        return terms
 
     # Blocks with the same menu have the same terms, unless a quantity distinguishes positions.
     shared: dict[Menu, np.ndarray] = {}
@@ -181,16 +215,25 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace) -> Table:
     return table
 
 
-def evaluator(quantity: Quantity, space: SearchSpace) -> Evaluate:
+def evaluator(quantity: Quantity, space: SearchSpace, poll: Callable[[], object] = lambda: None) -> Evaluate:
     """A function from choices (n, N) to the n values of `quantity`, float64 and finite; Undefined naming a design without one.
 
-    Vectorised for separable and composite quantities (tabulated once, here); any other is called design by design.
+    Vectorised for separable and composite quantities (tabulated once, here); any other is called design by design. `poll` as in
+    `tabulate`, and before each such call.
     """
     if isinstance(quantity, Separable):
-        table = tabulate([quantity], space)
+        table = tabulate([quantity], space, poll)
         return lambda choices: table.evaluate(choices)[0]
     if isinstance(quantity, Composite):
         quantity.check(space)
-        parts = tabulate(quantity.parts, space)
+        parts = tabulate(quantity.parts, space, poll)
         return lambda choices: values_of_formula(quantity, parts.evaluate(choices), lambda n: space.decode(choices[n]))
-    return lambda choices: np.array([value_of(quantity, space.decode(row)) for row in choices], dtype=float)
+
+    def one_by_one(choices: np.ndarray) -> np.ndarray:
+        values = np.empty(len(choices))
+        for n, row in enumerate(choices):
+            poll()
+            values[n] = value_of(quantity, space.decode(row))
+        return values
+
+    return one_by_one

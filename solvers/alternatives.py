@@ -41,17 +41,18 @@ def alternatives(
     run = Run(limits or Limits(gap=0))
     found: list[Solution] = []
     apart = problem
-    while len(found) < count:
-        solution = optimum if optimum is not None and not found else None
-        solution = solution or solve_within(run, apart, solver or DynamicProgramming(), count - len(found))
-        if solution is None:
-            break
-        # The budgets that keep the designs apart are ours and not the user's.
-        found.append(replace(solution, usage=solution.usage[: len(problem.subject_to)]))
-        if solution.architecture is None:
-            break
-        away = Budget(Agreement(solution.architecture), decisions - differing)
-        apart = replace(apart, subject_to=(*apart.subject_to, away))
+    with run.listening():
+        while len(found) < count:
+            solution = optimum if optimum is not None and not found else None
+            solution = solution or solve_within(run, apart, solver or DynamicProgramming(), count - len(found))
+            if solution is None:
+                break
+            # The budgets that keep the designs apart are ours and not the user's.
+            found.append(replace(solution, usage=solution.usage[: len(problem.subject_to)]))
+            if solution.architecture is None:
+                break
+            away = Budget(Agreement(solution.architecture), decisions - differing)
+            apart = replace(apart, subject_to=(*apart.subject_to, away))
     return tuple(found)
 
 

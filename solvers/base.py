@@ -34,6 +34,10 @@ class EngineMissing(ImportError):
     """A solver's engine is not installed; the message says how to install it."""
 
 
+class Stopped(Exception):
+    """The clock or Ctrl-C ended long work in its middle, see `Run.poll`; who has something to answer with catches it."""
+
+
 class Status(Enum):
     """What is known at the end. Proved and found are different words: only a valid bound makes OPTIMAL or INFEASIBLE."""
 
@@ -84,7 +88,7 @@ class TracePoint:
 
 @dataclass
 class Run:
-    """One call of `solve` while it lasts: its clock, its stop signs and its trace. Solvers poll `stopped` and call `record`.
+    """One call of `solve` while it lasts: its clock, its stop signs and its trace. Solvers look at `stopped` and call `record`.
 
     on_interrupt  set by a solver whose engine does not come back to Python: asks the engine to stop
     """
@@ -107,13 +111,22 @@ class Run:
         return None if self.limits.seconds is None else max(self.limits.seconds - self.seconds, 0.01)
 
     @property
+    def out_of_time(self) -> bool:
+        """Whether the time is used up or the user pressed Ctrl-C."""
+        return self.interrupted or (self.limits.seconds is not None and self.seconds >= self.limits.seconds)
+
+    @property
     def stopped(self) -> bool:
         """Whether time or evaluations are used up or the user pressed Ctrl-C."""
-        return (
-            self.interrupted
-            or (self.limits.seconds is not None and self.seconds >= self.limits.seconds)
-            or (self.limits.evaluations is not None and self.evaluations >= self.limits.evaluations)
-        )
+        return self.out_of_time or (self.limits.evaluations is not None and self.evaluations >= self.limits.evaluations)
+
+    def poll(self) -> None:
+        """Raise Stopped once the time is used up or the user pressed Ctrl-C: for long work, at least every tenth of a second.
+
+        Evaluations are the business of those who score designs: they look at `stopped`.
+        """
+        if self.out_of_time:
+            raise Stopped
 
     @property
     def why_stopped(self) -> str:
@@ -122,8 +135,7 @@ class Run:
             return "interrupted by the user"
         if not self.stopped:
             return ""
-        timed_out = self.limits.seconds is not None and self.seconds >= self.limits.seconds
-        return "time limit reached" if timed_out else "evaluation limit reached"
+        return "time limit reached" if self.out_of_time else "evaluation limit reached"
 
     def record(self, incumbent: float | None, bound: float | None = None) -> None:
         """Add a trace point where it tells something new; a bound once proven stays."""
@@ -282,7 +294,10 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         start = None
     run = Run(limits)
     with run.listening():
-        answer = solver.search(problem, run)
+        try:
+            answer = solver.search(problem, run)
+        except Stopped:
+            answer = Answer(None, message=f"{run.why_stopped} before the search began")
     seconds = run.seconds
     if not isinstance(answer, Answer):
         raise ValueError(f"{solver.name} returned {answer!r}; expected an Answer(architecture, bound, infeasible, message)")

@@ -3,12 +3,16 @@
 A *valuation* gives every menu item and joint a value, so that the value of the remaining blocks adds up and its maximum over
 the layered DAG depends on (block, left width, layers left) alone. `best_completions` tabulates that for many valuations at
 once; `LagrangianBound` prices the budgets into the valuation, `ResourceBound` keeps their weighted sum as one more state.
+
+All take a `poll`, called many times a second, which may raise Stopped. A LagrangianBound and `narrow_parts` then keep what they
+have, since it is valid at any time; the others pass it on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -16,9 +20,12 @@ from itertools import product
 import numpy as np
 
 from formulation.table import Table
+from solvers.base import Stopped
+
+Poll = Callable[[], object]
 
 _SAFETY = 1e-9
-"""Relative amount added to computed bounds, so that rounding cannot cut off the optimum."""
+"""Relative amount added to computed bounds, so that rounding cannot cut off the optimum; see also `rounding_of`."""
 _NARROWING_SPREAD = (0.9, 1.0, 1.1)
 """Scalings of a cell's multipliers that `narrow_parts` tries."""
 _LARGEST = 1e150
@@ -27,19 +34,44 @@ _DIFFERENCE = 1e-6
 """Step of the forward differences of a root bound, whose value and variables are scaled to about 1."""
 _CUTS = 18
 """Cuts of the ellipsoid method per budget; half as many where it begins near the end."""
+_SEEDS = 16
+"""Cells, spread over the depths, whose multipliers are sought first; the search in the others begins between theirs."""
 _WHOLE = 1e-9
 """Distance from a whole number of steps that is put down to rounding."""
+_CACHE = 1 << 17
+"""Numbers in the tables of the valuations that are made at a time: what a processor's cache holds."""
 
 
-def _safe(bound: np.ndarray) -> np.ndarray:
-    """Bounds with the safety added; −∞ stays, and what is not a number bounds nothing."""
+def never() -> None:
+    """The poll of work that nothing stops."""
+
+
+def rounding_of(table: Table, size: np.ndarray) -> np.ndarray:
+    """What rounding may do to sums of weighted terms whose magnitudes add up to `size`, where they are made in different ways.
+
+    Some 2N terms are each weighted over R rows and added up, twice: in the bound and in the value that it bounds. Where terms
+    cancel, this exceeds any fixed share of the sum.
+    """
+    operations = 2 * (2 * table.space.blocks + len(table.fixed) + 4)
+    with np.errstate(over="ignore"):
+        # Finite, so that a bound of −∞ stays one.
+        return np.nan_to_num(2 * operations * 2.0**-53 * size, nan=np.finfo(float).max)
+
+
+def _safe(bound: np.ndarray, rounding: np.ndarray | float) -> np.ndarray:
+    """Bounds with the safety and the rounding of their terms added; −∞ stays, and what is not a number bounds nothing."""
     bound = np.where(np.isnan(bound), np.inf, bound)
-    return bound + _SAFETY * np.abs(np.where(np.isfinite(bound), bound, 0.0))
+    return bound + (_SAFETY * np.abs(np.where(np.isfinite(bound), bound, 0.0)) + rounding)
 
 
 def _summed(table: Table, rows: slice, terms: np.ndarray) -> np.ndarray:
     """`terms` (R, …) of some rows, 0 for the rows that are maxima: these do not add up, and their weight is 0 in every sum."""
     return np.where(table.is_max[rows].reshape(-1, *[1] * (terms.ndim - 1)), 0.0, terms)
+
+
+def _product(coefficients: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Σ_p coefficients · values over the last axis, where a coefficient of 0 leaves its value out, whatever it is."""
+    return (coefficients * np.where(coefficients == 0, 0.0, values)).sum(axis=-1)
 
 
 @dataclass(frozen=True)
@@ -64,6 +96,15 @@ class Cells:
         """Some of the cells."""
         return Cells(self.layers[which], self.coefficients[which], self.constants[which], self.parts, self.costs, self.limits)
 
+    def rounding(self, table: Table) -> np.ndarray:
+        """What rounding may do to affine values (C,) of designs."""
+        return rounding_of(table, np.abs(self.constants) + _product(np.abs(self.coefficients), table.sizes[self.parts]))
+
+    def ceiling(self, lower: np.ndarray, upper: np.ndarray, table: Table) -> np.ndarray:
+        """The most (C,) that the affine functions reach in the boxes lower, upper (C, P) of the parts: a bound without a search."""
+        corner = np.where(self.coefficients > 0, upper, lower)
+        return _safe(self.constants + _product(self.coefficients, corner), self.rounding(table))
+
     def so_far(self, cell: np.ndarray, totals: np.ndarray) -> np.ndarray:
         """Affine value of the parts that n partial designs have gathered: cell (n,), totals (Q, n) to (n,)."""
         used = np.where(self.coefficients[cell].T == 0, 0.0, totals[self.parts])
@@ -75,7 +116,7 @@ class Cells:
 
 
 def best_completions(
-    table: Table, allowed: list[np.ndarray], most_layers: int, weights: np.ndarray, rows: slice
+    table: Table, allowed: list[np.ndarray], most_layers: int, weights: np.ndarray, rows: slice, poll: Poll = never
 ) -> list[np.ndarray]:
     """The largest value of blocks i … N − 1 for V valuations weights (V, R) · table rows (R).
 
@@ -84,19 +125,36 @@ def best_completions(
     Entry i of the result is an array (V, widths of block i − 1, most_layers + 1) over the exact number of layers in those
     blocks, −∞ where no completion exists; entry 0 has one left width, the last entry is 0 for 0 layers.
     """
-    return [_padded(after, most_layers) for after in _backward(table, allowed, most_layers, weights, rows)][::-1]
+    backward = _backward(table, allowed, most_layers, weights, rows, poll)
+    return [_padded(after, most_layers) for after in backward][::-1]
 
 
 def best_designs(
-    table: Table, allowed: list[np.ndarray], most_layers: int, weights: np.ndarray, rows: slice, maximum: bool = False
+    table: Table,
+    allowed: list[np.ndarray],
+    most_layers: int,
+    weights: np.ndarray,
+    rows: slice,
+    poll: Poll = never,
+    maximum: bool = False,
 ) -> np.ndarray:
     """Entry 0 of `best_completions` without its left width: the largest value of whole designs, (V, most_layers + 1).
 
     maximum  the terms of the single row combine by maximum, for weights of 1, instead of a sum
     """
-    for after in _backward(table, allowed, most_layers, weights, rows, maximum):
-        last = after
-    return _padded(last, most_layers)[:, 0]
+    best = np.empty((len(weights), most_layers + 1))
+    portion = _portion(table, most_layers)
+    for start in range(0, len(weights), portion):
+        some = slice(start, start + portion)
+        for after in _backward(table, allowed, most_layers, weights[some], rows, poll, maximum):
+            last = after
+        best[some] = _padded(last, most_layers)[:, 0]
+    return best
+
+
+def _portion(table: Table, most_layers: int) -> int:
+    """Valuations whose tables fit the cache."""
+    return max(_CACHE // (max(len(menu.widths) for menu in table.space.menus) * (most_layers + 1)), 1)
 
 
 def _padded(values: np.ndarray, most_layers: int) -> np.ndarray:
@@ -107,24 +165,38 @@ def _padded(values: np.ndarray, most_layers: int) -> np.ndarray:
 
 
 def _backward(
-    table: Table, allowed: list[np.ndarray], most_layers: int, weights: np.ndarray, rows: slice, maximum: bool = False
+    table: Table,
+    allowed: list[np.ndarray],
+    most_layers: int,
+    weights: np.ndarray,
+    rows: slice,
+    poll: Poll,
+    maximum: bool = False,
+    per_layer: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-    """The entries of `best_completions` from the last to the first, each over the layers that its blocks can have at most."""
+    """The entries of `best_completions` from the last to the first, each over the layers that its blocks can have at most.
+
+    per_layer  (V,) value of each layer: layers then are not counted, and every design is held to have none
+    """
     space = table.space
     join = np.maximum if maximum else np.add
     count = len(weights)
     after = np.full((count, len(space.menus[-1].widths), 1), np.finfo(float).min if maximum else 0.0)
     yield after
     for block in reversed(range(space.blocks)):
+        poll()
         menu = space.menus[block]
         own = table.blocks[block][rows]
         values = weights @ (own if maximum else _summed(table, rows, own))
         values[:, ~allowed[block]] = -np.inf
         by_depth = values.reshape(count, *menu.shape).max(axis=2)
+        depths = menu.depths
+        if per_layer is not None:
+            by_depth, depths = (by_depth + per_layer[:, None, None] * depths).max(axis=2, keepdims=True), (0,)
         before = after.shape[2] - 1
-        reach = min(before + menu.depths[-1], most_layers)
+        reach = min(before + depths[-1], most_layers)
         here = np.full((count, len(menu.widths), reach + 1), -np.inf)
-        for index, depth in enumerate(menu.depths):
+        for index, depth in enumerate(depths):
             if depth > reach:
                 break
             stop = min(before + depth, reach) + 1
@@ -154,7 +226,7 @@ def _backward(
 
 
 def depth_boxes(
-    table: Table, allowed: list[np.ndarray], layers_row: int, parts: slice
+    table: Table, allowed: list[np.ndarray], layers_row: int, parts: slice, poll: Poll = never
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The total depths D of the space, and the least and largest value of some rows among its designs of each depth.
 
@@ -163,18 +235,18 @@ def depth_boxes(
     Returns depths (D,), lower and upper (D, rows). For a row that is a maximum the lower end is a valid bound, not the least.
     """
     most_layers = sum(menu.depths[-1] for menu in table.space.menus)
-    possible = best_designs(table, allowed, most_layers, np.zeros((1, 1)), slice(layers_row, layers_row + 1))[0]
+    possible = best_designs(table, allowed, most_layers, np.zeros((1, 1)), slice(layers_row, layers_row + 1), poll)[0]
     depths = np.flatnonzero(np.isfinite(possible))
     lower, upper = np.empty((2, len(depths), parts.stop - parts.start))
     for p, row in enumerate(range(parts.start, parts.stop)):
         one = slice(row, row + 1)
         fixed = table.fixed[row]
         if table.is_max[row]:
-            high = best_designs(table, allowed, most_layers, np.ones((1, 1)), one, maximum=True)[0, depths]
+            high = best_designs(table, allowed, most_layers, np.ones((1, 1)), one, poll, maximum=True)[0, depths]
             lower[:, p] = max(fixed, *(block[row].min() for block in table.blocks))
             upper[:, p] = np.maximum(high, fixed)
         else:
-            ends = best_designs(table, allowed, most_layers, np.array([[-1.0], [1.0]]), one)[:, depths]
+            ends = best_designs(table, allowed, most_layers, np.array([[-1.0], [1.0]]), one, poll)[:, depths]
             lower[:, p], upper[:, p] = fixed - ends[0], fixed + ends[1]
     return depths, lower, upper
 
@@ -183,47 +255,119 @@ class LagrangianBound:
     """bound = affine value so far + min_λ [ best completion of (coefficients·parts − λ·costs) + λ·(budget left) ].
 
     Valid for every λ ≥ 0 (Lagrangian relaxation of the budgets). Per cell λ is sought so that the root bound is small;
-    completions are then kept for a few scalings of it.
+    completions are then kept for a few scalings of it. A search that is stopped leaves the least bound met, ∞ where there is none.
+
+    root              (C,) bound on all designs of the cell
+    best_multipliers  (C, K) λ of that bound
     """
 
     _SPREAD = (1.0, 0.6, 0.8, 0.9, 1.1, 1.25, 1.6)
 
-    def __init__(self, table: Table, allowed: list[np.ndarray], cells: Cells, near: np.ndarray | None = None) -> None:
-        """`near`: multipliers (cells, K) to begin the search at, as those of a similar bound."""
-        self._table, self._allowed, self.cells = table, allowed, cells
-        self._most_layers = int(cells.layers.max())
+    def __init__(
+        self,
+        table: Table,
+        allowed: list[np.ndarray],
+        cells: Cells,
+        near: np.ndarray | None = None,
+        poll: Poll = never,
+        enough: float = -np.inf,
+    ) -> None:
+        """See the class.
+
+        near    multipliers (cells, K) to begin the search at, as those of a similar bound
+        enough  a cell whose root bound is no larger is closed, and its bound is not sought any further
+        """
+        self._table, self._allowed, self.cells, self._poll, self._enough = table, allowed, cells, poll, enough
         self._rows = slice(cells.parts.start, cells.costs.stop)
         self._room = cells.limits - table.fixed[cells.costs]
+        self._rounding = cells.rounding(table)
+        # What rounding may do to one unit of each multiplier's part in a bound.
+        self._per_multiplier = rounding_of(table, table.sizes[cells.costs] + np.abs(cells.limits))
+        self._fixed = cells.of_nothing(table)
         kinds = len(cells.limits)
-        if kinds > 1:
-            self.best_multipliers = self._ellipsoid_search(near)
-        else:
-            self.best_multipliers = self._line_search() if kinds else np.zeros((len(cells.layers), 0))
-        self.best_multipliers = np.nan_to_num(self.best_multipliers, nan=0.0, posinf=0.0)
-        spread = self._SPREAD if len(cells.limits) else self._SPREAD[:1]
-        self._multipliers = self.best_multipliers[:, None] * np.array(spread)[None, :, None]
-        self.root = _safe(cells.of_nothing(table) + self._roots(self._multipliers).min(axis=1))
+        self.root = np.full(len(cells.layers), np.inf)
+        self.best_multipliers = np.zeros((len(cells.layers), kinds))
+        try:
+            if kinds > 1:
+                self._search_all(near)
+            elif kinds:
+                self._line_search()
+            open_ = self._open()
+            self._roots(open_, self._spread(open_))
+        except Stopped:
+            pass
+
+    def _open(self) -> np.ndarray:
+        """The numbers of the cells that are not closed yet."""
+        return np.flatnonzero(self.root > self._enough)
+
+    def _spread(self, cell: np.ndarray) -> np.ndarray:
+        """The multipliers (n, M, K) for which completions are kept."""
+        spread = self._SPREAD if len(self.cells.limits) else self._SPREAD[:1]
+        return self.best_multipliers[cell, None] * np.array(spread)[None, :, None]
+
+    def restricted(self, which: np.ndarray) -> LagrangianBound:
+        """The same bound of some of the cells."""
+        few = copy(self)
+        few.cells = self.cells.pick(which)
+        few.root, few.best_multipliers = self.root[which], self.best_multipliers[which]
+        few._rounding, few._fixed = self._rounding[which], self._fixed[which]
+        few.__dict__.pop("_kept", None)
+        return few
+
+    def bytes_per_cell(self) -> int:
+        """Bytes of the tables of completions of one cell, roughly."""
+        widths = sum(len(menu.widths) for menu in self._table.space.menus)
+        return 8 * len(self._SPREAD) * widths * (int(self.cells.layers.max()) + 1)
 
     @cached_property
-    def _tables(self) -> list[np.ndarray]:
-        """Completions (cells, M, left widths, layers + 1) per block: made when a partial design is first bounded."""
-        weights = self._weights(self._multipliers)
-        tables = best_completions(self._table, self._allowed, self._most_layers, weights, self._rows)
-        return [array.reshape(*self._multipliers.shape[:2], *array.shape[1:]) for array in tables]
+    def _kept(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Multipliers (cells, M, K) and the completions (cells, M, left widths, layers + 1) per block: made at the first call."""
+        multipliers = self._spread(np.arange(len(self.cells.layers)))
+        weights = self._weights(self.cells.coefficients, multipliers)
+        most = int(self.cells.layers.max())
+        tables = best_completions(self._table, self._allowed, most, weights, self._rows, self._poll)
+        return multipliers, [array.reshape(*multipliers.shape[:2], *array.shape[1:]) for array in tables]
 
-    def _weights(self, multipliers: np.ndarray) -> np.ndarray:
-        """The valuations of multipliers (cells, M, K), in the order of (cell, M)."""
-        values = np.repeat(self.cells.coefficients[:, None], multipliers.shape[1], axis=1)
+    def _weights(self, coefficients: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+        """The valuations of multipliers (n, M, K) for coefficients (n, P), in the order of (n, M)."""
+        values = np.repeat(coefficients[:, None], multipliers.shape[1], axis=1)
         weights = np.concatenate((values, -multipliers), axis=2)
         return weights.reshape(-1, weights.shape[2])
 
-    def _roots(self, multipliers: np.ndarray) -> np.ndarray:
-        """Root bounds (cells, M), fixed terms left out, for multipliers (cells, M, K)."""
-        cells = len(self.cells.layers)
-        values = best_designs(self._table, self._allowed, self._most_layers, self._weights(multipliers), self._rows)
-        return values.reshape(cells, multipliers.shape[1], -1)[np.arange(cells), :, self.cells.layers] + multipliers @ self._room
+    def _roots(self, cell: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+        """Root bounds (n, M) of n cells for multipliers (n, M, K), fixed terms and safety left out; the least are kept."""
+        roots = np.empty(multipliers.shape[:2])
+        # Cells of similar depth at a time, so that the tables of shallow ones are small.
+        order = np.argsort(self.cells.layers[cell], kind="stable")
+        start = 0
+        while start < len(order):
+            portion = max(_portion(self._table, int(self.cells.layers[cell[order[start]]])) // multipliers.shape[1], 1)
+            some = order[start : start + portion]
+            start += portion
+            layers, tried = self.cells.layers[cell[some]], multipliers[some]
+            weights = self._weights(self.cells.coefficients[cell[some]], tried)
+            ends = best_designs(self._table, self._allowed, int(layers.max()), weights, self._rows, self._poll)
+            values = ends.reshape(*tried.shape[:2], -1)[np.arange(len(some)), :, layers] + tried @ self._room
+            roots[some] = values
+            self._keep(cell[some], tried, values)
+        return roots
+
+    def _keep(self, cell: np.ndarray, multipliers: np.ndarray, values: np.ndarray, more: np.ndarray | float = 0.0) -> None:
+        """Note the root bounds (n, M) where they are the least so far; more: further rounding in them."""
+        rounding = np.nan_to_num(self._rounding[cell, None] + multipliers @ self._per_multiplier + more)
+        bounds = _safe(self._fixed[cell, None] + values, rounding)
+        each, winner = np.arange(len(cell)), bounds.argmin(axis=1)
+        better = bounds[each, winner] < self.root[cell]
+        self.root[cell[better]] = bounds[each, winner][better]
+        self.best_multipliers[cell[better]] = multipliers[each, winner][better]
 
     def _scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """`_sizes` of the root bounds without prices."""
+        cells = len(self.cells.layers)
+        return self._sizes(np.abs(self._roots(np.arange(cells), np.zeros((cells, 1, len(self.cells.limits)))))[:, 0])
+
+    def _sizes(self, stake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The value at stake (cells,), and a natural size (cells, K) of the multipliers.
 
         That size is the stake over the budget left, or over the budget's dearest term where nothing is left.
@@ -231,46 +375,118 @@ class LagrangianBound:
         kinds = len(self.cells.limits)
         dearest = np.max([np.abs(array[self.cells.costs]).reshape(kinds, -1).max(axis=1) for array in self._table.blocks], axis=0)
         size = np.where(self._room > 1e-9 * dearest, self._room, np.maximum(dearest, 1.0))
-        stake = np.abs(self._roots(np.zeros((len(self.cells.layers), 1, kinds))))[:, 0]
         stake = np.where(np.isfinite(stake) & (stake > 0), stake, 1.0)
         return stake, stake[:, None] / np.maximum(size, stake[:, None] / _LARGEST)
 
-    def _line_search(self) -> np.ndarray:
+    def _line_search(self) -> None:
         """Multipliers (cells, 1) with a small root bound: a grid refined around its best point."""
-        (_, scale), each = self._scale(), np.arange(len(self.cells.layers))
-        best = np.zeros_like(scale)
-        grid = np.tile(np.concatenate(([0.0], np.geomspace(0.1, 3.0, 8))), (len(each), 1))
+        scale = self._scale()[1]
+        grid = np.tile(np.concatenate(([0.0], np.geomspace(0.1, 3.0, 8))), (len(scale), 1))
         for _ in range(3):
-            trial = (grid * scale)[:, :, None]
-            winner = self._roots(trial).argmin(axis=1)
-            best = trial[each, winner]
-            left = grid[each, np.maximum(winner - 1, 0)]
-            right = grid[each, np.minimum(winner + 1, grid.shape[1] - 1)]
-            grid = left[:, None] + (right - left)[:, None] * np.linspace(0, 1, 7)
-        return best
+            open_ = self._open()
+            each, own = np.arange(len(open_)), grid[open_]
+            winner = self._roots(open_, (own * scale[open_])[:, :, None]).argmin(axis=1)
+            left = own[each, np.maximum(winner - 1, 0)]
+            right = own[each, np.minimum(winner + 1, own.shape[1] - 1)]
+            refined = np.empty((len(scale), 7))
+            refined[open_] = left[:, None] + (right - left)[:, None] * np.linspace(0, 1, 7)
+            grid = refined
 
-    def _ellipsoid_search(self, near: np.ndarray | None) -> np.ndarray:
-        """Multipliers (cells, K), K ≥ 2, with a small root bound: the ellipsoid method with deep cuts (Bland et al. 1981).
+    def _search_all(self, near: np.ndarray | None) -> None:
+        """Multipliers (cells, K), K ≥ 2, with a small root bound; near: multipliers to begin at."""
+        cells, kinds = len(self.cells.layers), len(self.cells.limits)
+        if near is None and cells > 4 * _SEEDS:
+            near = self._near_seeds()
+        stake, scale = self._scale()
+        centres = np.full((cells, kinds), 0.5) if near is None else near / scale
+        steps = _CUTS if near is None else _CUTS // 2
+
+        def roots(own: np.ndarray, points: np.ndarray) -> np.ndarray:
+            return self._roots(own, points * scale[own, None]) / stake[own, None]
+
+        self._ellipsoids(roots, centres, 2.0 if near is None else 0.2, steps * kinds, kinds)
+
+    def _near_seeds(self) -> np.ndarray:
+        """Multipliers (cells, K) at which to begin: those of some cells where the depth has a price, too, which is quick."""
+        order = np.argsort(self.cells.layers, kind="stable")
+        seeds = order[np.linspace(0, len(order) - 1, _SEEDS).round().astype(int)]
+        everything, kinds = np.arange(len(order)), len(self.cells.limits)
+        stake = np.abs(self._priced_depth(everything, np.zeros((len(order), 1, kinds + 1))))[:, 0]
+        stake, size = self._sizes(stake)
+        scale = np.column_stack((size, stake / np.maximum(self.cells.layers, 1)))
+
+        def roots(own: np.ndarray, points: np.ndarray) -> np.ndarray:
+            cell = seeds[own]
+            return self._priced_depth(cell, points * scale[cell, None]) / stake[cell, None]
+
+        points, layers = np.tile(np.append(np.full(kinds, 0.5), 0.0), (_SEEDS, 1)), self.cells.layers[seeds]
+        for radius in (2.0, 0.5):
+            points = self._ellipsoids(roots, points, radius, _CUTS // 3 * (kinds + 1), kinds)
+            best = points * scale[seeds]
+            prices = np.column_stack([np.interp(self.cells.layers, layers, price) for price in best.T])
+            self._priced_depth(everything, prices[:, None])
+        return prices[:, :kinds]
+
+    def _priced_depth(self, cell: np.ndarray, prices: np.ndarray) -> np.ndarray:
+        """Root bounds (n, M) as of `_roots` for prices (n, M, K + 1), the last of which, of any sign, is that of a layer.
+
+        max [ coefficients·parts − λ·costs + ν·(layers − depth) ] over designs of any depth: a little larger, and much quicker.
+        """
+        multipliers, per_layer = prices[..., :-1], prices[..., -1]
+        weights = self._weights(self.cells.coefficients[cell], multipliers)
+        values = np.empty(len(weights))
+        portion = max(_CACHE // max(len(menu) for menu in self._table.space.menus), 1)
+        for start in range(0, len(values), portion):
+            some = slice(start, start + portion)
+            valued = weights[some], self._rows, self._poll
+            for after in _backward(self._table, self._allowed, 0, *valued, per_layer=per_layer.ravel()[some]):
+                last = after
+            values[some] = last[:, 0, 0]
+        roots = values.reshape(per_layer.shape) - per_layer * self.cells.layers[cell, None] + multipliers @ self._room
+        most = self._table.space.blocks * max(menu.depths[-1] for menu in self._table.space.menus)
+        self._keep(cell, multipliers, roots, rounding_of(self._table, 2 * most * np.abs(per_layer)))
+        return roots
+
+    def _ellipsoids(
+        self,
+        roots: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        centres: np.ndarray,
+        radius: float,
+        cuts: int,
+        kinds: int,
+    ) -> np.ndarray:
+        """Points (n, D) where each of n convex functions is small, by the ellipsoid method with deep cuts (Bland et al. 1981).
 
         The root bound is convex and piecewise linear, and searches along coordinates get stuck in its kinks. Its slope comes from
-        forward differences, with values and multipliers scaled to about 1. near: multipliers to begin at, in a small ellipsoid.
+        forward differences, with values and points scaled to about 1.
+
+        roots    values (m, M) of the functions numbered (m,) at points (m, M, D)
+        centres  (n, D) to begin at; radius  that of the first ellipsoids
+        kinds    coordinates that must not be negative, the first ones
         """
-        stake, scale = self._scale()
-        cells, kinds = scale.shape
-        centre = np.full((cells, kinds), 0.5) if near is None else near / scale
-        shape = np.tile(np.eye(kinds) * (2.0 if near is None else 0.2) ** 2 * kinds, (cells, 1, 1))
-        best, least = np.maximum(centre, 0.0), np.full(cells, np.inf)
-        steps = np.concatenate((np.zeros((1, kinds)), _DIFFERENCE * np.eye(kinds)))
-        for _ in range((_CUTS if near is None else _CUTS // 2) * kinds):
-            point = np.maximum(centre, 0.0)
-            values = self._roots((point[:, None] + steps) * scale[:, None]) / stake[:, None]
+        count, dimensions = centres.shape
+        centres = centres.copy()
+        shapes = np.tile(np.eye(dimensions) * radius**2 * dimensions, (count, 1, 1))
+        best, leasts = centres.copy(), np.full(count, np.inf)
+        steps = np.concatenate((np.zeros((1, dimensions)), _DIFFERENCE * np.eye(dimensions)))
+        going = np.ones(count, dtype=bool)
+        for _ in range(cuts):
+            if count == len(self.root):
+                going &= self.root > self._enough
+            own = np.flatnonzero(going)
+            if not len(own):
+                break
+            centre, shape = centres[own], shapes[own]
+            point = centre.copy()
+            point[:, :kinds] = np.maximum(point[:, :kinds], 0.0)
+            values = roots(own, point[:, None] + steps)
             value = values[:, 0]
-            improved = value < least
-            best, least = np.where(improved[:, None], point, best), np.minimum(least, value)
+            best[own] = np.where((value < leasts[own])[:, None], point, best[own])
+            leasts[own] = least = np.fmin(leasts[own], value)
             slope = (values[:, 1:] - value[:, None]) / _DIFFERENCE
             # Outside the orthant the cut is the most violated sign constraint.
-            outside = centre.min(axis=1)
-            axis = np.eye(kinds)[centre.argmin(axis=1)]
+            outside = centre[:, :kinds].min(axis=1)
+            axis = np.eye(dimensions)[centre[:, :kinds].argmin(axis=1)]
             slope = np.where(outside[:, None] < 0, -axis, slope)
             excess = np.where(outside < 0, -outside, value - least)
             shaped = np.einsum("cij,cj->ci", shape, slope)
@@ -278,24 +494,25 @@ class LagrangianBound:
             usable = np.isfinite(length) & (length > 1e-12) & np.isfinite(value)
             depth = np.where(usable, excess / np.where(usable, length, 1.0), 1.0)
             moving = usable & (depth < 1)
-            if not moving.any():
-                break
             depth = np.where(moving, depth, 0.0)
             direction = np.where(moving[:, None], shaped / np.where(usable, length, 1.0)[:, None], 0.0)
-            centre = centre - ((1 + kinds * depth) / (kinds + 1))[:, None] * direction
-            factor = kinds**2 * (1 - depth**2) / (kinds**2 - 1)
-            shrink = 2 * (1 + kinds * depth) / ((kinds + 1) * (1 + depth))
+            centres[own] = centre - ((1 + dimensions * depth) / (dimensions + 1))[:, None] * direction
+            factor = dimensions**2 * (1 - depth**2) / (dimensions**2 - 1)
+            shrink = 2 * (1 + dimensions * depth) / ((dimensions + 1) * (1 + depth))
             cut = shape - shrink[:, None, None] * direction[:, :, None] * direction[:, None, :]
-            shape = np.where(moving[:, None, None], factor[:, None, None] * cut, shape)
-        return best * scale
+            shapes[own] = factor[:, None, None] * cut
+            going[own] = moving
+        return best
 
     def __call__(self, block: int, cell: np.ndarray, width: np.ndarray, layers: np.ndarray, totals: np.ndarray) -> np.ndarray:
         """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, width index and layers (n,), totals (Q, n)."""
         left = self.cells.layers[cell] - layers
         room = self.cells.limits[:, None] - totals[self.cells.costs]
-        completion = self._tables[block][cell, :, width, left] + np.einsum("nmk,kn->nm", self._multipliers[cell], room)
+        multipliers, tables = self._kept
+        completion = tables[block][cell, :, width, left] + np.einsum("nmk,kn->nm", multipliers[cell], room)
         bound = self.cells.so_far(cell, totals) + completion.min(axis=1)
-        return _safe(bound)
+        rounding = np.nan_to_num(self._rounding + (multipliers @ self._per_multiplier).max(axis=1, initial=0.0))
+        return _safe(bound, rounding[cell])
 
 
 def narrow_parts(
@@ -306,6 +523,7 @@ def narrow_parts(
     at_least: float,
     lower: np.ndarray,
     upper: np.ndarray,
+    poll: Poll = never,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Narrower boxes (C, P) of the parts that still hold every design with an objective of at least `at_least` in its cell.
 
@@ -314,15 +532,18 @@ def narrow_parts(
       s·p ≤ min_{μ ≥ 0, λ ≥ 0} max [ s·p + μ·(g − at_least) + λ·(budget left) ]
 
     by Lagrangian relaxation of both. λ/μ is tried near `multipliers` (C, K), those of the cell's own bound: a design that makes p
-    extreme sells objective for it at that price. A box that comes out empty (lower > upper) holds no such design.
+    extreme sells objective for it at that price. A box that comes out empty (lower > upper) holds no such design. Where `poll`
+    raises Stopped, the parts that are left keep their ranges.
     """
     lower, upper = lower.copy(), upper.copy()
     each, most_layers = np.arange(len(cells.layers)), int(cells.layers.max())
     rows = slice(cells.parts.start, cells.costs.stop)
     parts_fixed = np.where(table.is_max[cells.parts], 0.0, table.fixed[cells.parts])
     room = cells.limits - table.fixed[cells.costs]
-    spare = cells.of_nothing(table) - at_least
+    affine = cells.rounding(table) + rounding_of(table, np.abs(at_least))
+    spare = cells.of_nothing(table) - at_least + affine
     size = abs(at_least) or float(np.abs(spare).max()) or 1.0
+    priced = multipliers @ rounding_of(table, table.sizes[cells.costs] + np.abs(cells.limits))
     for p, sign in product(range(lower.shape[1]), (1.0, -1.0)):
         if table.is_max[cells.parts][p] or not np.any(lower[:, p] < upper[:, p]):
             continue
@@ -330,22 +551,26 @@ def narrow_parts(
         unit = (upper[:, p] - lower[:, p]) / (1e-3 * size)
         exponents = np.linspace(-2.5, 1.5, 5)
         best, grid = np.full(len(each), np.inf), np.tile(exponents, (len(each), 1))
-        for _ in range(2):
-            price = np.power(10.0, grid)[:, None, :] * np.array(_NARROWING_SPREAD)[None, :, None] * unit[:, None, None]
-            weight = np.broadcast_to((np.power(10.0, grid) * unit[:, None])[:, None, :], price.shape)
-            weights = np.concatenate(
-                (weight[..., None] * cells.coefficients[:, None, None], -price[..., None] * multipliers[:, None, None]), axis=3
-            )
-            weights[..., p] += sign
-            ends = best_designs(table, allowed, most_layers, weights.reshape(-1, weights.shape[3]), rows)
-            value = ends.reshape(*price.shape, -1)[each, :, :, cells.layers]
-            value = value + sign * parts_fixed[p] + weight * spare[:, None, None] + price * (multipliers @ room)[:, None, None]
-            # What is not a number bounds nothing.
-            least = np.where(np.isnan(value), np.inf, value).min(axis=1)
-            winner = least.argmin(axis=1)
-            best = np.minimum(best, least[each, winner])
-            grid = grid[each, winner][:, None] + np.array([-0.6, -0.3, 0.3, 0.6])
-        end = sign * _safe(best)
+        own = float(rounding_of(table, table.sizes[cells.parts][p]))
+        try:
+            for _ in range(2):
+                price = np.power(10.0, grid)[:, None, :] * np.array(_NARROWING_SPREAD)[None, :, None] * unit[:, None, None]
+                weight = np.broadcast_to((np.power(10.0, grid) * unit[:, None])[:, None, :], price.shape)
+                weights = np.concatenate(
+                    (weight[..., None] * cells.coefficients[:, None, None], -price[..., None] * multipliers[:, None, None]), axis=3
+                )
+                weights[..., p] += sign
+                ends = best_designs(table, allowed, most_layers, weights.reshape(-1, weights.shape[3]), rows, poll)
+                value = ends.reshape(*price.shape, -1)[each, :, :, cells.layers]
+                value = value + sign * parts_fixed[p] + weight * spare[:, None, None] + price * (multipliers @ room)[:, None, None]
+                value = _safe(value, own + weight * affine[:, None, None] + price * priced[:, None, None])
+                least = value.min(axis=1)
+                winner = least.argmin(axis=1)
+                best = np.minimum(best, least[each, winner])
+                grid = grid[each, winner][:, None] + np.array([-0.6, -0.3, 0.3, 0.6])
+        except Stopped:
+            break
+        end = sign * best
         if sign > 0:
             upper[:, p] = np.minimum(upper[:, p], end)
         else:
@@ -363,7 +588,9 @@ class ResourceBound:
     direction  (K,) weights ≥ 0 of the costs in the resource; all 0 leaves the budgets out
     """
 
-    def __init__(self, table: Table, allowed: list[np.ndarray], cells: Cells, direction: np.ndarray, steps: int) -> None:
+    def __init__(
+        self, table: Table, allowed: list[np.ndarray], cells: Cells, direction: np.ndarray, steps: int, poll: Poll = never
+    ) -> None:
         # Terms below 0 cannot be cut into steps of a budget: leave the budgets out.
         rows = cells.costs
         if any((array[rows] < 0).any() for array in (*table.blocks, *table.joints)):
@@ -380,16 +607,17 @@ class ResourceBound:
             self._steps = int(room / self._unit + 1e-6)
         # What each of the 2N − 1 terms may have been rounded up by.
         self._slack = 2 * table.space.blocks * _WHOLE
-        self._fewest, self._tables = self._build(table, allowed)
+        self._rounding = cells.rounding(table)
+        self._fewest, self._tables = self._build(table, allowed, poll)
         root = self._tables[0][np.arange(len(cells.layers)), 0, cells.layers - self._fewest[0], self._steps]
-        self.root = _safe(cells.of_nothing(table) + root)
+        self.root = _safe(cells.of_nothing(table) + root, self._rounding)
 
     def _whole(self, cost: np.ndarray) -> np.ndarray:
         """Costs (K, …) as whole steps of the resource, rounded down, cut off beyond the budget."""
         steps = np.floor(np.tensordot(self._direction, cost, axes=1) / self._unit + _WHOLE)
         return np.clip(steps, 0, self._steps + 1).astype(np.intp)
 
-    def _build(self, table: Table, allowed: list[np.ndarray]) -> tuple[list[int], list[np.ndarray]]:
+    def _build(self, table: Table, allowed: list[np.ndarray], poll: Poll) -> tuple[list[int], list[np.ndarray]]:
         """Per block i the least number of layers that blocks i … N − 1 may have, and the best value of these blocks.
 
         Values are (cells, left widths, layers from that least number on, steps + 1) over the steps left.
@@ -409,6 +637,7 @@ class ResourceBound:
             costs = self._whole(table.blocks[block][cells.costs])
             here = np.full((count, len(menu.widths), most - least + 1, wide), -np.inf)
             for item in np.flatnonzero(allowed[block] & (costs <= self._steps)):
+                poll()
                 width, depth, cost = menu.width_of[item], int(menu.depth_of[item]), costs[item]
                 start, stop = max(least, first + depth), min(most, last + depth) + 1
                 if start >= stop:
@@ -425,6 +654,7 @@ class ResourceBound:
                 costs = self._whole(table.joints[block - 1][cells.costs])
                 after = np.full((count, costs.shape[0], most - least + 1, wide), -np.inf)
                 for left, right in np.argwhere(space.steps[block - 1] & (costs <= self._steps)):
+                    poll()
                     cost = costs[left, right]
                     into = after[:, left, :, cost:]
                     np.maximum(into, here[:, right, :, : wide - cost] + joints[:, left, right, None, None], out=into)
@@ -445,7 +675,7 @@ class ResourceBound:
         bound = np.full(len(cell), -np.inf)
         cell, width, left = cell[possible], width[possible], left[possible]
         completion = table[cell, width, left, room[possible]]
-        bound[possible] = _safe(self.cells.so_far(cell, totals[:, possible]) + completion)
+        bound[possible] = _safe(self.cells.so_far(cell, totals[:, possible]) + completion, self._rounding[cell])
         return bound
 
 

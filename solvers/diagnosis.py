@@ -135,7 +135,8 @@ def explain_infeasibility(
     proved  whether it is proved already that no design keeps all budgets: they are a conflict then, whatever the limits leave open
     """
     run = Run(limits or Limits(gap=0))
-    return _Diagnosing(replace(problem, minimize=(), report=()), solver or DynamicProgramming(), run).diagnosis(proved)
+    with run.listening():
+        return _Diagnosing(replace(problem, minimize=(), report=()), solver or DynamicProgramming(), run).diagnosis(proved)
 
 
 class _Diagnosing:
@@ -171,6 +172,8 @@ class _Diagnosing:
         for size in range(1, len(everything)):
             settled = True
             for subset in combinations(everything, size):
+                if self.run.stopped:
+                    return (everything, False) if first is Status.INFEASIBLE else ((), False)
                 status = self._kept(subset, _SHARES)
                 if status is Status.INFEASIBLE:
                     return subset, smallest
@@ -183,6 +186,8 @@ class _Diagnosing:
         others = tuple(i for i in range(len(self.budgets)) if i != number)
         shares = max(_SHARES, 2 * (len(self.budgets) - number))
         alone = None
+        if self.run.stopped:
+            return Need(budget, Status.INFEASIBLE if conflict and number not in conflict else Status.UNKNOWN)
         # Where the fewest budgets in conflict are one, others may be impossible alone too; where they are more, none is.
         if len(conflict) == 1 and self._kept((number,), shares) is Status.INFEASIBLE:
             status, design = self._least(budget, (), shares)
@@ -203,7 +208,7 @@ class _Diagnosing:
         """A design met that would suffice for all budgets together; one at the least values that each needs alone is looked for."""
         if any(need.least is not None for need in needs):
             return None
-        if any(need.alone is not None for need in needs):
+        if any(need.alone is not None for need in needs) and not self.run.stopped:
             budgets = (Budget(need.budget.quantity, max(need.alone or 0.0, need.budget.upper)) for need in needs)
             self._solve(replace(self.problem, subject_to=tuple(budgets)), 1, _ANY)
         return min(self.designs, key=self._excess, default=None)
@@ -253,6 +258,8 @@ class _Diagnosing:
             return Status.FEASIBLE
         if any(set(conflict) <= set(subset) for conflict in self.conflicts):
             return Status.INFEASIBLE
+        if self.run.stopped:
+            return Status.UNKNOWN
         status, design = self._solve(self._within(subset), shares, _ANY)
         if status is Status.INFEASIBLE:
             self.conflicts.append(subset)
@@ -260,7 +267,8 @@ class _Diagnosing:
 
     def _keeping(self, subset: tuple[int, ...]) -> Iterator[Architecture]:
         """The designs met so far that keep these budgets."""
-        return (design for design in self.designs if not broken_budgets(self._within(subset), design))
+        budgets = [self.budgets[i] for i in subset]
+        return (design for design in self.designs if all(b.quantity(design) <= b.limit for b in budgets))
 
     def _within(self, subset: tuple[int, ...], *more: Budget) -> DesignProblem:
         return replace(self.problem, subject_to=(*(self.budgets[i] for i in subset), *more))

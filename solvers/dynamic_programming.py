@@ -9,7 +9,8 @@ composite, is replaced by an affine overestimator, valid in the box of the parts
 2. Open cells get resource bounds, first coarse, then finer, in the end exact in the budget that binds. At each fineness labels
    (partial designs) grow block by block, the most promising first; those that cannot beat the incumbent by more than the
    gap are dropped, those with equal totals merged. A cell that needs too many labels waits for the next fineness.
-3. When time runs out the largest bound still open is a valid bound.
+3. The clock is looked at inside all of this. When time runs out the largest bound still open is a valid bound: that of the box of
+   each depth before there is a better one.
 
 `count_designs` is the same search with a fixed threshold in place of the incumbent.
 """
@@ -17,6 +18,7 @@ composite, is replaced by an affine overestimator, valid in the box of the parts
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -26,12 +28,17 @@ from formulation.architecture import positive_integer
 from formulation.declarations import overestimate
 from formulation.table import Table, tabulate
 from formulation.values import value_of, values_of_formula
-from solvers.base import Answer, Limits, Run, Solver, broken_budgets
+from solvers.base import Answer, Limits, Run, Solver, Stopped, broken_budgets
 from solvers.completion import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes, narrow_parts
-from solvers.evaluation import LAYERS, decode_best, require_structure
+from solvers.evaluation import LAYERS, decode_best, objective_rounding, require_structure
+from solvers.incumbent import quick_incumbent
 
 _MEMORY = 1 << 30
 """Bytes of resource bounds kept at a time; boxes are taken in batches that fit."""
+_BEAM_MEMORY = 1 << 26
+"""Bytes of Lagrangian completions that a beam search gets: the boxes of largest bound that fit."""
+_SLOW = 1 << 17
+"""States of the cells' tables from which on the first bounds take so long that an incumbent is sought before them."""
 _EXTENSIONS = 1 << 21
 """Labels made at a time: the most promising labels are extended first, as many as give about this number."""
 _LEVELS = ((1 << 9, 1 << 16), (1 << 12, 1 << 20))
@@ -41,7 +48,7 @@ _WORTHWHILE = 0.8
 _EQUAL = 1e-9
 """Relative difference of objectives that `count_designs` does not tell apart: what rounding may do to a bound."""
 _TOTALS_APART = 2.0**44
-"""Totals are equal where they agree in so many parts of themselves: closer than what Budget puts down to rounding."""
+"""Totals are equal where they agree in so many parts of what they end as: closer than what Budget puts down to rounding."""
 
 Bound = Callable[[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -113,9 +120,12 @@ def count_designs(problem: DesignProblem, at_least: float, limits: Limits | None
     require_structure(problem, "count_designs")
     run = Run(limits or Limits())
     with run.listening():
-        search = _Search(problem, run, DynamicProgramming(), floor=at_least)
+        try:
+            search = _Search(problem, run, DynamicProgramming(), floor=at_least)
+        except Stopped:
+            return Count(at_least, 0, False, run.seconds)
         search.answer()
-    return Count(at_least, search.counted, not run.stopped, run.seconds)
+    return Count(at_least, search.counted, search.ended, run.seconds)
 
 
 class _Rows:
@@ -231,7 +241,7 @@ class _Boxes:
     layers        (C,) total depth
     lower, upper  (C, P) what the parts of the objective may be
     bounds        (C,) proven bound on the objective
-    multipliers   (C, K) of the budgets in the cell's Lagrangian bound
+    multipliers   (C, K) of the budgets in the cell's Lagrangian bound, NaN before there is one
     """
 
     layers: np.ndarray
@@ -270,18 +280,25 @@ class _Search:
     ) -> None:
         self.problem, self.run, self.space, self.options, self.floor = problem, run, problem.space, options, floor
         self.rows = _Rows(problem)
-        self.table = tabulate(self.rows.quantities, problem.space)
+        self.table = tabulate(self.rows.quantities, problem.space, run.poll)
         self.rows.imply(self.table)
         # A term over the budget of a maximum rules its item out by itself.
         limits = self.rows.max_limits[:, None]
         self.allowed = [np.all(block[self.rows.maxima] <= limits, axis=0) for block in self.table.blocks]
+        # Bounds allow for what other orders of summation may save; complete designs in between are evaluated one by one.
+        self.limits = self.rows.cost_limits.copy()
+        self.margins = self.table.rounding(self.rows.costs, self.limits)
+        with np.errstate(over="ignore"):
+            self.rows.cost_limits = np.minimum(self.limits + self.margins, np.finfo(float).max)
         self.best: float = -np.inf
         self.choices = start
         self.labels = self.counted = 0
+        self.ended = False
         # Python's integers where 64 bits may not hold a count of designs; without counting an overflow does no harm.
         self.count_type = object if floor is not None and problem.space.size >= 2**63 else np.int64
         self.least_costs: list[list[np.ndarray]] = []
         self.dropped: float = -np.inf
+        self.rounding, self.apart = 0.0, np.zeros(len(self.table.fixed))
         if start is not None:
             self.best = value_of(problem.maximize, problem.space.decode(start))
             run.record(self.best)
@@ -290,7 +307,7 @@ class _Search:
     def least_counted(self) -> float:
         """The floor with room for rounding."""
         assert self.floor is not None
-        return self.floor - _EQUAL * abs(self.floor)
+        return self.floor - max(_EQUAL * abs(self.floor), self.rounding)
 
     @property
     def at_least(self) -> float:
@@ -305,31 +322,65 @@ class _Search:
         return self.best + self.run.limits.gap * abs(self.best) if np.isfinite(self.best) else -np.inf
 
     def answer(self) -> Answer:
-        bound = self._search_boxes(self._boxes())
+        try:
+            boxes = self._boxes()
+        except Stopped:
+            bound = self._ceiling()
+        else:
+            self._begin(boxes)
+            bound = self._search_boxes(boxes)
         architecture = decode_best(self.problem, self.choices)
-        why = self.run.why_stopped
-        message = f"{why + ' after ' if why else ''}{self.labels:,} labels"
-        if bound == -np.inf and not why:
+        message = f"{self.labels:,} labels"
+        if self.ended and bound == -np.inf:
             return Answer(None, infeasible=True, message=f"no design keeps the budgets; {message}")
+        if architecture is not None and self.floor is None:
+            bound = max(bound, self.best + self._rounding_of_best())
         self.run.record(self.best if architecture else None, bound)
-        return Answer(architecture, bound, message=message)
+        return Answer(architecture, bound, message=message if self.ended else f"{self.run.why_stopped} after {message}")
+
+    def _begin(self, boxes: _Boxes) -> None:
+        """Seek an incumbent where the first bounds take long: before them the boxes have nothing to beat."""
+        widths = sum(len(menu.widths) for menu in self.space.menus)
+        if self.floor is not None or len(boxes) * widths * int(boxes.layers.max(initial=0)) < _SLOW:
+            return
+        found = quick_incumbent(self.problem, self.run)
+        if found is not None and (value := value_of(self.problem.maximize, found)) > self.best:
+            self.best, self.choices = value, self.space.encode(found)
+        self._report(boxes)
+
+    def _rounding_of_best(self) -> float:
+        """By how much the objective of designs as good as the incumbent depends on how it is added up."""
+        rows, totals = self.rows.parts, self.table.evaluate(np.array([self.choices]))[:, 0]
+        assert isinstance(self.problem.maximize, Separable | Composite)
+        return objective_rounding(self.problem.maximize, self.table, rows, totals[rows])
+
+    def _ceiling(self) -> float:
+        """A bound on all designs from the extremes of single blocks and joints."""
+        rows = range(self.rows.parts.start, self.rows.parts.stop)
+        lower, upper = (np.array([_extremes(self.table, rows, pick)]) for pick in (np.min, np.max))
+        layers, none = np.zeros(1, dtype=np.intp), np.full((1, len(self.limits)), np.nan)
+        boxes = _Boxes(layers, lower, upper, np.full(1, np.inf), none)
+        return float(self._cells(boxes).ceiling(lower, upper, self.table)[0])
 
     def _boxes(self) -> _Boxes:
         """One box per total depth that the budgets, each alone, leave open."""
-        rows, table = self.rows, self.table
+        rows, table, poll = self.rows, self.table, self.run.poll
         most_layers = sum(menu.depths[-1] for menu in self.space.menus)
         one = np.ones((1, 1))
 
         costs = list(range(rows.costs.start, rows.costs.stop))
-        self.least_costs = [best_completions(table, self.allowed, most_layers, -one, slice(row, row + 1)) for row in costs]
+        self.least_costs = [best_completions(table, self.allowed, most_layers, -one, slice(row, row + 1), poll) for row in costs]
         alive = np.ones(most_layers + 1, dtype=bool)
         for least, row, limit in zip(self.least_costs, costs, rows.cost_limits, strict=True):
             alive &= table.fixed[row] - least[0][0, 0] <= limit
         for row, limit in zip(range(rows.maxima.start, rows.maxima.stop), rows.max_limits, strict=True):
             alive &= table.fixed[row] <= limit
-        layers, lower, upper = depth_boxes(table, self.allowed, 0, rows.parts)
-        unbounded, none = np.full(len(layers), np.inf), np.zeros((len(layers), len(costs)))
-        return _Boxes(layers, lower, upper, unbounded, none).pick(alive[layers])
+        layers, lower, upper = depth_boxes(table, self.allowed, 0, rows.parts, poll)
+        unknown = np.full((len(layers), len(costs)), np.nan)
+        boxes = _Boxes(layers, lower, upper, np.full(len(layers), np.inf), unknown).pick(alive[layers])
+        self.apart, cells = self._differences(boxes), self._cells(boxes)
+        self.rounding = float(cells.rounding(table).max(initial=0.0))
+        return boxes.bounded(cells.ceiling(boxes.lower, boxes.upper, table))
 
     def _cells(self, boxes: _Boxes) -> Cells:
         """The boxes with their affine overestimators."""
@@ -348,7 +399,8 @@ class _Search:
                 boxes = self._alive(boxes.pick(slice(size, None)))
                 self._report(_joined((boxes, *later)))
             boxes = self._alive(_joined((boxes, *later)).bounded(np.inf))
-            if self.run.stopped or not len(boxes):
+            self.ended = not len(boxes)
+            if self.run.stopped or self.ended:
                 break
         return max(self.dropped, self.best, boxes.bounds.max(initial=-np.inf))
 
@@ -358,11 +410,10 @@ class _Search:
         for number in range(self.options.rounds):
             if not len(boxes):
                 break
-            cells = self._cells(boxes)
-            near = boxes.multipliers if np.isfinite(boxes.bounds).all() else None
-            bound = LagrangianBound(self.table, self.allowed, cells, near)
+            near = None if np.isnan(boxes.multipliers).any() else boxes.multipliers
+            bound = LagrangianBound(self.table, self.allowed, self._cells(boxes), near, self.run.poll, self.at_least)
             if not number:
-                self._beam(cells, bound)
+                self._beam_search(bound)
             boxes = self._alive(replace(boxes, multipliers=bound.best_multipliers).bounded(bound.root))
             last, excess = excess, float((boxes.bounds - self.at_least).sum())
             self._report(boxes)
@@ -370,10 +421,26 @@ class _Search:
             if not narrow or not len(boxes) or self.run.stopped:
                 break
             lower, upper = narrow_parts(
-                self.table, self.allowed, self._cells(boxes), boxes.multipliers, self.at_least, boxes.lower, boxes.upper
+                self.table,
+                self.allowed,
+                self._cells(boxes),
+                boxes.multipliers,
+                self.at_least,
+                boxes.lower,
+                boxes.upper,
+                self.run.poll,
             )
             boxes = replace(boxes, lower=lower, upper=upper).pick(np.all(lower <= upper, axis=1))
         return boxes
+
+    def _beam_search(self, bound: LagrangianBound) -> None:
+        """A beam search in the cells of largest bound, as many as have room for the completions that lead it."""
+        most = max(_BEAM_MEMORY // bound.bytes_per_cell(), 1)
+        cells = np.sort(np.argsort(-bound.root, kind="stable")[:most])
+        cells = cells[bound.root[cells] > self.threshold]
+        if len(cells) and self.floor is None:
+            few = bound.restricted(cells)
+            self._beam(few.cells, few)
 
     def _batch(self, boxes: _Boxes, steps: int) -> tuple[int, int]:
         """How many boxes share one table of resource bounds, and its steps: what fits the memory.
@@ -383,7 +450,7 @@ class _Search:
         depths = np.array([(menu.depths[0], menu.depths[-1]) for menu in self.space.menus])
         layers = np.minimum((depths[:, 1] - depths[:, 0])[::-1].cumsum(), boxes.layers.max()) + 1
         states = 8 * int(layers @ [len(menu.widths) for menu in self.space.menus[::-1]])
-        steps = min(steps, max(_MEMORY // states, _LEVELS[0][0]))
+        steps = min(steps, max(_MEMORY // states, 1))
         return (1 if boxes.multipliers.shape[1] > 1 else max(_MEMORY // (states * (steps + 1)), 1)), steps
 
     def _search_batch(self, boxes: _Boxes, steps: int, most: float) -> _Boxes:
@@ -391,7 +458,10 @@ class _Search:
         cells = self._cells(boxes)
         direction = boxes.multipliers[0]
         direction = direction / direction.max() if direction.any() else direction
-        bound = ResourceBound(self.table, self.allowed, cells, direction, steps)
+        try:
+            bound = ResourceBound(self.table, self.allowed, cells, direction, steps, self.run.poll)
+        except Stopped:
+            return boxes
         self._drop(bound.root)
         self._beam(cells, bound)
         left = self._grow_labels(cells, bound, most)
@@ -419,6 +489,7 @@ class _Search:
             parents, items, totals = self.table.extend(block, labels.width, labels.totals)
             cell, chosen, ways = labels.cell[parents], np.column_stack((labels.chosen[parents], items)), labels.ways[parents]
         self.labels += len(items)
+        self.run.poll()
         layers, width = totals[0].astype(np.intp), menu.width_of[items]
         possible = self.allowed[block][items] & (layers <= cells.layers[cell])
         left = np.where(possible, cells.layers[cell] - layers, 0)
@@ -435,12 +506,15 @@ class _Search:
             ]
             possible &= ~(np.asarray(formula(parts)) > limit * (1 + _EQUAL))  # what is not a number rules nothing out
         found = _Labels(cell, chosen, width, layers, totals, np.zeros(len(cell)), ways).pick(possible)
+        self.run.poll()
         bounds = bound(block + 1, found.cell, found.width, found.layers, found.totals)
+        self.run.poll()
         self._drop(bounds)
         kept = np.flatnonzero(bounds > self.threshold)
         kept = kept[np.argsort(-bounds[kept], kind="stable")]
         labels = replace(found, bounds=bounds).pick(kept)
-        return _merged(labels) if self.options.merging else labels
+        self.run.poll()
+        return _merged(labels, self.apart) if self.options.merging else labels
 
     def _drop(self, bounds: np.ndarray) -> None:
         """Remember the largest bound among those dropped although they exceed the incumbent (by no more than the gap)."""
@@ -453,10 +527,11 @@ class _Search:
         if self.floor is not None or self.run.stopped:
             return
         dropped = self.dropped
-        labels = self._extend(None, cells, bound)
-        for _ in range(self.space.blocks - 1):
-            labels = self._extend(labels.pick(slice(0, self.options.beam)), cells, bound)
-        self._take(labels, cells)
+        with suppress(Stopped):
+            labels = self._extend(None, cells, bound)
+            for _ in range(self.space.blocks - 1):
+                labels = self._extend(labels.pick(slice(0, self.options.beam)), cells, bound)
+            self._take(labels, cells)
         self.dropped = dropped
 
     def _grow_labels(self, cells: Cells, bound: Bound, most: float) -> float:
@@ -464,45 +539,84 @@ class _Search:
 
         Ends early when `most` labels have been made; designs are counted only where it ends otherwise.
         """
-        stack, first, counted = [self._extend(None, cells, bound)], self.labels, 0
+        stack, first, counted = list[_Labels](), self.labels, 0
+        try:
+            stack.append(self._extend(None, cells, bound))
+        except Stopped:
+            return np.inf
         while stack:
             labels = stack.pop()
             self._drop(labels.bounds)
             labels = labels.pick(slice(0, int(np.searchsorted(-labels.bounds, -self.threshold))))
             if not len(labels):
                 continue
+            stack.append(labels)
             if self.run.stopped or self.labels - first > most:
                 self.counted += counted if self.run.stopped else 0
-                return max(float(open_.bounds[0]) for open_ in (*stack, labels) if len(open_))
-            if labels.chosen.shape[1] == self.space.blocks:
-                counted += self._take(labels, cells)
-                continue
-            portion = max(_EXTENSIONS // len(self.space.menus[labels.chosen.shape[1]]), 16)
-            if len(labels) > portion:
-                stack.append(labels.pick(slice(portion, None)))
-                labels = labels.pick(slice(0, portion))
-            stack.append(self._extend(labels, cells, bound))
+                return max(float(open_.bounds[0]) for open_ in stack if len(open_))
+            try:
+                if labels.chosen.shape[1] == self.space.blocks:
+                    counted += self._take(labels, cells)
+                    stack.pop()
+                    continue
+                portion = max(_EXTENSIONS // len(self.space.menus[labels.chosen.shape[1]]), 16)
+                extended = self._extend(labels.pick(slice(0, portion)), cells, bound)
+            except Stopped:
+                continue  # the labels are on the stack still: the next look at the clock counts them among the open ones
+            stack[-1] = labels.pick(slice(portion, None))
+            stack.append(extended)
         self.counted += counted
         return -np.inf
 
     def _take(self, labels: _Labels, cells: Cells) -> int:
         """Score complete designs, which `_extend` has held against summed and maximum budgets; how many reach the threshold."""
-        kept = labels.layers == cells.layers[labels.cell]
+        kept, doubtful = labels.layers == cells.layers[labels.cell], np.zeros(len(labels), dtype=bool)
 
         def design(number: int) -> Architecture:
             return self.space.decode(labels.chosen[number])
 
+        # A count goes by the table; an incumbent that is within a budget by less than rounding is evaluated first.
+        counting = self.floor is not None
+        for used, limit, margin in zip(labels.totals[self.rows.costs], self.limits, self.margins, strict=True):
+            kept &= used <= limit + (0.0 if counting else margin)
+            doubtful |= used > limit - margin
         for composite, rows, limit in self.rows.formulas:
-            kept &= values_of_formula(composite, labels.totals[rows], design, kept) <= limit
+            margin = _EQUAL * limit
+            values = values_of_formula(composite, labels.totals[rows], design, kept)
+            kept &= values <= limit + (0.0 if counting else margin)
+            doubtful |= values > limit - margin
         self.run.evaluations += len(labels)
         if not kept.any():
             return 0
         values = np.where(kept, self.rows.objective(labels.totals, design, kept), -np.inf)
-        winner = int(values.argmax())
-        if self.floor is None and values[winner] > self.best:
+        if counting:
+            return int(labels.ways[values >= self.least_counted].sum())
+        while values[winner := int(values.argmax())] > self.best:
+            self.run.poll()
+            if doubtful[winner] and broken_budgets(self.problem, design(winner)):
+                values[winner] = -np.inf
+                continue
             self.best, self.choices = float(values[winner]), tuple(map(int, labels.chosen[winner]))
             self.run.record(self.best)
-        return 0 if self.floor is None else int(labels.ways[values >= self.least_counted].sum())
+        return 0
+
+    def _differences(self, boxes: _Boxes) -> np.ndarray:
+        """(Q,) differences below which totals count as equal: relative to what they end as, so that terms that cancel stay apart.
+
+        A budget's total matters as compared with its limit; any other ends within its range, so is at least as large as the nearer
+        end. 0, for no difference at all, where the range holds 0, and for maxima, which are equal where one term is.
+        """
+        rows, sizes = self.rows, np.zeros(len(self.table.fixed))
+
+        def nearer(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+            return np.where(lower * upper > 0, np.minimum(np.abs(lower), np.abs(upper)), 0.0)
+
+        sizes[rows.costs] = np.where(np.isfinite(self.limits), self.limits, 0.0)
+        if len(boxes):
+            sizes[rows.parts] = nearer(boxes.lower, boxes.upper).min(axis=0)
+        for _, own, _ in rows.formulas:
+            sizes[own] = nearer(*(np.array(_extremes(self.table, range(own.start, own.stop), pick)) for pick in (np.min, np.max)))
+        return np.where(self.table.is_max, 0.0, sizes / _TOTALS_APART)
 
 
 def _extremes(table: Table, rows: Sequence[int], pick: Callable[..., np.ndarray]) -> list[float]:
@@ -514,13 +628,19 @@ def _extremes(table: Table, rows: Sequence[int], pick: Callable[..., np.ndarray]
     return extremes
 
 
-def _merged(labels: _Labels) -> _Labels:
-    """Labels with equal cell, width, layers and totals merged: the same completions fit them all, so one can stand for its kind."""
+def _merged(labels: _Labels, apart: np.ndarray) -> _Labels:
+    """Labels with equal cell, width, layers and totals merged: the same completions fit them all, so one can stand for its kind.
+
+    apart  (Q,) totals are equal where they differ by less
+    """
     if len(labels) < 2:
         return labels
-    fraction, exponent = np.frexp(labels.totals)
-    whole = np.rint(fraction * _TOTALS_APART).astype(np.int64)
-    keys = np.concatenate((np.stack((labels.cell, labels.width, labels.layers)), whole, exponent))
+    steps = labels.totals.copy()
+    # Beyond 2⁵² steps of a row every number is its own step.
+    stepped = (apart > 0) & (np.abs(steps).max(axis=1) < apart * 2.0**52)
+    steps[stepped] = np.rint(steps[stepped] / apart[stepped, None])
+    steps += 0.0  # −0 and 0 are one number of two kinds
+    keys = np.concatenate((np.stack((labels.cell, labels.width, labels.layers)), steps.view(np.int64)))
     odd = np.random.default_rng(0).integers(1, 2**62, size=len(keys), dtype=np.int64) * 2 + 1
     _, first, kind = np.unique((keys * odd[:, None]).sum(axis=0), return_index=True, return_inverse=True)
     twin = first[kind]

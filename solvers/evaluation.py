@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from formulation import Architecture, Composite, DesignProblem, LayerSum, NotSeparable, Quantity, Separable
 from formulation.space import Choices
-from formulation.table import evaluator, tabulate
-from formulation.values import finite, value_of
+from formulation.table import Table, evaluator, tabulate
+from formulation.values import finite, value_of, values_of_formula
+from solvers.base import ROUNDING
+
+_PORTION = 4096
+"""Tabulated designs that are evaluated at a time."""
+
+Design = Callable[[int], Architecture]
+"""The n-th of some designs."""
 
 LAYERS = LayerSum("layers", "layers", lambda width, ffn_width: 1.0)
 """Total depth as a quantity: what exact methods split a search by."""
@@ -25,12 +32,68 @@ def require_structure(problem: DesignProblem, solver: str) -> None:
             )
 
 
-class Vectorised:
-    """Objective and feasibility of many designs at once; tabulated where the quantities allow it."""
+def is_tabular(problem: DesignProblem) -> bool:
+    """Whether the objective and all budgets add up over blocks, or are formulas of quantities that do."""
+    return all(isinstance(quantity, Separable | Composite) for quantity in (problem.maximize, *_budgeted(problem)))
 
-    def __init__(self, problem: DesignProblem) -> None:
-        self._objective = evaluator(problem.maximize, problem.space)
-        self._budgets = [(evaluator(b.quantity, problem.space), b.limit) for b in problem.subject_to]
+
+def _budgeted(problem: DesignProblem) -> tuple[Quantity, ...]:
+    return tuple(budget.quantity for budget in problem.subject_to)
+
+
+class Tabulated:
+    """The objective and the budgets of a problem as readings of one table, whose rows are the parts of all of them.
+
+    rows    per quantity, the objective first, the rows that hold its parts
+    limits  (K,) of the budgets
+    """
+
+    def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
+        self._quantities = (problem.maximize, *_budgeted(problem))
+        self.rows: list[slice] = []
+        parts: list[Separable] = []
+        for quantity in self._quantities:
+            own = quantity.parts if isinstance(quantity, Composite) else (quantity,)
+            self.rows.append(slice(len(parts), len(parts) + len(own)))
+            parts += own  # type: ignore[arg-type]  # `tabulate` refuses what is not separable
+        self.table = tabulate(parts, problem.space, poll)
+        self.limits = np.array([budget.limit for budget in problem.subject_to])
+
+    def read(self, number: int, totals: np.ndarray, design: Design | None = None, among: np.ndarray | None = None) -> np.ndarray:
+        """Quantity `number` (0 is the objective, then the budgets) of n designs with the totals (rows, n).
+
+        Finite for the designs `among` them, or Undefined names one, where `design` tells the n-th; else NaN where it has no value.
+        """
+        quantity, own = self._quantities[number], totals[self.rows[number]]
+        if not isinstance(quantity, Composite):
+            return own[0]
+        if design is None:
+            return values_of_formula(quantity, own, lambda n: n, np.zeros(totals.shape[1], dtype=bool))
+        return values_of_formula(quantity, own, design, among)
+
+    def feasible(self, totals: np.ndarray, design: Design | None = None) -> np.ndarray:
+        """Bool array (n,): which designs with the totals (rows, n) meet every budget; `design` as in `read`."""
+        kept = np.ones(totals.shape[1], dtype=bool)
+        for number, limit in enumerate(self.limits, start=1):
+            kept &= self.read(number, totals, design, kept) <= limit
+        return kept
+
+
+class Vectorised:
+    """Objective and feasibility of many designs at once; tabulated where the quantities allow it.
+
+    poll  called between terms and between black boxes' designs; may raise to end the work
+    """
+
+    def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
+        self._portion = _PORTION if is_tabular(problem) else 1
+        self._objective = evaluator(problem.maximize, problem.space, poll)
+        self._budgets = [(evaluator(b.quantity, problem.space, poll), b.limit) for b in problem.subject_to]
+
+    def portions(self, choices: np.ndarray) -> Iterator[np.ndarray]:
+        """The designs, choices (n, N), as many at a time as are evaluated quickly: one by one for black boxes."""
+        for start in range(0, len(choices), self._portion):
+            yield choices[start : start + self._portion]
 
     def feasible(self, choices: np.ndarray) -> np.ndarray:
         """Bool array: which of the designs, choices (n, N), keep every budget."""
@@ -47,8 +110,8 @@ class Vectorised:
 class _Reader:
     """One quantity of one design at a time, by adding table rows in plain Python: faster than arrays for a single design."""
 
-    def __init__(self, quantities: Sequence[Separable], problem: DesignProblem) -> None:
-        table = tabulate(quantities, problem.space)
+    def __init__(self, quantities: Sequence[Separable], problem: DesignProblem, poll: Callable[[], object]) -> None:
+        table = tabulate(quantities, problem.space, poll)
         menus = problem.space.menus
         self._fixed = tuple(table.fixed.tolist())
         self._blocks = [list(map(tuple, block.T.tolist())) for block in table.blocks]
@@ -71,23 +134,28 @@ class _Reader:
 
 
 class Scorer:
-    """Objective and feasibility of one design at a time, remembering nothing."""
+    """Objective and feasibility of one design at a time, remembering nothing; `poll` as in `Vectorised`."""
 
-    def __init__(self, problem: DesignProblem) -> None:
-        self._space = problem.space
+    def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
+        self._space, self._poll = problem.space, poll
         self._objective = self._reader(problem.maximize, problem)
         self._budgets = [(self._reader(b.quantity, problem), b.limit) for b in problem.subject_to]
 
-    def _reader(self, quantity: Quantity, problem: DesignProblem):
+    def _reader(self, quantity: Quantity, problem: DesignProblem) -> Callable[[Choices], float]:
         if isinstance(quantity, Separable):
-            read = _Reader([quantity], problem)
+            read = _Reader([quantity], problem, self._poll)
             return lambda choices: read(choices)[0]
         if isinstance(quantity, Composite):
-            read, formula = _Reader(quantity.parts, problem), quantity.formula
+            read, formula = _Reader(quantity.parts, problem, self._poll), quantity.formula
             return lambda choices: finite(
                 quantity, lambda: f"the design {self._space.decode(choices)}", lambda: formula(read(choices))
             )
-        return lambda choices: value_of(quantity, self._space.decode(choices))
+
+        def black_box(choices: Choices) -> float:
+            self._poll()
+            return value_of(quantity, self._space.decode(choices))
+
+        return black_box
 
     def feasible(self, choices: Choices) -> bool:
         """Whether the design keeps every budget."""
@@ -96,6 +164,28 @@ class Scorer:
     def objective(self, choices: Choices) -> float:
         """The design's objective."""
         return self._objective(choices)
+
+
+def objective_rounding(quantity: Separable | Composite, table: Table, rows: slice, totals: np.ndarray) -> float:
+    """By how much objectives near that of a design may differ between two ways to evaluate them.
+
+    0 where that is within the `ROUNDING` which all gaps allow for; more where the terms of the objective cancel.
+
+    Args:
+        quantity: the objective.
+        table: holds its parts in `rows`.
+        rows: see `table`.
+        totals: (rows,) the design's parts.
+    """
+    rounding = table.rounding(rows, totals)
+    if not isinstance(quantity, Composite):
+        value, change = totals[0], rounding[0]
+    else:
+        value = quantity.formula(totals)
+        with np.errstate(all="ignore"):
+            moved = [quantity.formula(totals + step * np.eye(len(totals))[p]) for p, step in enumerate(rounding)]
+        change = np.abs(np.nan_to_num(np.array(moved, dtype=float) - value)).sum()
+    return float(change) if change > ROUNDING * abs(value) else 0.0
 
 
 def decode_best(problem: DesignProblem, choices: Choices | None) -> Architecture | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 
@@ -10,12 +11,15 @@ import numpy as np
 
 from formulation import DesignProblem
 from formulation.space import Choices
-from solvers.base import Answer, Run
-from solvers.evaluation import Scorer, Vectorised, decode_best
+from solvers.base import Answer, Run, Stopped
+from solvers.evaluation import Scorer, Vectorised, decode_best, is_tabular
+from solvers.incumbent import quick_incumbent
 
 _DRAWS = 4096
+_ENOUGH_DRAWS = 16 * _DRAWS
+"""Random designs drawn to fill the first population: then those found are enough, or another method finds the first."""
 _MOST_DRAWS = 1 << 20
-"""Random designs drawn at most to fill the first population."""
+"""Random designs drawn at most to find a first one with black boxes, for which there is no other method."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class EvolutionaryAlgorithm:
 
     Each iteration takes a random parent from the best `parents`, mutates one block (its width, FFN ratio or depth, widths
     staying in allowed steps), discards the child if it breaks a budget, else scores it and inserts it; when the population
-    exceeds `population` the worst leaves. The first population is `population` random designs that keep the budgets.
+    exceeds `population` the worst leaves. The first population is `population` random designs that keep the budgets. Only where
+    none of many random designs does, it is the one design of `quick_incumbent`, which takes separable and composite quantities.
 
     population, parents, iterations  as published: 512, 64, 100,000
     """
@@ -39,27 +44,29 @@ class EvolutionaryAlgorithm:
     def search(self, problem: DesignProblem, run: Run) -> Answer:
         """See `Solver.search`. Finds, proves nothing."""
         generator = np.random.default_rng(run.limits.seed)
-        scorer = Scorer(problem)
+        scorer = Scorer(problem, run.poll)
         # Ranked best first: (−objective, choices).
         ranked = self._first_population(problem, run, scorer, generator)
         if not ranked:
-            return Answer(None, message=run.why_stopped or f"none of {_MOST_DRAWS:,} random designs keeps the budgets")
-        run.record(-ranked[0][0])
+            return Answer(None, message=run.why_stopped or "no random design keeps the budgets")
         mutate = _Mutation(problem)
         batch, draws = 1 << 14, np.empty((0, 4))
         done = 0
         for done in range(self.iterations):
-            if not done % 64 and run.stopped:
+            if run.stopped:
                 break
             if not done % batch:
                 draws = generator.random((min(batch, self.iterations - done), 4))
             draw = draws[done % batch]
             parent = ranked[int(draw[0] * min(self.parents, len(ranked)))][1]
             child = mutate(parent, draw[1], draw[2], draw[3])
-            if child is None or not scorer.feasible(child):
-                continue
+            try:
+                if child is None or not scorer.feasible(child):
+                    continue
+                value = scorer.objective(child)
+            except Stopped:
+                break
             run.evaluations += 1
-            value = scorer.objective(child)
             if value > -ranked[0][0]:
                 run.record(value)
             insort(ranked, (-value, child))
@@ -71,20 +78,28 @@ class EvolutionaryAlgorithm:
     def _first_population(
         self, problem: DesignProblem, run: Run, scorer: Scorer, generator: np.random.Generator
     ) -> list[tuple[float, Choices]]:
-        evaluate = Vectorised(problem)
+        evaluate = Vectorised(problem, run.poll)
         found: list[Choices] = []
         if run.limits.start is not None:
             found.append(problem.space.encode(run.limits.start))
-        drawn = 0
-        while len(found) < self.population and drawn < _MOST_DRAWS and not run.stopped:
-            if drawn >= 16 * _DRAWS and found:
-                break
-            choices = problem.space.sample(generator, _DRAWS)
-            drawn += _DRAWS
-            found += [tuple(row) for row in choices[evaluate.feasible(choices)].tolist()]
-        found = found[: self.population]
-        run.evaluations += len(found)
-        return sorted((-scorer.objective(choices), choices) for choices in found)
+        tabular = is_tabular(problem)
+        with suppress(Stopped):
+            for drawn in range(0, _MOST_DRAWS, _DRAWS):
+                if len(found) >= self.population or (drawn >= _ENOUGH_DRAWS and (found or tabular)):
+                    break
+                run.poll()
+                for portion in evaluate.portions(problem.space.sample(generator, _DRAWS)):
+                    if len(found) < self.population:
+                        found += [tuple(row) for row in portion[evaluate.feasible(portion)].tolist()]
+        if not found and (design := quick_incumbent(problem, run)) is not None:
+            found = [problem.space.encode(design)]
+        ranked: list[tuple[float, Choices]] = []
+        with suppress(Stopped):
+            for choices in found[: self.population]:
+                insort(ranked, (-scorer.objective(choices), choices))
+                run.evaluations += 1
+                run.record(-ranked[0][0])
+        return ranked
 
 
 class _Mutation:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from formulation import Composite, DesignProblem, Quantity, SearchSpace, Separable
-from formulation.table import tabulate
-from formulation.values import values_of_formula
-from solvers.base import Answer, Run
-from solvers.evaluation import Scorer
+from formulation import Architecture, DesignProblem
+from solvers.base import Answer, Run, Stopped
+from solvers.evaluation import Scorer, Tabulated, is_tabular, objective_rounding
+from solvers.incumbent import quick_incumbent
 
+_QUICK = 1 << 24
+"""Designs up to which the search is over in seconds, so that no incumbent is sought before it."""
 _CHUNK = 1 << 15
 """Partial designs extended at a time: bounds the memory, and fits the cache."""
 
@@ -39,9 +41,7 @@ def scored_designs(problem: DesignProblem, run: Run) -> Iterator[Scored]:
 
     Tabulated and added up block by block where the quantities allow it, else called design by design, which is slow.
     """
-    quantities = (problem.maximize, *(budget.quantity for budget in problem.subject_to))
-    tabular = all(isinstance(quantity, Separable | Composite) for quantity in quantities)
-    return _vectorised(problem, run) if tabular else _one_by_one(problem, run)
+    return _vectorised(problem, run) if is_tabular(problem) else _one_by_one(problem, run)
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Exhaustive:
 
     def search(self, problem: DesignProblem, run: Run) -> Answer:
         """See `Solver.search`. Before the last design is seen nothing is proved and there is no bound."""
-        best: float = -np.inf
-        architecture = None
+        architecture = quick_incumbent(problem, run) if problem.space.size > _QUICK else None
+        best: float = -np.inf if architecture is None else problem.maximize(architecture)
         for chunk in scored_designs(problem, run):
             winner = int(chunk.values.argmax())
             if chunk.values[winner] > best:
@@ -66,34 +66,42 @@ class Exhaustive:
                 run.record(best)
         if (why := run.why_stopped) and run.evaluations < problem.space.size:
             return Answer(architecture, message=f"{why} after {run.evaluations:,} of {problem.space.size:,} designs")
-        if architecture is not None:
-            run.record(best, best)
         message = f"all {problem.space.size:,} designs seen"
-        return Answer(architecture, best if architecture else None, architecture is None, message)
+        if architecture is None:
+            return Answer(None, infeasible=True, message=message)
+        bound = best + _rounding(problem, architecture)
+        run.record(best, bound)
+        return Answer(architecture, bound, message=message)
+
+
+def _rounding(problem: DesignProblem, architecture: Architecture) -> float:
+    """By how much the objective of designs as good as this one depends on the order in which it is added up."""
+    if not is_tabular(problem):
+        return 0.0
+    tabulated = Tabulated(replace(problem, subject_to=()))
+    totals = tabulated.table.evaluate(np.array([problem.space.encode(architecture)]))[:, 0]
+    return objective_rounding(problem.maximize, tabulated.table, tabulated.rows[0], totals)  # type: ignore[arg-type]
 
 
 def _one_by_one(problem: DesignProblem, run: Run) -> Iterator[Scored]:
-    scorer = Scorer(problem)
     single = np.zeros(1, dtype=np.intp)
-    for choices in problem.space.iterate_choices():
-        if run.stopped:
-            return
-        run.evaluations += 1
-        value = scorer.objective(choices) if scorer.feasible(choices) else -np.inf
-        yield Scored(np.array([value]), np.array([choices[:-1]], dtype=np.intp), single, np.array([choices[-1]]))
+    with suppress(Stopped):
+        scorer = Scorer(problem, run.poll)
+        for choices in problem.space.iterate_choices():
+            if run.stopped:
+                return
+            value = scorer.objective(choices) if scorer.feasible(choices) else -np.inf
+            run.evaluations += 1
+            yield Scored(np.array([value]), np.array([choices[:-1]], dtype=np.intp), single, np.array([choices[-1]]))
 
 
 def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
     space = problem.space
-    # One table holds the parts of every quantity; `readings` say which of its rows make up which quantity.
-    parts: list[Separable] = []
-    readings = []
-    for quantity in (problem.maximize, *(budget.quantity for budget in problem.subject_to)):
-        own = quantity.parts if isinstance(quantity, Composite) else (quantity,)
-        readings.append((quantity, slice(len(parts), len(parts) + len(own))))
-        parts += own
-    table = tabulate(parts, space)
-    limits = [budget.limit for budget in problem.subject_to]
+    try:
+        tabulated = Tabulated(problem, run.poll)
+    except Stopped:
+        return
+    table = tabulated.table
 
     first = np.arange(len(space.menus[0]))
     stack = [(first[:, None], table.start())]
@@ -117,16 +125,10 @@ def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
             continue  # no width of the last block may follow these
         run.evaluations += len(items)
         scored = Scored(np.full(len(items), -np.inf), chosen, parents, items)
-        kept = np.ones(len(items), dtype=bool)
-        for (quantity, rows), limit in zip(readings[1:], limits, strict=True):
-            kept &= _values(quantity, totals[rows], scored, space, kept) <= limit
-        quantity, rows = readings[0]
-        values = _values(quantity, totals[rows], scored, space, kept)
+
+        def design(number: int, scored: Scored = scored) -> Architecture:
+            return space.decode(scored.choices(np.array([number]))[0])
+
+        kept = tabulated.feasible(totals, design)
+        values = tabulated.read(0, totals, design, kept)
         yield replace(scored, values=np.where(kept, values, -np.inf))
-
-
-def _values(quantity: Quantity, totals: np.ndarray, scored: Scored, space: SearchSpace, among: np.ndarray) -> np.ndarray:
-    """The quantity of many designs from the totals (P, n) of its parts; finite where `among` says that a value is used."""
-    if not isinstance(quantity, Composite):
-        return totals[0]
-    return values_of_formula(quantity, totals, lambda n: space.decode(scored.choices(np.array([n]))[0]), among)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,9 @@ from pymoo.termination import get_termination
 
 from formulation import DesignProblem
 from formulation.space import Choices
-from solvers.base import Answer, Limits, Run
+from solvers.base import Answer, Run, Stopped
 from solvers.evaluation import Scorer, decode_best
+from solvers.incumbent import quick_incumbent
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,14 @@ class GeneticAlgorithm:
         task = _Task(problem, run)
         algorithm = MixedVariableGA(pop_size=self.population, **operators(task.designs))
         algorithm.setup(task, termination=get_termination("n_eval", self.evaluations), seed=run.limits.seed, verbose=False)
-        while algorithm.has_next() and not run.stopped:
-            algorithm.next()
+        with suppress(Stopped):
+            while algorithm.has_next() and not run.stopped:
+                algorithm.next()
         message = run.why_stopped or f"{run.evaluations:,} designs scored"
+        if task.best_choices is None and task.designs.feasible is not None:
+            # Stopped before the first generation was scored.
+            task.best_choices = task.designs.feasible
+            run.record(problem.maximize(problem.space.decode(task.best_choices)))
         if task.best_choices is None:
             message = f"repair found no design that keeps the budgets; {message}"
         return Answer(decode_best(problem, task.best_choices), message=message)
@@ -51,12 +58,16 @@ class MixedDesigns:
     """Designs as pymoo's mixed variables, and their repair: what the genetic algorithms of one and of many objectives share.
 
     feasible  the last design that kept every budget: `limits.start`, then what repair made; None before there is one
+
+    Where the first repair fails, `quick_incumbent` finds the first such design, of separable and composite quantities.
     """
 
-    def __init__(self, problem: DesignProblem, scorer: Scorer, limits: Limits) -> None:
+    def __init__(self, problem: DesignProblem, scorer: Scorer, run: Run) -> None:
         self.space, self._scorer = problem.space, scorer
-        self._generator = np.random.default_rng(limits.seed)
-        self.feasible: Choices | None = None if limits.start is None else problem.space.encode(limits.start)
+        self._problem, self._run, self._sought = problem, run, False
+        self._generator = np.random.default_rng(run.limits.seed)
+        start = run.limits.start
+        self.feasible: Choices | None = None if start is None else problem.space.encode(start)
 
     @property
     def variables(self) -> dict[str, Variable]:
@@ -97,20 +108,30 @@ class MixedDesigns:
         Each width moves to the nearest one that may follow its neighbour's; then random parts of random blocks go one menu
         entry down until the budgets are kept. Where nothing is left to lower, a feasible design seen before takes its place.
         """
+        self._run.poll()
         indices = self._indices(values)
         for i, step in enumerate(self.space.steps):
             allowed = np.flatnonzero(step[indices[i][0]])
             if not len(allowed):
-                return values if self.feasible is None else self._write(self.feasible)
+                known = self._known()
+                return values if known is None else self._write(known)
             indices[i + 1][0] = int(allowed[np.abs(allowed - indices[i + 1][0]).argmin()])
         while not self._scorer.feasible(choices := self._choices(indices)):
             lower = [(i, part) for i, index in enumerate(indices) for part in range(3) if self._can_lower(indices, i, part)]
             if not lower:
-                return self._write(choices if self.feasible is None else self.feasible)
+                return self._write(self._known() or choices)
             i, part = lower[int(self._generator.integers(len(lower)))]
             indices[i][part] -= 1
         self.feasible = choices
         return self._write(choices)
+
+    def _known(self) -> Choices | None:
+        """A design that keeps the budgets, None where none is found."""
+        if self.feasible is None and not self._sought:
+            self._sought = True
+            design = quick_incumbent(self._problem, self._run)
+            self.feasible = None if design is None else self.space.encode(design)
+        return self.feasible
 
     def _can_lower(self, indices: list[list[int]], block: int, part: int) -> bool:
         index = indices[block][part]
@@ -147,8 +168,8 @@ class _Task(ElementwiseProblem):
     """The design problem as pymoo minimizes it, and the best design seen."""
 
     def __init__(self, problem: DesignProblem, run: Run) -> None:
-        self._run, self._scorer = run, Scorer(problem)
-        self.designs = MixedDesigns(problem, self._scorer, run.limits)
+        self._run, self._scorer = run, Scorer(problem, run.poll)
+        self.designs = MixedDesigns(problem, self._scorer, run)
         self.best: float = -np.inf
         self.best_choices: Choices | None = None
         if run.limits.start is not None:

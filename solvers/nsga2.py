@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pymoo.operators.selection.tournament import TournamentSelection
 
 from formulation import DesignProblem
 from formulation.space import Choices
-from solvers.base import Limits, Run
+from solvers.base import Limits, Run, Stopped
 from solvers.evaluation import Scorer
 from solvers.genetic import MixedDesigns, operators
 from solvers.pareto import Found, Front, check_objectives, non_dominated, point_of
@@ -27,8 +28,8 @@ def nsga2_front(problem: DesignProblem, limits: Limits, population: int = 100) -
     """A front by NSGA-II (Deb et al. 2002) on mixed variables; it proves nothing.
 
     Every design that no design scored before dominates is kept in an archive outside the population: `points` at the end, `trace`
-    over time. The seed decides all random choices, so a run limited by evaluations repeats exactly; limits are looked at once a
-    generation, and the last generation is finished.
+    over time. The seed decides all random choices, so a run limited by evaluations repeats exactly, and finishes its
+    last generation; the clock and Ctrl-C end it within a generation.
 
     limits      seconds, evaluations or both must be given; `limits.start` enters the archive, and repair may fall back on it
     population  designs per generation
@@ -41,17 +42,18 @@ def nsga2_front(problem: DesignProblem, limits: Limits, population: int = 100) -
     if population < 2:
         raise ValueError(f"population is {population!r}; expected at least 2")
     run = Run(limits)
-    with run.listening():
-        task = _Task(problem, run)
+    archive = _Archive(run, 1 + len(problem.minimize))
+    with run.listening(), suppress(Stopped):
+        task = _Task(problem, run, archive)
         algorithm = NSGA2(pop_size=population, **operators(task.designs, **_mating()))
         algorithm.setup(task, termination=NoTermination(), seed=limits.seed, verbose=False)
         while algorithm.has_next() and not run.stopped:
             algorithm.next()
-    points = non_dominated(point_of(problem, problem.space.decode(choices)) for choices in task.archive.choices)
+    points = non_dominated(point_of(problem, problem.space.decode(choices)) for choices in archive.choices)
     message = run.why_stopped or f"no new designs after {run.evaluations:,}"
     if not points:
         message = f"repair found no design that keeps the budgets; {message}"
-    return Front(problem, points, (), tuple(task.archive.trace), run.seconds, run.evaluations, message, run.interrupted)
+    return Front(problem, points, (), tuple(archive.trace), run.seconds, run.evaluations, message, run.interrupted)
 
 
 def _mating() -> dict[str, Any]:
@@ -91,11 +93,10 @@ class _Archive:
 class _Task(ElementwiseProblem):
     """The design problem as pymoo minimizes it: −objective and the costs."""
 
-    def __init__(self, problem: DesignProblem, run: Run) -> None:
-        self._run, scorer = run, Scorer(problem)
-        self._readers = [scorer, *(Scorer(DesignProblem(problem.space, quantity)) for quantity in problem.minimize)]
-        self.designs = MixedDesigns(problem, scorer, run.limits)
-        self.archive = _Archive(run, len(self._readers))
+    def __init__(self, problem: DesignProblem, run: Run, archive: _Archive) -> None:
+        self._run, scorer = run, Scorer(problem, run.poll)
+        self._readers = [scorer, *(Scorer(DesignProblem(problem.space, quantity), run.poll) for quantity in problem.minimize)]
+        self.designs, self.archive = MixedDesigns(problem, scorer, run), archive
         start = self.designs.feasible
         if start is not None and self.designs.allows(start):
             self.archive.offer(start, self._losses(start))

@@ -208,8 +208,7 @@ def exact_front(
             if cover.find(wanted) is not None:
                 continue
             solution = solve_within(run, _within(problem, wanted), solver, gap=ROUNDING)
-            assert solution is not None
-            box = _box(problem, wanted, solution)
+            box = Box(wanted, Status.UNKNOWN) if solution is None else _box(problem, wanted, solution)
             if not box.settled:
                 open_boxes.append(box)
                 continue
@@ -219,7 +218,7 @@ def exact_front(
             if on_box is not None:
                 on_box(box)
     left = [Box(e, Status.UNKNOWN) for e in queue.rest() if cover.find(e) is None]
-    pending = [replace(box, bound=_least_bound(box, settled)) for box in (*open_boxes, *left)]
+    pending = [replace(box, bound=cover.least_bound(box)) for box in (*open_boxes, *left)]
     points = non_dominated(box.point for box in (*settled, *pending) if box.point is not None)
     message = f"{len(settled):,} {'box' if len(settled) == 1 else 'boxes'} settled"
     if pending:
@@ -257,7 +256,7 @@ class _Cover:
 
     def __init__(self, boxes: Iterable[Box], costs: int) -> None:
         self._boxes: list[Box] = []
-        self._corners, self._tops = np.empty((0, costs)), np.empty((0, costs))
+        self._corners, self._tops, self._bounds = np.empty((0, costs)), np.empty((0, costs)), np.empty(0)
         for box in boxes:
             self.add(box)
 
@@ -265,6 +264,13 @@ class _Cover:
         self._boxes.append(box)
         self._corners = np.vstack((self._corners, box.corner))
         self._tops = np.vstack((self._tops, box.limits))
+        self._bounds = np.append(self._bounds, math.inf if box.bound is None else box.bound)
+
+    def least_bound(self, box: Box) -> float | None:
+        """The least proven bound on the designs of a box: its own, or that of a box here with limits no smaller."""
+        wider = np.all(box.limits <= self._tops, axis=1)
+        least = self._bounds[wider].min(initial=math.inf if box.bound is None else box.bound)
+        return float(least) if least < math.inf else None
 
     def find(self, limits: Costs) -> Box | None:
         """A box whose optimum, or lack of one, is that of the designs within `limits` too: corner ≤ limits ≤ its own limits."""
@@ -315,12 +321,6 @@ def _children(limits: Costs, box: Box) -> Iterator[Costs]:
     for k, cost in enumerate(box.corner):
         if cost > 0:
             yield (*limits[:k], just_below(cost), *limits[k + 1 :])
-
-
-def _least_bound(box: Box, settled: Iterable[Box]) -> float | None:
-    """The least proven bound on the designs of a box: its own, or that of a box with limits no smaller."""
-    wider = [other for other in settled if _all_within(box.limits, other.limits)]
-    return min((one.bound for one in (box, *wider) if one.bound is not None), default=None)
 
 
 def check_certificate(front: Front) -> tuple[str, ...]:

@@ -112,7 +112,8 @@ def price_of_budgets(
     for number in range(len(problem.subject_to)):
         # Each budget gets an even share of the time that is left, whatever the ones before needed.
         own = Run(share_of(run, len(problem.subject_to) - number), interrupted=run.interrupted)
-        prices.append(_Pricing(problem, number, solver, own).price(optimum, steps, reach))
+        with own.listening():
+            prices.append(_Pricing(problem, number, solver, own).price(optimum, steps, reach))
         run.evaluations += own.evaluations
         run.interrupted |= own.interrupted
     return tuple(prices)

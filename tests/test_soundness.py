@@ -123,3 +123,41 @@ def test_joints_that_are_not_finite_are_refused() -> None:
     for solver, quantity in itertools.product((DynamicProgramming(), Highs()), (Forbidden(0),)):
         with pytest.raises(ValueError, match="not finite"):
             solve(DesignProblem(SPACE, Params(), (Budget(quantity, 5),)), solver)
+
+
+@dataclass(frozen=True)
+class Cancelling(Separable):
+    """Terms of about `size` per block, and a fixed term that takes that away again: what is left is some 1e-3 to 3."""
+
+    size: float
+    seed: int
+    blocks: int = 3
+
+    name = "cancelling"
+    unit = "1"
+
+    def fixed(self, setting: Setting) -> float:
+        return -self.blocks * self.size
+
+    def block(self, block: Block, setting: Setting) -> float:
+        draw = np.random.default_rng([self.seed, block.width, block.ffn_width, block.depth])
+        return self.size + float(draw.integers(0, 1000)) / 1000
+
+
+@pytest.mark.parametrize("solver", [DynamicProgramming(beam=1), Exhaustive()], ids=lambda solver: solver.name)
+@pytest.mark.parametrize("size", [1e6, 1e9, 1e12, 1e15])
+def test_terms_that_cancel(solver: object, size: float) -> None:
+    """An objective and a budget whose terms are up to 1e15 times what they add up to."""
+    space = SearchSpace.uniform(3, (256, 512), (1, 2), (1, 2))
+    for seed in range(3):
+        for budgets in ((), (Budget(Cancelling(size, seed + 99), 1.2),), (Budget(Drawn(seed, high=4), 6.0),)):
+            check(DesignProblem(space, Cancelling(size, seed), budgets), solver)
+        check(DesignProblem(space, Drawn(seed), (Budget(Cancelling(size, seed + 99), 1.2), Budget(Params(), 5e7))), solver)
+
+
+def test_terms_that_cancel_are_counted_apart() -> None:
+    space = SearchSpace.uniform(3, (256, 512), (1, 2), (1, 2))
+    problem = DesignProblem(space, Cancelling(1e9, 0))
+    values = np.array([problem.maximize(design) for design in space])
+    # 1e9 holds some 1e-7, the terms are multiples of 1e-3.
+    assert dynamic_programming.count_designs(problem, 1.9995).number == int((values >= 1.9995).sum())
