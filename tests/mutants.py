@@ -237,7 +237,7 @@ MUTANTS = (
     ),
     Mutant(COMPLETION, "1.0, 0.6, 0.8, 0.9, 1.1, 1.25, 1.6)", "1.0, -0.6, 0.8, 0.9, 1.1, 1.25, 1.6)", BOUNDS),
     Mutant(COMPLETION, "np.concatenate((values, -multipliers), axis=2)", "np.concatenate((values, multipliers), axis=2)", BOUNDS),
-    Mutant(COMPLETION, "point = np.maximum(centre, 0.0)", "point = centre", BOUNDS),
+    Mutant(COMPLETION, "= np.maximum(point[:, :kinds], 0.0)", "= point[:, :kinds]", BOUNDS),
     Mutant(
         COMPLETION,
         "\n    room = cells.limits - table.fixed[cells.costs]",
