@@ -56,6 +56,10 @@ class Budget:
         """The largest value that is accepted: upper with room for rounding in the last digits, none where upper is 0."""
         return min(self.upper * (1 + _ROUNDING), sys.float_info.max)
 
+    def value(self, architecture: Architecture) -> float:
+        """What the design uses, finite; Undefined if the quantity has no value for it."""
+        return value_of(self.quantity, architecture)
+
     def __str__(self) -> str:
         return f"{self.quantity.name} ≤ {self.upper:.6g} {self.quantity.unit}"
 
@@ -126,14 +130,18 @@ class DesignProblem:
         """The objectives, the budgets' quantities and the reported ones."""
         return (self.maximize, *self.minimize, *(budget.quantity for budget in self.subject_to), *self.report)
 
+    def objective(self, architecture: Architecture) -> float:
+        """The value of `maximize`, finite; Undefined if the design has none."""
+        return value_of(self.maximize, architecture)
+
     def evaluate(self, architecture: Architecture) -> Evaluation:
         """The design's objective and its use of every budget, all finite; ValueError for a design outside the space, and Undefined
         naming the quantity that has no value for it."""
         self.space.encode(architecture)
         return Evaluation(
-            value_of(self.maximize, architecture),
+            self.objective(architecture),
             tuple(
-                Usage(b.quantity.name, b.quantity.unit, value := value_of(b.quantity, architecture), b.upper, value <= b.limit)
+                Usage(b.quantity.name, b.quantity.unit, value := b.value(architecture), b.upper, value <= b.limit)
                 for b in self.subject_to
             ),
             tuple(Usage(q.name, q.unit, value_of(q, architecture), math.inf, True) for q in self.report),

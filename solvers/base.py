@@ -312,7 +312,7 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
             notes.append(f"{source} returned a design that breaks {', '.join(map(str, broken))}, which was discarded")
         else:
             candidates.append(design)
-    architecture = max(candidates, key=problem.maximize, default=None)
+    architecture = max(candidates, key=problem.objective, default=None)
     evaluation = None if architecture is None else problem.evaluate(architecture)
     objective = None if evaluation is None else evaluation.objective
 

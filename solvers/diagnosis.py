@@ -14,6 +14,7 @@ from itertools import combinations
 from formulation import Architecture, Budget, Combine, DesignProblem, Separable
 from formulation.architecture import Block, Setting
 from formulation.problem import just_below
+from formulation.values import value_of
 from solvers.base import Limits, Run, Solver, Status, broken_budgets, solve_within
 from solvers.dynamic_programming import DynamicProgramming
 
@@ -160,7 +161,7 @@ class _Diagnosing:
             needs = [self._need(number, conflict) for number in everything]
         status = Status.INFEASIBLE if conflict else Status.UNKNOWN
         # A search for something else may have met a design that the first solve did not find in its time.
-        architecture = max(self._keeping(everything), key=self.problem.maximize, default=None)
+        architecture = max(self._keeping(everything), key=self.problem.objective, default=None)
         if architecture is not None:
             return Diagnosis(Status.FEASIBLE, architecture=architecture, seconds=self.run.seconds, interrupted=self.run.interrupted)
         budgets, run = tuple(self.budgets[i] for i in conflict), self.run
@@ -191,18 +192,18 @@ class _Diagnosing:
         # Where the fewest budgets in conflict are one, others may be impossible alone too; where they are more, none is.
         if len(conflict) == 1 and self._kept((number,), shares) is Status.INFEASIBLE:
             status, design = self._least(budget, (), shares)
-            alone = quantity(design) if design is not None and status is Status.OPTIMAL else None
+            alone = value_of(quantity, design) if design is not None and status is Status.OPTIMAL else None
         if conflict and number not in conflict:
             return Need(budget, Status.INFEASIBLE, alone=alone)
         status, design = self._least(budget, others, shares)
         if design is None:
             return Need(budget, status, alone=alone)
-        least = quantity(design)
+        least = value_of(quantity, design)
         if least > budget.upper:
             # The design that shows the least value need not be good: this is the best one at that value.
             best = self._solve(self._within(others, Budget(quantity, least)), shares, self.run.limits.gap, start=design)[1]
             design = best or design
-        return Need(budget, status, least, design, self.problem.maximize(design), alone)
+        return Need(budget, status, least, design, self.problem.objective(design), alone)
 
     def _joint(self, needs: Sequence[Need]) -> Architecture | None:
         """A design met that would suffice for all budgets together; one at the least values that each needs alone is looked for."""
@@ -216,7 +217,7 @@ class _Diagnosing:
     def _excess(self, design: Architecture) -> float:
         """The largest factor by which a design exceeds a budget; infinite for a budget of nothing."""
         broken = broken_budgets(self.problem, design)
-        return max((b.quantity(design) / b.upper if b.upper else math.inf for b in broken), default=1.0)
+        return max((b.value(design) / b.upper if b.upper else math.inf for b in broken), default=1.0)
 
     def _least(self, budget: Budget, others: tuple[int, ...], shares: int) -> tuple[Status, Architecture | None]:
         """The design that needs the least of a budget's quantity among those that keep the other budgets."""
@@ -268,7 +269,7 @@ class _Diagnosing:
     def _keeping(self, subset: tuple[int, ...]) -> Iterator[Architecture]:
         """The designs met so far that keep these budgets."""
         budgets = [self.budgets[i] for i in subset]
-        return (design for design in self.designs if all(b.quantity(design) <= b.limit for b in budgets))
+        return (design for design in self.designs if all(b.value(design) <= b.limit for b in budgets))
 
     def _within(self, subset: tuple[int, ...], *more: Budget) -> DesignProblem:
         return replace(self.problem, subject_to=(*(self.budgets[i] for i in subset), *more))

@@ -27,7 +27,7 @@ from formulation import Architecture, Budget, Combine, Composite, DesignProblem,
 from formulation.architecture import positive_integer
 from formulation.declarations import overestimate
 from formulation.table import Table, tabulate
-from formulation.values import value_of, values_of_formula
+from formulation.values import values_of_formula
 from solvers.base import Answer, Limits, Run, Solver, Stopped, broken_budgets
 from solvers.completion import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes, narrow_parts
 from solvers.evaluation import LAYERS, decode_best, objective_rounding, require_structure
@@ -92,7 +92,7 @@ class DynamicProgramming:
         if self.warm_start is not None:
             found = self.warm_start.search(problem, run).architecture
             if found is not None and not broken_budgets(problem, found):
-                start = found if start is None else max(start, found, key=problem.maximize)
+                start = found if start is None else max(start, found, key=problem.objective)
         return _Search(problem, run, self, None if start is None else problem.space.encode(start)).answer()
 
 
@@ -300,7 +300,7 @@ class _Search:
         self.dropped: float = -np.inf
         self.rounding, self.apart = 0.0, np.zeros(len(self.table.fixed))
         if start is not None:
-            self.best = value_of(problem.maximize, problem.space.decode(start))
+            self.best = problem.objective(problem.space.decode(start))
             run.record(self.best)
 
     @property
@@ -344,7 +344,7 @@ class _Search:
         if self.floor is not None or len(boxes) * widths * int(boxes.layers.max(initial=0)) < _SLOW:
             return
         found = quick_incumbent(self.problem, self.run)
-        if found is not None and (value := value_of(self.problem.maximize, found)) > self.best:
+        if found is not None and (value := self.problem.objective(found)) > self.best:
             self.best, self.choices = value, self.space.encode(found)
         self._report(boxes)
 

@@ -57,7 +57,7 @@ class Exhaustive:
     def search(self, problem: DesignProblem, run: Run) -> Answer:
         """See `Solver.search`. Before the last design is seen nothing is proved and there is no bound."""
         architecture = quick_incumbent(problem, run) if problem.space.size > _QUICK else None
-        best: float = -np.inf if architecture is None else problem.maximize(architecture)
+        best: float = -np.inf if architecture is None else problem.objective(architecture)
         for chunk in scored_designs(problem, run):
             winner = int(chunk.values.argmax())
             if chunk.values[winner] > best:

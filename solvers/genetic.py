@@ -48,7 +48,7 @@ class GeneticAlgorithm:
         if task.best_choices is None and task.designs.feasible is not None:
             # Stopped before the first generation was scored.
             task.best_choices = task.designs.feasible
-            run.record(problem.maximize(problem.space.decode(task.best_choices)))
+            run.record(problem.objective(problem.space.decode(task.best_choices)))
         if task.best_choices is None:
             message = f"repair found no design that keeps the budgets; {message}"
         return Answer(decode_best(problem, task.best_choices), message=message)
@@ -174,7 +174,7 @@ class _Task(ElementwiseProblem):
         self.best_choices: Choices | None = None
         if run.limits.start is not None:
             self.best_choices = self.designs.feasible
-            self.best = problem.maximize(run.limits.start)
+            self.best = problem.objective(run.limits.start)
             run.record(self.best)
         super().__init__(vars=self.designs.variables, n_obj=1)
 

@@ -55,9 +55,9 @@ def quick_incumbent(problem: DesignProblem, run: Run) -> Architecture | None:
         with suppress(Stopped):
             found += _Seeking(problem, run).designs()
     kept = [design for design in found if not broken_budgets(problem, design)]
-    best = max(kept, key=problem.maximize, default=None)
+    best = max(kept, key=problem.objective, default=None)
     if best is not None:
-        run.record(problem.maximize(best))
+        run.record(problem.objective(best))
     return best
 
 

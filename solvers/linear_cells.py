@@ -30,7 +30,6 @@ import numpy as np
 from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Separable
 from formulation.declarations import overestimate
 from formulation.table import tabulate
-from formulation.values import value_of
 from solvers.base import Answer, Run, broken_budgets
 from solvers.completion import Cells, LagrangianBound, ResourceBound, depth_boxes, narrow_parts
 from solvers.evaluation import LAYERS
@@ -129,7 +128,7 @@ class _Search:
         return self.best + self.run.limits.gap * abs(self.best) if np.isfinite(self.best) else -np.inf
 
     def _offer(self, design: Architecture) -> None:
-        value = value_of(self.problem.maximize, design)
+        value = self.problem.objective(design)
         if value > self.best:
             self.best, self.design = value, design
             self.run.record(value)

@@ -17,6 +17,7 @@ import numpy as np
 
 from formulation import Architecture, Budget, DesignProblem, evaluator
 from formulation.problem import just_below
+from formulation.values import value_of
 from solvers.base import ROUNDING, Limits, Run, Solution, Solver, Status, solve, solve_within
 from solvers.dynamic_programming import DynamicProgramming
 from solvers.exhaustive import scored_designs
@@ -127,13 +128,13 @@ class Front:
 
 def point_of(problem: DesignProblem, architecture: Architecture) -> Point:
     """A design with its values. ValueError where a cost is no number of at least 0."""
-    costs = tuple(quantity(architecture) for quantity in problem.minimize)
+    costs = tuple(value_of(quantity, architecture) for quantity in problem.minimize)
     for quantity, cost in zip(problem.minimize, costs, strict=True):
         if not 0 <= cost < math.inf:
             raise ValueError(
                 f"{quantity.name} of {architecture} is {cost!r}; a minimized quantity must be a finite number of at least 0"
             )
-    return Point(architecture, problem.maximize(architecture), costs)
+    return Point(architecture, problem.objective(architecture), costs)
 
 
 def values_of(points: Iterable[Point]) -> np.ndarray:

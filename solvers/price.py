@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from formulation import Architecture, Budget, DesignProblem
 from formulation.problem import just_below
+from formulation.values import value_of
 from solvers.base import ROUNDING, Limits, Run, Solution, Solver, Status, broken_budgets, share_of, solve_within
 from solvers.dynamic_programming import DynamicProgramming
 
@@ -181,7 +182,7 @@ class _Pricing:
         """Up to `most` breakpoints from that of `top` downwards, those of an objective above `least`."""
         found: list[Breakpoint] = []
         while (design := top.architecture) is not None and len(found) < most and not self._as_good(least, top.objective):
-            used = self.quantity(design)
+            used = value_of(self.quantity, design)
             below = self._value(just_below(used)) if used > 0 else _NO_DESIGN
             if below.architecture is not None and self._as_good(below.objective, top.objective):
                 # Another design as good that needs less: the step begins there.

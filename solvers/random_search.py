@@ -36,7 +36,7 @@ class RandomSearch:
         best_choices = None
         if run.limits.start is not None:
             best_choices = problem.space.encode(run.limits.start)
-            best = problem.maximize(run.limits.start)
+            best = problem.objective(run.limits.start)
             run.record(best)
         while run.evaluations < allowed and not run.stopped:
             choices = problem.space.sample(generator, min(_BATCH, allowed - run.evaluations))

@@ -78,7 +78,7 @@ class Scip:
             if design is not None:
                 run.evaluations += 1
                 exceeded = broken_budgets(problem, design)
-                if not exceeded and (best is None or problem.maximize(design) > problem.maximize(best)):
+                if not exceeded and (best is None or problem.objective(design) > problem.objective(best)):
                     best = design
             if design is not None and exceeded and not run.stopped:
                 refused = _excess(problem, design)
@@ -94,7 +94,7 @@ class Scip:
             message += f", {ruled_out:,} designs ruled out; the last {refused}"
         if best is None and design is None and end.status == "infeasible" and not plain:
             return Answer(None, infeasible=True, message=f"no design meets the budgets; {message}")
-        run.record(None if best is None else problem.maximize(best), end.bound)
+        run.record(None if best is None else problem.objective(best), end.bound)
         return Answer(best, end.bound, message=message)
 
 
@@ -183,7 +183,7 @@ def _watch(request: dict[str, Any], program: Program, run: Run) -> _End:
 
 
 def _stop_late(process: subprocess.Popen[str], run: Run, done: threading.Event) -> None:
-    """End the process if it has not come back some time after the run was stopped: SCIP's presolve polls neither clock nor Ctrl-C."""
+    """End the process if it has not come back some time after the run was stopped: its presolve polls neither clock nor Ctrl-C."""
     while not done.wait(0.1):
         if run.stopped:
             if not done.wait(_GRACE_S):

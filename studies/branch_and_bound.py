@@ -78,7 +78,7 @@ class _Finished:
     @property
     def objective(self) -> float | None:
         """Its objective, evaluated anew."""
-        return None if self.architecture is None else self.problem.maximize(self.architecture)
+        return None if self.architecture is None else self.problem.objective(self.architecture)
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +307,7 @@ def branch_and_bound(
     best: Choices | None = None
     incumbent: float | None = None
     if start is not None:
-        best, incumbent = problem.space.encode(start), problem.maximize(start)
+        best, incumbent = problem.space.encode(start), problem.objective(start)
         if broken := broken_budgets(problem, start):
             raise ValueError(f"the start breaks {', '.join(map(str, broken))}; expected a design that keeps every budget")
     nodes: list[Node] = []
@@ -366,7 +366,7 @@ def _opened(tables: _Tables, priced: _Lagrangian | None, partial: _Partial, pare
     costs, complete = tables.least_costs(partial), len(partial.choices) == tables.space.blocks
     if complete:
         design = tables.space.decode(partial.choices)
-        return _Open(partial, parent, tables.problem.maximize(design), costs, True, not broken_budgets(tables.problem, design))
+        return _Open(partial, parent, tables.problem.objective(design), costs, True, not broken_budgets(tables.problem, design))
     within = tables.fits(costs)
     bound = min(at_most, tables.most_objective(partial))
     if priced is not None and within:
@@ -516,7 +516,7 @@ def label_setting(problem: DesignProblem, dominance: bool = True) -> Labels:
         stages.append(tuple(stage))
     designs = {label.choices: problem.space.decode(label.choices) for label in alive}
     kept = {choices: design for choices, design in designs.items() if not broken_budgets(problem, design)}
-    return Labels(problem, max(kept, key=lambda choices: problem.maximize(kept[choices]), default=None), tuple(stages))
+    return Labels(problem, max(kept, key=lambda choices: problem.objective(kept[choices]), default=None), tuple(stages))
 
 
 def _undominated(tables: _Tables, partials: Sequence[_Partial], dominance: bool) -> list[tuple[_Partial, Label]]:

@@ -343,7 +343,7 @@ def _proved_losses(setting: Setting) -> dict[str, float]:
     losses = {}
     for name, design in PUBLISHED.items():
         problem = _problem(setting, name)
-        losses[name] = 1 - problem.maximize(design) / problem.maximize(_optimum(problem))
+        losses[name] = 1 - problem.objective(design) / problem.objective(_optimum(problem))
     return losses
 
 

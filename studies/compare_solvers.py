@@ -302,8 +302,8 @@ def published_rows(cell: Cell, bound: float | None) -> list[Row]:
     """The published designs as rows of a problem: whether they keep its budgets, and their gap to its best proven bound."""
     rows = []
     for name, design in PUBLISHED.items():
-        objective = cell.problem.maximize(design)
-        kept = all(budget.quantity(design) <= budget.limit for budget in cell.problem.subject_to)
+        objective = cell.problem.objective(design)
+        kept = all(budget.value(design) <= budget.limit for budget in cell.problem.subject_to)
         comparable = bound is not None and kept and design in cell.problem.space
         gap = max(bound - objective, 0) / objective if comparable and bound is not None else None
         rows.append(
@@ -320,7 +320,7 @@ def published_rows(cell: Cell, bound: float | None) -> list[Row]:
                 "widths": list(design.widths),
                 "ffn_widths": list(design.ffn_widths),
                 "depths": list(design.depths),
-                "usage": {budget.quantity.name: budget.quantity(design) for budget in cell.problem.subject_to},
+                "usage": {budget.quantity.name: budget.value(design) for budget in cell.problem.subject_to},
             }
         )
     return rows

@@ -133,8 +133,8 @@ def _number_faults(stored: Stored) -> Iterator[str]:
             design = Architecture.from_dict(point["architecture"])
             what = f"the step of {budget.quantity.name} at {point['upper']!r}"
             yield from _design_faults(what, point, design, problem, others)
-            if not _same(point["upper"], max(budget.quantity(design), 0.0)):
-                yield f"{what} is not what its design needs, {budget.quantity(design)!r} {budget.quantity.unit}"
+            if not _same(point["upper"], max(budget.value(design), 0.0)):
+                yield f"{what} is not what its design needs, {budget.value(design)!r} {budget.quantity.unit}"
         yield from _binding_faults(price, budget)
         for left, right in pairwise(points):
             if not (left["upper"] < right["upper"] and left["objective"] < right["objective"]):
@@ -184,14 +184,14 @@ def _design_faults(
     except ValueError as error:
         yield f"{what} is not in the space of the problem: {brief(error)}"
         return
-    true = problem.maximize(design)
+    true = problem.objective(design)
     if not _same(entry["objective"], true):
         yield f"{what} has {problem.maximize.name} {entry['objective']!r}, evaluated {true!r} {problem.maximize.unit}"
     for budget in budgets:
-        if (value := budget.quantity(design)) > budget.limit:
+        if (value := budget.value(design)) > budget.limit:
             yield f"{what} breaks {budget_text(budget)}: it uses {number_text(value)}"
     for used, budget in zip(entry.get("usage", ()), problem.subject_to, strict="usage" in entry):
-        value = budget.quantity(design)
+        value = budget.value(design)
         if not _same(used["value"], value) or not _same(used["upper"], budget.upper):
             yield (
                 f"{what} is said to use {used['value']!r} of {used['upper']!r} {budget.quantity.name}, evaluated {value!r} of "

@@ -238,9 +238,7 @@ def diagnosis_text(problem: DesignProblem, diagnosis: Diagnosis) -> str:
 
 def _joint_text(problem: DesignProblem, diagnosis: Diagnosis, design: Architecture) -> str:
     """Values of all budgets together that are enough, by a design that shows it."""
-    changed = {
-        i: budget.quantity(design) for i, budget in enumerate(problem.subject_to) if budget in broken_budgets(problem, design)
-    }
+    changed = {i: budget.value(design) for i, budget in enumerate(problem.subject_to) if budget in broken_budgets(problem, design)}
     enough = " and ".join(budget_text(Budget(problem.subject_to[i].quantity, value)) for i, value in changed.items())
     least = all(diagnosis.needs[i].alone == value for i, value in changed.items())
     proof = "no design needs less of any" if least else "whether less is enough is open"

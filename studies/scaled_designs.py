@@ -116,7 +116,7 @@ def _blocks(problem: DesignProblem, width: int, layers: int) -> Architecture:
 
 def _largest(problem: DesignProblem, designs: Iterable[Architecture]) -> Architecture:
     """The last of the growing designs that keeps every budget."""
-    fitting = [design for design in designs if all(one.quantity(design) <= one.limit for one in problem.subject_to)]
+    fitting = [design for design in designs if all(one.value(design) <= one.limit for one in problem.subject_to)]
     if not fitting:
         raise ValueError("no scaled design keeps the budget; choose a larger published design or a smaller --scale")
     return fitting[-1]

@@ -85,7 +85,7 @@ def draw_plane(problem: DesignProblem) -> Figure:
     designs = list(problem.space)
     within = np.array([problem.evaluate(design).feasible for design in designs])
     costs = np.array([quantity(design) for design in designs]) / scale
-    values = np.array([problem.maximize(design) for design in designs]) / 1e3
+    values = np.array([problem.objective(design) for design in designs]) / 1e3
     figure = Figure(figsize=(7.6, 4.0), layout="constrained")
     axis = figure.subplots()
     axis.axvspan(upper, 1.04 * costs.max(), color="0.93", zorder=0)
@@ -411,7 +411,7 @@ def visits(problem: DesignProblem, solver: Solver, limits: Limits | None = None)
 
     def score(design: Architecture) -> float:
         seen.append(design)
-        return problem.maximize(design)
+        return problem.objective(design)
 
     box = Measured(problem.maximize.name, problem.maximize.unit, score)
     solver.search(dataclasses.replace(problem, maximize=box), Run(limits or Limits()))
@@ -420,8 +420,8 @@ def visits(problem: DesignProblem, solver: Solver, limits: Limits | None = None)
 
 def visits_text(problem: DesignProblem, seen: Sequence[Architecture], optimum: Solution) -> str:
     """What a heuristic found beside the optimum: designs scored, different ones, when the best came, and what it lacks."""
-    best = max(seen, key=problem.maximize)
-    value = problem.maximize(best)
+    best = max(seen, key=problem.objective)
+    value = problem.objective(best)
     assert optimum.objective is not None
     return "\n".join(
         [
@@ -461,7 +461,7 @@ def neighbourhood_table(problem: DesignProblem, design: Architecture, changes: S
         cells = ["none", "", "", ""]
         if found is not None:
             changed = decisions - round(Agreement(design)(found))
-            cells = [f"{found}", _value(problem.maximize(found)), f"{changed}", f"{mutations(design, found, problem.space)}"]
+            cells = [f"{found}", _value(problem.objective(found)), f"{changed}", f"{mutations(design, found, problem.space)}"]
         rows.append([f"{most} of {decisions}", *cells])
     header = ["changed at most", "best other design", f"{problem.maximize.name} [{problem.maximize.unit}]", "changed", "mutations"]
     return markdown_table(header, rows, left=2)
@@ -495,7 +495,7 @@ def draw_evolution(
     known: dict[Architecture, tuple[float, float]] = {}
     for design in seen:
         if design not in known:
-            known[design] = quantity(design) / scale, problem.maximize(design) / 1e3
+            known[design] = quantity(design) / scale, problem.objective(design) / 1e3
     values = np.array([known[design] for design in seen])
     front = np.array(
         [
@@ -505,7 +505,7 @@ def draw_evolution(
     )
     figure = Figure(figsize=(9.2, 2.8 * math.ceil(len(moments) / 2) + 0.6), layout="constrained")
     axes = figure.subplots(math.ceil(len(moments) / 2), 2, sharex=True, sharey=True, squeeze=False)
-    place = None if optimum is None else (quantity(optimum) / scale, problem.maximize(optimum) / 1e3)
+    place = None if optimum is None else (quantity(optimum) / scale, problem.objective(optimum) / 1e3)
     for axis, moment in zip(axes.ravel(), moments, strict=False):
         own = values[:moment]
         ranked = own[np.argsort(-own[:, 1], kind="stable")]
