@@ -214,9 +214,9 @@ class LinearForm:
         """
         total = self.total(terms, constant, size)
         room = limit - total.constant
-        if total.spread <= room - total.error:
-            return None
         columns = np.flatnonzero(total.coefficients)
+        if not len(columns) or total.spread <= room - total.error:
+            return None
         coefficients = total.coefficients[columns]
         if np.all(terms == np.rint(terms)) and constant == np.rint(constant) and size < 2**53:
             divisor = math.gcd(*map(int, set(coefficients.tolist())))

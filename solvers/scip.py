@@ -183,7 +183,7 @@ def _watch(request: dict[str, Any], program: Program, run: Run) -> _End:
 
 
 def _stop_late(process: subprocess.Popen[str], run: Run, done: threading.Event) -> None:
-    """End the process if it has not come back some time after the run was stopped: its presolve polls neither clock nor Ctrl-C."""
+    """End the process if it is not back some time after the run was stopped: SCIP's presolve polls neither clock nor Ctrl-C."""
     while not done.wait(0.1):
         if run.stopped:
             if not done.wait(_GRACE_S):

@@ -56,7 +56,7 @@ def test_rows_in_whole_numbers_err_by_no_more_than_their_slack(number: int) -> N
         for row, (columns, whole, low, high) in zip(program.rows, integer.rows, strict=True):
             # What the real row admits, the whole one admits, and hardly anything else.
             activity = float(row.coefficients @ z[row.columns])
-            size = np.abs(row.coefficients).max()
+            size = np.abs(row.coefficients).max(initial=0.0)
             if row.low <= activity <= row.high:
                 assert low <= np.dot(whole, z[columns]) <= high
             elif not row.low - 1e-7 * size <= activity <= row.high + 1e-7 * size:
