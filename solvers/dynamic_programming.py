@@ -577,8 +577,9 @@ class _Search:
 
         # A count goes by the table; an incumbent that is within a budget by less than rounding is evaluated first.
         counting = self.floor is not None
-        for used, limit, margin in zip(labels.totals[self.rows.costs], self.limits, self.margins, strict=True):
-            kept &= used <= limit + (0.0 if counting else margin)
+        loose = self.limits if counting else self.rows.cost_limits
+        for used, limit, most, margin in zip(labels.totals[self.rows.costs], self.limits, loose, self.margins, strict=True):
+            kept &= used <= most
             doubtful |= used > limit - margin
         for composite, rows, limit in self.rows.formulas:
             margin = _EQUAL * limit
