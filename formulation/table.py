@@ -73,6 +73,17 @@ class Table:
         return np.where(exact, 0.0, 2 * (2 * self.space.blocks + 2) * 2.0**-53 * size)
 
     @cached_property
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds (Q,) on what each quantity is in any design: every block and joint at its own least, and at its own greatest."""
+
+        def combined(pick: Callable[..., np.ndarray]) -> np.ndarray:
+            blocks = [pick(block, axis=1) for block in self.blocks]
+            terms = np.stack([self.fixed, *blocks, *(pick(joint, axis=(1, 2)) for joint in self.joints)])
+            return np.where(self.is_max, terms.max(axis=0), terms.sum(axis=0))
+
+        return combined(np.min), combined(np.max)
+
+    @cached_property
     def _joints_by_item(self) -> tuple[tuple[np.ndarray | None, ...], ...]:
         """Per quantity and pair of neighbours the joint terms flattened over (item, item), None where all are neutral."""
         neutral = np.where(self.is_max, -np.inf, 0.0)

@@ -173,7 +173,7 @@ class _Rows:
     def imply(self, table: Table) -> None:
         """Limits of each part of a rising composite: what its budget leaves when all others are as small as they may be."""
         for formula, rows, limit in self.rising:
-            lower, upper = (_extremes(table, rows, pick) for pick in (np.min, np.max))
+            lower, upper = (extreme[rows] for extreme in table.extremes)
             for p, row in enumerate(rows):
                 least, most = lower[p], upper[p]
                 for _ in range(60 if formula([*lower[:p], most, *lower[p + 1 :]]) > limit else 0):
@@ -356,8 +356,7 @@ class _Search:
 
     def _ceiling(self) -> float:
         """A bound on all designs from the extremes of single blocks and joints."""
-        rows = range(self.rows.parts.start, self.rows.parts.stop)
-        lower, upper = (np.array([_extremes(self.table, rows, pick)]) for pick in (np.min, np.max))
+        lower, upper = (extreme[None, self.rows.parts] for extreme in self.table.extremes)
         layers, none = np.zeros(1, dtype=np.intp), np.full((1, len(self.limits)), np.nan)
         boxes = _Boxes(layers, lower, upper, np.full(1, np.inf), none)
         return float(self._cells(boxes).ceiling(lower, upper, self.table)[0])
@@ -616,17 +615,8 @@ class _Search:
         if len(boxes):
             sizes[rows.parts] = nearer(boxes.lower, boxes.upper).min(axis=0)
         for _, own, _ in rows.formulas:
-            sizes[own] = nearer(*(np.array(_extremes(self.table, range(own.start, own.stop), pick)) for pick in (np.min, np.max)))
+            sizes[own] = nearer(*(extreme[own] for extreme in self.table.extremes))
         return np.where(self.table.is_max, 0.0, sizes / _TOTALS_APART)
-
-
-def _extremes(table: Table, rows: Sequence[int], pick: Callable[..., np.ndarray]) -> list[float]:
-    """The least or greatest that some quantities can be, each block and joint at its own extreme."""
-    extremes = []
-    for row in rows:
-        terms = [table.fixed[row], *(pick(array[row]) for array in (*table.blocks, *table.joints))]
-        extremes.append(float(max(terms) if table.is_max[row] else sum(terms)))
-    return extremes
 
 
 def _merged(labels: _Labels, apart: np.ndarray) -> _Labels:

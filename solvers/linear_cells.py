@@ -30,8 +30,8 @@ import numpy as np
 from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Separable
 from formulation.declarations import overestimate
 from formulation.table import tabulate
-from solvers.base import Answer, Run, broken_budgets
-from solvers.completion import Cells, LagrangianBound, ResourceBound, depth_boxes, narrow_parts
+from solvers.base import Answer, Run, Stopped, broken_budgets
+from solvers.completion import Cells, LagrangianBound, ResourceBound, depth_boxes, narrow_parts, rounding_of
 from solvers.evaluation import LAYERS
 from solvers.incumbent import quick_incumbent
 from solvers.linear_form import LinearForm, LinearProgram, Row, Total, prices
@@ -44,8 +44,8 @@ _FEW = 1 << 9
 """Fewer steps are not worth it."""
 _WORK = 1 << 30
 """Most elementary operations that a bound of our own may take, about a second's worth."""
-_FIRST_WORK = 1 << 33
-"""The same for the first boxes, whose Lagrangian bounds poll no clock; beyond it they get the composite at their corner."""
+_FIRST_SHARE = 0.3
+"""Share of the time limit after which the first boxes keep the bounds that they have, so that the engine has its turn."""
 _CORNER = 1e-12
 """Relative to the size of a part: what its bounds are moved out by before the composite is read at a corner."""
 
@@ -104,12 +104,6 @@ class _Search:
             what = f"{objective.name} is {'made of the' if self.composite else 'a'} maximum"
             raise NotSeparable(f"{what} ({maxima[0]}); use DynamicProgramming or Exhaustive")
         self.problem, self.run, self.engine = problem, run, engine
-        self.form = LinearForm(problem)
-        self.parts = tabulate(own, problem.space)  # type: ignore[arg-type]
-        self.terms = [self.form.terms(self.parts, p) for p in range(len(own))]
-        self.whole = [
-            bool(np.all(np.mod((*terms, fixed), 1) == 0)) for terms, fixed in zip(self.terms, self.parts.fixed, strict=True)
-        ]
         self.best: float = -np.inf
         self.design: Architecture | None = None
         self.ruled_out: list[Row] = []
@@ -137,7 +131,18 @@ class _Search:
         if (first := quick_incumbent(self.problem, self.run)) is not None:
             self._offer(first)
         order = count()
-        heap = [(-box.bound, next(order), box) for box in self._first_boxes()]
+        own = self.composite.parts if self.composite else (self.problem.maximize,)
+        self.parts = tabulate(own, self.problem.space)  # type: ignore[arg-type]
+        try:
+            self.form = LinearForm(self.problem, self.run.poll)
+            self.terms = [self.form.terms(self.parts, p) for p in range(len(own))]
+            self.whole = [
+                bool(np.all(np.mod((*terms, fixed), 1) == 0)) for terms, fixed in zip(self.terms, self.parts.fixed, strict=True)
+            ]
+            boxes = self._first_boxes()
+        except Stopped:
+            return Answer(self.design, self._ceiling(), message=f"{self.run.why_stopped} before the first MILP")
+        heap = [(-box.bound, next(order), box) for box in boxes]
         heapq.heapify(heap)
         while heap:
             box = heapq.heappop(heap)[2]
@@ -177,7 +182,7 @@ class _Search:
         """
         if not self.form.possible:
             return []
-        space, composite = self.problem.space, self.composite
+        space, composite, poll = self.problem.space, self.composite, self.run.poll
         parts = self.composite.parts if self.composite else (self.problem.maximize,)
         sums = {
             number: budget
@@ -185,29 +190,27 @@ class _Search:
             if isinstance(budget.quantity, Separable) and budget.quantity.combine is Combine.SUM
         }
         self.sums = list(sums)
-        table = self.table = tabulate((LAYERS, *parts, *(b.quantity for b in sums.values())), space)  # type: ignore[arg-type]
+        table = self.table = tabulate((LAYERS, *parts, *(b.quantity for b in sums.values())), space, poll)  # type: ignore[arg-type]
         rows = self.rows_of_parts = slice(1, 1 + len(parts))
         costs = self.costs = slice(rows.stop, len(table.fixed))
         limits = self.limits = np.array([budget.limit for budget in sums.values()])
-        depths, lower, upper = depth_boxes(table, self.form.allowed, 0, rows)
+        depths, lower, upper = depth_boxes(table, self.form.allowed, 0, rows, poll)
         self.depths = depths.tolist()
         proven, multipliers = np.full(len(depths), np.inf), None
-        menus, kinds = space.menus, len(sums)
-        work = len(depths) * self.form.columns * sum(menu.depths[-1] for menu in menus) * 18 * (kinds + 1) ** 2
-        for number in range(_ROUNDS if work <= _FIRST_WORK else 0):
-            if not len(depths) or self.run.stopped:
+        for number in range(_ROUNDS):
+            if not len(depths) or self._share_used:
                 break
             coefficients, constants = np.ones(lower.shape), np.zeros(len(lower))
             if composite:
                 coefficients, constants = overestimate(composite, lower, upper)
             cells = Cells(depths, coefficients, constants, rows, costs, limits)
-            bound = LagrangianBound(table, self.form.allowed, cells, multipliers)
+            bound = LagrangianBound(table, self.form.allowed, cells, multipliers, self._poll_first, self.best)
             totals = [self._total(*each) for each in zip(coefficients, constants, strict=True)]
             proven = np.minimum(proven, bound.root + [total.error for total in totals])
             multipliers, last = bound.best_multipliers, (lower, upper)
             if composite is None or number == _ROUNDS - 1 or self.design is None:
                 break
-            lower, upper = narrow_parts(table, self.form.allowed, cells, multipliers, self.best, lower, upper)
+            lower, upper = narrow_parts(table, self.form.allowed, cells, multipliers, self.best, lower, upper, self._poll_first)
             kept = (proven > self.threshold) & np.all(lower <= upper, axis=1)
             dropped = np.where(np.all(lower <= upper, axis=1), proven, self.best)[~kept]
             self.closed = max(self.closed, dropped.max(initial=-np.inf))
@@ -222,6 +225,22 @@ class _Search:
             for depth, low, high, root in zip(depths, lower, upper, proven, strict=True)
             for least in [min(float(root), self._corner(low, high))]
         ]
+
+    @property
+    def _share_used(self) -> bool:
+        """Whether the first boxes have had their share of the time."""
+        limit = self.run.limits.seconds
+        return self.run.out_of_time or (limit is not None and self.run.seconds > _FIRST_SHARE * limit)
+
+    def _poll_first(self) -> None:
+        """Stopped once the first boxes have had their share of the time: their bounds so far are kept, and the engine begins."""
+        if self._share_used:
+            raise Stopped
+
+    def _ceiling(self) -> float:
+        """A bound on all designs from the extremes of single blocks and joints."""
+        lower, upper = self.parts.extremes
+        return self._corner(lower, upper) if self.composite else float(upper[0]) + rounding_of(self.parts, self.parts.sizes)[0]
 
     def _total(self, coefficients: np.ndarray, constant: float) -> Total:
         """An affine function of the parts as a sum over blocks."""
@@ -313,7 +332,11 @@ class _Search:
         most = -np.inf
         for depth in self.depths if box.layers is None else [box.layers]:
             cells = Cells(np.array([depth]), coefficients[None], np.array([constant]), rows, costs, limits)
-            most = max(most, float(ResourceBound(table, self.form.allowed, cells, direction, steps).root[0]))
+            try:
+                bound = ResourceBound(table, self.form.allowed, cells, direction, steps, self.run.poll)
+            except Stopped:
+                return np.inf
+            most = max(most, float(bound.root[0]))
         return most + self._total(coefficients, constant).error
 
     def _unresolved(self, box: _Box) -> list[_Box]:

@@ -11,7 +11,7 @@ It is the choice form of `solvers.pyomo_model`, with three differences that make
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -91,9 +91,10 @@ class LinearForm:
     possible  whether the budgets, each by itself, leave a design
     """
 
-    def __init__(self, problem: DesignProblem) -> None:
+    def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
+        """`poll` is called while quantities are tabulated, and may raise to end that."""
         require_structure(problem, "a declarative program")
-        self.space = problem.space
+        self.space, self._poll = problem.space, poll
         menus = self.space.menus
         self.binaries = sum(map(len, menus))
         counts = [len(menu) for menu in menus] + [int(step.sum()) for step in self.space.steps]
@@ -164,7 +165,7 @@ class LinearForm:
         """Close the columns that a maximum rules out; note the sums (number, terms, constant, size, limit)."""
         quantity, limit = budget.quantity, budget.limit
         if isinstance(quantity, Separable):
-            table = tabulate([quantity], self.space)
+            table = tabulate([quantity], self.space, self._poll)
             terms, fixed = self.terms(table, 0), float(table.fixed[0])
             if quantity.combine is Combine.MAX:
                 self.open &= terms <= limit
@@ -176,7 +177,7 @@ class LinearForm:
         slopes, constant = _affine(budget)
         choices = []
         for part, sign, slope in zip(quantity.parts, quantity.signs, slopes, strict=True):
-            table = tabulate([part], self.space)
+            table = tabulate([part], self.space, self._poll)
             terms, fixed, size = slope * self.terms(table, 0), slope * float(table.fixed[0]), abs(slope) * float(table.sizes[0])
             if part.combine is Combine.SUM:
                 choices.append([(terms, fixed, size)])

@@ -140,13 +140,7 @@ def _corner(composite: Composite, space: SearchSpace) -> np.ndarray:
 
 def part_ranges(composite: Composite, space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:
     """Bounds (P,) of the parts over the whole space, each block and joint at its own extreme."""
-    table = tabulate(composite.parts, space)
-    lower, upper = table.fixed.copy(), table.fixed.copy()
-    for block in table.blocks:
-        lower, upper = lower + block.min(axis=1), upper + block.max(axis=1)
-    for joint in table.joints:
-        lower, upper = lower + joint.min(axis=(1, 2)), upper + joint.max(axis=(1, 2))
-    return lower, upper
+    return tabulate(composite.parts, space).extremes
 
 
 def _part_variables(model: pyo.ConcreteModel, writer: _Writer, composite: Composite) -> tuple[float, ...]:
