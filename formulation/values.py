@@ -49,7 +49,7 @@ def finite(quantity: Quantity, where: Callable[[], object], compute: Callable[[]
         raise error if quantity.name in str(error) else Undefined(f"{_no_value(quantity, where)}: {error}") from None
     except ValueError as error:  # a refusal in the quantity's own words
         raise Undefined(f"{_no_value(quantity, where)}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Undefined(f"{_no_value(quantity, where)}: its code raised {type(error).__name__} ({error})") from error
     if not math.isfinite(value):
         raise Undefined(f"{_no_value(quantity, where)}: it is {value}; expected a finite number")

@@ -53,7 +53,7 @@ class Limits:
     seconds      wall-clock time, None for no limit
     evaluations  complete designs scored (heuristics and exhaustive search), None for no limit
     gap          relative gap (bound − objective) / |objective| at which a design counts as proved; SCIP, HiGHS, CBC and
-                 CP-SAT add 1e-7 to their bounds for their tolerances and prove no less than that
+                 CP-SAT add to their bounds what their tolerances can hide, which grows with the terms that are added up
     seed         of every random choice
     start        a design of the space that the solver may begin with
     """

@@ -25,6 +25,10 @@ _SAME = 1e-9
 """Relative difference up to which a stored number agrees with the one evaluated anew."""
 
 
+class Undecided(str):
+    """A fault that is only that the time did not suffice to prove a claim again."""
+
+
 def gap_of(solver: Solver) -> float:
     """The gap to ask for: 0 where the solver has no tolerances; those of the engines leave about 1e-7."""
     return 0.0 if isinstance(solver, DynamicProgramming | Exhaustive) else _GAP
@@ -51,8 +55,9 @@ def verify(path: Path, solver: Solver, seconds: float, trust_code: bool = False)
         if record["near"] is not None:
             faults += _near_faults(stored, limits)
     if faults:
-        print("".join(f"Does not hold: {fault}.\n" for fault in faults), end="", file=sys.stderr)
-        return ExitCode.BROKEN_PROMISE
+        for fault in faults:
+            print(f"{'Not decided' if isinstance(fault, Undecided) else 'Does not hold'}: {fault}.", file=sys.stderr)
+        return ExitCode.NO_ANSWER if all(isinstance(fault, Undecided) for fault in faults) else ExitCode.BROKEN_PROMISE
     if record["solution"]["status"] == Status.UNKNOWN.value:
         print(f"Nothing to verify: {path} claims neither a design nor that there is none; design again with more --seconds.")
         return ExitCode.NO_ANSWER
@@ -223,7 +228,7 @@ def _claim_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[st
         if solution.architecture is not None:
             yield f"no design should keep the budgets, but {solution.architecture} does"
         elif solution.status is not Status.INFEASIBLE:
-            yield f"that no design keeps the budgets {late}"
+            yield Undecided(f"that no design keeps the budgets {late}")
         else:
             print(proof_text(problem, solution, solver))
     elif claim["bound"] is None:
@@ -236,7 +241,7 @@ def _claim_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[st
         elif solution.status is Status.INFEASIBLE or (solution.bound is not None and solution.bound <= bound + _GAP * room):
             print(f"No design exceeds the stored bound. {proof_text(problem, solution, solver)}")
         else:
-            yield f"that no design exceeds {bound!r} {problem.maximize.unit} {late}"
+            yield Undecided(f"that no design exceeds {bound!r} {problem.maximize.unit} {late}")
 
 
 def _diagnosis_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[str]:
@@ -251,14 +256,14 @@ def _diagnosis_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterato
         yield f"no design should keep the budgets that are said to conflict, but {solution.architecture} does"
         return
     if solution.status is not Status.INFEASIBLE:
-        yield f"the conflict of budgets {late}"
+        yield Undecided(f"the conflict of budgets {late}")
         return
     again = explain_infeasibility(problem, solver, limits, proved=True)
     if diagnosis["smallest"]:
         if len(again.conflict) < len(diagnosis["conflict"]):
             yield f"no fewer budgets should conflict, but no design keeps {' and '.join(map(budget_text, again.conflict))}"
         elif not again.smallest:
-            yield f"that no fewer budgets conflict {late}"
+            yield Undecided(f"that no fewer budgets conflict {late}")
     faults = [fault for old, new in zip(diagnosis["needs"], again.needs, strict=True) for fault in _need_faults(old, new, late)]
     yield from faults
     if not faults:
@@ -275,7 +280,7 @@ def _need_faults(stored: dict[str, Any], need: Need, late: str) -> Iterator[str]
     name = budget_text(need.budget)
     if stored["status"] == Status.INFEASIBLE.value and need.status is not Status.INFEASIBLE:
         if need.least is None:
-            yield f"that to change {name} alone is not enough {late}"
+            yield Undecided(f"that to change {name} alone is not enough {late}")
         else:
             yield f"to change {name} alone is said not to be enough, but {number_text(need.least)} is"
     claims = [("with the other budgets kept", stored["least"] if stored["status"] == Status.OPTIMAL.value else None, need.least)]
@@ -287,7 +292,7 @@ def _need_faults(stored: dict[str, Any], need: Need, late: str) -> Iterator[str]
         if found is not None and not abs(found - claimed) <= _GAP * abs(claimed) and (proved or found < claimed):
             yield f"the least value of {name} {which} is said to be {claimed!r}, proved again {found!r}"
         elif found is None or not proved:
-            yield f"the least value of {name} {which} {late}"
+            yield Undecided(f"the least value of {name} {which} {late}")
 
 
 def _near_faults(stored: Stored, limits: Limits) -> Iterator[str]:
@@ -297,6 +302,6 @@ def _near_faults(stored: Stored, limits: Limits) -> Iterator[str]:
     if (near["exact"] and again.number > near["number"]) or (again.exact and again.number < near["number"]):
         yield f"{near['number']:,} designs are said to lie within {100 * near['within']:g} % of it, counted again {again.number:,}"
     elif near["exact"] and not again.exact:
-        yield f"the count of near designs could not be repeated in {limits.seconds:g} s; give more --seconds"
+        yield Undecided(f"the count of near designs could not be repeated in {limits.seconds:g} s; give more --seconds")
     else:
         print(f"The count of {'' if near['exact'] else 'at least '}{counted(near['number'], 'near design')} agrees.")
