@@ -10,6 +10,7 @@ import math
 import numbers
 import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -238,8 +239,9 @@ class Solution:
 
 
 def relative_gap(objective: float, bound: float) -> float:
-    """(bound − objective) / |objective|, not below 0."""
-    return max(bound - objective, 0.0) / max(abs(objective), 1e-12)
+    """(bound − objective) / |objective|, at least 0 and at most the largest float, which an objective of 0 below its bound has."""
+    above = max(bound - objective, 0.0)
+    return min(above / max(abs(objective), sys.float_info.min), sys.float_info.max) if above else 0.0
 
 
 def _finite(bound: object) -> float | None:
