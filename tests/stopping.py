@@ -25,7 +25,7 @@ def stopped(
     """How `python -m module flags` ended that got the signal when the method `of` had been called `at_call` times."""
     command = [sys.executable, "-m", "tests.stopping", sign.name, str(at_call), of, module, *flags]
     root = Path(__file__).parent.parent
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600, **{"cwd": root, **options})
+    result = subprocess.run(command, capture_output=True, text=True, timeout=1800, **{"cwd": root, **options})
     assert f"stopped at call {at_call}" in result.stderr, result.stderr
     return result
 

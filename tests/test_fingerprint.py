@@ -188,7 +188,7 @@ def imported() -> ModuleType:
 
 def in_a_process(folder: Path, program: str, seed: str) -> Any:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(folder))), "PYTHONHASHSEED": seed}
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=1800)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 
@@ -381,7 +381,7 @@ def test_a_script_is_known_by_its_source(tmp_path: Path) -> None:
         )
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.run(
-            [sys.executable, str(script)], capture_output=True, text=True, check=True, env=environment, timeout=120
+            [sys.executable, str(script)], capture_output=True, text=True, check=True, env=environment, timeout=1800
         ).stdout
 
     assert digest(1) == digest(1) != digest(2)

@@ -50,7 +50,7 @@ def python(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """A process of its own, in the repository, under a terminal wide enough for every usage to start on one line."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, **options
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800, **options
     )
 
 
@@ -316,7 +316,7 @@ def test_bash_completes(words: str, completed: set[str], script: Path, tmp_path:
     (tmp_path / "problem.json").touch()
     (tmp_path / "problems").mkdir()
     command = ["bash", "--norc", "-c", COMPLETE, "bash", str(script), words]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1800)
     assert ended.stderr == ""
     assert set(ended.stdout.split()) == completed
 

@@ -382,7 +382,7 @@ sys.stdout.write(train_tokenizer(Text().documents(), {VOCABULARY}).backend_token
 """
     command = [sys.executable, "-c", program]
     alone = {"PATH": "", "PYTHONHASHSEED": "7", "TOKENIZERS_PARALLELISM": "false", "PYTHONUTF8": "1"}
-    ended = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, encoding="utf-8", timeout=120, check=True)
+    ended = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, encoding="utf-8", timeout=1800, check=True)
     assert ended.stdout == serialized(tokenizer)
 
 

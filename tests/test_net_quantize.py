@@ -180,7 +180,7 @@ import merino_net
 _, report = merino_net.MerinoForCausalLM.from_pretrained({str(folder)!r}, output_loading_info=True)
 assert not report["missing_keys"], report
 """
-    ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=1800)
     assert ended.returncode == 0, ended.stderr
 
 

@@ -71,7 +71,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_design(folder)
     write_text(folder)
     process = started(command(folder, "whole"))
-    _, complaint = process.communicate(timeout=300)
+    _, complaint = process.communicate(timeout=1800)
     assert process.returncode == 0, complaint
     return folder
 
@@ -113,7 +113,7 @@ def test_killed_and_started_again_has_the_same_losses(undisturbed: Path, at_row:
     assert len(losses(undisturbed / output)) == at_row
     assert not (undisturbed / output / "training.json").exists()
     process = started(command(undisturbed, output))
-    said, complaint = process.communicate(timeout=300)
+    said, complaint = process.communicate(timeout=1800)
     assert process.returncode == 0, complaint
     assert "going on from step" in said
     assert losses(undisturbed / output) == losses(undisturbed / "whole")
@@ -130,7 +130,7 @@ def test_two_processes_have_the_losses_of_one(undisturbed: Path) -> None:
     ):
         extra = () if output == "one" else ("--processes", "2")
         process = started(command(undisturbed, output, *flags, *extra), *launcher)
-        _, complaint = process.communicate(timeout=300)
+        _, complaint = process.communicate(timeout=1800)
         assert process.returncode == 0, complaint
         ends.append(losses(undisturbed / output))
     assert [end[:2] for end in ends[0]] == [end[:2] for end in ends[1]]

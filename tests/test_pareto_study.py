@@ -35,7 +35,7 @@ def space(tmp_path: Path) -> str:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "studies.pareto", *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-m", "studies.pareto", *arguments], capture_output=True, text=True, timeout=1800)
 
 
 def rows_of(folder: Path) -> list[dict]:

@@ -23,7 +23,7 @@ from formulation.rows import RowFile
 from studies import front_door
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE_S = 120
+PATIENCE_S = 1200
 """How long a test waits for what happens at once on a machine that has time for it."""
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and locks of a Unix")
@@ -399,7 +399,7 @@ except ValueError:
     print("refused")
 raise SystemExit(code)
 """
-    done = subprocess.run([sys.executable, "-OO", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([sys.executable, "-OO", "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("refused\n")
     assert "Proved optimal" in done.stdout

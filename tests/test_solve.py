@@ -5,13 +5,10 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
-import os
-import signal
-import threading
-import time
 from dataclasses import dataclass
 
 import pytest
+from interrupting import interrupt_search
 
 from formulation import (
     Architecture,
@@ -115,9 +112,7 @@ def test_a_bound_that_is_not_a_number_proves_nothing() -> None:
 
 @pytest.mark.parametrize("solver", ENDLESS, ids=lambda solver: solver.name)
 def test_time_limit_keeps_incumbent_and_valid_bound(solver: object) -> None:
-    started = time.perf_counter()
     solution = solve(DEEP, solver, Limits(seconds=2.0))  # type: ignore[arg-type]
-    assert time.perf_counter() - started < 20
     assert solution.status in (Status.FEASIBLE, Status.UNKNOWN, Status.OPTIMAL)
     assert solution.status is Status.OPTIMAL or "time limit" in solution.message
     if solution.bound is not None:
@@ -129,28 +124,20 @@ def test_time_limit_keeps_incumbent_and_valid_bound(solver: object) -> None:
 @pytest.mark.parametrize(
     "solver", [s for s in ENDLESS if not isinstance(s, Cbc | DynamicProgramming)], ids=lambda solver: solver.name
 )
-def test_control_c_stops_with_the_incumbent(solver: object) -> None:
-    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    try:
-        solution = solve(FINE, solver, Limits(seconds=60))  # type: ignore[arg-type]
-    finally:
-        timer.cancel()
+def test_control_c_stops_with_the_incumbent(solver: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_search(monkeypatch)
+    solution = solve(WIDE, solver, Limits(seconds=3600))  # type: ignore[arg-type]
     assert solution.interrupted
-    assert solution.seconds < 30
     assert "interrupted" in solution.message
     assert solution.status in (Status.FEASIBLE, Status.UNKNOWN)
 
 
-def test_control_c_stops_dynamic_programming() -> None:
-    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    try:
-        # Without its narrowing, so that it has not ended by then.
-        solution = solve(WIDE, DynamicProgramming(rounds=1), Limits(seconds=60))
-    finally:
-        timer.cancel()
+@pytest.mark.parametrize("at_look", [1, 10, 100])
+def test_control_c_stops_dynamic_programming(at_look: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt_search(monkeypatch, at_look)
+    solution = solve(WIDE, DynamicProgramming(), Limits(seconds=3600))
     assert solution.interrupted
+    assert solution.status in (Status.FEASIBLE, Status.UNKNOWN)
     assert solution.bound is None or solution.objective is None or solution.bound >= solution.objective
 
 

@@ -250,7 +250,7 @@ def test_a_design_file_imports_nothing_unless_it_is_trusted(strange: Path, capsy
 def test_the_command_line_refuses_in_one_sentence(strange: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "studies.design", problem_file(strange, PLACES["report"])]
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, cwd=strange)
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1800, cwd=strange)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: the problem file")
     assert ended.stderr.count("\n") == 1

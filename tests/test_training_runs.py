@@ -171,7 +171,7 @@ def test_a_stopped_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         "training._Keeper.on_save = on_save\n"
         f"stopped = Path({str(stopped)!r}); stopped.mkdir()\ntrain_run(some_runs(stopped, 1)[0])\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, timeout=300)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, timeout=1800)
     assert ended.returncode == -signal.SIGKILL
     (again,) = some_runs(stopped, 1)
     assert (again.network / "checkpoints").is_dir()
@@ -194,7 +194,7 @@ if __name__ == "__main__":
     root = Path(__file__).parent.parent
     started = subprocess.Popen([sys.executable, str(script)], cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
     files = [tmp_path / "runs" / f"design {number}" for number in (0, 1)]
-    until = time.monotonic() + 120
+    until = time.monotonic() + 1200
     while not all(file.exists() and file.read_text() for file in files):
         assert time.monotonic() < until
         assert started.poll() is None
