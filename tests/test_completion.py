@@ -199,3 +199,17 @@ def test_prices_of_budgets_bring_the_bound_down(composite: int, name: str) -> No
     best = np.array([each.affine[each.feasible & (each.cell == c)].max() for c in feasible])
     assert np.all(bound.root[feasible] <= free[feasible] * (1 + 1e-8) + 1e-8)
     assert (bound.root[feasible] - best).sum() < 0.7 * (free[feasible] - best).sum()
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.7, 5.0])
+@pytest.mark.parametrize("space", range(3))
+def test_boxes_hold_maxima_between_a_valid_least_and_the_greatest(space: int, floor: float) -> None:
+    highest = Terms(12, Kind.REAL, 1.0, 3, maximum=True, joined=True, floor=floor)
+    table = tabulate((LAYERS, highest), SPACES[space])
+    choices = np.array(list(SPACES[space].iterate_choices()))
+    layers, values = table.evaluate(choices)
+    depths, lower, upper = depth_boxes(table, [np.ones(len(menu), dtype=bool) for menu in SPACES[space].menus], 0, slice(1, 2))
+    for depth, low, high in zip(depths, lower[:, 0], upper[:, 0], strict=True):
+        inside = values[layers == depth]
+        assert floor <= low <= inside.min()
+        assert high == inside.max()
