@@ -145,12 +145,13 @@ def test_resource_bounds_lie_above_every_completion(which: tuple, steps: int) ->
         check_bound(each, ResourceBound(each.table, each.allowed, each.cells, direction, steps))
 
 
+@pytest.mark.parametrize("kind", [Kind.WHOLE, Kind.TIES])
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.9])
 @pytest.mark.parametrize("composite", range(4))
 @pytest.mark.parametrize("space", range(3))
-def test_a_resource_of_whole_steps_gives_the_optimum(space: int, composite: int, share: float) -> None:
+def test_a_resource_of_whole_steps_gives_the_optimum(space: int, composite: int, share: float, kind: Kind) -> None:
     """The cost's terms are multiples of 12, fewer than the steps: the bound is the best design's affine value itself."""
-    each = case(SPACES[space], COMPOSITES[composite], COSTS["small whole"], share)
+    each = case(SPACES[space], COMPOSITES[composite], (Terms(13, kind, 12.0, 3, joined=True, per_layer=True),), share)
     bound = ResourceBound(each.table, each.allowed, each.cells, np.ones(1), 1 << 12)
     for c in range(len(each.cells.layers)):
         inside = each.affine[each.feasible & (each.cell == c)]
