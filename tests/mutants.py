@@ -220,7 +220,7 @@ MUTANTS = (
         "max(fixed, *(block[row].max() for block in table.blocks))",
         COMPOSITES,
     ),
-    Mutant(COMPLETION, "upper[:, p] = np.maximum(high, fixed)", "upper[:, p] = high", COMPOSITES),
+    Mutant(COMPLETION, "upper[:, p] = np.maximum(high, fixed)", "upper[:, p] = high", BOUNDS),
     Mutant(COMPLETION, "fixed - ends[0], fixed + ends[1]", "fixed - ends[0], fixed - ends[0]", BOUNDS),
     Mutant(COMPLETION, "weights[..., p] += sign", "weights[..., p] -= sign", BOUNDS),
     Mutant(COMPLETION, "cells.of_nothing(table) - at_least", "cells.of_nothing(table) - 1.01 * at_least", BOUNDS),

@@ -145,12 +145,13 @@ def test_resource_bounds_lie_above_every_completion(which: tuple, steps: int) ->
         check_bound(each, ResourceBound(each.table, each.allowed, each.cells, direction, steps))
 
 
+@pytest.mark.parametrize("kind", [Kind.WHOLE, Kind.TIES])
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.9])
 @pytest.mark.parametrize("composite", range(4))
 @pytest.mark.parametrize("space", range(3))
-def test_a_resource_of_whole_steps_gives_the_optimum(space: int, composite: int, share: float) -> None:
+def test_a_resource_of_whole_steps_gives_the_optimum(space: int, composite: int, share: float, kind: Kind) -> None:
     """The cost's terms are multiples of 12, fewer than the steps: the bound is the best design's affine value itself."""
-    each = case(SPACES[space], COMPOSITES[composite], COSTS["small whole"], share)
+    each = case(SPACES[space], COMPOSITES[composite], (Terms(13, kind, 12.0, 3, joined=True, per_layer=True),), share)
     bound = ResourceBound(each.table, each.allowed, each.cells, np.ones(1), 1 << 12)
     for c in range(len(each.cells.layers)):
         inside = each.affine[each.feasible & (each.cell == c)]
@@ -199,3 +200,17 @@ def test_prices_of_budgets_bring_the_bound_down(composite: int, name: str) -> No
     best = np.array([each.affine[each.feasible & (each.cell == c)].max() for c in feasible])
     assert np.all(bound.root[feasible] <= free[feasible] * (1 + 1e-8) + 1e-8)
     assert (bound.root[feasible] - best).sum() < 0.7 * (free[feasible] - best).sum()
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.7, 5.0])
+@pytest.mark.parametrize("space", range(3))
+def test_boxes_hold_maxima_between_a_valid_least_and_the_greatest(space: int, floor: float) -> None:
+    highest = Terms(12, Kind.REAL, 1.0, 3, maximum=True, joined=True, floor=floor)
+    table = tabulate((LAYERS, highest), SPACES[space])
+    choices = np.array(list(SPACES[space].iterate_choices()))
+    layers, values = table.evaluate(choices)
+    depths, lower, upper = depth_boxes(table, [np.ones(len(menu), dtype=bool) for menu in SPACES[space].menus], 0, slice(1, 2))
+    for depth, low, high in zip(depths, lower[:, 0], upper[:, 0], strict=True):
+        inside = values[layers == depth]
+        assert floor <= low <= inside.min()
+        assert high == inside.max()

@@ -26,6 +26,7 @@ OBJECTIVES: dict[str, Composite] = {
     "sum · sum": Product((total(1), total(2))),
     "maximum · sum": Product((highest(3), total(4))),
     "sum · maximum with a floor": Product((total(5), highest(6, floor=0.9))),
+    "sum · maximum that is its floor": Product((total(5), highest(6, floor=1.5))),
     "maximum · maximum": Product((highest(7), highest(8))),
     "sum / maximum": Ratio((total(9), highest(10, floor=0.2))),
     "sum / maximum that is its floor": Ratio((total(9), highest(10, floor=1.5))),
