@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 from fuzz import Truth, false_claims, truth_of
 from test_dynamic_programming import medium
 from toys import toy
 
-from formulation import DesignProblem, EffectiveEntropy, SearchSpace
-from solvers import DynamicProgramming, Exhaustive, Limits, Status, count_designs, dynamic_programming, exhaustive, solve
+from formulation import DesignProblem, EffectiveEntropy, SearchSpace, evaluator
+from solvers import DynamicProgramming, Exhaustive, Limits, Run, Status, count_designs, dynamic_programming, exhaustive, solve
+from solvers.completion import LagrangianBound
+from solvers.evaluation import LAYERS
 
 SOLVERS = [DynamicProgramming(beam=1), DynamicProgramming(beam=1, rounds=1, steps=3), Exhaustive()]
 
@@ -99,3 +102,36 @@ def test_a_cell_that_is_searched_again_more_finely_is_counted_once(monkeypatch: 
         assert (count.number, count.exact) == (int((values >= floor * (1 - 1e-9)).sum()), True)
     solution = solve(given.problem, DynamicProgramming(beam=1), Limits(gap=0))
     assert given.optimum is None or solution.objective == pytest.approx(given.optimum, rel=1e-12)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("levels", [((2, 10**9),), ((2, 40), (5, 300), (9, 1000))], ids=["one level", "many levels"])
+@pytest.mark.parametrize("number", [5, 6, 8])
+def test_a_count_in_many_pieces_is_exact(monkeypatch: pytest.MonkeyPatch, number: int, levels: tuple[tuple[int, int], ...]) -> None:
+    problem = medium(number)
+    monkeypatch.setattr(dynamic_programming, "_LEVELS", levels)
+    choices = np.array(list(problem.space.iterate_choices()))
+    kept = [evaluator(budget.quantity, problem.space)(choices) <= budget.limit for budget in problem.subject_to]
+    values = evaluator(problem.maximize, problem.space)(choices)[np.all(kept, axis=0)]
+    for share in (0.03, 0.1):
+        floor = float(values.max()) * (1 - share)
+        assert count_designs(problem, floor).number == int((values >= floor * (1 - 1e-9)).sum())
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("most", [20, 100])
+@pytest.mark.parametrize("number", [5, 6])
+def test_what_is_left_of_a_cell_is_in_its_bound(number: int, most: int) -> None:
+    """A cell whose labels are put off until the next level: none of its designs exceeds the incumbent and what is left open."""
+    problem = medium(number)
+    choices = np.array(list(problem.space.iterate_choices()))
+    kept = np.all([evaluator(b.quantity, problem.space)(choices) <= b.limit for b in problem.subject_to], axis=0)
+    values = np.where(kept, evaluator(problem.maximize, problem.space)(choices), -np.inf)
+    depths = evaluator(LAYERS, problem.space)(choices)
+    boxes = dynamic_programming._Search(problem, Run(Limits(gap=0)), DynamicProgramming())._boxes()
+    for each in range(len(boxes)):
+        search = dynamic_programming._Search(problem, Run(Limits(gap=0)), DynamicProgramming())
+        search._boxes()
+        cells = search._cells(boxes.pick(slice(each, each + 1)))
+        left = search._grow_labels(cells, LagrangianBound(search.table, search.allowed, cells), most)
+        assert max(left, search.best) >= values[depths == cells.layers[0]].max() * (1 - 1e-9)
