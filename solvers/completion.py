@@ -601,7 +601,7 @@ class ResourceBound:
             direction, room = np.zeros_like(direction), 0.0
         self.cells, self._direction = cells, direction
         self._unit, self._steps = 1.0, 0
-        if room > 0:
+        if room > steps * np.finfo(float).tiny:  # of less, a step would be 0
             divisor = _common_divisor(table, rows, direction)
             self._unit = divisor if divisor and room / divisor < steps else room / steps
             self._steps = int(room / self._unit + 1e-6)
