@@ -8,7 +8,8 @@ import secrets
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from platform import node
@@ -76,6 +77,10 @@ class _Lock:
 _guard = threading.RLock()  # a lock may be released by the garbage collector, at any point
 
 _locks: dict[Path, _Lock] = {}
+
+
+held_by_command: ContextVar[ExitStack | None] = ContextVar("held_by_command", default=None)
+"""What the present command holds until it ends; None outside of commands."""
 
 
 @contextmanager

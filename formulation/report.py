@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 from formulation.entropy import DEFAULTS_VERSION
 from formulation.exit_code import ExitCode
-from formulation.files import locked, replace_file
+from formulation.files import held_by_command, locked, replace_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -226,12 +226,10 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
 
 def hold_folder(folder: Path) -> Path:
     """Keep other processes from writing to `folder` until the present `command` ends; see `locked`."""
-    (_held.get() or _until_exit).enter_context(locked(folder))
+    (held_by_command.get() or _until_exit).enter_context(locked(folder))
     return folder
 
 
-_held: ContextVar[ExitStack | None] = ContextVar("_held", default=None)
-"""What the present command holds."""
 _until_exit = ExitStack()
 """What is held outside of commands."""
 atexit.register(_until_exit.close)
@@ -243,11 +241,11 @@ def command(main: Callable[_P, _R]) -> Callable[_P, _R]:
     @functools.wraps(main)
     def run(*arguments: _P.args, **options: _P.kwargs) -> _R:
         with ExitStack() as held:
-            token = _held.set(held)
+            token = held_by_command.set(held)
             try:
                 return main(*arguments, **options)
             finally:
-                _held.reset(token)
+                held_by_command.reset(token)
 
     return run
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from formulation.files import locked, replace_file
+from formulation.files import held_by_command, locked, replace_file
 
 Row = dict[str, Any]
 
@@ -18,8 +18,9 @@ Row = dict[str, Any]
 class RowFile:
     """The rows in `path`; those that exist are read at once, a last line cut short by a kill left out.
 
-    Reading changes nothing on disk. With the first change the folder is locked for as long as this object lives, and a line cut
-    short is removed; `append` and `keep` raise ValueError where another process writes to the folder.
+    Reading changes nothing on disk. With the first change the folder is locked until the present command ends, or outside of
+    commands for as long as this object lives, and a line cut short is removed; `append` and `keep` raise ValueError where another
+    process writes to the folder.
     Raises ValueError where any other line isn't a JSON object, with the line's number: the file is left as it is.
     """
 
@@ -61,7 +62,10 @@ class RowFile:
             stack.enter_context(locked(self._path.parent))
             if self._path.exists():
                 _mend(self._path)
-            weakref.finalize(self, stack.pop_all().close)
+            if (held := held_by_command.get()) is not None:
+                held.push(stack.pop_all())
+            else:
+                weakref.finalize(self, stack.pop_all().close)
         self._writer = os.getpid()
 
 

@@ -628,7 +628,7 @@ def _merged(labels: _Labels, apart: np.ndarray) -> _Labels:
         return labels
     steps = labels.totals.copy()
     # Beyond 2⁵² steps of a row every number is its own step.
-    stepped = (apart > 0) & (np.abs(steps).max(axis=1) < apart * 2.0**52)
+    stepped = (apart > 0) & (np.abs(steps).max(axis=1) / 2.0**52 < apart)
     steps[stepped] = np.rint(steps[stepped] / apart[stepped, None])
     steps += 0.0  # −0 and 0 are one number of two kinds
     keys = np.concatenate((np.stack((labels.cell, labels.width, labels.layers)), steps.view(np.int64)))

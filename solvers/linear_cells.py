@@ -32,7 +32,7 @@ from formulation.declarations import overestimate
 from formulation.table import tabulate
 from solvers.base import Answer, Run, Stopped, broken_budgets
 from solvers.completion import Cells, LagrangianBound, ResourceBound, depth_boxes, narrow_parts, rounding_of
-from solvers.evaluation import LAYERS
+from solvers.evaluation import LAYERS, require_structure
 from solvers.incumbent import quick_incumbent
 from solvers.linear_form import LinearForm, LinearProgram, Row, Total, prices
 
@@ -97,6 +97,7 @@ class _Search:
     """State of one search."""
 
     def __init__(self, problem: DesignProblem, run: Run, engine: LinearEngine) -> None:
+        require_structure(problem, "a declarative program")
         objective = problem.maximize
         self.composite = objective if isinstance(objective, Composite) else None
         own = self.composite.parts if self.composite else (objective,)
@@ -104,6 +105,7 @@ class _Search:
             what = f"{objective.name} is {'made of the' if self.composite else 'a'} maximum"
             raise NotSeparable(f"{what} ({maxima[0]}); use DynamicProgramming or Exhaustive")
         self.problem, self.run, self.engine = problem, run, engine
+        self.parts = tabulate(own, problem.space)  # type: ignore[arg-type]
         self.best: float = -np.inf
         self.design: Architecture | None = None
         self.ruled_out: list[Row] = []
@@ -131,15 +133,8 @@ class _Search:
         if (first := quick_incumbent(self.problem, self.run)) is not None:
             self._offer(first)
         order = count()
-        own = self.composite.parts if self.composite else (self.problem.maximize,)
-        self.parts = tabulate(own, self.problem.space)  # type: ignore[arg-type]
         try:
-            self.form = LinearForm(self.problem, self.run.poll)
-            self.terms = [self.form.terms(self.parts, p) for p in range(len(own))]
-            self.whole = [
-                bool(np.all(np.mod((*terms, fixed), 1) == 0)) for terms, fixed in zip(self.terms, self.parts.fixed, strict=True)
-            ]
-            boxes = self._first_boxes()
+            boxes = self.first_boxes()
         except Stopped:
             return Answer(self.design, self._ceiling(), message=f"{self.run.why_stopped} before the first MILP")
         heap = [(-box.bound, next(order), box) for box in boxes]
@@ -175,11 +170,17 @@ class _Search:
         open_ = (box.bound if box.bound > self.threshold else box.proven for box in boxes)
         return max(self.closed, self.best, *open_)
 
-    def _first_boxes(self) -> list[_Box]:
+    def first_boxes(self) -> list[_Box]:
         """One box per total depth, narrowed to what designs better than the incumbent can reach within the budgets.
 
-        A single box for a separable objective, with the largest of the bounds by depth.
+        A single box for a separable objective, with the largest of the bounds by depth. Builds the program first; Stopped if a
+        limit is reached before there are boxes.
         """
+        self.form = LinearForm(self.problem, self.run.poll)
+        self.terms = [self.form.terms(self.parts, p) for p in range(len(self.parts.fixed))]
+        self.whole = [
+            bool(np.all(np.mod((*terms, fixed), 1) == 0)) for terms, fixed in zip(self.terms, self.parts.fixed, strict=True)
+        ]
         if not self.form.possible:
             return []
         space, composite, poll = self.problem.space, self.composite, self.run.poll

@@ -220,7 +220,7 @@ def command_line() -> argparse.ArgumentParser:
         "--output", default="results/zero_shot", metavar="DIR", help="folder of the results (default results/zero_shot)"
     )
     parser.add_argument("--again", action="store_true", help="measure anew what the output folder already holds")
-    parser.set_defaults(text=[])
+    parser.set_defaults(text=[], text_field=None, text_format=None, text_memory=1024)  # it takes no text of yours
     return parser
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from formulation.exit_code import ExitCode
 from formulation.report import run_command
 from studies import entropy_table
 
@@ -131,12 +132,16 @@ def test_an_end_is_one_sentence(capsys: pytest.CaptureFixture[str], error: BaseE
     assert leave(capsys, main) == (code, expected)
 
 
-def test_our_own_error_keeps_its_traceback() -> None:
+def test_our_own_error_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SystemExit) as ended:
         run_command(main)
+    assert ended.value.code == ExitCode.FAULT
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "error: this is a fault of ours (ZeroDivisionError: )" in said
 
 
 def test_an_interrupted_run_keeps_earlier_results(

@@ -551,4 +551,4 @@ def test_help_names_the_devices(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_doubtful_budget_is_named_so_in_the_card() -> None:
     name = "latency@box:torch-float32-prefill (doubtful: mean error 56 %)"
     solution = {"status": "optimal", "usage": [{"name": name, "unit": "ms", "value": 49.5, "upper": 50}]}
-    assert f"| {name} | ms | 49.5 | 50 | 99.00% |" in proof_section({"solution": solution}, ours())
+    assert f"| {name} | ms | 49.5 | 50 | 99.00% |" in proof_section({"solution": solution}, ours(), {})

@@ -16,6 +16,7 @@ import pytest
 from stopping import stopped
 
 from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace
+from formulation.exit_code import ExitCode
 from formulation.problem import just_below
 from hardware_models import Flops, Params
 from solvers.base import Status
@@ -122,7 +123,7 @@ def test_control_c_during_nsga2_leaves_the_exact_front_shown_and_written(space: 
 
 def test_a_front_that_time_cut_short_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--minimize", "flops", "--seeds", "1", "--seconds", "1", "--exact-seconds", "0.5", "--output", str(tmp_path)]
-    assert main(flags) == 3
+    assert main(flags) == ExitCode.NO_ANSWER
     text = capsys.readouterr().out
     assert "1 box is pending, in which no design exceeds" in text
     assert "NOT complete" in text

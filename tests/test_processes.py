@@ -67,7 +67,8 @@ def python(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 PARENT = """
-import os, subprocess, sys
+import os, signal, subprocess, sys
+for name in ('SIGTERM', 'SIGHUP'): signal.signal(getattr(signal, name), signal.SIG_DFL)  # nohup has its children ignore one
 from formulation.processes import child_process, run_child, temporary_folder
 STUBBORN = (
     "import os, pathlib, signal, sys, time\\n"
@@ -102,7 +103,7 @@ def test_children_and_their_folders_end_with_the_parent(
     assert alive(child)
     assert (folder / "made").exists()
     parent.send_signal(end)
-    parent.wait()
+    parent.wait(PATIENCE_S)
     wait_until(lambda: not alive(child), "the child outlived its parent")
     wait_until(lambda: not folder.exists(), "the folder outlived its process")
 
