@@ -254,3 +254,13 @@ def test_the_checks_call_no_black_box() -> None:
 def test_the_papers_objective_passes_on_odd_settings() -> None:
     for rho, beta in ((1e-6, 1 / 16), (0.01, 0.0), (1e4, 1 / 8)):
         DesignProblem(SPACE, EffectiveEntropy(rho=rho, beta=beta))
+
+
+def test_an_undefined_value_among_many_is_refused_where_they_are_evaluated() -> None:
+    values = np.array([Params()(design) for design in SPACE])
+    choices = np.array(list(SPACE.iterate_choices()))
+    first = int(values.argmax())
+    rare = Rare(bad=float(values[first]))
+    with pytest.raises(Undefined, match=f"rare has no value for the design {SPACE.decode(choices[first])}: it is nan"):
+        evaluator(rare, SPACE)(choices)
+    assert len(evaluator(rare, SPACE)(choices[:first])) == first
