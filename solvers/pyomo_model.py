@@ -176,12 +176,21 @@ def _add_budget(model: pyo.ConcreteModel, writer: _Writer, budget: Budget) -> No
         terms = [writer.terms(part) for part in quantity.parts]
         choices = [own if part.combine is Combine.MAX else [sum(own)] for part, own in zip(quantity.parts, terms, strict=True)]
         for values in product(*choices):
-            model.budgets.add(quantity.formula(values) / max(budget.limit, 1e-300) <= 1.0)
+            _at_most(model, quantity.formula(values) / max(budget.limit, 1e-300), 1.0)
     elif quantity.combine is Combine.MAX:  # type: ignore[attr-defined]
         writer.cap(quantity, budget.limit)  # type: ignore[arg-type]
     else:
         scale, limit = budget_scale(tabulate([quantity], writer.space), budget.limit)  # type: ignore[list-item]
-        model.budgets.add(sum(writer.terms(quantity)) / scale <= limit)  # type: ignore[arg-type]
+        _at_most(model, sum(writer.terms(quantity)) / scale, limit)  # type: ignore[arg-type]
+
+
+def _at_most(model: pyo.ConcreteModel, expression: Any, limit: float) -> None:
+    """Add expression ≤ limit to the budgets. Where all designs cost the same it is a number, which Pyomo refuses."""
+    if not isinstance(expression, int | float):
+        model.budgets.add(expression <= limit)
+    elif expression > limit and model.component("never") is None:
+        model.never = pyo.Var(bounds=(0, 0), doc="nothing meets the budgets")
+        model.budgets.add(model.never >= 1)
 
 
 def budget_scale(table: Table, limit: float) -> tuple[float, float]:

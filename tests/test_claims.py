@@ -11,9 +11,9 @@ import pytest
 from test_soundness import Drawn
 from toys import RandomCost, toy
 
-from formulation import Budget, DesignProblem, EffectiveEntropy, SearchSpace, Separable
+from formulation import Budget, DesignProblem, EffectiveEntropy, LayerSum, SearchSpace, Separable
 from formulation.architecture import Block, Setting
-from hardware_models import Flops
+from hardware_models import Flops, Params
 from solvers import Cbc, CpSat, Exhaustive, Form, Highs, Limits, Scip, Solution, Status, solve
 from solvers import linear_cells as cells
 from solvers.base import Answer, Run
@@ -272,3 +272,29 @@ def test_an_impossible_budget_needs_no_engine() -> None:
     assert not LinearForm(problem).possible
     answer = cells.search_cells(problem, Run(Limits()), lambda *_: pytest.fail("asked"))  # type: ignore[arg-type, return-value]
     assert answer.infeasible
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0])
+@pytest.mark.parametrize("solver", ENGINES, ids=lambda solver: solver.name)
+def test_budgets_that_every_design_uses_alike(solver: object, share: float) -> None:
+    """Two budgets whose rows hold no variable: met by all designs or by none."""
+    space = SearchSpace.uniform(2, (256,), (1, 2), (1, 2))
+    budgets = tuple(Budget(LayerSum(name, "1", lambda width, ffn_width: 0.0), 0.0) for name in ("free", "free too"))
+    alike = tuple(Budget(_Fixed(name), share) for name in ("one", "another"))
+    solution = solve(DesignProblem(space, Params(), budgets + alike), solver)  # type: ignore[arg-type]
+    assert solution.status is (Status.OPTIMAL if share > 1 else Status.INFEASIBLE)
+
+
+@dataclass(frozen=True)
+class _Fixed(Separable):
+    """1 for every design."""
+
+    name: str
+
+    unit = "1"
+
+    def block(self, block, setting):
+        return 0.0
+
+    def fixed(self, setting):
+        return 1.0
