@@ -9,13 +9,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from formulation.architecture import Architecture
-    from formulation.quantity import Composite, Quantity
+from formulation.architecture import Architecture
+
+
+class Named(Protocol):
+    """What an error can call by its name: a `Quantity`."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Valued(Named, Protocol):
+    """A function of architectures with a name: a `Quantity`."""
+
+    def __call__(self, architecture: Architecture) -> Any: ...
+
+
+class Formula(Named, Protocol):
+    """A formula of parts with a name: a `Composite`."""
+
+    def formula(self, parts: Any) -> Any: ...
 
 
 class Undefined(ValueError):
@@ -29,7 +46,7 @@ def as_float(value: Any) -> float:
     return float(value)
 
 
-def finite(quantity: Quantity, where: Callable[[], object], compute: Callable[[], Any]) -> float:
+def finite(quantity: Named, where: Callable[[], object], compute: Callable[[], Any]) -> float:
     """What `compute` returns as a finite float64.
 
     Args:
@@ -56,13 +73,13 @@ def finite(quantity: Quantity, where: Callable[[], object], compute: Callable[[]
     return value
 
 
-def value_of(quantity: Quantity, architecture: Architecture) -> float:
+def value_of(quantity: Valued, architecture: Architecture) -> float:
     """quantity(architecture) as a finite float64, in the quantity's unit; Undefined naming both if it is none."""
     return finite(quantity, lambda: f"the design {architecture}", lambda: quantity(architecture))
 
 
 def values_of_formula(
-    composite: Composite, parts: np.ndarray, design: Callable[[int], object], among: np.ndarray | None = None
+    composite: Formula, parts: np.ndarray, design: Callable[[int], object], among: np.ndarray | None = None
 ) -> np.ndarray:
     """composite.formula of many designs at once, float64 of shape (n,), finite where they are used.
 
@@ -98,7 +115,7 @@ def _design(design: Callable[[int], object], number: int) -> str:
     return f"the design {design(number)}"
 
 
-def _no_value(quantity: Quantity, where: Callable[[], object]) -> str:
+def _no_value(quantity: Named, where: Callable[[], object]) -> str:
     text = str(where())
     shown = text if len(text) < 160 else text[:120] + " …"
     return f"{quantity.name} has no value for {shown}"
