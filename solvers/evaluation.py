@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -147,9 +148,17 @@ class Scorer:
             return lambda choices: read(choices)[0]
         if isinstance(quantity, Composite):
             read, formula = _Reader(quantity.parts, problem, self._poll), quantity.formula
-            return lambda choices: finite(
-                quantity, lambda: f"the design {self._space.decode(choices)}", lambda: formula(read(choices))
-            )
+
+            def composite(choices: Choices) -> float:
+                try:
+                    value = formula(read(choices))
+                except Exception:
+                    value = None
+                if type(value) is float and -math.inf < value < math.inf:
+                    return value
+                return finite(quantity, lambda: f"the design {self._space.decode(choices)}", lambda: formula(read(choices)))
+
+            return composite
 
         def black_box(choices: Choices) -> float:
             self._poll()
