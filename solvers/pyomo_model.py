@@ -175,8 +175,12 @@ def _add_budget(model: pyo.ConcreteModel, writer: _Writer, budget: Budget) -> No
                 raise NotSeparable(f"{quantity.name} falls with the maximum {part.name}; use DynamicProgramming or Exhaustive")
         terms = [writer.terms(part) for part in quantity.parts]
         choices = [own if part.combine is Combine.MAX else [sum(own)] for part, own in zip(quantity.parts, terms, strict=True)]
+        with np.errstate(all="ignore"):
+            most = abs(float(quantity.formula(_corner(quantity, writer.space))))
+        # As in `budget_scale`, a limit far below the values is no scale.
+        scale = max(budget.limit, 1e-6 * most if math.isfinite(most) else 0.0) or 1.0
         for values in product(*choices):
-            _at_most(model, quantity.formula(values) / max(budget.limit, 1e-300), 1.0)
+            _at_most(model, quantity.formula(values) / scale, budget.limit / scale)
     elif quantity.combine is Combine.MAX:  # type: ignore[attr-defined]
         writer.cap(quantity, budget.limit)  # type: ignore[arg-type]
     else:

@@ -19,6 +19,13 @@ def test_no_solver_contradicts_brute_force(seed: int) -> None:
     assert fuzz.check(seed, SOLVERS, LIMIT_S, {name: fuzz.Tally() for name in SOLVERS}) == []
 
 
+@pytest.mark.parametrize("seed", [30_183, 30_197])
+def test_a_composite_budget_of_nothing(seed: int) -> None:
+    """Its row once had coefficients beyond what SCIP takes for infinity."""
+    names = ("scip",)
+    assert fuzz.check(seed, names, LIMIT_S, {name: fuzz.Tally() for name in names}) == []
+
+
 def test_problems_are_of_every_kind_and_repeat() -> None:
     problems = [fuzz.random_problem(seed) for seed in range(60)]
     assert repr(problems) == repr([fuzz.random_problem(seed) for seed in range(60)])
