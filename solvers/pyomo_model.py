@@ -11,10 +11,8 @@ SCIP solves them as they are (`solvers.scip`); linear engines are given the choi
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import product
@@ -72,19 +70,6 @@ class Program:
 def engine_bound(program: Program, bound: float) -> float:
     """The bound on the problem's objective that an engine's bound stands for, raised by what its tolerances can hide."""
     return program.unit * (bound + _SAFETY * abs(bound)) + _SIZE * program.size
-
-
-@contextmanager
-def quiet(*loggers: str) -> Iterator[None]:
-    """Silence some of Pyomo's loggers: that a program ended infeasible or at its limit is no news, and read elsewhere."""
-    levels = {name: logging.getLogger(name).level for name in loggers}
-    for name in loggers:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
 
 
 def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:

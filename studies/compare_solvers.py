@@ -101,7 +101,6 @@ SOLVERS: dict[str, Entrant] = {
     "ga": Entrant(GeneticAlgorithm(), seeded=True),
     "random": Entrant(RandomSearch(), seeded=True),
 }
-_ON_REQUEST = ", ".join(name for name, entrant in SOLVERS.items() if entrant.extra)
 _QUICK = ("exhaustive", "dp", "highs", "ea", "ga", "random")
 
 
