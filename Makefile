@@ -59,7 +59,7 @@ docs-links: $(IN_VENV)
 quantize-environment: $(QUANTIZE)
 
 test-quantize: $(QUANTIZE)
-	$(QUANTIZE_VENV)/bin/python -m pytest tests/test_net_quantize.py tests/test_quantization_study.py $(ARGS)
+	$(QUANTIZE_VENV)/bin/python -m pytest tests/merino_net/test_net_quantize.py tests/studies/test_quantization_study.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(QUANTIZE_VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -23,11 +23,6 @@ from formulation.spectral import EntropyTable, check_rho, closed_form_entropy
 if TYPE_CHECKING:
     from formulation.space import SearchSpace
 
-DEFAULTS_VERSION = 1
-"""Of the default ρ, α, β and mean width below, which are ours: results name it, and a change of a default raises it.
-
-1   ρ = 0.01, α = (0.6, 0.4), β = 1/16, the network's mean (`EffectiveEntropy`)
-"""
 
 _closed_form = lru_cache(maxsize=65536)(closed_form_entropy)
 

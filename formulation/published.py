@@ -1,7 +1,7 @@
 """The networks whose latencies the paper publishes, as architectures, and those latencies.
 
-Its three designs (appendix) are `PUBLISHED`. A model of the nine latencies is `studies.published_latency`; no other figure of the
-paper is here.
+Its three designs (appendix) are `PUBLISHED`. A model of the nine latencies is `studies.latency_data.published`; no other figure of
+the paper is here.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 
-from formulation.files import replace_file
+from formulation.records.files import replace_file
 
 Method = Literal["closed", "svd"]
 

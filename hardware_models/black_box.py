@@ -20,8 +20,8 @@ from scipy.stats import t as student
 
 from formulation import Architecture, NoIdentity, Quantity, SearchSpace, fingerprint
 from formulation.architecture import positive_integer
-from formulation.processes import end_with_parent
-from formulation.rows import RowFile
+from formulation.command.processes import end_with_parent
+from formulation.records.rows import RowFile
 from hardware_models.latency import LatencyTable, Validated, fit_table
 from hardware_models.measurement import MeasuredNetwork
 from hardware_models.workload import BODY_FEATURES, Workload

@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from formulation import Architecture
-from formulation.files import replace_file
+from formulation.records.files import replace_file
 from hardware_models.fit import FitError
 from hardware_models.latency import LatencyTable, Validated, fit_table
 from hardware_models.measurement import MeasuredNetwork, read_blocks

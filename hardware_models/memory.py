@@ -1,7 +1,7 @@
 """Cost models: bytes that a network takes when it runs: its weights, its key-value cache, its peak of activations, their sum.
 
-The formulas follow the tensors that `merino_net.modeling` holds at the same time under PyTorch; tests compare them with what
-PyTorch allocates. What a device's runtime takes for itself (libraries, CUDA context, workspaces) is not counted.
+The formulas follow the tensors that `merino_net.network.modeling` holds at the same time under PyTorch; tests compare them with
+what PyTorch allocates. What a device's runtime takes for itself (libraries, CUDA context, workspaces) is not counted.
 """
 
 from __future__ import annotations
@@ -112,9 +112,9 @@ class ActivationMemory(Separable):
     the softmax, (1 + 8/b)s where b ≠ 4, since it runs in 32 bits; T: the mask; c, t: values and mixed values copied into order,
     t = 1 where H > 1 and T > 1, c = 1 where B > 1 besides, else 0.
 
-    Source: the tensors that `merino_net.modeling` keeps alive at each step; what PyTorch 2.13 allocates on a CPU in 32 bits, to the
-    byte. Left out: the input tokens, work space that attention and matrix products take inside (some 100 kB a thread on a CPU),
-    what an allocator rounds up.
+    Source: the tensors that `merino_net.network.modeling` keeps alive at each step; what PyTorch 2.13 allocates on a CPU in 32
+    bits, to the byte. Left out: the input tokens, work space that attention and matrix products take inside (some 100 kB a thread
+    on a CPU), what an allocator rounds up.
 
     seq_len    T, tokens of the query
     batch      B, sequences

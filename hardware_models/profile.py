@@ -33,9 +33,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from formulation import Architecture, Block
-from formulation.exit_code import ExitCode
-from formulation.report import command, command_parser, output_folder, run_command, text_table
-from formulation.rows import Row, RowFile
+from formulation.command.exit_code import ExitCode
+from formulation.command.help import command_parser
+from formulation.command.run import command, run_command
+from formulation.command.words import text_table
+from formulation.records.files import output_folder
+from formulation.records.rows import Row, RowFile
 from hardware_models.device import Device, check_device_name, write_device
 from hardware_models.latency import LatencyTable, fit_table
 from hardware_models.measurement import MeasuredNetwork, read_blocks
@@ -126,7 +129,7 @@ def measure_rounds(engines: Sequence[Engine], designs: Sequence[Architecture], r
 
     Unless the machine was not steady: then a network is measured anew, a few times at most, once all others are done.
     """
-    from merino_net.allocator import keep_memory
+    from merino_net.training.allocator import keep_memory
 
     keep_memory()
     for engine in engines:

@@ -6,9 +6,9 @@ try:
 except ImportError as error:
     raise ImportError(f"merino_net needs {error.name}: install the extra net, as in pip install -e '.[net]'") from None
 
-from merino_net import quantized_weights  # noqa: F401  (registers the format with transformers)
-from merino_net.configuration import MerinoConfig
-from merino_net.modeling import MerinoForCausalLM, MerinoModel
+from merino_net.network.configuration import MerinoConfig
+from merino_net.network.modeling import MerinoForCausalLM, MerinoModel
+from merino_net.shipping import quantized_weights  # noqa: F401  (registers the format with transformers)
 
 AutoConfig.register(MerinoConfig.model_type, MerinoConfig, exist_ok=True)
 AutoModel.register(MerinoConfig, MerinoModel, exist_ok=True)

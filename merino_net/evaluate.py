@@ -6,7 +6,8 @@
     python -m merino_net.evaluate model-a --text reviews.csv --text-field body
 
 Writes rows.jsonl (one line a model and measurement, none of them measured twice) and evaluate.json (all that the tables show,
-conventions, provenance). How a text is scored is `merino_net.perplexity`'s, how a task is, `merino_net.zero_shot`'s.
+conventions, provenance). How a text is scored is `merino_net.scoring.perplexity`'s, how a task is,
+`merino_net.scoring.zero_shot`'s.
 
 Exit code: 0 all measured; 2 some tasks could not be run (the reason is printed), a mistake in the command or a file that cannot
 be read; 130 Ctrl-C, and what is measured is kept.
@@ -30,19 +31,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from formulation.exit_code import ExitCode
-from formulation.report import command, command_parser, counted, output_folder, provenance, run_command, text_table, write_json
-from formulation.rows import Row, RowFile
-from merino_net.perplexity import (
-    BENCHMARKS,
-    NamedText,
-    benchmark_text,
-    score_text,
-    window_of,
-)
-from merino_net.pretrained import Model, device_of, find_models, load_model, quieten, start_token
-from merino_net.text import Reading, Text, add_reading_arguments
-from merino_net.zero_shot import TASKS, HubUnreachable, TaskUnavailable, ZeroShot, file_sha256, task_file, which_examples
+from formulation.command.exit_code import ExitCode
+from formulation.command.help import command_parser
+from formulation.command.run import command, run_command
+from formulation.command.words import counted, text_table
+from formulation.records.files import output_folder, write_json
+from formulation.records.provenance import provenance
+from formulation.records.rows import Row, RowFile
+from merino_net.corpus.text import Reading, Text, add_reading_arguments
+from merino_net.network.pretrained import Model, device_of, find_models, load_model, quieten, start_token
+from merino_net.scoring.perplexity import BENCHMARKS, NamedText, benchmark_text, score_text, window_of
+from merino_net.scoring.zero_shot import TASKS, HubUnreachable, TaskUnavailable, ZeroShot, file_sha256, task_file, which_examples
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "lm_eval")
 

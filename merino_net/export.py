@@ -27,12 +27,15 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from formulation.files import locked, replace_file
-from formulation.report import command_parser, counted, provenance, run_command, text_table, writable_folder, write_json
-from merino_net.counting import parameter_count
-from merino_net.model_card import DEVICES, model_card
-from merino_net.pretrained import Model, embedding_rows, find_models, first_line, load_model, quieten
-from merino_net.promises import Made, Outcome, Promise, exit_code, read_promises, table
+from formulation.command.help import command_parser
+from formulation.command.run import run_command
+from formulation.command.words import counted, text_table
+from formulation.records.files import locked, replace_file, writable_folder, write_json
+from formulation.records.provenance import provenance
+from merino_net.network.counting import parameter_count
+from merino_net.network.pretrained import Model, embedding_rows, find_models, first_line, load_model, quieten
+from merino_net.shipping.model_card import DEVICES, model_card
+from merino_net.shipping.promises import Made, Outcome, Promise, exit_code, read_promises, table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -150,12 +153,12 @@ def export_model(
         "openvino": None,
     }
     if onnx:
-        from merino_net.onnx_model import compare_onnx, export_onnx
+        from merino_net.shipping.onnx_model import compare_onnx, export_onnx
 
         export_onnx(model, folder / "onnx")
         record["onnx"] = {"differences": compare_onnx(model, folder / "onnx"), "bytes": _bytes(folder / "onnx")}
     if openvino is not None:
-        from merino_net.openvino_model import compare_openvino, export_openvino
+        from merino_net.shipping.openvino_model import compare_openvino, export_openvino
 
         export_openvino(model, folder / "openvino", openvino)
         record["openvino"] = {

@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, TextStreamer
 
-from formulation.report import command_parser, counted, run_command
-from merino_net.pretrained import device_of, embedding_rows, find_models, load_model, positions_of, quieten, start_token
+from formulation.command.help import command_parser
+from formulation.command.run import run_command
+from formulation.command.words import counted
+from merino_net.network.pretrained import device_of, embedding_rows, find_models, load_model, positions_of, quieten, start_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

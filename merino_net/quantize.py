@@ -6,7 +6,7 @@
 
 gptq and rtn write a model's folder (from_pretrained, merino_net.generate and merino_net.evaluate take it), nncf an OpenVINO graph.
 Weights that a block shares are quantized once and stay shared, the embedding stays tied to the output head. quantize.json says what
-was done and how many bytes each part takes. How a file holds the weights is `merino_net.quantized_weights`'.
+was done and how many bytes each part takes. How a file holds the weights is `merino_net.shipping.quantized_weights`'.
 
 Exit code: 0 quantized; 2 a mistake in the command or a file that cannot be read; 3 quantized, but the network exceeds a budget of
 the design.json beside it.
@@ -32,15 +32,18 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from formulation.architecture import positive_integer
-from formulation.files import cache_folder
-from formulation.report import command_parser, counted, provenance, run_command, text_table, write_json
-from merino_net.configuration import MerinoConfig
-from merino_net.counting import parameter_count, part_bytes
+from formulation.command.help import command_parser
+from formulation.command.run import run_command
+from formulation.command.words import counted, text_table
+from formulation.records.files import cache_folder, write_json
+from formulation.records.provenance import provenance
+from merino_net.corpus.text import Reading, Text, add_reading_arguments
 from merino_net.export import replace_folder, require
-from merino_net.pretrained import Model, find_models, first_line, load_model, quieten
-from merino_net.promises import Made, exit_code, read_promises, table
-from merino_net.quantized_weights import BITS, METHOD, Quantized, restored, round_to_nearest, stored_tensors
-from merino_net.text import Reading, Text, add_reading_arguments
+from merino_net.network.configuration import MerinoConfig
+from merino_net.network.counting import parameter_count, part_bytes
+from merino_net.network.pretrained import Model, find_models, first_line, load_model, quieten
+from merino_net.shipping.promises import Made, exit_code, read_promises, table
+from merino_net.shipping.quantized_weights import BITS, METHOD, Quantized, restored, round_to_nearest, stored_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -124,7 +127,7 @@ def calibration_sequences(
 
     Raises ValueError for a text that cannot be read or is too short.
     """
-    from merino_net.data import packed, token_array
+    from merino_net.corpus.data import packed, token_array
 
     positive_integer("sequences", sequences)
     rows = packed(token_array(text, tokenizer, cache), seq_len)
@@ -152,7 +155,7 @@ def quantize(
     names = linear_maps(model)
     bits = {f"{name}.weight": plan.bits for name in names}
     if plan.method == "gptq":
-        from merino_net.quantize_gptq import gptq
+        from merino_net.shipping.quantize_gptq import gptq
 
         assert sequences is not None
         found = gptq(model, tokenizer, sequences, names, plan.bits, plan.group_size)
@@ -292,8 +295,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     with replace_folder(output) as folder:
         if plan.method == "nncf":
-            from merino_net.openvino_model import FILE
-            from merino_net.quantize_openvino import quantize_openvino
+            from merino_net.shipping.openvino_model import FILE
+            from merino_net.shipping.quantize_openvino import quantize_openvino
 
             quantize_openvino(model, folder, plan.bits, plan.group_size, plan.embedding_bits or 8)
             tokenizer.save_pretrained(folder)
@@ -330,7 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _require(plan: Plan) -> None:
     if plan.method == "gptq":
-        from merino_net.quantize_gptq import require_llmcompressor
+        from merino_net.shipping.quantize_gptq import require_llmcompressor
 
         require_llmcompressor()
     elif plan.method == "nncf":

@@ -7,7 +7,7 @@
     python -m merino_net.train design.json --text pile.jsonl.xz --recipe paper --device-batch 16 --compile
 
 A run that was stopped goes on with the same command. The network lands in the output folder, ready for from_pretrained,
-merino_net.generate, merino_net.evaluate and merino_net.export. What a run does is `merino_net.training`; here the command line
+merino_net.generate, merino_net.evaluate and merino_net.export. What a run does is `merino_net.training.run`; here the command line
 becomes a network, a tokenizer and packed sequences.
 
 The network has the design's vocabulary, and so has the tokenizer that is trained on the text. A network that exceeds a budget of
@@ -29,18 +29,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from formulation.architecture import Architecture, positive_integer
-from formulation.exit_code import ExitCode
-from formulation.files import cache_folder, replace_file
+from formulation.command.exit_code import ExitCode
+from formulation.command.help import command_parser
+from formulation.command.run import command, run_command
+from formulation.command.words import counted
 from formulation.published import PUBLISHED
-from formulation.report import command, command_parser, counted, hold_folder, provenance, run_command, writable_folder, write_json
-from merino_net.text import Reading, Text, add_reading_arguments
+from formulation.records.files import cache_folder, hold_folder, replace_file, writable_folder, write_json
+from formulation.records.provenance import provenance
+from merino_net.corpus.text import Reading, Text, add_reading_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from merino_net.data import Sequences
-    from merino_net.promises import Outcome
-    from merino_net.training import TrainingPlan
+    from merino_net.corpus.data import Sequences
+    from merino_net.shipping.promises import Outcome
+    from merino_net.training.run import TrainingPlan
 
 
 def read_design(source: str) -> Architecture:
@@ -80,14 +83,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.processes is not None:
         positive_integer("processes", options.processes)
 
-    from merino_net.allocator import keep_memory
+    from merino_net.training.allocator import keep_memory
 
     keep_memory()
     import torch
 
-    from merino_net.configuration import MerinoConfig
-    from merino_net.promises import Made, differences, exit_code, read_promises, table
-    from merino_net.training import check_processes, train
+    from merino_net.network.configuration import MerinoConfig
+    from merino_net.shipping.promises import Made, differences, exit_code, read_promises, table
+    from merino_net.training.run import check_processes, train
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -163,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _refused(outcomes: Sequence[Outcome], design: Architecture, architecture: Architecture, shown: bool) -> int:
     """Say which budgets a network would exceed, and what to do; the exit code."""
-    from merino_net.promises import exit_code
+    from merino_net.shipping.promises import exit_code
 
     if shown:
         exit_code(outcomes)
@@ -186,7 +189,7 @@ def _introduce(architecture: Architecture, training: Sequences, held_out: Sequen
 
 def _finish(design: Path, architecture: Architecture, plan: TrainingPlan, folder: Path, outcomes: Sequence[Outcome]) -> None:
     """Put the design, what became of its budgets, and where all comes from beside the network."""
-    from merino_net.run_folder import RESULT
+    from merino_net.training.run_folder import RESULT
 
     if design.is_file() and design.resolve() != (folder / "design.json").resolve():
         with replace_file(folder / "design.json") as file:
@@ -201,7 +204,7 @@ def _finish(design: Path, architecture: Architecture, plan: TrainingPlan, folder
 
 
 def _plan(options: argparse.Namespace) -> TrainingPlan:
-    from merino_net.training import TrainingPlan
+    from merino_net.training.run import TrainingPlan
 
     given = {
         "steps": options.steps,
@@ -230,7 +233,7 @@ def _plan(options: argparse.Namespace) -> TrainingPlan:
 
 def _tokenizer(name: str | None, text: Text, vocabulary: int, folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer named, or the one that this run trained before, or one trained on the text now; kept in the run's folder."""
-    from merino_net.data import kept_tokenizer, load_tokenizer
+    from merino_net.corpus.data import kept_tokenizer, load_tokenizer
 
     if name is not None:
         tokenizer = load_tokenizer(name)
@@ -247,7 +250,7 @@ def _data(
     text: Text, separate: Text | None, tokenizer: PreTrainedTokenizerBase, plan: TrainingPlan, options: argparse.Namespace
 ) -> tuple[Sequences, Sequences, dict[str, Any]]:
     """The sequences to train on, those held out, and what tells them from others."""
-    from merino_net.data import Sequences, packed, split, token_array
+    from merino_net.corpus.data import Sequences, packed, split, token_array
 
     cache = Path(options.cache)
     rows = packed(token_array(text, tokenizer, cache), plan.seq_len)

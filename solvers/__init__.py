@@ -1,23 +1,33 @@
 """How a design problem is solved: `solve(problem, solver, limits)`, and the solvers."""
 
-import solvers.pyomo_docstrings  # noqa: F401, comes before whatever imports Pyomo
-from solvers.alternatives import alternatives, count_exhaustively, count_near
+import solvers.programs.pyomo_docstrings  # noqa: F401, comes before whatever imports Pyomo
 from solvers.base import Answer, EngineMissing, Limits, Run, Solution, Solver, Status, TracePoint, solve
-from solvers.cbc import Cbc
-from solvers.cp_sat import CpSat
-from solvers.diagnosis import Diagnosis, Need, explain_infeasibility
-from solvers.dynamic_programming import Count, DynamicProgramming, count_designs
-from solvers.evolutionary import EvolutionaryAlgorithm
-from solvers.exhaustive import Exhaustive
-from solvers.genetic import GeneticAlgorithm
-from solvers.highs import Highs
-from solvers.nsga2 import nsga2_front
-from solvers.pareto import Box, Found, Front, Point, check_certificate, exact_front, exhaustive_front, hypervolume, reference_costs
-from solvers.price import Breakpoint, Price, price_of_budgets
-from solvers.program_text import program_text
-from solvers.pyomo_model import Form, Program, build_program
-from solvers.random_search import RandomSearch
-from solvers.scip import Scip
+from solvers.exact.dynamic_programming import Count, DynamicProgramming, count_designs
+from solvers.exact.exhaustive import Exhaustive
+from solvers.heuristics.evolutionary import EvolutionaryAlgorithm
+from solvers.heuristics.genetic import GeneticAlgorithm
+from solvers.heuristics.nsga2 import nsga2_front
+from solvers.heuristics.random_search import RandomSearch
+from solvers.programs.cbc import Cbc
+from solvers.programs.cp_sat import CpSat
+from solvers.programs.highs import Highs
+from solvers.programs.program_text import program_text
+from solvers.programs.pyomo_model import Form, Program, build_program
+from solvers.programs.scip import Scip
+from solvers.questions.alternatives import alternatives, count_exhaustively, count_near
+from solvers.questions.diagnosis import Diagnosis, Need, explain_infeasibility
+from solvers.questions.pareto import (
+    Box,
+    Found,
+    Front,
+    Point,
+    check_certificate,
+    exact_front,
+    exhaustive_front,
+    hypervolume,
+    reference_costs,
+)
+from solvers.questions.price import Breakpoint, Price, price_of_budgets
 
 __all__ = [
     "Answer",

@@ -13,14 +13,14 @@ install them and write the script again.
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 
 import shtab
 
-from formulation.report import command_parser, run_command
-from studies.front_door import COMMANDS, STUDY
+from formulation.command.help import command_parser
+from formulation.command.run import run_command
+from studies.front_door import COMMANDS, STUDY, load
 from studies.front_door import command_line as front_door
 
 SHELLS = ("bash", "zsh", "fish")
@@ -63,7 +63,7 @@ def whole_parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
     missing: dict[str, list[str]] = {}
     for name, (module, gives) in COMMANDS.items():
         try:
-            parents = [importlib.import_module(module).command_line()]
+            parents = [load(module).command_line()]
         except ImportError as error:
             missing.setdefault(str(error), []).append(name)
             parents = []

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from formulation import Agreement, Architecture, Budget, DesignProblem, NoIdentity, fingerprint
-from formulation.exit_code import ExitCode
-from formulation.report import counted
+from formulation.command.exit_code import ExitCode
+from formulation.command.words import counted
 from solvers import DynamicProgramming, Exhaustive, Limits, Need, Solver, Status, count_near, explain_infeasibility, solve
 from solvers.base import relative_gap
 from studies.design_file import Stored, read_design

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from formulation import Architecture, DesignProblem, Quantity
-from formulation.report import provenance
+from formulation.records.provenance import provenance
 from solvers import Breakpoint, Count, Diagnosis, Price, Solution, Solver, Status
-from studies.compare_solvers import NEAR
+from studies.compare_solvers.study import NEAR
 from studies.problems import brief, problem_from_dict, problem_to_dict, read_json
 from studies.quantities import is_number, shown
 

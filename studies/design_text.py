@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 
 from formulation import Agreement, Architecture, Budget, DesignProblem
-from formulation.report import counted, text_table
+from formulation.command.words import counted, text_table
 from hardware_models import Latency
 from solvers import Count, Diagnosis, Need, Price, Solution, Solver, Status
 from solvers.base import broken_budgets
-from studies.compare_solvers import NEAR
+from studies.compare_solvers.study import NEAR
 from studies.problems import budget_text, number_text
 from studies.quantities import quantity_text
 

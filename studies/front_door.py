@@ -13,6 +13,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import NoReturn
 
 PROGRAM = "python -m studies.front_door" if __name__ == "__main__" else "merino"
@@ -152,12 +153,19 @@ def _hint(word: str) -> str:
     return f"; did you mean {PROGRAM} {known[near[0]]}?" if near else ""
 
 
+def load(typed: str) -> ModuleType:
+    """The module that has a command's `main` and `command_line`: the file study.py where `python -m` is given a study's folder."""
+    module = importlib.import_module(typed)
+    return importlib.import_module(f"{typed}.study") if hasattr(module, "__path__") else module
+
+
 def _start(name: str, arguments: Sequence[str]) -> NoReturn:
     """Hand over to a command's module, whose help then goes by the name that was typed."""
-    from formulation.report import called, run_command  # brings numpy and scipy, so not before there is something to do
+    from formulation.command.help import called
+    from formulation.command.run import run_command  # brings numpy and scipy, so not before there is something to do
 
     def command() -> int | None:
-        code: int | None = importlib.import_module(COMMANDS[name][0]).main(arguments)
+        code: int | None = load(COMMANDS[name][0]).main(arguments)
         return code
 
     with called({module: f"{PROGRAM} {typed}" for typed, (module, _) in COMMANDS.items()}):

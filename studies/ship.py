@@ -1,7 +1,7 @@
 """Promised, predicted, measured: where designs, cost models and networks meet.
 
-A design file names its budgets by quantities of `hardware_models`; here they become promises of `merino_net.promises`, which
-predict, of the network as it was built, what it cannot show of itself.
+A design file names its budgets by quantities of `hardware_models`; here they become promises of `merino_net.shipping.promises`,
+which predict, of the network as it was built, what it cannot show of itself.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from formulation import Budget
-from formulation.exit_code import ExitCode
+from formulation.command.exit_code import ExitCode
 from studies.design_file import Stored
 from studies.quantities import quantity_to_dict
 
 if TYPE_CHECKING:
-    from merino_net.promises import Made, Promise
+    from merino_net.shipping.promises import Made, Promise
 
 _NETWORK = "config.json"
 """The file that says that a folder holds a network."""
@@ -29,7 +29,7 @@ def design_in(path: Path) -> Path:
 
 def promises_of(budgets: tuple[Budget, ...]) -> list[Promise]:
     """A promise for each budget; its cost model predicts the value of the network as it was built."""
-    from merino_net.promises import Promise, measure_of, name_of, of_bytes
+    from merino_net.shipping.promises import Promise, measure_of, name_of, of_bytes
 
     found = []
     for budget in budgets:
@@ -56,8 +56,8 @@ def check_network(stored: Stored, folder: Path) -> int:
         return 0
     import torch
 
-    from merino_net.pretrained import find_models, load_weights, quieten
-    from merino_net.promises import Made, differences, exit_code, table
+    from merino_net.network.pretrained import find_models, load_weights, quieten
+    from merino_net.shipping.promises import Made, differences, exit_code, table
 
     quieten(str(folder))
     [found] = find_models([str(folder)])

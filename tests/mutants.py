@@ -55,22 +55,22 @@ class Mutant:
         return f"{self.file}: {short(self.old)} → {short(self.new) or 'nothing'}"
 
 
-LYING = "tests/test_lying_solver.py"
-EDGES = "tests/test_knife_edge.py"
-BOUNDS = "tests/test_completion.py"
-COMPOSITES = "tests/test_composites.py"
-STOPS = "tests/test_stops.py"
-GAMMA = "tests/test_gamma.py"
-FIT = "tests/test_fit.py"
-FORWARD = "tests/test_net_forward.py"
+LYING = "tests/solvers/test_lying_solver.py"
+EDGES = "tests/solvers/test_knife_edge.py"
+BOUNDS = "tests/solvers/test_completion.py"
+COMPOSITES = "tests/formulation/test_composites.py"
+STOPS = "tests/solvers/test_stops.py"
+GAMMA = "tests/formulation/test_gamma.py"
+FIT = "tests/hardware_models/test_fit.py"
+FORWARD = "tests/merino_net/test_net_forward.py"
 FUZZ = "tests/test_fuzz.py"
-COUNTS = "tests/test_dynamic_programming.py -k count"
-BUDGETS = "tests/test_dynamic_programming.py -k several"
-DEFINITIONS = "tests/test_formulation.py tests/test_blockwise_entropy.py -k 'not solvers and not importing'"
-SIGNS = "tests/test_soundness.py -k 'below_zero and not engines'"
+COUNTS = "tests/solvers/test_dynamic_programming.py -k count"
+BUDGETS = "tests/solvers/test_dynamic_programming.py -k several"
+DEFINITIONS = "tests/formulation/test_formulation.py tests/formulation/test_blockwise_entropy.py -k 'not solvers and not importing'"
+SIGNS = "tests/solvers/test_soundness.py -k 'below_zero and not engines'"
 
-BASE, DP, COMPLETION = "solvers/base.py", "solvers/dynamic_programming.py", "solvers/completion.py"
-ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/modeling.py", "hardware_models/fit.py"
+BASE, DP, COMPLETION = "solvers/base.py", "solvers/exact/dynamic_programming.py", "solvers/exact/bounds.py"
+ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/network/modeling.py", "hardware_models/fit.py"
 
 MUTANTS = (
     # What `solve` believes.
@@ -79,25 +79,25 @@ MUTANTS = (
     Mutant(BASE, "above = max(bound - objective, 0.0)", "above = 10 * max(bound - objective, 0.0)", LYING),
     Mutant(BASE, "max(abs(objective), sys.float_info.min)", "max(objective, sys.float_info.min)", LYING),
     Mutant(BASE, "max(abs(objective), sys.float_info.min)", "max(abs(objective), 1e-12)", LYING),
-    Mutant("formulation/values.py", "if not math.isfinite(value):", "if math.isinf(value):", "tests/test_values.py"),
+    Mutant("formulation/values.py", "if not math.isfinite(value):", "if math.isinf(value):", "tests/formulation/test_values.py"),
     Mutant(
         "formulation/values.py",
         "undefined = ~np.isfinite(values) if among is None",
         "undefined = np.isinf(values) if among is None",
-        "tests/test_values.py",
+        "tests/formulation/test_values.py",
     ),
-    Mutant("formulation/quantity.py", "sum(map(as_float, terms))", "sum(terms)", "tests/test_values.py"),
+    Mutant("formulation/quantity.py", "sum(map(as_float, terms))", "sum(terms)", "tests/formulation/test_values.py"),
     Mutant(
         "formulation/declarations.py",
         "better = points[p].max() if sign > 0 else points[p].min()",
         "better = points[p].max()",
-        "tests/test_values.py",
+        "tests/formulation/test_values.py",
     ),
     Mutant(
         "formulation/declarations.py",
         "below = inside[values[inside] - estimate > _ROUNDING * size]",
         "below = inside[estimate - values[inside] > _ROUNDING * size]",
-        "tests/test_values.py",
+        "tests/formulation/test_values.py",
     ),
     Mutant(BASE, "bound = min(known, default=None)", "bound = max(known, default=None)", LYING),
     Mutant(BASE, "gap <= max(limits.gap, ROUNDING)", "gap <= max(limits.gap, 1e-4)", LYING),
@@ -144,14 +144,14 @@ MUTANTS = (
     ),
     # Exhaustive search.
     Mutant(
-        "solvers/exhaustive.py",
+        "solvers/exact/exhaustive.py",
         "stack.append((chosen[portion:], totals[:, portion:]))",
         "stack.append((chosen[portion + 1 :], totals[:, portion + 1 :]))",
         STOPS,
     ),
-    Mutant("solvers/exhaustive.py", "run.evaluations < problem.space.size:", "run.evaluations <= problem.space.size:", STOPS),
+    Mutant("solvers/exact/exhaustive.py", "run.evaluations < problem.space.size:", "run.evaluations <= problem.space.size:", STOPS),
     Mutant(
-        "solvers/exhaustive.py",
+        "solvers/exact/exhaustive.py",
         "        if not len(items):\n            continue",
         "        if False:\n            continue",
         STOPS,
@@ -184,13 +184,13 @@ MUTANTS = (
         "hardware_models/flops.py",
         "4 * self.seq_len**2 * block.width",
         "2 * self.seq_len**2 * block.width",
-        "tests/test_formulation.py -k 'flops or published'",
+        "tests/formulation/test_formulation.py -k 'flops or published'",
     ),
     Mutant(
         "hardware_models/params.py",
         "9 * block.width + block.ffn_width",
         "8 * block.width + block.ffn_width",
-        "tests/test_formulation.py -k 'params or published'",
+        "tests/formulation/test_formulation.py -k 'params or published'",
     ),
     # Dynamic programming.
     Mutant(DP, "place(composite.parts), budget.limit)", "place(composite.parts), 1.02 * budget.limit)", EDGES),
@@ -206,8 +206,10 @@ MUTANTS = (
         SIGNS,
         "the threshold is lower where the best is negative: less is dropped, and the search proves the same later",
     ),
-    Mutant(DP, "self.dropped = max(self.dropped, float(within.max()))", "pass", "tests/test_soundness.py -k loose"),
-    Mutant(DP, "return max(self.dropped, self.best, boxes", "return max(self.best, boxes", "tests/test_soundness.py -k loose"),
+    Mutant(DP, "self.dropped = max(self.dropped, float(within.max()))", "pass", "tests/solvers/test_soundness.py -k loose"),
+    Mutant(
+        DP, "return max(self.dropped, self.best, boxes", "return max(self.best, boxes", "tests/solvers/test_soundness.py -k loose"
+    ),
     Mutant(DP, "max(float(open_.bounds[0]) for", "min(float(open_.bounds[0]) for", STOPS),
     Mutant(DP, "labels.pick(slice(portion, None))", "labels.pick(slice(portion + 1, None))", STOPS),
     Mutant(DP, "np.add.at(ways, twin, labels.ways)", "ways[twin] += labels.ways", COUNTS),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 import tomllib
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from studies.front_door import COMMANDS, STUDY
+from studies.front_door import COMMANDS, STUDY, load
 
 ROOT = Path(__file__).resolve().parent.parent
 _BLOCK = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -76,7 +75,7 @@ def check(words: list[str]) -> None:
     ours = arguments_of(words)
     if ours is not None:
         module, arguments = ours
-        importlib.import_module(module).command_line().parse_args(arguments)
+        load(module).command_line().parse_args(arguments)
     elif words[0] == "make":
         assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8"), f"the Makefile has no target {words[1]}"
     elif words[0] == "pip":

@@ -1,6 +1,6 @@
 """Run a command that is stopped by a signal at a given moment of its work, however fast or slow the machine is.
 
-    python -m tests.stopping SIGKILL 5 formulation.rows:RowFile.append studies.pareto --minimize flops
+    python -m tests.stopping SIGKILL 5 formulation.records.rows:RowFile.append studies.pareto --minimize flops
 
 The signal comes from inside: a method raises it when its n-th call is done. A test that watches files from outside and then sends a
 signal races the command to its end.
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROW_WRITTEN = "formulation.rows:RowFile.append"
+ROW_WRITTEN = "formulation.records.rows:RowFile.append"
 
 
 def stopped(

@@ -20,10 +20,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from shown import ROOT, arguments_of, blocks, check, commands
 
-from studies import design, quantities
-from studies.front_door import COMMANDS, STUDY
+from studies import quantities
+from studies.design import study as design
+from studies.front_door import COMMANDS, STUDY, load
+from tests.shown import ROOT, arguments_of, blocks, check, commands
 
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "tools"))
@@ -105,7 +106,7 @@ def test_output_that_is_shown_is_what_comes(folder: Path, capsys: pytest.Capture
     for command, lines in shown.items():
         ours = arguments_of(shlex.split(command))
         assert ours
-        importlib.import_module(ours[0]).main(ours[1])
+        load(ours[0]).main(ours[1])
         out = capsys.readouterr().out.splitlines()
         for line in lines:
             start = line.removesuffix("...")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import fuzz
 import pytest
 
 from solvers import Limits, Status, solve
+from tests import fuzz
 
 SOLVERS = ("dp", "exhaustive", "highs")
 LIMIT_S = 10.0

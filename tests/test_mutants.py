@@ -5,8 +5,9 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-import mutants
 import pytest
+
+from tests import mutants
 
 
 def test_every_mutant_is_in_the_code() -> None:

@@ -12,7 +12,9 @@ import pytest
 
 from formulation import Separable
 from solvers import Status
-from studies import compare_solvers, design, quantities
+from studies import quantities
+from studies.compare_solvers import study as compare_solvers
+from studies.design import study as design
 from studies.quantities import quantity_from_dict, quantity_to_dict, read_quantity
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,6 @@ repository, pictures that lie elsewhere are copied in, formulas become MathML. m
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import posixpath
@@ -151,8 +150,8 @@ def _example() -> str:
 
 def _report() -> str:
     """What `python -m studies.report` makes of the committed results, without its title."""
-    from studies.report import lines_of, markdown_page
-    from studies.report_claims import Results
+    from studies.report.claims import Results
+    from studies.report.study import lines_of, markdown_page
 
     page = markdown_page(lines_of(Results(ROOT / "studies" / "results"))).partition("\n")[2]
     return f'<div class="claims" markdown="1">\n{page}\n</div>'
@@ -170,7 +169,7 @@ def _list_of_notebooks() -> str:
 
 def _commands() -> str:
     """Every command of `merino`: what its --help says, its flags folded away."""
-    from formulation.report import called
+    from formulation.command.help import called
     from studies.front_door import COMMANDS, GROUPS
 
     names = {module: f"merino {name}" for name, (module, _) in COMMANDS.items()}
@@ -184,7 +183,9 @@ def _commands() -> str:
 
 def _command(name: str, module: str) -> str:
     """One command."""
-    parser = importlib.import_module(module).command_line()
+    from studies.front_door import load
+
+    parser = load(module).command_line()
     about = markdown_of(f"{parser.description}\n\n{parser.epilog or ''}".replace("\n\nexamples:", "\n\nExamples:"))
     parser.description = parser.epilog = None
     flags = textwrap.indent(f"```text\n{parser.format_help().rstrip()}\n```", "    ")

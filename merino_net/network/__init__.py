@@ -1,0 +1,1 @@
+"""The network itself: modules, configuration, counts, scores, pretrained weights."""

@@ -1,0 +1,283 @@
+"""The network: a block-wise decoder-only transformer as a Hugging Face model.
+
+From top to bottom: attention, feed-forward network, layer, block (one or several layers, applied `depth` times), the stack
+of blocks between embedding and final norm, and the language model with its tied output head. How many parameters and
+floating-point operations it takes is stated in `hardware_models`, and tests hold this file to it exactly.
+
+Shape suffixes: B sequences of a batch, T tokens, E width, F ffn_width, H heads, D head size (64), V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from formulation.architecture import HEAD_SIZE
+from merino_net.network.configuration import MerinoConfig
+
+
+def eager_attention(
+    module: nn.Module,
+    query_BHTD: Tensor,
+    key_BHTD: Tensor,
+    value_BHTD: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """softmax(QKᵀ·scaling + mask)·V written out, the reference that returns its weights too: (B, T, H, D) and (B, H, T, T)."""
+    scores = query_BHTD @ key_BHTD.transpose(-1, -2) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = scores.softmax(-1, dtype=torch.float32).to(value_BHTD.dtype)
+    weights = nn.functional.dropout(weights, dropout, module.training)
+    return (weights @ value_BHTD).transpose(1, 2), weights
+
+
+class MerinoOutput(nn.Linear):
+    """The map that ends a sub-layer: what it returns is added to the residual stream, hence initial weights of its own."""
+
+
+class MerinoAttention(nn.Module):
+    """Causal multi-head self-attention with heads of 64: four E×E maps with biases, the first three in one matrix."""
+
+    is_causal = True
+    num_key_value_groups = 1
+
+    def __init__(self, config: MerinoConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.output = MerinoOutput(width, width)
+
+    def forward(
+        self, x_BTE: Tensor, attention_mask: Tensor | None, past_key_values: Cache | None, layer_idx: int, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        query_key_value = self.query_key_value(x_BTE).unflatten(-1, (3, -1, HEAD_SIZE))
+        query, key, value = (part_BTHD.transpose(1, 2) for part_BTHD in query_key_value.unbind(-3))
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, layer_idx)
+        attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        mixed_BTHD, weights = attend(self, query, key, value, attention_mask, scaling=HEAD_SIZE**-0.5, dropout=dropout, **kwargs)
+        return self.output(mixed_BTHD.flatten(-2)), weights
+
+
+class MerinoFeedForward(nn.Module):
+    """Two maps with biases, E→F and F→E, and an activation between them."""
+
+    def __init__(self, config: MerinoConfig, width: int, ffn_width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, ffn_width)
+        self.activation = ACT2FN[config.hidden_act]
+        self.down = MerinoOutput(ffn_width, width)
+
+    def forward(self, x_BTE: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x_BTE)))
+
+
+class MerinoLayer(GradientCheckpointingLayer):
+    """x + attention(norm(x)), then x + feed-forward(norm(x)).
+
+    A layer that its block shares is applied several times: `layer_idx` tells the application, and so the entry of the
+    key-value cache, apart.
+    """
+
+    def __init__(self, config: MerinoConfig, width: int, ffn_width: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.attention = MerinoAttention(config, width)
+        self.ffn_norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.ffn = MerinoFeedForward(config, width, ffn_width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x_BTE: Tensor, attention_mask: Tensor | None, past_key_values: Cache | None = None, layer_idx: int = 0, **kwargs: Any
+    ) -> Tensor:
+        attended, _ = self.attention(self.attention_norm(x_BTE), attention_mask, past_key_values, layer_idx, **kwargs)
+        x_BTE = x_BTE + self.dropout(attended)
+        return x_BTE + self.dropout(self.ffn(self.ffn_norm(x_BTE)))
+
+
+class MerinoBlock(nn.Module):
+    """`depth` applications of layers of one shape: of a single layer where weights are shared, else of one layer each."""
+
+    def __init__(self, config: MerinoConfig, width: int, ffn_width: int, depth: int, first_layer: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(MerinoLayer(config, width, ffn_width) for _ in range(1 if config.shared else depth))
+        self.applications = range(first_layer, first_layer + depth)
+
+    def forward(self, x_BTE: Tensor, attention_mask: Tensor | None, past_key_values: Cache | None, **kwargs: Any) -> Tensor:
+        for i, layer_idx in enumerate(self.applications):
+            layer = self.layers[i % len(self.layers)]
+            x_BTE = layer(x_BTE, attention_mask, past_key_values=past_key_values, layer_idx=layer_idx, **kwargs)
+        return x_BTE
+
+
+class MerinoJoint(nn.Linear):
+    """The bias-free map between neighbours of unequal width."""
+
+    def __init__(self, left: int, right: int) -> None:
+        super().__init__(left, right, bias=False)
+
+
+def joint(left: int, right: int) -> nn.Module:
+    """What joins neighbours of these widths: a map, or nothing where they are equal."""
+    return nn.Identity() if left == right else MerinoJoint(left, right)
+
+
+class MerinoPreTrainedModel(PreTrainedModel):
+    """What transformers has to know about this family of networks."""
+
+    config_class = MerinoConfig
+    base_model_prefix = "model"
+    _input_embed_layer = "tokens"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["MerinoLayer"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {  # noqa: RUF012
+        "hidden_states": MerinoLayer,
+        "attentions": OutputRecorder(MerinoAttention, index=1),
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """N(0, σ²) for every weight but two kinds (ours; the paper is silent), biases 0, norms 1.
+
+        A map that ends a sub-layer starts with σ/√(2 Σ L_i), so that the residual stream does not grow with the number of layer
+        applications (GPT-2: Radford et al. 2019, section 2.3). A joint starts with 1/√left: it carries the stream itself, which
+        must arrive as large as it left. With σ everywhere, narrow networks stay at the unigram loss for hundreds of steps.
+        """
+        super()._init_weights(module)
+        if isinstance(module, MerinoOutput):
+            init.normal_(module.weight, std=self.config.initializer_range / (2 * self.config.num_hidden_layers) ** 0.5)
+        elif isinstance(module, MerinoJoint):
+            init.normal_(module.weight, std=module.in_features**-0.5)
+
+
+class MerinoModel(MerinoPreTrainedModel):
+    """Embedding, blocks with their joints, final norm: tokens (B, T) to hidden states (B, T, embedding_width)."""
+
+    def __init__(self, config: MerinoConfig) -> None:
+        super().__init__(config)
+        widths, outside = config.block_widths, config.embedding_width
+        self.tokens = nn.Embedding(config.vocab_size, outside)
+        self.positions = nn.Embedding(config.max_position_embeddings, outside)
+        self.dropout = nn.Dropout(config.dropout)
+        self.joints = nn.ModuleList(joint(left, right) for left, right in pairwise((outside, *widths, outside)))
+        firsts = accumulate(config.block_depths, initial=0)
+        self.blocks = nn.ModuleList(
+            MerinoBlock(config, width, ffn_width, depth, first)
+            for width, ffn_width, depth, first in zip(widths, config.block_ffn_widths, config.block_depths, firsts, strict=False)
+        )
+        self.norm = nn.LayerNorm(outside, config.layer_norm_eps)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds, and not both")
+        if inputs_embeds is None:
+            inputs_embeds = self.tokens(input_ids)
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+        )
+        if position_ids is None:  # after the mask, which looks for packed sequences in positions that a caller gives
+            seen = 0 if past_key_values is None else past_key_values.get_seq_length()
+            position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen).unsqueeze(0)
+        x_BTE = self.dropout(inputs_embeds + self.positions(position_ids))
+        for enter, block in zip(self.joints, self.blocks, strict=False):
+            x_BTE = enter(x_BTE)  # a statement of its own: what enters a joint is freed before the block runs
+            x_BTE = block(x_BTE, mask, past_key_values, **kwargs)
+        x_BTE = self.norm(self.joints[-1](x_BTE))
+        return BaseModelOutputWithPast(last_hidden_state=x_BTE, past_key_values=past_key_values if use_cache else None)
+
+
+class MerinoForCausalLM(MerinoPreTrainedModel, GenerationMixin):
+    """The language model: `MerinoModel` and an output head that is the token embedding.
+
+    forward takes what transformers' causal language models take. `labels` (B, T; −100 is ignored) are shifted inside, the
+    loss is the mean cross-entropy in nat per token; `logits_to_keep=1` computes the last token's logits only, which saves
+    most of the work of a prefill (the head is two thirds of it in a 50 M design).
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: MerinoConfig) -> None:
+        super().__init__(config)
+        self.model = MerinoModel(config)
+        self.lm_head = nn.Linear(config.embedding_width, config.vocab_size, bias=False)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits_BTV = self.lm_head(outputs.last_hidden_state[:, kept])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits_BTV, labels, vocab_size=self.config.vocab_size, **kwargs)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits_BTV,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )

@@ -1,0 +1,445 @@
+"""The model card: what a model folder holds, told to a stranger in Markdown as the Hugging Face hub shows it.
+
+Each section is a function of one record (design.json, training.json, evaluate.json, export.json) and empty where there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+
+from formulation.architecture import Architecture
+from formulation.command.words import counted, markdown_table
+from merino_net.network.configuration import MerinoConfig
+from merino_net.network.counting import forward_flops, parameter_count
+from merino_net.network.pretrained import first_line, positions_of
+from merino_net.shipping.promises import differences
+
+Record = dict[str, Any]
+
+DEVICES = (
+    (
+        "Intel CPU",
+        "OpenVINO, in `openvino/`",
+        "the fastest measured there; with AMX, bfloat16 is about three times as fast as float32",
+    ),
+    ("ARM CPU", "ONNX Runtime, in `onnx/`", "its CPU provider; wheels for aarch64 are on PyPI"),
+    (
+        "NVIDIA Jetson, GPU",
+        "ONNX Runtime, in `onnx/`",
+        "the CUDA or TensorRT provider, from NVIDIA's builds (`TensorrtExecutionProvider`)",
+    ),
+    ("anything PyTorch runs on", "`model.safetensors`", "transformers"),
+)
+"""Device, runtime, remark: which of the exported forms is for what."""
+
+_CITATION = """\
+@inproceedings{zhao2025merino,
+  title     = {MeRino: Entropy-Driven Design for Generative Language Models on IoT Devices},
+  author    = {Zhao, Youpeng and Lin, Ming and Tang, Huadong and Wu, Qiang and Wang, Jun},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  year      = {2025},
+  note      = {arXiv:2403.07921}
+}"""
+
+
+def model_card(folder: Path, name: str | None = None) -> str:
+    """The model card of a folder that `from_pretrained` reads, Markdown with the hub's front matter.
+
+    name  of the model; None: the folder's
+    Only config.json must be there. Of design.json, training.json, evaluate.json and export.json, each that is there has its
+    section. Raises ValueError where config.json is missing or a file is damaged.
+    """
+    config = _configuration(folder)
+    design, training, evaluation, export = (
+        _record(folder / file) for file in ("design.json", "training.json", "evaluate.json", "export.json")
+    )
+    title = name or folder.resolve().name
+    sections = (
+        front_matter(config),
+        f"# {title}\n\n{summary(config, design)}",
+        use_section(title, config, export),
+        design_section(config),
+        proof_section(design, config, export),
+        size_section(config, export),
+        training_section(training),
+        evaluation_section(evaluation),
+        limitations_section(training, evaluation),
+        f"## Citation\n\nThe method is that of:\n\n```bibtex\n{_CITATION}\n```",
+    )
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _configuration(folder: Path) -> PreTrainedConfig:
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} is no model: it has no config.json; expected a folder that save_pretrained wrote")
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"the config.json of {folder} cannot be used ({first_line(error)})") from None
+
+
+def _record(path: Path) -> Record:
+    """The JSON object in a file; an empty one where there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({first_line(error)}); mend it or take it away") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} holds no JSON object; mend it or take it away")
+    return record
+
+
+def number(value: Any) -> str:
+    """A number for people: 52,602,880; 59,953,381,376; 23,387.7; 0.0125. A dash for None, and anything else as it is."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if not math.isfinite(value):
+        return str(value)
+    return (
+        f"{int(value):,}" if value == int(value) and abs(value) < 1e15 else f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    )
+
+
+def front_matter(config: PreTrainedConfig) -> str:
+    """What the hub reads: library, task, tags."""
+    tags = ["causal-lm", config.model_type]
+    if isinstance(config, MerinoConfig):
+        tags += ["neural-architecture-search", "small-language-model"]
+    listed = "\n".join(f"- {tag}" for tag in tags)
+    return f"---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n{listed}\n---"
+
+
+def summary(config: PreTrainedConfig, design: Record) -> str:
+    """One sentence on what this is, and on how it came about where that is known."""
+    size = f"{parameters_of(config):,} parameters"
+    if not isinstance(config, MerinoConfig):
+        return f"A causal language model of {size} ({config.model_type})."
+    status = _solution(design).get("status")
+    proof = {
+        "optimal": ", proved to be the best of its search space",
+        "feasible": " within stated budgets, with a bound on how much better any other could be",
+    }.get(str(status), "")
+    return (
+        f"A block-wise decoder-only language model of {size}. Its shape was found by mathematical programming with Merino{proof}."
+        if status
+        else f"A block-wise decoder-only language model of {size}, in the family of networks that Merino designs."
+    )
+
+
+def parameters_of(config: PreTrainedConfig) -> int:
+    """Parameters of a network of this configuration, tied ones counted once; nothing is computed and no memory taken."""
+    with torch.device("meta"):
+        return parameter_count(AutoModelForCausalLM.from_config(config))
+
+
+def use_section(title: str, config: PreTrainedConfig, export: Record) -> str:
+    """How to load the model and generate with it: transformers, then the runtimes it was exported to."""
+    ours = isinstance(config, MerinoConfig)
+    needs = (
+        "It needs Merino's package `merino_net` (`pip install -e '.[net]'` in a copy of the Merino repository), whose import makes "
+        "this family of networks known to transformers:"
+        if ours
+        else "With transformers:"
+    )
+    python = [
+        *(["import merino_net  # makes the network known to transformers"] if ours else []),
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f'folder = "{title}"  # this folder, or its name on the hub',
+        "model = AutoModelForCausalLM.from_pretrained(folder)",
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        'prompt = tokenizer("The network", return_tensors="pt")',
+        "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=50)[0]))",
+    ]
+    parts = [
+        f"## How to use it\n\n{needs}",
+        "```python\n" + "\n".join(python) + "\n```",
+        f'On the command line: `python -m merino_net.generate {title} --prompt "The network"`.',
+    ]
+    if export.get("onnx"):
+        parts.append(
+            "In ONNX Runtime one graph with a key-value cache, `onnx/model.onnx`, does prefill and cached decoding. Its inputs are "
+            "`input_ids` and `position_ids` (batch, tokens), `attention_mask` (batch, past + tokens), `logits_to_keep` (which of "
+            "the tokens get logits) and the cache; its outputs are the logits and the cache for the next step:"
+        )
+        lines = [
+            "import numpy as np",
+            "from pathlib import Path",
+            "from merino_net.shipping.onnx_model import load_onnx",
+            "",
+            f'model = load_onnx(Path("{title}/onnx"), threads=2)',
+            'tokens = model.generate(np.array([tokenizer("The network")["input_ids"]]), 50)',
+        ]
+        parts.append("```python\n" + "\n".join(lines) + "\n```")
+    if export.get("openvino"):
+        lines = [
+            "import numpy as np",
+            "from pathlib import Path",
+            "from merino_net.shipping.openvino_model import OpenVinoModel",
+            "",
+            f'model = OpenVinoModel(Path("{title}/openvino"), precision="bf16", threads=2)',
+            'tokens = np.array([tokenizer("The network")["input_ids"]])',
+            "model.begin()",
+            "logits = model.logits(tokens, np.ones_like(tokens))  # the next call goes on from the cache",
+        ]
+        parts.append("In OpenVINO, which keeps the cache inside:\n\n```python\n" + "\n".join(lines) + "\n```")
+    parts.append("Which form for which device:\n\n" + markdown_table(("device", "runtime", "remark"), DEVICES, left=3))
+    missing = [f"`{form}`" for form in ("onnx", "openvino") if not export.get(form)]
+    if missing:
+        flags = "--onnx --openvino"
+        parts.append(
+            f"Not in this folder: {', '.join(missing)}; `python -m merino_net.export {title} --output OTHER {flags}` makes it."
+        )
+    return "\n\n".join(parts)
+
+
+def design_section(config: PreTrainedConfig) -> str:
+    """The blocks and what surrounds them; for other families what their configuration tells."""
+    if not isinstance(config, MerinoConfig):
+        facts = {
+            "layers": getattr(config, "num_hidden_layers", None),
+            "width": getattr(config, "hidden_size", None),
+            "attention heads": getattr(config, "num_attention_heads", None),
+            "vocabulary": getattr(config, "vocab_size", None),
+            "positions": positions_of(config),
+        }
+        return "## Architecture\n\n" + markdown_table(("", ""), [(name, number(value)) for name, value in facts.items()])
+    design = config.to_architecture()
+    blocks = [
+        (f"{i}", number(block.width), number(block.ffn_width), number(block.depth), number(block.heads))
+        for i, block in enumerate(design.blocks, start=1)
+    ]
+    sharing = (
+        "the layers of a block share one set of weights (parameters count once, work counts every application)"
+        if design.shared
+        else "every layer has weights of its own"
+    )
+    joints = ", ".join(f"{left} to {right}" for left, right in design.joints) or "none: all widths are equal"
+    return "\n\n".join(
+        (
+            "## Architecture",
+            "Pre-norm decoder blocks in order, input first:",
+            markdown_table(("block", "width", "feed-forward width", "depth in layers", "attention heads"), blocks),
+            f"- weights: {sharing}\n"
+            f"- embedding, tied to the output head: {design.vocabulary:,} tokens, {design.embedding_width} wide\n"
+            f"- learned positions: {design.positions:,}, the longest text in tokens\n"
+            f"- linear maps between unequal widths: {joints}\n"
+            f"- activation: {config.hidden_act}; attention heads of 64",
+        )
+    )
+
+
+def _solution(design: Record) -> Record:
+    """What design.json says of the solution; empty for a bare architecture."""
+    solution = design.get("solution")
+    return solution if isinstance(solution, dict) else {}
+
+
+def proof_section(design: Record, config: PreTrainedConfig, export: Record) -> str:
+    """What is proved about the design: status, objective, bound, gap; its budgets, and what the exported network has of them."""
+    solution = _solution(design)
+    if not solution:
+        return ""
+    unit = solution.get("unit", "")
+    status = {
+        "optimal": "optimal: no design of the search space that keeps the budgets has a greater objective",
+        "feasible": "feasible: it keeps the budgets, and no design can exceed the bound; whether one exceeds this is not known",
+    }.get(str(solution.get("status")), str(solution.get("status")))
+    objective = _object(_object(design, "problem"), "maximize").get("quantity", "the objective")
+    gap = solution.get("gap")
+    facts = [
+        ("status", status),
+        (f"objective ({objective})", f"{number(solution.get('objective'))} {unit}"),
+        ("bound, which no design exceeds", f"{number(solution.get('bound'))} {unit}"),
+        ("gap between them, relative", "-" if gap is None else f"{gap:.3%}"),
+    ]
+    parts = ["## What is proved", markdown_table(("", ""), facts, left=2)]
+    usage = [_of(line) for line in solution.get("usage") or ()]
+    if usage:
+        rows = [(str(u.get("name")), str(u.get("unit")), number(u.get("value")), number(u.get("upper")), _share(u)) for u in usage]
+        parts.append("Budgets of the design:\n\n" + markdown_table(("budget", "unit", "used", "limit", "used of it"), rows, left=2))
+    parts.extend(_differences(design, config))
+    kept = [_of(line) for line in export.get("budgets") or ()]
+    if kept:
+        rows = [
+            (str(k.get("name")), str(k.get("unit")), number(k.get("value")), number(k.get("limit")), f"**{k.get('verdict')}**")
+            for k in kept
+        ]
+        parts.append(
+            "What the network in this folder has of them. Values are measured on it; those called predicted are a cost model's, "
+            "since a network alone cannot show them:\n\n"
+            + markdown_table(("budget", "unit", "network", "limit", "verdict"), rows, left=2)
+        )
+    parts.append(
+        "The objective is a model of what the network can express, not of any benchmark: what it learned is measured below."
+    )
+    return "\n\n".join(parts)
+
+
+def _share(usage: Record) -> str:
+    value, upper = usage.get("value"), usage.get("upper")
+    return f"{value / upper:.2%}" if isinstance(value, int | float) and isinstance(upper, int | float) and upper else "-"
+
+
+def _differences(design: Record, config: PreTrainedConfig) -> list[str]:
+    """A sentence where the network is not the design that is proved: a smaller vocabulary, say."""
+    if not isinstance(config, MerinoConfig) or not design.get("architecture"):
+        return []
+    differing = differences(Architecture.from_dict(design["architecture"]), config.to_architecture())
+    if not differing:
+        return []
+    return [f"**The network is not quite the design that is proved:** {'; '.join(differing)}. The numbers above are the design's."]
+
+
+def size_section(config: PreTrainedConfig, export: Record) -> str:
+    """Parameters, FLOPs and files, and how far the exported forms are from PyTorch."""
+    parameters = parameters_of(config)
+    longest = positions_of(config) or 1024
+    lengths = sorted({min(length, longest) for length in (128, 1024)})
+    rows = [("parameters, tied and shared ones once", f"{parameters:,}"), ("float32 weights", f"{4 * parameters / 1e6:,.1f} MB")]
+    for length in lengths:
+        for head in (True, False):
+            part = "" if head else ", without the output head"
+            rows.append((f"FLOPs of a forward pass over {length:,} tokens{part}", f"{forward_flops(config, length, head=head):,}"))
+    parts = [
+        "## Size and work",
+        markdown_table(("", ""), rows),
+        "2 FLOPs per multiply-add, matrix products only, attention without causal halving.",
+    ]
+    forms = []
+    for form, what in (("onnx", "ONNX, float32"), ("openvino", "OpenVINO")):
+        record = _object(export, form)
+        if record:
+            weights = record.get("weights")
+            differences = _object(record, "differences")
+            shown = ", ".join(f"{key.replace('_', ' ')} {value:.2g}" for key, value in differences.items())
+            forms.append((what if weights is None else f"{what}, {weights}", f"{record.get('bytes', 0) / 1e6:,.1f} MB", shown))
+    if forms:
+        parts.append(
+            "Exported forms, and by how much their logits differ from PyTorch's in float32 (largest absolute difference; "
+            "`relative` is a root mean square):\n\n" + markdown_table(("form", "size", "difference"), forms, left=3)
+        )
+    return "\n\n".join(parts)
+
+
+def training_section(training: Record) -> str:
+    """How the network was trained, as far as training.json tells."""
+    if not training:
+        return ""
+    plan, data, result = (_object(training, name) for name in ("plan", "data", "result"))
+    provenance = _object(training, "provenance")
+    held_out = result.get("held_out_loss")
+    optimizer = "Muon and AdamW" if plan.get("optimizer") == "muon" else "AdamW"
+    facts = [
+        ("optimizer steps", result.get("steps", plan.get("steps"))),
+        ("tokens trained on", result.get("tokens")),
+        ("sequences a step, tokens a sequence", _pair(plan.get("batch"), plan.get("seq_len"))),
+        (f"{optimizer}: learning rate, weight decay", _pair(plan.get("learning_rate"), plan.get("weight_decay"))),
+        ("precision", plan.get("precision")),
+        ("seed", plan.get("seed")),
+        ("sequences to train on, held out", _pair(data.get("training"), data.get("held_out"))),
+        ("vocabulary", data.get("vocabulary")),
+        ("text (SHA-256)", data.get("text_sha256")),
+        ("training loss at the end [nat per token]", _rounded(result.get("training_loss"))),
+        ("held-out loss [nat per token]", _rounded(held_out)),
+        ("held-out perplexity per token", _rounded(math.exp(held_out)) if isinstance(held_out, int | float) else None),
+        ("seconds in training steps", _rounded(result.get("seconds"), 1)),
+        ("tokens per second", _rounded(result.get("tokens_per_s"), 0)),
+        ("machine", provenance.get("machine")),
+        ("versions", ", ".join(f"{name} {version}" for name, version in _object(provenance, "versions").items()) or None),
+        ("command", f"`{provenance['command']}`" if provenance.get("command") else None),
+    ]
+    rows = [(name, number(value)) for name, value in facts if value is not None]
+    return "## Training\n\n" + (markdown_table(("", ""), rows, left=2) if rows else "Nothing is recorded.")
+
+
+def _pair(first: Any, second: Any) -> str | None:
+    return None if first is None or second is None else f"{number(first)}, {number(second)}"
+
+
+def _rounded(value: Any, digits: int = 4) -> Any:
+    return f"{value:,.{digits}f}" if isinstance(value, int | float) else value
+
+
+def _object(record: Any, name: str) -> Record:
+    """The object under a key; empty where there is none."""
+    return _of(record.get(name)) if isinstance(record, dict) else {}
+
+
+def _of(value: Any) -> Record:
+    return value if isinstance(value, dict) else {}
+
+
+def evaluation_section(evaluation: Record) -> str:
+    """Perplexities and zero-shot accuracies of evaluate.json, with the conventions they were measured by."""
+    models = [_of(model) for model in evaluation.get("models") or ()]
+    parts = []
+    for model in models:
+        texts = [_of(text) for text in model.get("texts") or ()]
+        tasks = [_of(task) for task in model.get("tasks") or ()]
+        if len(models) > 1 and (texts or tasks):
+            parts.append(f"### {model.get('name', 'model')}")
+        if texts:
+            parts.append(_perplexities(texts))
+        if tasks:
+            parts.append(_accuracies(tasks, model.get("mean_accuracy")))
+    if not parts:
+        return ""
+    conventions = [f"- {line}" for lines in _object(evaluation, "conventions").values() for line in lines]
+    if conventions:
+        parts.append("Conventions:\n\n" + "\n".join(conventions))
+    return "\n\n".join(("## Evaluation", *parts))
+
+
+def _perplexities(texts: Sequence[Record]) -> str:
+    columns = ("token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
+    rows = [
+        (
+            str(text.get("variant") or text.get("text")),
+            f"{text.get('context', '-')}/{text.get('stride', '-')}",
+            *(_rounded(text[column]) if text.get(column) is not None else "-" for column in columns),
+        )
+        for text in texts
+    ]
+    return markdown_table(("text", "context/stride", "token ppl", "word ppl", "byte ppl", "bits/byte"), rows)
+
+
+def _accuracies(tasks: Sequence[Record], mean: Any) -> str:
+    rows = [
+        (
+            str(task.get("task")),
+            *(_rounded(task[name], 3) if task.get(name) is not None else "-" for name in ("acc", "acc_stderr", "acc_norm")),
+            f"{number(task.get('examples'))} of {number(task.get('complete'))}",
+        )
+        for task in tasks
+    ]
+    table = markdown_table(("zero-shot task", "accuracy", "standard error", "acc_norm", "examples"), rows)
+    return table if mean is None else f"{table}\n\nMean accuracy over {counted(len(tasks), 'task')}: {_rounded(mean, 3)}."
+
+
+def limitations_section(training: Record, evaluation: Record) -> str:
+    """What the model is not good for, and what is not known about it."""
+    lines = [
+        "It is a small model that continues text. It states falsehoods fluently, repeats itself, and has not been taught to follow "
+        "instructions or to refuse any.",
+        "What its training text says, and leaves out, its output reflects; it has not been examined for bias, nor for text learned "
+        "by heart.",
+        "It continues text of the kind and the languages it was trained on, and nothing beyond its positions.",
+        "No licence of the weights is stated here: it depends on the training text, so name one before publishing them.",
+    ]
+    if not training:
+        lines.insert(0, "How it was trained is not recorded in this folder.")
+    if not evaluation.get("models"):
+        lines.insert(0, "It has not been evaluated as far as this folder tells; `python -m merino_net.evaluate` does.")
+    return "## Limitations\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -1,0 +1,1 @@
+"""Searches that find designs and prove nothing."""

@@ -1,0 +1,1 @@
+"""The declarative program, and the engines that solve it."""

@@ -1,0 +1,296 @@
+"""The choice form as arrays: what linear engines are given, and how far their arithmetic can be trusted with it.
+
+It is the choice form of `solvers.programs.pyomo_model`, with three differences that make it fit for engines whose tolerances are
+absolute:
+
+* Sums are written relative to the least term of each block. Exactly one item of each is chosen, so
+  Σ_i t_i = (fixed + Σ_i min t_i) + Σ_i (t_i − min t_i): what cancels does so here, in float64 with a known error.
+* Items that exceed a budget by themselves are left out, and every row is scaled by a power of two to a size of its own.
+* Parts of a composite are rows, not variables. HiGHS's presolve was seen to call feasible programs with such variables infeasible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import pyomo.environ as pyo
+from pyomo.repn import generate_standard_repn
+from scipy.optimize import linprog
+from scipy.sparse import csr_array, vstack
+
+from formulation import Architecture, Budget, Combine, Composite, DesignProblem, NotSeparable, Separable
+from formulation.table import Table, tabulate
+from solvers.evaluation import require_structure
+
+_ROW = 2.0**13
+"""Size that rows of real numbers are scaled to."""
+_OBJECTIVE = 2.0**17
+"""Size that objectives are scaled to."""
+_WHOLE = 2.0**20
+"""Rows of whole numbers up to this size stay as they are."""
+SLACK = 2e-6
+"""What scaled rows are loosened by: twenty times the engines' feasibility tolerance of 1e-7, 2.4e-10 of a row's size."""
+SAFETY = 3e-9
+"""Added to an engine's bound, relative to the size of its objective: forty times the absolute tolerances of 1e-7 to 1e-5 (CBC's
+increment) that engines apply to an objective scaled to 2¹⁷."""
+_FLOAT_ERROR = 2.0**-48
+"""Relative to the magnitudes added up: error of a sum put together in some floating-point operations."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """low ≤ coefficients · z[columns] ≤ high; scale: what the coefficients of the quantity itself were multiplied by."""
+
+    columns: np.ndarray
+    coefficients: np.ndarray
+    low: float
+    high: float
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class LinearProgram:
+    """maximize objective · z subject to rows and 0 ≤ z ≤ upper, where upper is 0 or 1.
+
+    The first `binaries` entries of z are 0 or 1; the others are so wherever these are, and may be continuous.
+    """
+
+    objective: np.ndarray
+    rows: list[Row]
+    upper: np.ndarray
+    binaries: int
+
+
+@dataclass(frozen=True, eq=False)
+class Total:
+    """A sum over blocks at a design: constant + coefficients · z, with coefficients ≥ 0 and one of 0 in every block.
+
+    spread  the most that coefficients · z can be
+    error   what floating-point arithmetic may have changed the value by, in making the constant and in adding up a design
+    """
+
+    coefficients: np.ndarray
+    constant: float
+    spread: float
+    error: float
+
+    @property
+    def margin(self) -> float:
+        """What an engine's word on this sum may be wrong by."""
+        return SAFETY * self.spread + self.error
+
+
+class LinearForm:
+    """The columns, the rows that make z a design, and those of the budgets.
+
+    open      (n,) bool: columns that may be 1
+    budgets   by the number of a summed budget its row, if it needs one
+    possible  whether the budgets, each by itself, leave a design
+    """
+
+    def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
+        """`poll` is called while quantities are tabulated, and may raise to end that."""
+        require_structure(problem, "a declarative program")
+        self.space, self._poll = problem.space, poll
+        menus = self.space.menus
+        self.binaries = sum(map(len, menus))
+        counts = [len(menu) for menu in menus] + [int(step.sum()) for step in self.space.steps]
+        self._starts = np.concatenate(([0], np.cumsum(counts)[:-1])).astype(np.intp)
+        self._ends = np.cumsum(counts)
+        self.columns = int(self._ends[-1])
+        self.open = np.ones(self.columns, dtype=bool)
+        self.possible = True
+        self.rows = [*self._structure()]
+        self.budgets: dict[int, Row] = {}
+        self._sums: list[tuple[int, np.ndarray, float, float, float]] = []
+        for number, budget in enumerate(problem.subject_to):
+            self._read_budget(number, budget)
+        self._close()
+        for number, terms, constant, size, limit in self._sums if self.possible else ():
+            if (row := self._budget(terms, constant, size, limit)) is not None:
+                self.rows.append(row)
+                self.budgets[number] = row
+
+    @property
+    def allowed(self) -> list[np.ndarray]:
+        """Per block a bool array: items that may be used."""
+        return [self.open[start:stop] for start, stop in self._groups[: self.space.blocks]]
+
+    @property
+    def _groups(self) -> list[tuple[int, int]]:
+        return list(zip(self._starts.tolist(), self._ends.tolist(), strict=True))
+
+    def _structure(self) -> list[Row]:
+        """One item per block; the flow from each width leaves as much as its items, and arrives likewise."""
+        menus, blocks = self.space.menus, self.space.blocks
+        rows = [self._row(np.arange(start, stop), 1.0, 1.0, 1.0) for start, stop in self._groups[:blocks]]
+        for i, step in enumerate(self.space.steps):
+            flows = self._starts[blocks + i] + np.arange(int(step.sum()))
+            for block, side in zip((i, i + 1), np.nonzero(step), strict=True):
+                for width in range(len(menus[block].widths)):
+                    items = self._starts[block] + np.flatnonzero(menus[block].width_of == width)
+                    here = flows[side == width]
+                    signs = np.concatenate((np.ones(len(items)), -np.ones(len(here))))
+                    rows.append(self._row(np.concatenate((items, here)), signs, 0.0, 0.0))
+        return rows
+
+    @staticmethod
+    def _row(columns: np.ndarray, coefficients: np.ndarray | float, low: float, high: float) -> Row:
+        return Row(columns, np.broadcast_to(np.asarray(coefficients, dtype=float), columns.shape), low, high)
+
+    def terms(self, table: Table, quantity: int) -> np.ndarray:
+        """The terms (n,) of one quantity of a table; the flow between equal widths has the neutral one."""
+        joints = [joint[quantity][step] for joint, step in zip(table.joints, self.space.steps, strict=True)]
+        return np.concatenate([*(block[quantity] for block in table.blocks), *joints])
+
+    def total(self, terms: np.ndarray, constant: float, size: float) -> Total:
+        """constant + terms · z relative to the least open term of each block and step; size: magnitudes added up before."""
+        least = np.minimum.reduceat(np.where(self.open, terms, np.inf), self._starts)
+        relative = np.where(self.open, terms - np.repeat(least, self._ends - self._starts), 0.0)
+        spread = float(np.maximum.reduceat(relative, self._starts).sum())
+        return Total(relative, constant + float(least.sum()), spread, _FLOAT_ERROR * size)
+
+    def scaled(self, total: Total, low: float, high: float) -> Row:
+        """low ≤ total ≤ high as a row, loosened by what an engine's tolerance and floating point may hide."""
+        factor = _power(_ROW, total.spread)
+        slack = SLACK + factor * total.error
+        columns = np.flatnonzero(total.coefficients)
+        ends = factor * (low - total.constant) - slack, factor * (high - total.constant) + slack
+        return Row(columns, factor * total.coefficients[columns], *ends, factor)
+
+    def _read_budget(self, number: int, budget: Budget) -> None:
+        """Close the columns that a maximum rules out; note the sums (number, terms, constant, size, limit)."""
+        quantity, limit = budget.quantity, budget.limit
+        if isinstance(quantity, Separable):
+            table = tabulate([quantity], self.space, self._poll)
+            terms, fixed = self.terms(table, 0), float(table.fixed[0])
+            if quantity.combine is Combine.MAX:
+                self.open &= terms <= limit
+                self.possible &= fixed <= limit
+            else:
+                self._sums.append((number, terms, fixed, float(table.sizes[0]), limit))
+            return
+        assert isinstance(quantity, Composite)
+        slopes, constant = _affine(budget)
+        choices = []
+        for part, sign, slope in zip(quantity.parts, quantity.signs, slopes, strict=True):
+            table = tabulate([part], self.space, self._poll)
+            terms, fixed, size = slope * self.terms(table, 0), slope * float(table.fixed[0]), abs(slope) * float(table.sizes[0])
+            if part.combine is Combine.SUM:
+                choices.append([(terms, fixed, size)])
+                continue
+            if sign < 0:
+                raise NotSeparable(f"{quantity.name} falls with the maximum {part.name}; use DynamicProgramming or Exhaustive")
+            # A maximum in which the value grows meets the budget where each of its terms, put in its place, does.
+            terms = np.where(np.isfinite(terms), terms, fixed)
+            choices.append([(np.zeros(self.columns), fixed, size)])
+            for start, stop in self._groups:
+                own = np.zeros(self.columns)
+                own[start:stop] = terms[start:stop]
+                choices[-1].append((own, 0.0, size))
+        for chosen in product(*choices):
+            terms, fixed, sizes = (sum(values) for values in zip(*chosen, strict=True))
+            self._sums.append((number, np.asarray(terms), fixed + constant, sizes + abs(constant), limit))
+
+    def _close(self) -> None:
+        """Close every column that exceeds a sum's budget even beside the least terms of all other blocks, as long as one does."""
+        before = -1
+        while before != self.open.sum():
+            before = int(self.open.sum())
+            for _, terms, constant, size, limit in (*self._sums, (0, np.zeros(self.columns), 0.0, 0.0, 0.0)):
+                self.possible &= bool(np.logical_or.reduceat(self.open, self._starts).all())
+                if not self.possible:
+                    return
+                total = self.total(terms, constant, size)
+                self.open &= total.coefficients <= limit - total.constant + total.error
+
+    def _budget(self, terms: np.ndarray, constant: float, size: float, limit: float) -> Row | None:
+        """The row of a budget, None where all open columns fit.
+
+        Whole numbers are divided by their greatest common divisor and loosened by a half, which lets no further design in. Other
+        rows are loosened by `SLACK`, and designs that exceed the budget by less are ruled out one by one when they are found.
+        """
+        total = self.total(terms, constant, size)
+        room = limit - total.constant
+        columns = np.flatnonzero(total.coefficients)
+        if not len(columns) or total.spread <= room - total.error:
+            return None
+        coefficients = total.coefficients[columns]
+        if np.all(terms == np.rint(terms)) and constant == np.rint(constant) and size < 2**53:
+            divisor = math.gcd(*map(int, set(coefficients.tolist())))
+            room = math.floor(room / divisor)
+            if room < _WHOLE:
+                return Row(columns, coefficients / divisor, -np.inf, room + 0.5, 1 / divisor)
+        return self.scaled(total, -np.inf, limit)
+
+    def point(self, architecture: Architecture) -> np.ndarray:
+        """The z of a design."""
+        choices = self.space.encode(architecture)
+        z = np.zeros(self.columns)
+        z[self._starts[: self.space.blocks] + choices] = 1
+        widths = [menu.width_of[item] for menu, item in zip(self.space.menus, choices, strict=True)]
+        for i, step in enumerate(self.space.steps):
+            z[self._starts[self.space.blocks + i] + int(step[: widths[i]].sum() + step[widths[i], : widths[i + 1]].sum())] = 1
+        return z
+
+    def decode(self, z: np.ndarray) -> Architecture | None:
+        """The design nearest to a point, None where that takes a step which is not allowed."""
+        choices = [int(np.argmax(z[start:stop])) for start, stop in self._groups[: self.space.blocks]]
+        return self.space.decode(choices) if self.space.allows(choices) else None
+
+    def other_than(self, architecture: Architecture) -> Row:
+        """Rules one design out."""
+        columns = np.flatnonzero(self.point(architecture)[: self.binaries])
+        return self._row(columns, 1.0, -np.inf, self.space.blocks - 1)
+
+    def program(self, total: Total, rows: Sequence[Row]) -> tuple[LinearProgram, float]:
+        """maximize a sum subject to further rows, and the factor that its objective is multiplied by."""
+        factor = _power(_OBJECTIVE, total.spread)
+        return LinearProgram(factor * total.coefficients, [*self.rows, *rows], self.open.astype(float), self.binaries), factor
+
+
+def prices(program: LinearProgram) -> np.ndarray:
+    """Multipliers of the rows, optimal for continuous z: ≥ 0 for upper ends, ≤ 0 for lower ones; 0 for equalities."""
+    lengths = [len(row.columns) for row in program.rows]
+    entries = np.concatenate([row.coefficients for row in program.rows])
+    columns = np.concatenate([row.columns for row in program.rows])
+    matrix = csr_array((entries, columns, np.concatenate(([0], np.cumsum(lengths)))), shape=(len(lengths), len(program.objective)))
+    low, high = (np.array([getattr(row, end) for row in program.rows]) for end in ("low", "high"))
+    equal, below, above = low == high, np.isfinite(high) & (low < high), np.isfinite(low) & (low < high)
+    solved = linprog(
+        -program.objective,
+        A_ub=vstack([matrix[below], -matrix[above]]),
+        b_ub=np.concatenate((high[below], -low[above])),
+        A_eq=matrix[equal],
+        b_eq=high[equal],
+        bounds=np.column_stack((np.zeros(len(program.upper)), program.upper)),
+        method="highs",
+    )
+    result = np.zeros(len(lengths))
+    if solved.status == 0:
+        marginals = np.maximum(-solved.ineqlin.marginals, 0.0)
+        result[below] += marginals[: below.sum()]
+        result[above] -= marginals[below.sum() :]
+    return result
+
+
+def _power(wanted: float, size: float) -> float:
+    """The power of two that brings a size near to what is wanted; 1 for nothing."""
+    return math.ldexp(1.0, math.frexp(wanted)[1] - math.frexp(size)[1]) if size > 0 else 1.0
+
+
+def _affine(budget: Budget) -> tuple[list[float], float]:
+    """Slopes and constant of a composite that is affine in its parts; NotSeparable for any other."""
+    model = pyo.ConcreteModel()
+    model.part = pyo.Var(range(len(budget.quantity.parts)))  # type: ignore[attr-defined]
+    variables = list(model.part.values())
+    expression = budget.quantity.formula(variables)  # type: ignore[attr-defined]
+    if expression.polynomial_degree() not in (0, 1):
+        raise NotSeparable(f"a linear program cannot hold the composite budget {budget}; use DynamicProgramming or Scip")
+    formula = generate_standard_repn(expression)
+    slopes = {id(variable): float(slope) for variable, slope in zip(formula.linear_vars, formula.linear_coefs, strict=True)}
+    return [slopes.get(id(variable), 0.0) for variable in variables], float(formula.constant)

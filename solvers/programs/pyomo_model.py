@@ -1,0 +1,469 @@
+"""A `DesignProblem` as a declarative program in Pyomo, in two forms that agree at every design.
+
+*Look-up form*: integer width, FFN width and depth per block; entropies and costs per layer are piecewise-linear look-ups of the
+width, one per FFN ratio. F = r·E, depth times look-up and the effectiveness ratio are nonlinear: a MINLP as the paper states it.
+
+*Choice form*: one binary per block and menu item, joints as a flow between widths. Every separable quantity is linear; only
+the composite objective is not.
+
+SCIP solves them as they are (`solvers.programs.scip`); linear engines are given the choice form as arrays
+(`solvers.programs.linear_form`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from itertools import product
+from typing import Any, Protocol
+
+import numpy as np
+import pyomo.environ as pyo
+
+from formulation import Architecture, Budget, Combine, Composite, DesignProblem, NotSeparable, Separable
+from formulation.declarations import overestimate
+from formulation.space import SearchSpace
+from formulation.table import Table, tabulate
+from solvers.evaluation import require_structure
+
+_SAFETY = 1e-7
+"""Relative amount added to SCIP's bounds: what its own tolerances can hide."""
+_ROUNDING = 1e-12
+"""Relative to the magnitudes added up: what a budget is loosened by for the order of floating-point sums."""
+_SIZE = 1e-9
+"""Added to SCIP's bounds besides, relative to the size of the objective's terms, which may be far above its value."""
+
+
+class Form(Enum):
+    """How the program is written: integer shapes with look-ups, or one binary per menu item."""
+
+    LOOKUP = "lookup"
+    CHOICE = "choice"
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A Pyomo model of a design problem and the way back from its variables.
+
+    model      the ConcreteModel; `model.objective` is maximized
+    unit       the objective is unit · model.objective: 1, or what brings its values near 10⁴ where they are tiny or huge, since
+               the engines' tolerances are absolute
+    parts      expressions of the parts of a composite objective, in its order; empty for a separable one
+    scales     the part p is scales[p] · model.part[p]
+    size       the most that the magnitudes of the objective's terms can add up to, in units of the objective
+    decode     the design that the variables' present values stand for, None where they have none
+    encode     set the variables of shapes, choices and parts to a design: a starting point
+    forbid     rule a design out
+    """
+
+    model: pyo.ConcreteModel
+    unit: float
+    parts: tuple[Any, ...]
+    scales: tuple[float, ...]
+    size: float
+    decode: Callable[[], Architecture | None]
+    encode: Callable[[Architecture], None]
+    forbid: Callable[[Architecture], None]
+
+
+def engine_bound(program: Program, bound: float) -> float:
+    """The bound on the problem's objective that an engine's bound stands for, raised by what its tolerances can hide."""
+    return program.unit * (bound + _SAFETY * abs(bound)) + _SIZE * program.size
+
+
+def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
+    """The program of `problem` in one of its two forms; NotSeparable where a quantity has no structure to write down."""
+    require_structure(problem, "a declarative program")
+    model = pyo.ConcreteModel(name=f"{form.value}_form")
+    writer = _LookupForm(model, problem.space) if form is Form.LOOKUP else _ChoiceForm(model, problem.space)
+    objective = problem.maximize
+    scales: tuple[float, ...] = ()
+    parts: tuple[Any, ...] = ()
+    own_parts = objective.parts if isinstance(objective, Composite) else ()
+    if isinstance(objective, Composite):
+        scales = _part_variables(model, writer, objective)
+        parts = tuple(scale * model.part[p] for p, scale in enumerate(scales))
+        unit = _unit(objective.formula(_corner(objective, problem.space)))
+        slopes, constant = overestimate(objective, *part_ranges(objective, problem.space))
+        size = float(np.abs(slopes) @ tabulate(objective.parts, problem.space).sizes + abs(constant))
+        model.objective = pyo.Objective(expr=objective.formula(parts) / unit, sense=pyo.maximize)
+    else:
+        assert isinstance(objective, Separable)
+        if objective.combine is Combine.MAX:
+            raise NotSeparable(f"{objective.name} is a maximum over blocks; use DynamicProgramming or Exhaustive")
+        table = tabulate([objective], problem.space)
+        unit = _unit(
+            max(np.abs(array[np.isfinite(array)]).max(initial=0.0) for array in (table.fixed, *table.blocks, *table.joints))
+        )
+        size = float(table.sizes[0])
+        model.objective = pyo.Objective(expr=sum(term / unit for term in writer.terms(objective)), sense=pyo.maximize)
+    model.ruled_out = pyo.ConstraintList(doc="designs that exceed a budget within the engine's tolerance")
+    model.budgets = pyo.ConstraintList(doc="budgets, scaled")
+    for budget in problem.subject_to:
+        _add_budget(model, writer, budget)
+
+    def encode(architecture: Architecture) -> None:
+        writer.encode(architecture)
+        for p, (part, scale) in enumerate(zip(own_parts, scales, strict=True)):
+            value = part(architecture) / scale
+            model.part[p].set_value(value, skip_validation=True)  # it may differ from a bound in its last digit
+
+    return Program(model, unit, parts, scales, size, writer.decode, encode, writer.forbid)
+
+
+def _unit(magnitude: float) -> float:
+    """What to divide an objective by whose values reach `magnitude`."""
+    return 1.0 if 1 <= abs(magnitude) <= 1e7 or not magnitude else abs(float(magnitude)) / 1e4
+
+
+def _corner(composite: Composite, space: SearchSpace) -> np.ndarray:
+    """The parts' bounds that the signs point to."""
+    lower, upper = part_ranges(composite, space)
+    return np.where(np.array(composite.signs) > 0, upper, lower)
+
+
+def part_ranges(composite: Composite, space: SearchSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (P,) of the parts over the whole space, each block and joint at its own extreme."""
+    return tabulate(composite.parts, space).extremes
+
+
+def _part_variables(model: pyo.ConcreteModel, writer: _Writer, composite: Composite) -> tuple[float, ...]:
+    """One variable per part of a composite, scaled to at most 1 unless whole; returns the scales."""
+    if maxima := [part.name for part in composite.parts if part.combine is Combine.MAX]:
+        raise NotSeparable(f"{composite.name} is made of the maximum {maxima[0]}; use DynamicProgramming or Exhaustive")
+    lower, upper = part_ranges(composite, writer.space)
+    table = tabulate(composite.parts, writer.space)
+    terms = np.concatenate([array.reshape(len(lower), -1) for array in (table.fixed, *table.blocks, *table.joints)], axis=1)
+    # A part that takes whole numbers only, such as the depth, is an integer variable: branching on it is what tightens most.
+    whole = np.all(terms == np.rint(terms), axis=1) & (upper < 2**31)
+    scale = [1.0 if whole[p] else float(max(abs(lower[p]), abs(upper[p]))) or 1.0 for p in range(len(lower))]
+    rows = range(len(scale))
+    model.part = pyo.Var(
+        rows,
+        domain=lambda _, p: pyo.Integers if whole[p] else pyo.Reals,
+        bounds=lambda _, p: (float(lower[p]) / scale[p], float(upper[p]) / scale[p]),
+        doc="; ".join(f"{p}: {part.name} / {scale[p]:.6g} {part.unit}" for p, part in enumerate(composite.parts)),
+    )
+    model.part_is = pyo.Constraint(
+        rows, rule=lambda m, p: m.part[p] == sum(term / scale[p] for term in writer.terms(composite.parts[p]))
+    )
+    return tuple(scale)
+
+
+def _add_budget(model: pyo.ConcreteModel, writer: _Writer, budget: Budget) -> None:
+    quantity = budget.quantity
+    if isinstance(quantity, Composite):
+        # A maximum in which the value grows keeps the budget where each of its terms, put in its place, does.
+        for part, sign in zip(quantity.parts, quantity.signs, strict=True):
+            if part.combine is Combine.MAX and sign < 0:
+                raise NotSeparable(f"{quantity.name} falls with the maximum {part.name}; use DynamicProgramming or Exhaustive")
+        terms = [writer.terms(part) for part in quantity.parts]
+        choices = [own if part.combine is Combine.MAX else [sum(own)] for part, own in zip(quantity.parts, terms, strict=True)]
+        with np.errstate(all="ignore"):
+            most = abs(float(quantity.formula(_corner(quantity, writer.space))))
+        # As in `budget_scale`, a limit far below the values is no scale.
+        scale = max(budget.limit, 1e-6 * most if math.isfinite(most) else 0.0) or 1.0
+        for values in product(*choices):
+            _at_most(model, quantity.formula(values) / scale, budget.limit / scale)
+    elif quantity.combine is Combine.MAX:  # type: ignore[attr-defined]
+        writer.cap(quantity, budget.limit)  # type: ignore[arg-type]
+    else:
+        scale, limit = budget_scale(tabulate([quantity], writer.space), budget.limit)  # type: ignore[list-item]
+        _at_most(model, sum(writer.terms(quantity)) / scale, limit)  # type: ignore[arg-type]
+
+
+def _at_most(model: pyo.ConcreteModel, expression: Any, limit: float) -> None:
+    """Add expression ≤ limit to the budgets. Where all designs cost the same it is a number, which Pyomo refuses."""
+    if not isinstance(expression, int | float):
+        model.budgets.add(expression <= limit)
+    elif expression > limit and model.component("never") is None:
+        model.never = pyo.Var(bounds=(0, 0), doc="nothing meets the budgets")
+        model.budgets.add(model.never >= 1)
+
+
+def budget_scale(table: Table, limit: float) -> tuple[float, float]:
+    """(scale, right-hand side) for a summed cost, so that terms / scale ≤ right-hand side is well scaled.
+
+    Whole-number costs are divided by their greatest common divisor and loosened by a half, which lets no further design in. Other
+    costs are scaled to a right-hand side of 1000 and loosened by what rounding can amount to.
+    """
+    terms = np.concatenate([array.ravel() for array in (table.fixed, *table.blocks, *table.joints)])
+    if np.all(terms == np.rint(terms)) and np.abs(terms).max() < 2**53:
+        divisor = math.gcd(*(int(abs(term)) for term in set(terms.tolist())))
+        if divisor and limit / divisor < 1e9:
+            return float(divisor), math.floor(limit / divisor) + 0.5
+    size = float(table.sizes[0])
+    # A limit far below the terms is no scale: they would be too large for any tolerance.
+    scale = max(limit, 1e-6 * size) / 1000 or 1.0
+    return scale, limit / scale + _ROUNDING * (size + limit) / scale
+
+
+class _Writer(Protocol):
+    """What the two forms have in common: they can write the terms of a separable quantity."""
+
+    model: pyo.ConcreteModel
+    space: SearchSpace
+
+    def terms(self, quantity: Separable) -> list[Any]:
+        """Expressions of the fixed, block and joint terms of a quantity, whichever way it combines them."""
+
+    def cap(self, quantity: Separable, limit: float) -> None:
+        """Constrain every term of a maximum to at most `limit`."""
+
+    def decode(self) -> Architecture | None:
+        """The design at the variables' values."""
+
+    def encode(self, architecture: Architecture) -> None:
+        """Set the variables' values to a design."""
+
+    def forbid(self, architecture: Architecture) -> None:
+        """Rule a design out."""
+
+
+def _add_flow(model: pyo.ConcreteModel, space: SearchSpace, has_width: Callable[[int, int], Any]) -> None:
+    """flow[i, a, b] = 1 where block i has width a and block i + 1 width b; `has_width(i, a)` is 1 where block i has width a."""
+    steps = [(i, int(a), int(b)) for i, step in enumerate(space.steps) for a, b in np.argwhere(step)]
+    model.flow = pyo.Var(steps, bounds=(0, 1), doc="block i has width a, block i + 1 width b")
+    model.leave = pyo.Constraint(
+        [(i, a) for i, step in enumerate(space.steps) for a in range(step.shape[0])],
+        rule=lambda m, i, a: has_width(i, a) == sum(m.flow[i, a, int(b)] for b in np.flatnonzero(space.steps[i][a])),
+    )
+    model.enter = pyo.Constraint(
+        [(i, b) for i, step in enumerate(space.steps) for b in range(step.shape[1])],
+        rule=lambda m, i, b: has_width(i + 1, b) == sum(m.flow[i, int(a), b] for a in np.flatnonzero(space.steps[i][:, b])),
+    )
+
+
+def _joint_terms(model: pyo.ConcreteModel, table: Table) -> list[Any]:
+    """Expressions of the joint terms of the single quantity in `table`, linear in the flow.
+
+    Where a maximum has no joint term its fixed one stands for it.
+    """
+    expressions = []
+    for i, (joint, step) in enumerate(zip(table.joints, table.space.steps, strict=True)):
+        values = np.where(np.isfinite(joint[0]), joint[0], table.fixed[0])
+        used = [(int(a), int(b)) for a, b in np.argwhere(step & (values != 0))]
+        if used:
+            expressions.append(pyo.quicksum(float(values[a, b]) * model.flow[i, a, b] for a, b in used))
+    return expressions
+
+
+def _forbid(model: pyo.ConcreteModel, table: Table, limit: float, item: Callable[[int, int], Any]) -> None:
+    """Rule out every item and joint whose term of the single maximum in `table` exceeds `limit`; all where the fixed one does.
+
+    item(i, j) is an expression that is 0 where block i does not take item j.
+    """
+    over = [item(i, int(j)) for i, block in enumerate(table.blocks) for j in np.flatnonzero(block[0] > limit)]
+    over += [
+        model.flow[i, int(a), int(b)]
+        for i, (joint, step) in enumerate(zip(table.joints, table.space.steps, strict=True))
+        for a, b in np.argwhere(step & (joint[0] > limit))
+    ]
+    if table.fixed[0] > limit:
+        over = [item(0, j) for j in range(len(table.space.menus[0]))]
+    for expression in over:
+        model.budgets.add(expression <= 0)
+
+
+class _ChoiceForm:
+    """x[i, j] = 1 where block i takes item j of its menu."""
+
+    def __init__(self, model: pyo.ConcreteModel, space: SearchSpace) -> None:
+        self.model, self.space = model, space
+        self._blocks = range(space.blocks)
+        items = [(i, j) for i in self._blocks for j in range(len(space.menus[i]))]
+        model.x = pyo.Var(items, domain=pyo.Binary, doc="block i takes item j of its menu")
+        model.one_item = pyo.Constraint(
+            self._blocks, rule=lambda m, i: pyo.quicksum(m.x[i, j] for j in range(len(space.menus[i]))) == 1
+        )
+
+        def has_width(block: int, width: int) -> Any:
+            return pyo.quicksum(model.x[block, int(j)] for j in np.flatnonzero(space.menus[block].width_of == width))
+
+        _add_flow(model, space, has_width)
+
+    def terms(self, quantity: Separable) -> list[Any]:
+        table, x = tabulate([quantity], self.space), self.model.x
+        blocks = [pyo.quicksum(float(value) * x[i, j] for j, value in enumerate(block[0])) for i, block in enumerate(table.blocks)]
+        return [float(table.fixed[0]), *blocks, *_joint_terms(self.model, table)]
+
+    def cap(self, quantity: Separable, limit: float) -> None:
+        _forbid(self.model, tabulate([quantity], self.space), limit, lambda i, j: self.model.x[i, j])
+
+    def decode(self) -> Architecture | None:
+        choices = []
+        for i in self._blocks:
+            values = [self.model.x[i, j].value for j in range(len(self.space.menus[i]))]
+            if any(value is None for value in values):
+                return None
+            choices.append(int(np.argmax(values)))
+        return self.space.decode(choices) if self.space.allows(choices) else None
+
+    def encode(self, architecture: Architecture) -> None:
+        choices = self.space.encode(architecture)
+        for (i, j), variable in self.model.x.items():
+            variable.set_value(int(choices[i] == j))
+
+    def forbid(self, architecture: Architecture) -> None:
+        chosen = [self.model.x[i, item] for i, item in enumerate(self.space.encode(architecture))]
+        self.model.ruled_out.add(pyo.quicksum(chosen) <= self.space.blocks - 1)
+
+
+class _LookupForm:
+    """Integer width, ffn_width and depth per block, and the interpolation weights of its look-ups.
+
+    A look-up is for each FFN ratio r a univariate piecewise-linear function of the width whose vertices v are the menu's
+    widths, in the convex-combination form: weight[i, r, v] are the weights of the vertices of ratio r and add up to the
+    indicator ratio[i, r]. Every design lies on a vertex, so vertex[i, v] = Σ_r weight[i, r, v] is binary, and the width is
+    an integer multiple of the menu's step besides, where the menu has one.
+
+    A block's term that is affine in its depth, as entropies and the analytic cost models are, is a look-up of the offset plus
+    depth times a look-up of the slope; the product layers[i, r, v] = depth[i] · weight[i, r, v] stays in the program and is
+    strengthened by its bounds and by its sum over v and r (the reformulation-linearization of Sherali & Adams). Any other
+    term is one look-up for each depth, chosen by a binary depth_item[i, k].
+    """
+
+    def __init__(self, model: pyo.ConcreteModel, space: SearchSpace) -> None:
+        self.model, self.space, self._blocks = model, space, range(space.blocks)
+        menus, m = space.menus, model
+        ratios = [(i, r) for i in self._blocks for r in self._ratios(i)]
+        vertices = [(i, v) for i in self._blocks for v in self._vertices(i)]
+        both = [(i, r, v) for i, r in ratios for v in self._vertices(i)]
+        m.width = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: _ends(menus[i].widths), doc="E_i")
+        m.ffn_width = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: self._ffn_range(i), doc="F_i")
+        m.depth = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: _ends(menus[i].depths), doc="L_i")
+        m.ratio = pyo.Var(ratios, domain=pyo.Binary, doc="block i has FFN ratio r of its menu")
+        m.vertex = pyo.Var(vertices, domain=pyo.Binary, doc="block i has width v of its menu")
+        m.weight = pyo.Var(both, bounds=(0, 1), doc="weight of vertex v in the look-ups of ratio r")
+        m.layers = pyo.Var(both, bounds=lambda _, i, r, v: (0, menus[i].depths[-1]), doc="depth times weight")
+
+        m.one_ratio = pyo.Constraint(self._blocks, rule=lambda m, i: sum(m.ratio[i, r] for r in self._ratios(i)) == 1)
+        m.ffn_width_is = pyo.Constraint(
+            self._blocks,
+            rule=lambda m, i: (
+                m.ffn_width[i] == sum(ratio * m.ratio[i, r] for r, ratio in enumerate(menus[i].ffn_ratios)) * m.width[i]
+            ),
+            doc="F = r·E",
+        )
+        m.weights_of_ratio = pyo.Constraint(
+            ratios, rule=lambda m, i, r: sum(m.weight[i, r, v] for v in self._vertices(i)) == m.ratio[i, r]
+        )
+        m.weights_of_vertex = pyo.Constraint(
+            vertices, rule=lambda m, i, v: sum(m.weight[i, r, v] for r in self._ratios(i)) == m.vertex[i, v]
+        )
+        m.width_is = pyo.Constraint(
+            self._blocks, rule=lambda m, i: m.width[i] == sum(width * m.vertex[i, v] for v, width in enumerate(menus[i].widths))
+        )
+        stepped = [i for i in self._blocks if len(set(np.diff(menus[i].widths))) == 1]
+        m.multiple = pyo.Var(stepped, domain=pyo.Integers, bounds=lambda _, i: (0, len(menus[i].widths) - 1), doc="menu steps")
+        m.width_step = pyo.Constraint(
+            stepped, rule=lambda m, i: m.width[i] == menus[i].widths[0] + (menus[i].widths[1] - menus[i].widths[0]) * m.multiple[i]
+        )
+        m.layers_are = pyo.Constraint(both, rule=lambda m, i, r, v: m.layers[i, r, v] == m.depth[i] * m.weight[i, r, v])
+        m.layers_least = pyo.Constraint(both, rule=lambda m, i, r, v: m.layers[i, r, v] >= menus[i].depths[0] * m.weight[i, r, v])
+        m.layers_most = pyo.Constraint(both, rule=lambda m, i, r, v: m.layers[i, r, v] <= menus[i].depths[-1] * m.weight[i, r, v])
+        m.layers_sum = pyo.Constraint(
+            self._blocks,
+            rule=lambda m, i: sum(m.layers[i, r, v] for r in self._ratios(i) for v in self._vertices(i)) == m.depth[i],
+        )
+        if space.non_decreasing:
+            m.non_decreasing = pyo.Constraint(range(space.blocks - 1), rule=lambda m, i: m.width[i] <= m.width[i + 1])
+        _add_flow(m, space, lambda i, v: m.vertex[i, v])
+        depths = [(i, k) for i in self._blocks for k in range(len(menus[i].depths))]
+        m.depth_item = pyo.Var(depths, domain=pyo.Binary, dense=False, doc="block i has depth k of its menu")
+        m.depth_items = pyo.ConstraintList()
+        for i in self._blocks:
+            if set(np.diff(menus[i].depths)) - {1}:
+                self._depth_items(i)
+
+    def _ratios(self, block: int) -> range:
+        return range(len(self.space.menus[block].ffn_ratios))
+
+    def _vertices(self, block: int) -> range:
+        return range(len(self.space.menus[block].widths))
+
+    def _ffn_range(self, block: int) -> tuple[int, int]:
+        menu = self.space.menus[block]
+        return round(menu.widths[0] * menu.ffn_ratios[0]), round(menu.widths[-1] * menu.ffn_ratios[-1])
+
+    def _depth_items(self, block: int) -> list[Any]:
+        """One binary per depth of the menu, made when first needed."""
+        m, depths = self.model, self.space.menus[block].depths
+        made = (block, 0) in m.depth_item
+        items = [m.depth_item[block, k] for k in range(len(depths))]
+        if not made:
+            m.depth_items.add(sum(items) == 1)
+            m.depth_items.add(m.depth[block] == sum(depth * item for depth, item in zip(depths, items, strict=True)))
+        return items
+
+    def _look_up(self, variable: Any, block: int, values: np.ndarray) -> Any:
+        """Σ values[v, r] · variable[block, r, v]: a look-up for `weight`, depth times the look-up for `layers`."""
+        used = [(r, v) for r in self._ratios(block) for v in self._vertices(block) if values[v, r]]
+        return pyo.quicksum(float(values[v, r]) * variable[block, r, v] for r, v in used)
+
+    def _block_term(self, block: int, term: np.ndarray) -> Any:
+        """The term of one block, from its values (items,) on the menu."""
+        m, menu = self.model, self.space.menus[block]
+        values, depths = term.reshape(menu.shape), np.array(menu.depths, dtype=float)
+        slope = (values[:, :, -1] - values[:, :, 0]) / max(depths[-1] - depths[0], 1)
+        offset = values[:, :, 0] - slope * depths[0]
+        rounding = 1e-12 * np.abs(values).max()
+        if np.all(np.abs(offset[:, :, None] + slope[:, :, None] * depths - values) <= rounding):
+            offset[np.abs(offset) <= rounding] = 0.0
+            return self._look_up(m.weight, block, offset) + self._look_up(m.layers, block, slope)
+        items = self._depth_items(block)
+        return sum(item * self._look_up(m.weight, block, values[:, :, k]) for k, item in enumerate(items))
+
+    def terms(self, quantity: Separable) -> list[Any]:
+        table = tabulate([quantity], self.space)
+        blocks = [self._block_term(i, block[0]) for i, block in enumerate(table.blocks)]
+        return [float(table.fixed[0]), *blocks, *_joint_terms(self.model, table)]
+
+    def cap(self, quantity: Separable, limit: float) -> None:
+        def item(block: int, number: int) -> Any:
+            v, r, k = np.unravel_index(number, self.space.menus[block].shape)
+            return self.model.weight[block, int(r), int(v)] + self._depth_items(block)[k] - 1
+
+        _forbid(self.model, tabulate([quantity], self.space), limit, item)
+
+    def decode(self) -> Architecture | None:
+        m, choices = self.model, []
+        for i, menu in enumerate(self.space.menus):
+            vertex = [m.vertex[i, v].value for v in self._vertices(i)]
+            ratio = [m.ratio[i, r].value for r in self._ratios(i)]
+            depth = m.depth[i].value
+            if depth is None or None in vertex or None in ratio or round(depth) not in menu.depths:
+                return None
+            choices.append(menu.item(int(np.argmax(vertex)), int(np.argmax(ratio)), menu.depths.index(round(depth))))
+        return self.space.decode(choices) if self.space.allows(choices) else None
+
+    def encode(self, architecture: Architecture) -> None:
+        m = self.model
+        for i, (menu, item) in enumerate(zip(self.space.menus, self.space.encode(architecture), strict=True)):
+            block = menu.items[item]
+            m.width[i], m.ffn_width[i], m.depth[i] = block.width, block.ffn_width, block.depth
+            at_vertex, at_ratio, at_depth = (int(index) for index in np.unravel_index(item, menu.shape))
+            for v in self._vertices(i):
+                m.vertex[i, v] = int(v == at_vertex)
+                for r in self._ratios(i):
+                    m.ratio[i, r] = int(r == at_ratio)
+                    m.weight[i, r, v] = int(v == at_vertex and r == at_ratio)
+                    m.layers[i, r, v] = block.depth * int(v == at_vertex and r == at_ratio)
+            if i in m.multiple:
+                m.multiple[i] = at_vertex
+            for k in range(len(menu.depths)):
+                if (i, k) in m.depth_item:
+                    m.depth_item[i, k] = int(k == at_depth)
+
+    def forbid(self, architecture: Architecture) -> None:
+        m, chosen = self.model, []
+        for i, (menu, item) in enumerate(zip(self.space.menus, self.space.encode(architecture), strict=True)):
+            vertex, ratio, depth = (int(index) for index in np.unravel_index(item, menu.shape))
+            chosen += [m.vertex[i, vertex], m.ratio[i, ratio], self._depth_items(i)[depth]]
+        m.ruled_out.add(pyo.quicksum(chosen) <= len(chosen) - 1)
+
+
+def _ends(entries: tuple[int, ...]) -> tuple[int, int]:
+    return entries[0], entries[-1]

@@ -1,0 +1,1 @@
+"""What the notebooks show: figures and tables, named after what they teach, and teaching solvers."""

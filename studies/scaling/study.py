@@ -1,0 +1,462 @@
+"""How solvers scale: time to proof of every exact one, and loss of every heuristic at equal time, as the space grows.
+
+    python -m studies.scaling
+    python -m studies.scaling --sweeps blocks,menu --solvers dp,highs,ea --seconds 60 --heuristic-seconds 1,10
+
+Three sweeps leave one base instance, N = 4 blocks with the paper's menu of 60 items and a FLOPs budget, each in one direction:
+more blocks, a longer menu, further budgets. An exact solver that does not prove at one size is not tried on larger ones.
+Writes rows.jsonl (a finished run is never run twice), summary.json and scaling.png, which `studies.scaling.figures` draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import median
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from formulation import Block, Budget, Combine, DesignProblem, EffectiveEntropy, Menu, Quantity, SearchSpace, Separable
+from formulation.architecture import Setting
+from formulation.command.exit_code import ExitCode
+from formulation.command.help import command_parser
+from formulation.command.run import command
+from formulation.command.words import text_table
+from formulation.records.files import output_folder, save_figure, write_json
+from formulation.records.provenance import provenance
+from formulation.records.rows import Row, RowFile
+from formulation.table import evaluator
+from hardware_models import Flops, Params
+from solvers import EngineMissing, EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch, Solver
+from studies.compare_solvers.study import SOLVERS, Cell, best_bound, finished_rows, loss_at, run_cell
+from studies.quantities import chosen
+from studies.scaling.figures import draw_scaling
+
+
+@dataclass(frozen=True)
+class KeyValueCache(Separable):
+    """Numbers kept per token while a text is generated, keys and values of every layer: 2 Σ_i L_i E_i."""
+
+    name = "kv cache"
+    unit = "numbers/token"
+
+    def block(self, block: Block, setting: Setting) -> float:
+        return 2 * block.depth * block.width
+
+
+@dataclass(frozen=True)
+class LargestLayer(Separable):
+    """Parameters of the largest layer, max_i 4E_i² + 2E_iF_i + 9E_i + F_i: what fast memory must hold where layers are streamed."""
+
+    name = "largest layer"
+    unit = "parameters"
+    combine = Combine.MAX
+
+    def block(self, block: Block, setting: Setting) -> float:
+        return 4 * block.width**2 + 2 * block.width * block.ffn_width + 9 * block.width + block.ffn_width
+
+
+MENUS = (
+    Menu((512, 768, 1024), (1, 2), (2, 4)),
+    Menu((512, 640, 768, 896, 1024), (1, 2), (2, 3, 4)),
+    Menu((512, 640, 768, 896, 1024), (1, 1.5, 2), (1, 2, 3, 4)),
+    Menu(tuple(range(384, 1025, 128)), (1, 1.5, 2, 3), tuple(range(1, 6))),
+    Menu(tuple(range(256, 1025, 128)), (1, 1.5, 2, 3, 4), tuple(range(1, 7))),
+    Menu(tuple(range(256, 1025, 64)), (1, 1.5, 2, 3, 4), tuple(range(1, 7))),
+)
+"""12, 30, 60, 120, 210 and 390 items, each menu within the next; the third is that of `paper_space`, the last of `fine_space`."""
+_BASE_BLOCKS, _BASE_MENU = 4, MENUS[2]
+
+BUDGETS: tuple[tuple[Quantity, float], ...] = ((Flops(), 0.25), (KeyValueCache(), 0.5), (Params(), 0.03), (LargestLayer(), 0.05))
+"""The K-th budget allows a quantity its value at this quantile of `_SAMPLE` designs drawn uniformly from the instance's own space.
+
+So a FLOPs budget leaves a quarter of every space. The other quantiles were set so that on the base space with K = 1 … 4 budgets
+each one binds: without it the optimum is larger (a test proves it). They differ, because uniform designs are wider and shallower
+than good ones.
+"""
+_SAMPLE, _SAMPLE_SEED = 20_000, 0
+RULE = (
+    "upper of each budget: the value of its quantity at quantile "
+    + ", ".join(f"{share:g} ({quantity.name})" for quantity, share in BUDGETS)
+    + f" of {_SAMPLE:,} designs drawn uniformly from the instance's own space, seed {_SAMPLE_SEED}"
+)
+
+_ENDLESS = 10**9
+HEURISTICS: dict[str, Solver] = {
+    "ea": EvolutionaryAlgorithm(iterations=_ENDLESS),
+    "ga": GeneticAlgorithm(evaluations=_ENDLESS),
+    "random": RandomSearch(samples=_ENDLESS),
+}
+"""The solvers that prove nothing, without their own end: the time limit alone stops them, so that they meet at equal time."""
+_FULL = tuple(name for name, entrant in SOLVERS.items() if not entrant.extra)
+_QUICK = ("exhaustive", "dp", "highs", *HEURISTICS)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A problem of a sweep; `size` is what the sweep varies: blocks, items a block or budgets."""
+
+    size: int
+    problem: DesignProblem
+
+    @property
+    def title(self) -> str:
+        """Name in rows: the same in every sweep that holds the problem."""
+        space = self.problem.space
+        count = len(self.problem.subject_to)
+        return f"{space.blocks} blocks, {len(space.menus[0])} items, {count} budget{'s' if count > 1 else ''}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Instances of growing size; `varies` says what grows."""
+
+    name: str
+    varies: str
+    instances: tuple[Instance, ...]
+
+
+@cache
+def problem_of(blocks: int = _BASE_BLOCKS, menu: Menu = _BASE_MENU, budgets: int = 1) -> DesignProblem:
+    """The problem with that many blocks and budgets, the uppers by the rule at `BUDGETS`."""
+    space = SearchSpace((menu,) * blocks)
+    sample = space.sample(np.random.default_rng(_SAMPLE_SEED), _SAMPLE)
+    uppers = [
+        # A value that a design has, not one between two: "lower".
+        Budget(quantity, float(np.quantile(evaluator(quantity, space)(sample), share, method="lower")))
+        for quantity, share in BUDGETS[:budgets]
+    ]
+    return DesignProblem(space, EffectiveEntropy(), tuple(uppers))
+
+
+def _blocks_sweep(quick: bool) -> Sweep:
+    counts = (2, 3, 4) if quick else (2, 3, 4, 6, 8, 10, 12)
+    return Sweep("blocks", "blocks N", tuple(Instance(n, problem_of(blocks=n)) for n in counts))
+
+
+def _menu_sweep(quick: bool) -> Sweep:
+    menus = MENUS[:3] if quick else MENUS
+    return Sweep("menu", "menu items per block", tuple(Instance(len(menu), problem_of(menu=menu)) for menu in menus))
+
+
+def _budgets_sweep(quick: bool) -> Sweep:
+    counts = range(1, len(BUDGETS) if quick else len(BUDGETS) + 1)
+    return Sweep("budgets", "budgets K", tuple(Instance(k, problem_of(budgets=k)) for k in counts))
+
+
+SWEEPS: dict[str, Callable[[bool], Sweep]] = {"blocks": _blocks_sweep, "menu": _menu_sweep, "budgets": _budgets_sweep}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the command line asks for.
+
+    exact, heuristics  solvers by their name on the command line
+    seconds            time limit of a run of an exact solver
+    checkpoints        times at which the heuristics are compared, ascending; each runs once per seed, until the last of them
+    seeds              of each heuristic
+    """
+
+    sweeps: tuple[Sweep, ...]
+    exact: Mapping[str, Solver]
+    heuristics: Mapping[str, Solver]
+    seconds: float
+    checkpoints: tuple[float, ...]
+    seeds: int
+
+    def cells(self, instance: Instance, name: str) -> list[Cell]:
+        """The runs of one solver on one instance."""
+        if name in self.exact:
+            return [Cell(instance.title, instance.problem, name, self.exact[name], 0, self.seconds)]
+        solver, seconds = self.heuristics[name], self.checkpoints[-1]
+        return [Cell(instance.title, instance.problem, name, solver, seed, seconds) for seed in range(self.seeds)]
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The command line; see --help."""
+    parser = command_parser(__spec__, __doc__)
+    parser.add_argument("--sweeps", default=",".join(SWEEPS), metavar="NAMES", help=f"of {', '.join(SWEEPS)} (default: all)")
+    parser.add_argument("--solvers", default=None, metavar="NAMES", help=f"of {', '.join(SOLVERS)} (default: {', '.join(_FULL)})")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, metavar="S", help="limit of a run of an exact solver in seconds (default 20)"
+    )
+    parser.add_argument(
+        "--heuristic-seconds",
+        default=None,
+        metavar="S,S",
+        help="times in seconds at which heuristics are compared; each runs until the last (default 1,5; with --quick 0.5)",
+    )
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each heuristic (default 3)")
+    parser.add_argument(
+        "--output", default="results/scaling", metavar="DIR", help="folder of the results (default results/scaling)"
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, the quick solvers, one seed, 2 s a run: under a minute")
+    return parser
+
+
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    """The plan of a command line; ValueError naming the flag that is wrong."""
+    if arguments.seeds < 1:
+        raise ValueError(f"--seeds is {arguments.seeds}; expected at least 1")
+    if not 0 < arguments.seconds < math.inf:
+        raise ValueError(f"--seconds is {arguments.seconds}; expected a positive number")
+    times = arguments.heuristic_seconds
+    checkpoints = _positive_numbers("--heuristic-seconds", ("0.5" if arguments.quick else "1,5") if times is None else times)
+    sweeps = [chosen("sweep", name, SWEEPS) for name in _names(arguments.sweeps)]
+    default = _QUICK if arguments.quick else _FULL
+    names = default if arguments.solvers is None else _names(arguments.solvers)
+    entrants = {name: chosen("solver", name, SOLVERS) for name in names}
+    return Plan(
+        tuple(sweep(arguments.quick) for sweep in sweeps),
+        {name: entrant.solver for name, entrant in entrants.items() if name not in HEURISTICS},
+        {name: HEURISTICS[name] for name in entrants if name in HEURISTICS},
+        min(arguments.seconds, 2.0) if arguments.quick else arguments.seconds,
+        checkpoints,
+        1 if arguments.quick else arguments.seeds,
+    )
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def _positive_numbers(flag: str, text: str) -> tuple[float, ...]:
+    """The numbers of a comma-separated list, ascending, without repeats."""
+    try:
+        numbers = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 < number < math.inf for number in numbers):
+        raise ValueError(f"{flag} is {text!r}; expected positive numbers such as 1,10")
+    return tuple(numbers)
+
+
+PROVED = ("optimal", "infeasible")
+"""The statuses that a proof ends with."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The rows of a plan by sweep and size, and the reason for each solver that is not installed."""
+
+    rows: Mapping[tuple[str, int], Sequence[Row]]
+    missing: Mapping[str, str]
+
+
+def run_plan(plan: Plan, file: RowFile) -> Results:
+    """Run what the file does not hold yet, sweep by sweep, by growing size.
+
+    An exact solver that did not prove at a size is left out of the rest of the sweep. That follows from the rows alone, so a
+    stopped study goes on as one that never stopped. Raises KeyboardInterrupt when the user stops a run: it is not kept.
+    """
+    done = finished_rows(file)
+    rows: dict[tuple[str, int], list[Row]] = {}
+    missing: dict[str, str] = {}
+    names = (*plan.exact, *plan.heuristics)
+    total = sum(len(plan.cells(instance, name)) for sweep in plan.sweeps for instance in sweep.instances for name in names)
+    with tqdm(total=total, unit="run", file=sys.stderr, dynamic_ncols=True) as progress:
+        for sweep in plan.sweeps:
+            gave_up: set[str] = set()
+            for instance in sweep.instances:
+                own = rows.setdefault((sweep.name, instance.size), [])
+                for name in names:
+                    cells = plan.cells(instance, name)
+                    progress.set_postfix_str(f"{instance.title}: {name}")
+                    if name not in gave_up and name not in missing:
+                        try:
+                            new = [run_cell(cell, file, done) for cell in cells]
+                        except EngineMissing as error:
+                            missing[name] = str(error)
+                        else:
+                            own += new
+                            if name in plan.exact and new[0]["status"] not in PROVED:
+                                gave_up.add(name)
+                    progress.update(len(cells))
+    return Results(rows, missing)
+
+
+def power_law(sizes: Sequence[float], seconds: Sequence[float]) -> dict[str, Any] | None:
+    """seconds ≈ coefficient · size^exponent by least squares on logarithms; None for fewer than three different sizes.
+
+    `from` and `to` are the range it was fitted over; `spread` is the typical factor between a time and the fit, the exponential
+    of the root mean square of their logarithms' difference.
+    """
+    if len(set(sizes)) < 3:
+        return None
+    x, y = np.log(np.array(sizes, dtype=float)), np.log(np.array(seconds, dtype=float))
+    exponent, constant = np.polyfit(x, y, 1)
+    spread = math.exp(math.sqrt(np.mean((y - exponent * x - constant) ** 2)))
+    return {
+        "exponent": float(exponent),
+        "coefficient": math.exp(constant),
+        "spread": spread,
+        "points": len(sizes),
+        "from": min(sizes),
+        "to": max(sizes),
+    }
+
+
+def summarise(plan: Plan, results: Results) -> dict[str, Any]:
+    """The numbers of the study, ready for JSON."""
+    distributions = {name for solver in (*plan.exact.values(), *plan.heuristics.values()) for name in solver.distributions}
+    return {
+        "provenance": provenance(0, ("numpy", *sorted(distributions))),
+        "rule": RULE,
+        "seconds_limit": plan.seconds,
+        "heuristic_seconds": list(plan.checkpoints),
+        "seeds": plan.seeds,
+        "missing": dict(results.missing),
+        "sweeps": [_summary_of(sweep, plan, results) for sweep in plan.sweeps],
+    }
+
+
+def _summary_of(sweep: Sweep, plan: Plan, results: Results) -> dict[str, Any]:
+    runs = {size: own for (name, size), own in results.rows.items() if name == sweep.name}
+    instances = [_instance_record(instance, runs[instance.size]) for instance in sweep.instances]
+    return {
+        "sweep": sweep.name,
+        "varies": sweep.varies,
+        "instances": instances,
+        "exact": [_exact_record(name, instances, runs) for name in plan.exact if name not in results.missing],
+        "heuristics": [
+            _heuristic_record(name, seconds, instances, runs)
+            for name in plan.heuristics
+            if name not in results.missing
+            for seconds in plan.checkpoints
+        ],
+    }
+
+
+def _instance_record(instance: Instance, rows: Sequence[Row]) -> dict[str, Any]:
+    space, subject_to = instance.problem.space, instance.problem.subject_to
+    optima = [row["objective"] for row in rows if row["status"] == "optimal"]
+    empty = any(row["status"] == "infeasible" for row in rows)
+    return {
+        "size": instance.size,
+        "blocks": space.blocks,
+        "items": len(space.menus[0]),
+        "designs": space.size,
+        "budgets": [{"quantity": b.quantity.name, "upper": b.upper, "unit": b.quantity.unit} for b in subject_to],
+        "optimum": max(optima, default=None),
+        "bound": best_bound(rows),
+        "proofs_agree": not (optima and (empty or max(optima) - min(optima) > 1e-6 * abs(max(optima)))),
+    }
+
+
+def _exact_record(name: str, instances: Sequence[Row], runs: Mapping[int, Sequence[Row]]) -> dict[str, Any]:
+    tried = [(each, row) for each in instances for row in runs[each["size"]] if row["option"] == name]
+    proved = [(each, row) for each, row in tried if row["status"] in PROVED]
+    failed = next(((each, row) for each, row in tried if row["status"] not in PROVED), None)
+    seconds = [row["seconds"] for _, row in proved]
+    return {
+        "solver": tried[0][1]["solver"],
+        "option": name,
+        "proved": [{"size": each["size"], "designs": each["designs"], "seconds": row["seconds"]} for each, row in proved],
+        "gave_up": None
+        if failed is None
+        else {"size": failed[0]["size"], **{key: failed[1][key] for key in ("seconds", "objective", "bound", "gap", "message")}},
+        "growth": power_law([each["size"] for each, _ in proved], seconds),
+        "growth_in_designs": power_law([each["designs"] for each, _ in proved], seconds),
+    }
+
+
+def _heuristic_record(name: str, seconds: float, instances: Sequence[Row], runs: Mapping[int, Sequence[Row]]) -> dict[str, Any]:
+    """Relative losses (reference − incumbent) / reference per seed, the reference being the optimum or else the best bound.
+
+    A loss is None where the run had found nothing by then, and `losses` is None where there is no reference. The median of the
+    losses counts what was not found as infinite, and is None where it is.
+    """
+    found = []
+    for each in instances:
+        own = [row for row in runs[each["size"]] if row["option"] == name]
+        reference = each["bound"] if each["optimum"] is None else each["optimum"]
+        record: dict[str, Any] = {"size": each["size"], "losses": None, "median": None}
+        if reference is not None:
+            # A proof leaves a relative gap of 1e-6, so that a heuristic may be better by a hair.
+            losses = [None if (loss := loss_at(row, seconds, reference)) is None else max(loss, 0.0) for row in own]
+            middle = median(math.inf if loss is None else loss for loss in losses)
+            record |= {"losses": losses, "median": middle if math.isfinite(middle) else None}
+        found.append(record)
+    solver = next(row["solver"] for row in runs[instances[0]["size"]] if row["option"] == name)
+    return {"solver": solver, "option": name, "seconds": seconds, "loss": found}
+
+
+def sweep_table(sweep: dict[str, Any]) -> str:
+    """The table of one sweep: seconds to proof or what was left when a solver gave up, and median losses of the heuristics."""
+    sizes = [each["size"] for each in sweep["instances"]]
+    lines = [["designs", *(f"{each['designs']:.3g}" for each in sweep["instances"]), "", ""]]
+    for each in sweep["exact"]:
+        cells = {point["size"]: f"{point['seconds']:.3f} s" for point in each["proved"]}
+        if (left := each["gave_up"]) is not None:
+            cells[left["size"]] = _gap_text(left)
+        growth = [_growth_text(each["growth"]), _growth_text(each["growth_in_designs"])]
+        lines.append([each["solver"], *(cells.get(size, "") for size in sizes), *growth])
+    for each in sweep["heuristics"]:
+        lines.append([f"{each['solver']}, {each['seconds']:g} s", *(_loss_text(point) for point in each["loss"]), "", ""])
+    header = [sweep["varies"], *map(str, sizes), "seconds ~ size^", "seconds ~ designs^"]
+    return text_table(header, lines, {0})
+
+
+def _gap_text(left: dict[str, Any]) -> str:
+    if left["objective"] is None:
+        return "found none"
+    return "no bound" if left["gap"] is None else f"gap {100 * left['gap']:.2g} %"
+
+
+def _gave_up_text(varies: str, each: dict[str, Any]) -> str:
+    left = each["gave_up"]
+    return f"{each['solver']} gave up at {varies} = {left['size']} after {left['seconds']:.1f} s: {left['message']}"
+
+
+def _growth_text(growth: dict[str, Any] | None) -> str:
+    return "-" if growth is None else f"{growth['exponent']:.2f} over {growth['from']:.3g}…{growth['to']:.3g}"
+
+
+def _loss_text(point: dict[str, Any]) -> str:
+    if point["losses"] is None:
+        return "no bound"
+    return "found none" if point["median"] is None else f"{100 * point['median']:.3f} %"
+
+
+def report(summary: dict[str, Any]) -> str:
+    """The study for people."""
+    parts = [summary["rule"][0].upper() + summary["rule"][1:] + "."]
+    for sweep in summary["sweeps"]:
+        parts.append(
+            f"{sweep['sweep']}: seconds to proof, gap of the first run without one ({summary['seconds_limit']:g} s), "
+            f"then median loss of each heuristic, {summary['seeds']} seeds\n{sweep_table(sweep)}"
+        )
+        lines = [_gave_up_text(sweep["varies"], each) for each in sweep["exact"] if each["gave_up"] is not None]
+        torn = [str(each["size"]) for each in sweep["instances"] if not each["proofs_agree"]]
+        lines += [f"THE PROOFS DISAGREE at {sweep['varies']} = {', '.join(torn)}"] if torn else []
+        parts += ["\n".join(lines)] if lines else []
+    parts += [f"{SOLVERS[name].solver.name} was not run: {reason}" for name, reason in summary["missing"].items()]
+    return "\n\n".join(parts)
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the study; returns the exit code."""
+    options = command_line().parse_args(arguments)
+    plan = plan_of(options)
+    folder = output_folder(options.output)
+    rows_path = folder / "rows.jsonl"
+    try:
+        results = run_plan(plan, RowFile(rows_path))
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; finished runs are kept in {rows_path}, and the same command goes on from there", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    if not any(results.rows.values()):
+        raise EngineMissing("; ".join(results.missing.values()))
+    summary = summarise(plan, results)
+    print(f"\n{report(summary)}")
+    write_json(folder / "summary.json", summary)
+    save_figure(draw_scaling(summary), folder / "scaling.png")
+    print(f"\nWritten to {folder}: rows.jsonl, summary.json, scaling.png")
+    return ExitCode.DONE

@@ -1,0 +1,1 @@
+"""What the studies that train many networks share: plans, runs, samples, statistics."""
