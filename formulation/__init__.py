@@ -4,6 +4,7 @@ from formulation.architecture import Architecture, Block
 from formulation.declarations import FalseDeclaration
 from formulation.entropy import BlockwiseEntropy, EffectiveEntropy, LayerSum, TransformerEntropy
 from formulation.fingerprint import NoIdentity, fingerprint
+from formulation.layer import Group, Layer, LinearMap, Norm, layer_of, stored_layers
 from formulation.problem import Budget, DesignProblem, Evaluation, Usage
 from formulation.published import PUBLISHED
 from formulation.quantity import Agreement, Combine, Composite, Measured, NotSeparable, Quantity, Separable
@@ -27,10 +28,14 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "FalseDeclaration",
+    "Group",
+    "Layer",
     "LayerSum",
+    "LinearMap",
     "Measured",
     "Menu",
     "NoIdentity",
+    "Norm",
     "NotSeparable",
     "Quantity",
     "SearchSpace",
@@ -44,8 +49,10 @@ __all__ = [
     "evaluator",
     "fine_space",
     "fingerprint",
+    "layer_of",
     "monte_carlo_entropy",
     "paper_space",
     "spectral_entropy",
+    "stored_layers",
     "tabulate",
 ]

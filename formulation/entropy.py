@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from formulation.architecture import Architecture, Block, Setting
+from formulation.layer import Group, Layer, layer_of
 from formulation.quantity import Composite, Separable
 from formulation.spectral import EntropyTable, check_rho, closed_form_entropy
 
@@ -27,32 +28,43 @@ if TYPE_CHECKING:
 _closed_form = lru_cache(maxsize=65536)(closed_form_entropy)
 
 
+@lru_cache(maxsize=65536)
+def _entropy(layer: Layer, group: Group, rho: float) -> float:
+    """Entropy of the matrices of one group of a layer, in closed form."""
+    return layer.total(group, lambda rows, columns: _closed_form(rows, columns, rho))
+
+
+_ATTENTION, _FFN = Group.ATTENTION, Group.FFN
+
+
 @dataclass(frozen=True)
 class LayerSum(Separable):
-    """Σ_i L_i · per_layer(E_i, F_i): what every layer of a block contributes alike.
+    """Σ_i L_i · per_layer(layer of block i): what every layer of a block contributes alike.
 
-    name, unit  as in `Quantity`
-    per_layer   the term of one layer from its width and FFN width, in `unit`
+    Attributes:
+        name: as in `Quantity`.
+        unit: as in `Quantity`.
+        per_layer: the term of one layer, in `unit`; see `formulation.layer`.
     """
 
     name: str
     unit: str
-    per_layer: Callable[[int, int], float]
+    per_layer: Callable[[Layer], float]
 
     def block(self, block: Block, setting: Setting) -> float:
-        return block.depth * self.per_layer(block.width, block.ffn_width)
+        return block.depth * self.per_layer(layer_of(block, setting))
 
 
-def _one(width: int, ffn_width: int) -> float:
+def _one(layer: Layer) -> float:
     return 1.0
 
 
-def _log_width(width: int, ffn_width: int) -> float:
-    return math.log2(width)
+def _log_width(layer: Layer) -> float:
+    return math.log2(layer.width)
 
 
-def _log_ffn_width(width: int, ffn_width: int) -> float:
-    return math.log2(ffn_width)
+def _log_ffn_width(layer: Layer) -> float:
+    return math.log2(layer.ffn_width)
 
 
 @dataclass(frozen=True)
@@ -88,14 +100,11 @@ class TransformerEntropy(Composite):
         if self.table is not None and self.table.rho != self.rho:
             raise ValueError(f"the entropy table was built with rho = {self.table.rho}, the objective has rho = {self.rho}")
 
-    def _matrix(self, rows: int, columns: int) -> float:
-        return _closed_form(rows, columns, self.rho) if self.table is None else self.table(rows, columns)
+    def _attention_entropy(self, layer: Layer) -> float:
+        return _entropy(layer, _ATTENTION, self.rho) if self.table is None else layer.total(_ATTENTION, self.table)
 
-    def _attention_entropy(self, width: int, ffn_width: int) -> float:
-        return 4 * self._matrix(width, width)
-
-    def _ffn_entropy(self, width: int, ffn_width: int) -> float:
-        return 2 * self._matrix(width, ffn_width)
+    def _ffn_entropy(self, layer: Layer) -> float:
+        return _entropy(layer, _FFN, self.rho) if self.table is None else layer.total(_FFN, self.table)
 
     @property
     def _discount(self) -> float:
@@ -243,11 +252,11 @@ class BlockwiseEntropy(TransformerEntropy):
 
     name = "blockwise effective entropy"
 
-    def _attention_loss(self, width: int, ffn_width: int) -> float:
-        return self._attention_entropy(width, ffn_width) / math.log2(width)
+    def _attention_loss(self, layer: Layer) -> float:
+        return self._attention_entropy(layer) / math.log2(layer.width)
 
-    def _ffn_loss(self, width: int, ffn_width: int) -> float:
-        return self._ffn_entropy(width, ffn_width) / math.log2(ffn_width) if ffn_width > 1 else math.inf
+    def _ffn_loss(self, layer: Layer) -> float:
+        return self._ffn_entropy(layer) / math.log2(layer.ffn_width) if layer.ffn_width > 1 else math.inf
 
     @cached_property
     def parts(self) -> tuple[Separable, ...]:

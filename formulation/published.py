@@ -14,6 +14,9 @@ PUBLISHED: dict[str, Architecture] = {
     "MeRino-64M": Architecture((Block(640, 960, 3), Block(896, 1344, 3), Block(1024, 1024, 2), Block(1024, 1024, 3))),
 }
 
+FFN_RATIO = 4
+"""F / E of GPT-2, Cerebras-GPT, Pythia and OPT."""
+
 PUBLISHED_TOKENS = 128
 PUBLISHED_MS = {
     "Pythia-70M": 95,
@@ -33,10 +36,10 @@ Whether all logits were computed, and in which precision, is not stated.
 
 
 def published_designs() -> dict[str, Architecture]:
-    """The nine networks of `PUBLISHED_MS`: the baselines have L layers of one width E, FFN width 4E, that share no weights."""
+    """The nine networks of `PUBLISHED_MS`: the baselines have L layers of one width and `FFN_RATIO` that share no weights."""
 
     def uniform(layers: int, width: int, vocabulary: int, embedding_width: int | None = None) -> Architecture:
-        return Architecture((Block(width, 4 * width, layers),), False, embedding_width or width, vocabulary)
+        return Architecture((Block(width, FFN_RATIO * width, layers),), False, embedding_width or width, vocabulary)
 
     return {
         "Pythia-70M": uniform(6, 512, 50_304),

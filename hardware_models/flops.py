@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 from formulation import Block, Separable
 from formulation.architecture import Setting, positive_integer
+from formulation.layer import joint_map, layer_of, surroundings
 
 
 @dataclass(frozen=True)
 class Flops(Separable):
     """FLOPs of one forward pass over a sequence of T tokens, 2 per multiply-add (our reconstruction of the paper's counts):
 
-      Σ_i L_i [ 2T(4E_i² + 2E_iF_i) + 4T²E_i ]    projections and FFN; attention scores and mixing, no causal halving
-      + Σ 2T·left·right                           maps between unequal neighbours
-      + 2T·E₀·vocabulary                          output head, where `head` asks for it
+      Σ_i L_i [ 2T·Σ in·out + 4T²·h·d ]    maps of a layer; attention scores and mixing, no causal halving
+      + Σ 2T·left·right                    maps between unequal neighbours
+      + 2T·E₀·vocabulary                   output head, where `head` asks for it
 
     Every layer counts: sharing weights saves memory, not work. Biases, norms and activations are left out.
 
@@ -32,11 +33,10 @@ class Flops(Separable):
         object.__setattr__(self, "seq_len", positive_integer("seq_len", self.seq_len))
 
     def block(self, block: Block, setting: Setting) -> float:
-        maps = 2 * self.seq_len * (4 * block.width**2 + 2 * block.width * block.ffn_width)
-        return block.depth * (maps + 4 * self.seq_len**2 * block.width)
+        return block.depth * layer_of(block, setting).flops(self.seq_len, self.seq_len)
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
-        return 2 * self.seq_len * left * right
+        return 2 * self.seq_len * joint_map(left, right).weights
 
     def fixed(self, setting: Setting) -> float:
-        return 2 * self.seq_len * setting.embedding_width * setting.vocabulary if self.head else 0
+        return 2 * self.seq_len * surroundings(setting).head.weights if self.head else 0

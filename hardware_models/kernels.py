@@ -15,15 +15,16 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from formulation import Architecture
+from formulation import Architecture, layer_of
 
 _ONNX_8_BITS = {"DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat"}
 _ONNX_FLOAT = {"MatMul", "Gemm", "FusedMatMul", "FusedGemm"}
 
 
 def maps_of(design: Architecture) -> int:
-    """Linear maps that one pass applies: four a layer application, those between unequal neighbours, and the output head."""
-    return 4 * sum(design.depths) + sum(1 for _ in design.joints) + 1
+    """Linear maps that one pass applies: each stored matrix of a layer, those between unequal neighbours, and the output head."""
+    layers = sum(block.depth * len(layer_of(block, design).matrices) for block in design.blocks)
+    return layers + sum(1 for _ in design.joints) + 1
 
 
 def check_maps(name: str, design: Architecture, precision: str, ran: Mapping[str, int]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from formulation import Block, Combine, Composite, Separable
 from formulation.architecture import Setting, positive_integer
+from formulation.layer import Layer, layer_of, surroundings
 from hardware_models.params import Params
 from hardware_models.workload import LOGITS
 
@@ -58,14 +59,15 @@ class WeightMemory(Separable):
         return Params().joint(left, right, setting) * self.bits / 8
 
     def fixed(self, setting: Setting) -> float:
-        embedding = (setting.vocabulary + setting.positions) * setting.embedding_width
-        others = Params().fixed(setting) - embedding
+        around = surroundings(setting)
+        embedding = around.tokens.parameters + around.positions.parameters
+        others = around.parameters - embedding
         return (embedding * (self.bits if self.embedding_bits is None else self.embedding_bits) + others * self.bits) / 8
 
 
 @dataclass(frozen=True)
 class CacheMemory(Separable):
-    """Memory of the key-value cache after T tokens of B sequences [bytes]: Σ_i L_i · 2E_i · B·T · bits / 8.
+    """Memory of the key-value cache after T tokens of B sequences [bytes]: Σ_i L_i · 2k_i·d · B·T · bits / 8.
 
     Every application of a layer has keys and values of its own: sharing weights saves none.
 
@@ -89,7 +91,7 @@ class CacheMemory(Separable):
         positive_number("bits", self.bits)
 
     def block(self, block: Block, setting: Setting) -> float:
-        return block.depth * 2 * block.width * self.batch * self.seq_len * self.bits / 8
+        return block.depth * layer_of(block, setting).cache_width * self.batch * self.seq_len * self.bits / 8
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,13 @@ class ActivationMemory(Separable):
     with T tokens, B sequences, M = B·T, b = bits/8, K = M for all logits, B for the last ones. E₀ is the embedding, which lives
     as long as the stack runs, 8T the integer positions. Inside a layer, per token,
 
-      fused  a = max(6E, 3E + 2F, 4E + F)
-      eager  a = max(4E + p, (5 + c)E + 2s, (6 + t)E + s, 3E + s + max(2F, E + F)) + T
+      fused  a = max(Q + q + E, 3E + max(2F, E + F))
+      eager  a = max(Q + p, Q + (1 + c)q + 2s, Q + (1 + t)q + E + s, 3E + s + max(2F, E + F)) + T
 
-    6E: norm, Q, K, V, mixed values and W_O's output; then 3E: that output, the stream and its norm, and the FFN before and after
-    its activation (2F) or after it and W_2's output (E + F). s = H·T: one set of attention weights; p = 2s: scores and weights in
-    the softmax, (1 + 8/b)s where b ≠ 4, since it runs in 32 bits; T: the mask; c, t: values and mixed values copied into order,
-    t = 1 where H > 1 and T > 1, c = 1 where B > 1 besides, else 0.
+    Q: norm, queries, keys and values; q: mixed values; E: W_O's output; then 3E: that output, the stream and its norm, and the FFN
+    before and after its activation (2F) or after it and W_2's output (E + F). s = H·T: one set of attention weights; p = 2s: scores
+    and weights in the softmax, (1 + 8/b)s where b ≠ 4, since it runs in 32 bits; T: the mask; c, t: values and mixed values copied
+    into order, t = 1 where H > 1 and T > 1, c = 1 where B > 1 besides, else 0.
 
     Source: the tensors that `merino_net.network.modeling` keeps alive at each step; what PyTorch 2.13 allocates on a CPU in 32
     bits, to the byte. Left out: the input tokens, work space that attention and matrix products take inside (some 100 kB a thread
@@ -148,31 +150,34 @@ class ActivationMemory(Separable):
         mask = self.seq_len if self.attention == "eager" else 0
         return 8 * self.seq_len + self.bits / 8 * self.batch * self.seq_len * (per_token + mask)
 
-    def _layer(self, block: Block) -> float:
+    def _layer(self, layer: Layer) -> float:
         """Numbers a token that a layer makes: a."""
-        width, ffn_width = block.width, block.ffn_width
-        ffn = 3 * width + max(2 * ffn_width, width + ffn_width)
+        width, mixed, up, down = layer.width, layer.query_width, layer["up"], layer["down"]
+        entered = width + layer.query_width + layer.cache_width
+        ffn = 3 * width + max(up.outputs + down.inputs, down.inputs + down.outputs)
         if self.attention == "fused":
-            return max(6 * width, ffn)
-        weights = block.heads * self.seq_len
-        copied = block.heads > 1 and self.seq_len > 1
-        softmax = 4 * width + weights * (2 if self.bits == 32 else 1 + 64 / self.bits)
-        mixing = (5 + (copied and self.batch > 1)) * width + 2 * weights
-        return max(softmax, mixing, (6 + copied) * width + weights, ffn + weights)
+            return max(entered + mixed + width, ffn)
+        weights = layer.heads * self.seq_len
+        copied = layer.heads > 1 and self.seq_len > 1
+        softmax = entered + weights * (2 if self.bits == 32 else 1 + 64 / self.bits)
+        mixing = entered + (1 + (copied and self.batch > 1)) * mixed + 2 * weights
+        return max(softmax, mixing, entered + (1 + copied) * mixed + width + weights, ffn + weights)
 
     def block(self, block: Block, setting: Setting) -> float:
-        entered = (1 if block.depth == 1 else 2) * block.width
-        return self._in_the_stack(setting.embedding_width + entered + self._layer(block))
+        layer = layer_of(block, setting)
+        entered = (1 if block.depth == 1 else 2) * layer.width
+        return self._in_the_stack(setting.embedding_width + entered + self._layer(layer))
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
         outside = setting.embedding_width
         return self._in_the_stack(outside + left + right + (outside + 2 if right == outside else 0))
 
     def fixed(self, setting: Setting) -> float:
+        around = surroundings(setting)
         tokens = self.batch * self.seq_len
         kept = tokens if self.logits == "all" else self.batch
-        head = self.bits / 8 * (tokens * setting.embedding_width + kept * setting.vocabulary)
-        return max(head, self._in_the_stack(3 * setting.embedding_width + 2))
+        head = self.bits / 8 * (tokens * around.head.inputs + kept * around.head.outputs)
+        return max(head, self._in_the_stack(3 * around.norm.width + 2))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from formulation import Block, Separable
 from formulation.architecture import Setting, positive_integer
+from formulation.layer import Layer, LinearMap, joint_map, layer_of, surroundings
 from hardware_models.memory import positive_number
 from hardware_models.workload import Workload
 
@@ -198,19 +199,20 @@ class Product(NamedTuple):
     numbers: float
 
 
-def _map(tokens: int, inputs: int, outputs: int) -> Product:
+def map_product(own: LinearMap, tokens: int) -> Product:
     """A linear map of `tokens` rows: weights and input are read, output is written."""
-    return Product(2 * tokens * inputs * outputs, inputs * outputs + tokens * (inputs + outputs))
+    return Product(2 * tokens * own.weights, own.weights + tokens * (own.inputs + own.outputs))
 
 
-def layer_products(block: Block, work: Workload) -> Iterator[Product]:
-    """The matrix products of one layer application: Q, K and V as one map; scores and mixing as one kernel; O; W_1; W_2."""
-    width, ffn_width, tokens = block.width, block.ffn_width, work.tokens
-    yield _map(tokens, width, 3 * width)
-    yield Product(4 * tokens * work.attended * width, 2 * width * (tokens + work.batch * work.attended))
-    yield _map(tokens, width, width)
-    yield _map(tokens, width, ffn_width)
-    yield _map(tokens, ffn_width, width)
+def layer_products(layer: Layer, work: Workload) -> Iterator[Product]:
+    """The matrix products of one layer application: each stored matrix, so Q, K and V as one; scores and mixing as one kernel.
+
+    That kernel reads queries, keys and values and writes as many mixed values as there are queries.
+    """
+    for matrix in layer.matrices:
+        yield map_product(matrix, work.tokens)
+    moved = 2 * layer.query_width * work.tokens + layer.cache_width * work.batch * work.attended
+    yield Product(layer.score_flops(work.tokens, work.attended), moved)
 
 
 class _Roofline(Separable):
@@ -242,14 +244,14 @@ class _Roofline(Separable):
         """What a layer application costs besides its products."""
 
     def block(self, block: Block, setting: Setting) -> float:
-        layer = math.fsum(self._cost(product) for product in layer_products(block, self.workload))
-        return block.depth * (layer + self._overhead())
+        products = layer_products(layer_of(block, setting), self.workload)
+        return block.depth * (math.fsum(map(self._cost, products)) + self._overhead())
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
-        return self._cost(_map(self.workload.tokens, left, right))
+        return self._cost(map_product(joint_map(left, right), self.workload.tokens))
 
     def fixed(self, setting: Setting) -> float:
-        return self._cost(_map(self.workload.kept, setting.embedding_width, setting.vocabulary))
+        return self._cost(map_product(surroundings(setting).head, self.workload.kept))
 
 
 class _Latency(_Roofline):

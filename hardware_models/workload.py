@@ -14,6 +14,7 @@ import numpy as np
 
 from formulation import Architecture, Block
 from formulation.architecture import Setting, positive_integer
+from formulation.layer import joint_map, layer_of, stored_layers, surroundings
 
 PHASES = ("prefill", "decode")
 LOGITS = ("last", "all")
@@ -88,48 +89,49 @@ FEATURES: dict[str, Feature] = {
     "width": Feature(
         "million values",
         "values of the residual stream that a layer passes through, L·Bn·E",
-        block=lambda block, setting, work: block.depth * work.tokens * block.width / 1e6,
+        block=lambda block, setting, work: block.depth * work.tokens * layer_of(block, setting).width / 1e6,
     ),
     "ffn_width": Feature(
         "million values",
         "values inside the feed-forward network, L·Bn·F",
-        block=lambda block, setting, work: block.depth * work.tokens * block.ffn_width / 1e6,
+        block=lambda block, setting, work: block.depth * work.tokens * layer_of(block, setting).ffn_width / 1e6,
     ),
     "attention_maps": Feature(
         "GFLOP",
-        "maps Q, K, V and O, L·8Bn·E²",
-        block=lambda block, setting, work: block.depth * 8 * work.tokens * block.width**2 / 1e9,
+        "maps Q, K, V and O, L·2Bn·Σ in·out",
+        block=lambda block, setting, work: block.depth * 2 * work.tokens * layer_of(block, setting).attention_weights / 1e9,
     ),
     "ffn_maps": Feature(
         "GFLOP",
-        "maps of the feed-forward network, L·4Bn·E·F",
-        block=lambda block, setting, work: block.depth * 4 * work.tokens * block.width * block.ffn_width / 1e9,
+        "maps of the feed-forward network, L·2Bn·Σ in·out",
+        block=lambda block, setting, work: block.depth * 2 * work.tokens * layer_of(block, setting).ffn_weights / 1e9,
     ),
     "scores": Feature(
         "GFLOP",
-        "attention scores and mixing, L·4Bn·S·E",
-        block=lambda block, setting, work: block.depth * 4 * work.tokens * work.attended * block.width / 1e9,
+        "attention scores and mixing, L·4Bn·S·h·d",
+        block=lambda block, setting, work: block.depth * layer_of(block, setting).score_flops(work.tokens, work.attended) / 1e9,
     ),
     "weights": Feature(
         "million weights",
-        "distinct weights of the layers, 4E² + 2EF each: once a block where its layers share them, else L times",
-        block=lambda block, setting, work: (
-            (1 if setting.shared else block.depth) * (4 * block.width**2 + 2 * block.width * block.ffn_width) / 1e6
-        ),
+        "distinct weights of the layers: once a block where its layers share them, else L times",
+        block=lambda block, setting, work: stored_layers(block, setting) * layer_of(block, setting).weights / 1e6,
     ),
     "joint": Feature("", "a map between unequal neighbours", joint=lambda left, right, work: 1),
     "joint_maps": Feature(
         "GFLOP",
         "maps between unequal neighbours, 2Bn·left·right",
-        joint=lambda left, right, work: 2 * work.tokens * left * right / 1e9,
+        joint=lambda left, right, work: 2 * work.tokens * joint_map(left, right).weights / 1e9,
     ),
     "head": Feature(
         "GFLOP",
         "output head, 2·E₀·vocabulary for each token that it sees",
-        fixed=lambda setting, work: 2 * work.kept * setting.embedding_width * setting.vocabulary / 1e9,
+        fixed=lambda setting, work: 2 * work.kept * surroundings(setting).head.weights / 1e9,
     ),
 }
-"""Name of a kind of work -> what it counts. B, n and S are those of `Workload`, E, F and L those of a block."""
+"""Name of a kind of work -> what it counts.
+
+B, n and S are those of `Workload`, E, F and L those of a block; h·d is the width of its attention heads.
+"""
 
 BODY_FEATURES = tuple(name for name in FEATURES if name != "head")
 """The kinds of work that differ between designs of one vocabulary; the head is the same in all, part of "pass"."""

@@ -19,7 +19,7 @@ _PORTION = 4096
 Design = Callable[[int], Architecture]
 """The n-th of some designs."""
 
-LAYERS = LayerSum("layers", "layers", lambda width, ffn_width: 1.0)
+LAYERS = LayerSum("layers", "layers", lambda layer: 1.0)
 """Total depth as a quantity: what exact methods split a search by."""
 
 

@@ -71,6 +71,7 @@ SIGNS = "tests/solvers/test_soundness.py -k 'below_zero and not engines'"
 
 BASE, DP, COMPLETION = "solvers/base.py", "solvers/exact/dynamic_programming.py", "solvers/exact/bounds.py"
 ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/network/modeling.py", "hardware_models/fit.py"
+LAYER = "formulation/layer.py"
 
 MUTANTS = (
     # What `solve` believes.
@@ -158,7 +159,7 @@ MUTANTS = (
     ),
     # The network.
     Mutant(MODEL, "self.layers[i % len(self.layers)]", "self.layers[0]", FORWARD),
-    Mutant(MODEL, "scaling=HEAD_SIZE**-0.5", "scaling=x_BTE.shape[-1] ** -0.5", FORWARD),
+    Mutant(MODEL, "scaling=self.head_size**-0.5", "scaling=x_BTE.shape[-1] ** -0.5", FORWARD),
     Mutant(MODEL, "x_BTE + self.dropout(attended)", "x_BTE + attended", FORWARD),
     Mutant(MODEL, "x_BTE + self.dropout(self.ffn(self.ffn_norm(x_BTE)))", "x_BTE + self.ffn(self.ffn_norm(x_BTE))", FORWARD),
     Mutant(
@@ -167,13 +168,7 @@ MUTANTS = (
     Mutant(MODEL, "self.config.attention_dropout if self.training else 0.0", "0.0", FORWARD),
     Mutant(MODEL, "self.config.attention_dropout if self.training else 0.0", "self.config.attention_dropout", FORWARD),
     Mutant(MODEL, "weights = nn.functional.dropout(weights, dropout, module.training)", "", FORWARD),
-    Mutant(
-        MODEL,
-        "self.attention_norm = nn.LayerNorm(width, config.layer_norm_eps)",
-        "self.attention_norm = nn.LayerNorm(width)",
-        FORWARD,
-    ),
-    Mutant(MODEL, "self.norm = nn.LayerNorm(outside, config.layer_norm_eps)", "self.norm = nn.LayerNorm(outside)", FORWARD),
+    Mutant(MODEL, "nn.LayerNorm(own.width, config.layer_norm_eps, bias=own.bias)", "nn.LayerNorm(own.width)", FORWARD),
     Mutant(MODEL, "ACT2FN[config.hidden_act]", "ACT2FN['gelu']", FORWARD),
     Mutant(MODEL, "x_BTE = x_BTE + self.dropout(attended)", "x_BTE = self.attention_norm(x_BTE) + self.dropout(attended)", FORWARD),
     # Prices fitted to measurements, and costs.
@@ -181,15 +176,15 @@ MUTANTS = (
     Mutant(FITTING, "math.ceil((count + 1) * probability - 1e-9)", "math.ceil(count * probability - 1e-9)", FIT),
     Mutant(FITTING, "relative = np.abs(p - m) / m", "relative = np.abs(p - m) / p", FIT),
     Mutant(
-        "hardware_models/flops.py",
-        "4 * self.seq_len**2 * block.width",
-        "2 * self.seq_len**2 * block.width",
+        LAYER,
+        "return 4 * tokens * attended * self.query_width",
+        "return 2 * tokens * attended * self.query_width",
         "tests/formulation/test_formulation.py -k 'flops or published'",
     ),
     Mutant(
-        "hardware_models/params.py",
-        "9 * block.width + block.ffn_width",
-        "8 * block.width + block.ffn_width",
+        LAYER,
+        "self.weights + self.bias * self.outputs",
+        "self.weights",
         "tests/formulation/test_formulation.py -k 'params or published'",
     ),
     # Dynamic programming.

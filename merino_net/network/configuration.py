@@ -116,7 +116,7 @@ class MerinoConfig(PreTrainedConfig):
     @property
     def num_attention_heads(self) -> int:
         """Attention heads of the widest block."""
-        return max(self.block_widths) // HEAD_SIZE
+        return max(block.heads for block in self._architecture().blocks)
 
     @property
     def head_dim(self) -> int:

@@ -1,10 +1,10 @@
 """The network: a block-wise decoder-only transformer as a Hugging Face model.
 
 From top to bottom: attention, feed-forward network, layer, block (one or several layers, applied `depth` times), the stack
-of blocks between embedding and final norm, and the language model with its tied output head. How many parameters and
-floating-point operations it takes is stated in `hardware_models`, and tests hold this file to it exactly.
+of blocks between embedding and final norm, and the language model with its tied output head. Which maps and norms there are is
+`formulation.layer`'s say: its lists become the modules here, and the costs of `hardware_models` are read off the same lists.
 
-Shape suffixes: B sequences of a batch, T tokens, E width, F ffn_width, H heads, D head size (64), V vocabulary.
+Shape suffixes: B sequences of a batch, T tokens, E width, F ffn_width, H heads, D head size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from formulation.architecture import HEAD_SIZE
+from formulation.architecture import Architecture, Block
+from formulation.layer import Embedding, Layer, LinearMap, Norm, joint_map, layer_of, stored_layers, surroundings
 from merino_net.network.configuration import MerinoConfig
 
 
@@ -50,43 +51,65 @@ def eager_attention(
     return (weights @ value_BHTD).transpose(1, 2), weights
 
 
+def linear(own: LinearMap) -> nn.Linear:
+    """A map as a module."""
+    return nn.Linear(own.inputs, own.outputs, own.bias)
+
+
+def layer_norm(own: Norm, config: MerinoConfig) -> nn.LayerNorm:
+    """A norm as a module."""
+    return nn.LayerNorm(own.width, config.layer_norm_eps, bias=own.bias)
+
+
+def embedding(own: Embedding) -> nn.Embedding:
+    """A table that is looked up as a module."""
+    return nn.Embedding(own.rows, own.width)
+
+
 class MerinoOutput(nn.Linear):
     """The map that ends a sub-layer: what it returns is added to the residual stream, hence initial weights of its own."""
 
+    def __init__(self, own: LinearMap) -> None:
+        super().__init__(own.inputs, own.outputs, own.bias)
+
 
 class MerinoAttention(nn.Module):
-    """Causal multi-head self-attention with heads of 64: four E×E maps with biases, the first three in one matrix."""
+    """Causal multi-head self-attention; the maps of queries, keys and values are one matrix."""
 
     is_causal = True
-    num_key_value_groups = 1
 
-    def __init__(self, config: MerinoConfig, width: int) -> None:
+    def __init__(self, config: MerinoConfig, layer: Layer) -> None:
         super().__init__()
         self.config = config
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.output = MerinoOutput(width, width)
+        self.head_size = layer.head_size
+        self.num_key_value_groups = layer.heads // layer.kv_heads
+        self.parts = [layer[name].outputs for name in ("query", "key", "value")]
+        self.query_key_value = linear(layer["query_key_value"])
+        self.output = MerinoOutput(layer["output"])
 
     def forward(
         self, x_BTE: Tensor, attention_mask: Tensor | None, past_key_values: Cache | None, layer_idx: int, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
-        query_key_value = self.query_key_value(x_BTE).unflatten(-1, (3, -1, HEAD_SIZE))
-        query, key, value = (part_BTHD.transpose(1, 2) for part_BTHD in query_key_value.unbind(-3))
+        parts = self.query_key_value(x_BTE).split(self.parts, -1)
+        query, key, value = (part_BTE.unflatten(-1, (-1, self.head_size)).transpose(1, 2) for part_BTE in parts)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, layer_idx)
         attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         dropout = self.config.attention_dropout if self.training else 0.0
-        mixed_BTHD, weights = attend(self, query, key, value, attention_mask, scaling=HEAD_SIZE**-0.5, dropout=dropout, **kwargs)
+        mixed_BTHD, weights = attend(
+            self, query, key, value, attention_mask, scaling=self.head_size**-0.5, dropout=dropout, **kwargs
+        )
         return self.output(mixed_BTHD.flatten(-2)), weights
 
 
 class MerinoFeedForward(nn.Module):
-    """Two maps with biases, E→F and F→E, and an activation between them."""
+    """Two maps, E→F and F→E, and an activation between them."""
 
-    def __init__(self, config: MerinoConfig, width: int, ffn_width: int) -> None:
+    def __init__(self, config: MerinoConfig, layer: Layer) -> None:
         super().__init__()
-        self.up = nn.Linear(width, ffn_width)
+        self.up = linear(layer["up"])
         self.activation = ACT2FN[config.hidden_act]
-        self.down = MerinoOutput(ffn_width, width)
+        self.down = MerinoOutput(layer["down"])
 
     def forward(self, x_BTE: Tensor) -> Tensor:
         return self.down(self.activation(self.up(x_BTE)))
@@ -99,12 +122,13 @@ class MerinoLayer(GradientCheckpointingLayer):
     key-value cache, apart.
     """
 
-    def __init__(self, config: MerinoConfig, width: int, ffn_width: int) -> None:
+    def __init__(self, config: MerinoConfig, layer: Layer) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width, config.layer_norm_eps)
-        self.attention = MerinoAttention(config, width)
-        self.ffn_norm = nn.LayerNorm(width, config.layer_norm_eps)
-        self.ffn = MerinoFeedForward(config, width, ffn_width)
+        attention_norm, ffn_norm = layer.norms
+        self.attention_norm = layer_norm(attention_norm, config)
+        self.attention = MerinoAttention(config, layer)
+        self.ffn_norm = layer_norm(ffn_norm, config)
+        self.ffn = MerinoFeedForward(config, layer)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -116,12 +140,13 @@ class MerinoLayer(GradientCheckpointingLayer):
 
 
 class MerinoBlock(nn.Module):
-    """`depth` applications of layers of one shape: of a single layer where weights are shared, else of one layer each."""
+    """Layers of one shape, applied one after another: a single one again and again where weights are shared."""
 
-    def __init__(self, config: MerinoConfig, width: int, ffn_width: int, depth: int, first_layer: int) -> None:
+    def __init__(self, config: MerinoConfig, block: Block, design: Architecture, first_layer: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(MerinoLayer(config, width, ffn_width) for _ in range(1 if config.shared else depth))
-        self.applications = range(first_layer, first_layer + depth)
+        layer = layer_of(block, design)
+        self.layers = nn.ModuleList(MerinoLayer(config, layer) for _ in range(stored_layers(block, design)))
+        self.applications = range(first_layer, first_layer + block.depth)
 
     def forward(self, x_BTE: Tensor, attention_mask: Tensor | None, past_key_values: Cache | None, **kwargs: Any) -> Tensor:
         for i, layer_idx in enumerate(self.applications):
@@ -131,15 +156,15 @@ class MerinoBlock(nn.Module):
 
 
 class MerinoJoint(nn.Linear):
-    """The bias-free map between neighbours of unequal width."""
+    """The map between neighbours of unequal width."""
 
-    def __init__(self, left: int, right: int) -> None:
-        super().__init__(left, right, bias=False)
+    def __init__(self, own: LinearMap) -> None:
+        super().__init__(own.inputs, own.outputs, own.bias)
 
 
 def joint(left: int, right: int) -> nn.Module:
     """What joins neighbours of these widths: a map, or nothing where they are equal."""
-    return nn.Identity() if left == right else MerinoJoint(left, right)
+    return nn.Identity() if left == right else MerinoJoint(joint_map(left, right))
 
 
 class MerinoPreTrainedModel(PreTrainedModel):
@@ -181,17 +206,18 @@ class MerinoModel(MerinoPreTrainedModel):
 
     def __init__(self, config: MerinoConfig) -> None:
         super().__init__(config)
-        widths, outside = config.block_widths, config.embedding_width
-        self.tokens = nn.Embedding(config.vocab_size, outside)
-        self.positions = nn.Embedding(config.max_position_embeddings, outside)
+        design = config.to_architecture()
+        around = surroundings(design)
+        self.tokens = embedding(around.tokens)
+        self.positions = embedding(around.positions)
         self.dropout = nn.Dropout(config.dropout)
-        self.joints = nn.ModuleList(joint(left, right) for left, right in pairwise((outside, *widths, outside)))
-        firsts = accumulate(config.block_depths, initial=0)
+        chain = (around.tokens.width, *design.widths, around.norm.width)
+        self.joints = nn.ModuleList(joint(left, right) for left, right in pairwise(chain))
+        firsts = accumulate(design.depths, initial=0)
         self.blocks = nn.ModuleList(
-            MerinoBlock(config, width, ffn_width, depth, first)
-            for width, ffn_width, depth, first in zip(widths, config.block_ffn_widths, config.block_depths, firsts, strict=False)
+            MerinoBlock(config, block, design, first) for block, first in zip(design.blocks, firsts, strict=False)
         )
-        self.norm = nn.LayerNorm(outside, config.layer_norm_eps)
+        self.norm = layer_norm(around.norm, config)
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -244,7 +270,7 @@ class MerinoForCausalLM(MerinoPreTrainedModel, GenerationMixin):
     def __init__(self, config: MerinoConfig) -> None:
         super().__init__(config)
         self.model = MerinoModel(config)
-        self.lm_head = nn.Linear(config.embedding_width, config.vocab_size, bias=False)
+        self.lm_head = linear(surroundings(config.to_architecture()).head)
         self.post_init()
 
     @can_return_tuple

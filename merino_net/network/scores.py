@@ -99,10 +99,10 @@ def _checked(tokens: np.ndarray, architecture: Architecture) -> Tensor:
 
 
 def _attention_matrices(module: MerinoAttention) -> Iterator[tuple[Tensor, Tensor]]:
-    """Q, K, V and O with their gradients, each E×E."""
-    for linear, parts in ((module.query_key_value, 3), (module.output, 1)):
+    """Q, K, V and O with their gradients."""
+    for linear, parts in ((module.query_key_value, module.parts), (module.output, [module.output.out_features])):
         assert linear.weight.grad is not None
-        yield from zip(linear.weight.detach().chunk(parts), linear.weight.grad.chunk(parts), strict=True)
+        yield from zip(linear.weight.detach().split(parts), linear.weight.grad.split(parts), strict=True)
 
 
 def _nuclear_norm(matrix: Tensor) -> Tensor:

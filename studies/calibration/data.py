@@ -28,6 +28,7 @@ from formulation import (
     paper_space,
     tabulate,
 )
+from formulation.layer import Layer, layer_of
 from formulation.records.rows import RowFile
 from hardware_models import Flops, Params
 from studies.trained.sample import sampled, scaled_space
@@ -177,14 +178,14 @@ class Equals:
     To the entropy a design is how many layers it has of each shape; designs that agree in this are one row here.
 
     designs  how many there are
-    shapes   (width, FFN width) of a layer, K of them
+    shapes   the different layers, K of them
     layers   how many layers of each shape a row's designs have, (m, K)
     """
 
     name: str
     design: Architecture
     designs: int
-    shapes: tuple[tuple[int, int], ...]
+    shapes: tuple[Layer, ...]
     layers: np.ndarray
 
 
@@ -193,8 +194,8 @@ def published_equals(space: SearchSpace | None = None, names: Iterable[str] = PU
     space = paper_space() if space is None else space
     costs = (Flops(), Params())
     table = tabulate(costs, space)
-    shapes = tuple(sorted({(block.width, block.ffn_width) for menu in space.menus for block in menu.items}))
-    counts = [_layer_counts(menu.items, shapes) for menu in space.menus]
+    shapes = tuple(dict.fromkeys(layer_of(block, space) for menu in space.menus for block in menu.items))
+    counts = [_layer_counts(menu.items, space, shapes) for menu in space.menus]
     uppers = {name: [cost(PUBLISHED[name]) * (1 + 1e-12) for cost in costs] for name in names}
     rows: dict[str, list[np.ndarray]] = {name: [] for name in uppers}
     designs = dict.fromkeys(uppers, 0)
@@ -210,11 +211,11 @@ def published_equals(space: SearchSpace | None = None, names: Iterable[str] = PU
     ]
 
 
-def _layer_counts(blocks: Sequence[Block], shapes: Sequence[tuple[int, int]]) -> np.ndarray:
+def _layer_counts(blocks: Sequence[Block], around: SearchSpace | Architecture, shapes: Sequence[Layer]) -> np.ndarray:
     """Layers of each shape that each block has, (blocks, K)."""
     counts = np.zeros((len(blocks), len(shapes)), dtype=np.int16)
     for number, block in enumerate(blocks):
-        counts[number, shapes.index((block.width, block.ffn_width))] = block.depth
+        counts[number, shapes.index(layer_of(block, around))] = block.depth
     return counts
 
 
@@ -232,8 +233,8 @@ def published_losses(equals: Sequence[Equals], settings: Sequence[Setting]) -> n
     for (rho, mean), numbers in by_parts.items():
         parts = MEANS[mean](rho=rho).parts
         for column, one in enumerate(equals):
-            per_layer = np.array([[part.per_layer(*shape) for shape in one.shapes] for part in parts])  # type: ignore[attr-defined]
-            values, own = per_layer @ one.layers.T, per_layer @ _layer_counts(one.design.blocks, one.shapes).sum(axis=0)
+            per_layer = np.array([[part.per_layer(layer) for layer in one.shapes] for part in parts])  # type: ignore[attr-defined]
+            values, own = per_layer @ one.layers.T, per_layer @ _layer_counts(one.design.blocks, one.design, one.shapes).sum(axis=0)
             for number in numbers:
                 entropy = settings[number].entropy
                 losses[number, column] = 1 - float(entropy.formula(own)) / float(np.max(entropy.formula(values)))

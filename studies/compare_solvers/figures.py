@@ -12,32 +12,7 @@ from matplotlib.figure import Figure
 from formulation import PUBLISHED, Architecture, Block
 from formulation.records.rows import Row
 from hardware_models import Flops
-
-COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#000000",
-    "#7f7f7f",
-    "#8c564b",
-    "#bcbd22",
-    "#9467bd",
-    "#17becf",
-)
-"""Okabe & Ito's colours, which colour-blind readers can tell apart, and five more."""
-
-STYLES = tuple(zip(COLOURS, ("-", "--", "-.", ":"), "os^D", strict=False))
-"""Colour, line and marker of the first, second, … of up to four curves: each tells the curves apart without the others."""
-
-HATCHES = ("", "//", "..", "\\\\")
-"""Patterns of up to four kinds of bars or boxes."""
-
-_MARKERS = "os^DvPX<>*hp"
-_LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (3, 3)))
-"""A shape and a pattern per colour, for readers who see none."""
+from studies.palette import draw_blocks, solver_style
 
 _FLOOR = 1e-4
 """Per cent at which anything closer to the optimum is drawn."""
@@ -63,7 +38,11 @@ def draw_anytime(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
         for row in own:
             if best is None:
                 break
-            style = _style(names.index(row["solver"]), len(names)) | {"label": row["solver"]}
+            # Later curves, which are drawn on top, are thinner and hide none below.
+            style = solver_style(row["solver"]) | {
+                "lw": 2.8 - 1.3 * names.index(row["solver"]) / len(names),
+                "label": row["solver"],
+            }
             _step(bounds, row, 3, best, style)
             _step(incumbents[0 if row["solver"] in bounded else -1], row, 2, best, style)
         for axis in axes[:, column]:
@@ -83,16 +62,6 @@ def draw_anytime(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
     figure.legend(list(handles.values()), list(handles), loc="outside right center", frameon=False, handlelength=4.2)
     figure.suptitle(f"a mark ends a run, filled where it proved; {_FLOOR:g} % stands for anything closer", fontsize=10)
     return figure
-
-
-def _style(number: int, count: int) -> dict[str, Any]:
-    """Colour, mark and line of curve `number` of `count`: later ones, which are drawn on top, are thinner and hide none below."""
-    return {
-        "color": COLOURS[number % len(COLOURS)],
-        "marker": _MARKERS[number % len(_MARKERS)],
-        "ls": _LINES[number % len(_LINES)],
-        "lw": 2.8 - 1.3 * number / count,
-    }
 
 
 def _step(axis: Axes, row: Row, column: int, best: float, style: dict[str, Any]) -> None:
@@ -144,16 +113,3 @@ def _flops_of(row: Row) -> float:
     """FLOPs of a row's design, counted from its own shapes."""
     blocks = tuple(Block(e, f, d) for e, f, d in zip(row["widths"], row["ffn_widths"], row["depths"], strict=True))
     return Flops()(Architecture(blocks))
-
-
-def draw_blocks(axis: Axes, widths: Sequence[int], ffn_widths: Sequence[int], depths: Sequence[int]) -> None:
-    """Bars of width and FFN width for each block, its depth above them."""
-    place = np.arange(1, len(widths) + 1)
-    axis.bar(place - 0.2, widths, 0.38, color=COLOURS[0], label="width E")
-    axis.bar(place + 0.2, ffn_widths, 0.38, color=COLOURS[4], label="FFN width F")
-    for block, (width, ffn_width, depth) in enumerate(zip(widths, ffn_widths, depths, strict=True), start=1):
-        axis.annotate(
-            f"{depth} ×", (block, max(width, ffn_width)), ha="center", va="bottom", xytext=(0, 2), textcoords="offset points"
-        )
-    axis.set_xticks(place)
-    axis.margins(y=0.18)

@@ -42,22 +42,14 @@ from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import peak_memory_bytes, provenance, restart_peak_memory
 from formulation.records.rows import Row, RowFile
 from solvers import (
-    Cbc,
-    CpSat,
     DynamicProgramming,
     EngineMissing,
-    EvolutionaryAlgorithm,
-    Exhaustive,
-    Form,
-    GeneticAlgorithm,
-    Highs,
     Limits,
-    RandomSearch,
-    Scip,
     Solution,
     Solver,
     solve,
 )
+from solvers.names import SOLVERS
 from studies.compare_solvers.figures import draw_anytime, draw_designs
 from studies.problems import add_budget_arguments, number_text, read_budgets, read_space
 from studies.quantities import COSTS, chosen, read_quantity
@@ -69,32 +61,6 @@ NEAR = 1e-3
 """Relative loss at which a design counts as near-optimal: 0.1 %."""
 
 
-@dataclass(frozen=True)
-class Entrant:
-    """A solver in the comparison: whether chance plays a part, so that seeds matter, and whether it runs only where named."""
-
-    solver: Solver
-    seeded: bool = False
-    extra: bool = False
-
-
-SOLVERS: dict[str, Entrant] = {
-    "exhaustive": Entrant(Exhaustive()),
-    "dp": Entrant(DynamicProgramming()),
-    # The exact solver without one of its ideas at a time: what each is worth.
-    "dp-wide": Entrant(DynamicProgramming(rounds=1), extra=True),
-    "dp-coarse": Entrant(DynamicProgramming(steps=512), extra=True),
-    "dp-unmerged": Entrant(DynamicProgramming(merging=False), extra=True),
-    "dp-ea": Entrant(DynamicProgramming(warm_start=EvolutionaryAlgorithm(iterations=2000)), seeded=True),
-    "scip": Entrant(Scip()),
-    "scip-lookup": Entrant(Scip(Form.LOOKUP)),
-    "highs": Entrant(Highs()),
-    "cbc": Entrant(Cbc()),
-    "cpsat": Entrant(CpSat()),
-    "ea": Entrant(EvolutionaryAlgorithm(), seeded=True),
-    "ga": Entrant(GeneticAlgorithm(), seeded=True),
-    "random": Entrant(RandomSearch(), seeded=True),
-}
 _QUICK = ("exhaustive", "dp", "highs", "ea", "ga", "random")
 
 

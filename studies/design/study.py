@@ -28,7 +28,8 @@ from formulation.command.help import command_parser
 from formulation.command.run import command
 from formulation.records.files import output_folder, save_figure, write_json
 from solvers import Limits, Solution, Solver, Status, alternatives, count_near, explain_infeasibility, price_of_budgets, solve
-from studies.compare_solvers.study import NEAR, SOLVERS
+from solvers.names import SOLVERS
+from studies.compare_solvers.study import NEAR
 from studies.design.figures import draw_design
 from studies.design.tabulator import Tabulator
 from studies.design_check import gap_of, verify

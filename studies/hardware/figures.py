@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from formulation import Architecture
-from studies.compare_solvers.figures import COLOURS, draw_blocks
+from studies.palette import COLOURS, draw_blocks
 
 _COLUMNS = 4
 

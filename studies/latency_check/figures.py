@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from formulation.records.rows import Row
-from studies.compare_solvers.figures import COLOURS
+from studies.palette import COLOURS
 
 _KINDS = {"as predicted": ("s", COLOURS[1], "none"), "confident": ("o", COLOURS[0], COLOURS[0])}
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from formulation.command.words import counted, text_table
-from studies.compare_solvers.figures import COLOURS
+from studies.palette import COLOURS
 
 _SHOWN = ("additive", "FLOPs", "FLOPs + constant", "FLOPs with head", "trees (ceiling)")
 """Models of the printed table; the settings of the trees, of which the ceiling is the best, stay in the record."""

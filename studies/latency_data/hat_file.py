@@ -19,6 +19,7 @@ import numpy as np
 
 from formulation.architecture import positive_integer
 from formulation.command.words import counted
+from formulation.layer import make_layer
 from hardware_models.device import check_device_name
 from hardware_models.fit import FitError, cross_validated, fit_error, nonnegative_fit, robust_fit
 
@@ -261,18 +262,22 @@ def _check_repeats(file: str, numbers: Sequence[int], rows: Sequence[tuple[float
 def layer_flops(data: LatencyData) -> tuple[np.ndarray, np.ndarray]:
     """FLOPs of the layers of encoder and decoder, (rows,) each, 2 per multiply-add, for the tokens T, steps and beam of the facts.
 
-    Attention is 512 wide whatever the width E. An encoder layer: 2T(4E·512 + 2EF) + 4T²·512. A decoder layer over all its steps:
-    2n(6E·512 + 2EF), as its cross-attention has maps Q and O too, 4n·512·(mean cache + aT) for scores and mixing, where the
-    cross-attention sees the outputs of a encoder layers, and their maps K and V once, 4·beam·aT·E_enc·512; n = steps·beam.
+    The layers are those of `formulation.layer` with attention 512 wide whatever the width. In a decoder layer, over steps·beam
+    tokens, cross-attention has maps Q and O too; scores and mixing see the mean cache, and in the cross-attention the outputs of a
+    encoder layers, aT, whose maps K and V are applied once.
     """
-    width, ffn = data["encoder_embed_dim"], data["encoder_ffn_embed_dim_avg"]
-    d = _ATTENTION_WIDTH
+    encoder, decoder = (
+        make_layer(data[f"{side}_embed_dim"], data[f"{side}_ffn_embed_dim_avg"], _ATTENTION_WIDTH)
+        for side in ("encoder", "decoder")
+    )
     tokens, steps, beam = data.facts.tokens, data.facts.steps, data.facts.beam
-    encoder = data["encoder_layer_num"] * (2 * tokens * (4 * width * d + 2 * width * ffn) + 4 * tokens**2 * d)
-    own, own_ffn = data["decoder_embed_dim"], data["decoder_ffn_embed_dim_avg"]
     n, seen = steps * beam, tokens * data["decoder_arbitrary_ende_attn_avg"]
-    maps = 2 * n * (6 * own * d + 2 * own * own_ffn) + 4 * beam * seen * width * d
-    return encoder, data["decoder_layer_num"] * (maps + 4 * n * d * ((steps + 1) / 2 + seen))
+    own = decoder.attention_weights + decoder["query"].weights + decoder["output"].weights + decoder.ffn_weights
+    maps = 2 * n * own + 2 * beam * seen * (encoder["key"].weights + encoder["value"].weights)
+    return (
+        data["encoder_layer_num"] * (2 * tokens * encoder.weights + encoder.score_flops(tokens, tokens)),
+        data["decoder_layer_num"] * (maps + decoder.score_flops(n, (steps + 1) / 2 + seen)),
+    )
 
 
 def head_flops(data: LatencyData) -> np.ndarray:

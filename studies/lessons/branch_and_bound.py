@@ -28,6 +28,7 @@ from formulation import (
     Table,
     tabulate,
 )
+from formulation.layer import Layer
 from formulation.space import Choices
 from solvers.base import ROUNDING, broken_budgets
 from solvers.evaluation import require_structure
@@ -51,8 +52,8 @@ def undiscounted(objective: EffectiveEntropy) -> LayerSum:
     attention_of, ffn_of = attention.per_layer, ffn.per_layer
     alpha = objective.alpha if objective.weighting else (1.0, 1.0)
 
-    def per_layer(width: int, ffn_width: int) -> float:
-        return alpha[0] * attention_of(width, ffn_width) + alpha[1] * ffn_of(width, ffn_width)
+    def per_layer(layer: Layer) -> float:
+        return alpha[0] * attention_of(layer) + alpha[1] * ffn_of(layer)
 
     return LayerSum("entropy", "nat", per_layer)
 

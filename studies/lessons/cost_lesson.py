@@ -20,14 +20,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 from formulation import Architecture, Block, Combine, Composite, Quantity, Separable
 from formulation.architecture import Setting
 from formulation.command.words import markdown_table
-from hardware_models import Datasheet, FitError, Flops, LatencyTable, Memory, WeightMemory, Workload, fit_error
+from formulation.layer import layer_of
+from hardware_models import Datasheet, FitError, Flops, LatencyTable, Memory, WeightMemory, fit_error
 from hardware_models.fit import NEAR, nonnegative_fit
 from hardware_models.latency import unseen_rounds
-from hardware_models.roofline import BYTES, layer_products
+from hardware_models.roofline import BYTES, map_product
 from hardware_models.workload import BODY_FEATURES, FEATURES, feature_matrix
-from studies.compare_solvers.figures import COLOURS, HATCHES, STYLES, draw_blocks
 from studies.design_text import short
 from studies.lessons.formulation_lesson import path_terms
+from studies.palette import COLOURS, HATCHES, STYLES, draw_blocks
 from studies.quantities import quantity_text
 
 _BLUE, _ORANGE, _GREEN, _PINK = COLOURS[:4]
@@ -131,7 +132,7 @@ def draw_memory(memory: Memory, design: Architecture) -> Figure:
 
 def map_intensity(block: Block, tokens: int, precision: str = "float32") -> float:
     """FLOPs per byte of the first map of a block's feed-forward network, W₁, when it is applied to so many tokens at once."""
-    *_, first, _ = layer_products(block, Workload("prefill", tokens))
+    first = map_product(layer_of(block, Architecture((block,)))["up"], tokens)
     return first.flops / (first.numbers * BYTES[precision])
 
 

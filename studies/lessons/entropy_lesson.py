@@ -32,8 +32,8 @@ from formulation.command.words import markdown_table
 from formulation.spectral import check_rho
 from hardware_models import DecoderParams
 from solvers import DynamicProgramming, Solution, solve
-from studies.compare_solvers.figures import COLOURS, STYLES
 from studies.entropy_table.study import interpolation_row, table_grid
+from studies.palette import COLOURS, STYLES
 
 _BLUE, _ORANGE, _GREEN = COLOURS[:3]
 

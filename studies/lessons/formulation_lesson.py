@@ -36,7 +36,7 @@ from formulation.command.words import markdown_table
 from hardware_models import Flops
 from solvers import Form, Solution, build_program, program_text
 from solvers.programs.pyomo_model import part_ranges
-from studies.compare_solvers.figures import COLOURS, STYLES
+from studies.palette import COLOURS, STYLES
 
 _BLUE, _ORANGE, _GREEN = COLOURS[:3]
 

@@ -26,7 +26,7 @@ from merino_net.network.counting import parameter_count, part_bytes
 from merino_net.network.modeling import MerinoForCausalLM, MerinoJoint, MerinoLayer
 from merino_net.quantize import Plan, quantize, write_model
 from merino_net.shipping.quantized_weights import restored, round_to_nearest
-from studies.compare_solvers.figures import COLOURS, HATCHES
+from studies.palette import COLOURS, HATCHES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

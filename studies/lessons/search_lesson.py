@@ -23,7 +23,6 @@ from formulation.command.words import markdown_table
 from formulation.records.provenance import provenance
 from formulation.records.rows import Row
 from solvers import EngineMissing, Exhaustive, Limits, Run, Solution, Solver, exhaustive_front, solve
-from studies.compare_solvers.figures import COLOURS
 from studies.compare_solvers.study import Cell, row_of
 from studies.lessons.branch_and_bound import (
     Fate,
@@ -36,6 +35,7 @@ from studies.lessons.branch_and_bound import (
     label_setting,
     lagrangian_bound,
 )
+from studies.palette import COLOURS
 from studies.shortfall import Shortfall
 
 _BLUE, _ORANGE, _GREEN, _PINK = COLOURS[:4]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from studies.compare_solvers.figures import COLOURS
+from studies.palette import COLOURS
 
 _COLUMNS = 3
 _WIDTH, _LINE, _HEAD = 2.9, 0.27, 0.95

@@ -42,7 +42,8 @@ from formulation.command.help import command_parser
 from formulation.command.processes import temporary_folder
 from formulation.command.run import command
 from formulation.command.words import counted, text_table
-from formulation.published import PUBLISHED_MS, PUBLISHED_TOKENS
+from formulation.layer import make_layer
+from formulation.published import FFN_RATIO, PUBLISHED_MS, PUBLISHED_TOKENS
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Row, RowFile
@@ -61,8 +62,6 @@ RUNTIMES = {"torch": "PyTorch float32", "torch-bf16": "PyTorch bfloat16", "onnx"
 """What prefill and decoding run in: name on the command line to name in tables."""
 
 _SEED = 0
-_GPT2_RATIO = 4
-"""FFN width of GPT-2 by its width."""
 _EQUAL = 0.01
 """FLOPs that differ by less, relatively, count as equal."""
 _RESAMPLES = 10_000
@@ -73,22 +72,22 @@ _DISTURBED = 0.1
 def equal_gpt2(config: MerinoConfig, seq_len: int, activation: str = "gelu_new") -> GPT2Config:
     """A GPT-2 whose forward pass over `seq_len` tokens takes as many FLOPs as the design's; same vocabulary, positions, head size.
 
-    n layers of width E with FFN width F take 2T (n (4E² + 2EF) + VE) + 4nT²E FLOPs, as `forward_flops` counts. Of all shapes (E a
-    multiple of 64, F of 16) within 1 % of the design's it is the one with F nearest GPT-2's 4E, and of several the nearest.
+    Its layers have the maps of ours, and all tokens pass the head. Of all shapes (E a multiple of 64, F of 16) whose FLOPs, as
+    `forward_flops` counts them, are within 1 % of the design's, it is the one with F / E nearest GPT-2's, of several the nearest.
     activation is by its name in transformers: "gelu_new" is GPT-2's own, written out in eight operations; "gelu" is a single one.
     """
     widest = 2 * max(config.embedding_width, *config.block_widths)
     grid = np.meshgrid(
         np.arange(1, 2 * config.num_hidden_layers + 1),
         np.arange(HEAD_SIZE, widest + 1, HEAD_SIZE),
-        np.arange(16, _GPT2_RATIO * widest + 1, 16),
+        np.arange(16, FFN_RATIO * widest + 1, 16),
         indexing="ij",
     )
     layers, width, ffn_width = (axis.ravel() for axis in grid)
-    per_token = layers * (4 * width**2 + 2 * width * ffn_width) + config.vocab_size * width
-    flops = 2 * seq_len * per_token + 4 * layers * seq_len**2 * width
+    each = make_layer(width, ffn_width)
+    flops = layers * each.flops(seq_len, seq_len) + 2 * seq_len * config.vocab_size * width
     off = abs(flops / forward_flops(config, seq_len) - 1)
-    best = np.lexsort((off, abs(ffn_width / width - _GPT2_RATIO), np.maximum(off, _EQUAL)))[0]
+    best = np.lexsort((off, abs(ffn_width / width - FFN_RATIO), np.maximum(off, _EQUAL)))[0]
     return GPT2Config(
         vocab_size=config.vocab_size,
         n_positions=config.max_position_embeddings,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from formulation import PUBLISHED, Architecture, Block, SearchSpace
+from formulation.published import FFN_RATIO
 from solvers import Front, Point
 
 
@@ -61,13 +62,13 @@ def baselines_of(front: Front) -> list[Baseline]:
 
 def uniform_designs(space: SearchSpace) -> list[Architecture]:
     """Designs with all blocks alike, as in GPT-2: every width and depth that all menus hold, with the largest FFN ratio that all
-    hold and with GPT-2's ratio of 4, whether the menus hold it or not.
+    hold and with GPT-2's `FFN_RATIO`, whether the menus hold it or not.
     """
 
     def common(name: str) -> list[Any]:
         return sorted(set.intersection(*(set(getattr(menu, name)) for menu in space.menus)))
 
-    ratios = sorted({4.0, *common("ffn_ratios")[-1:]})
+    ratios = sorted({FFN_RATIO, *common("ffn_ratios")[-1:]})
     setting = (space.shared, space.embedding_width, space.vocabulary, space.positions)
     return [
         Architecture((Block(width, round(width * ratio), depth),) * space.blocks, *setting)

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.compare_solvers.figures import COLOURS
+from studies.palette import COLOURS
 
 _PARTS = {"embedding": "embedding and head", "positions": "positions", "layers": "layers", "rest": "else; OpenVINO: all"}
 """Parts of a file from left to right, and their names."""

@@ -12,10 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from studies.compare_solvers.figures import COLOURS
-from studies.compare_solvers.study import SOLVERS
+from studies.palette import solver_style
 
-_MARKERS = "osD^vPXh*<>"
 _FLOOR = 1e-4
 """Per cent at which anything closer to the optimum is drawn, as in `studies.compare_solvers.figures`."""
 _LANE = 1.45
@@ -71,10 +69,10 @@ def _power_of_ten(count: int) -> str:
     return rf"${mantissa} \times 10^{{{int(exponent)}}}$"
 
 
-def _style(option: str) -> dict[str, Any]:
-    """Colour and marker of a solver, the colours in the order in which the comparison of solvers gives them by default."""
-    number = sorted(SOLVERS, key=lambda name: SOLVERS[name].extra).index(option)
-    return {"color": COLOURS[number % len(COLOURS)], "marker": _MARKERS[number % len(_MARKERS)], "ms": 5.5}
+def _mark(option: str) -> dict[str, Any]:
+    """Colour and mark of a solver; the line says something else here."""
+    style = solver_style(option)
+    return {"color": style["color"], "marker": style["marker"], "ms": 5.5}
 
 
 def _scale(axis: Axes, sizes: Sequence[int]) -> None:
@@ -88,7 +86,7 @@ def _scale(axis: Axes, sizes: Sequence[int]) -> None:
 
 def _draw_proofs(axis: Axes, sweep: dict[str, Any], lanes: dict[str, float]) -> None:
     for each in sweep["exact"]:
-        style = _style(each["option"])
+        style = _mark(each["option"])
         sizes = [point["size"] for point in each["proved"]]
         fit = each["growth"]
         axis.plot(sizes, [point["seconds"] for point in each["proved"]], ls="" if fit else ":", lw=1, **style)
@@ -123,7 +121,7 @@ def _finish_proofs(axes: Sequence[Axes], sweeps: Sequence[dict[str, Any]], limit
 def _draw_losses(axis: Axes, sweep: dict[str, Any]) -> None:
     last = max((each["seconds"] for each in sweep["heuristics"]), default=0)
     for each in sweep["heuristics"]:
-        style = _style(each["option"])
+        style = _mark(each["option"])
         final = each["seconds"] == last
         points = [point for point in each["loss"] if point["median"] is not None]
         for point in points:
@@ -146,12 +144,12 @@ def _percent(loss: float) -> float:
 
 
 def _exact_handles(names: dict[str, str]) -> list[Line2D]:
-    handles = [Line2D([], [], label=name, lw=1.4, **_style(option)) for option, name in names.items()]
+    handles = [Line2D([], [], label=name, lw=1.4, **_mark(option)) for option, name in names.items()]
     return [*handles, Line2D([], [], ls="", marker="x", mew=2, ms=7, color="0.35", label="gave up here")]
 
 
 def _heuristic_handles(names: dict[str, str], times: Sequence[float]) -> list[Line2D]:
-    handles = [Line2D([], [], label=name, lw=1.6, **_style(option)) for option, name in names.items()]
+    handles = [Line2D([], [], label=name, lw=1.6, **_mark(option)) for option, name in names.items()]
     *earlier, last = times
     handles.append(Line2D([], [], color="0.35", lw=1.6, label=f"median after {last:g} s, bar: range of seeds"))
     if earlier:

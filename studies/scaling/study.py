@@ -28,38 +28,40 @@ from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.run import command
 from formulation.command.words import text_table
+from formulation.layer import layer_of
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Row, RowFile
 from formulation.table import evaluator
 from hardware_models import Flops, Params
 from solvers import EngineMissing, EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch, Solver
-from studies.compare_solvers.study import SOLVERS, Cell, best_bound, finished_rows, loss_at, run_cell
+from solvers.names import SOLVERS
+from studies.compare_solvers.study import Cell, best_bound, finished_rows, loss_at, run_cell
 from studies.quantities import chosen
 from studies.scaling.figures import draw_scaling
 
 
 @dataclass(frozen=True)
 class KeyValueCache(Separable):
-    """Numbers kept per token while a text is generated, keys and values of every layer: 2 Σ_i L_i E_i."""
+    """Numbers kept per token while a text is generated: keys and values of every layer application."""
 
     name = "kv cache"
     unit = "numbers/token"
 
     def block(self, block: Block, setting: Setting) -> float:
-        return 2 * block.depth * block.width
+        return block.depth * layer_of(block, setting).cache_width
 
 
 @dataclass(frozen=True)
 class LargestLayer(Separable):
-    """Parameters of the largest layer, max_i 4E_i² + 2E_iF_i + 9E_i + F_i: what fast memory must hold where layers are streamed."""
+    """Parameters of the largest layer: what fast memory must hold where layers are streamed."""
 
     name = "largest layer"
     unit = "parameters"
     combine = Combine.MAX
 
     def block(self, block: Block, setting: Setting) -> float:
-        return 4 * block.width**2 + 2 * block.width * block.ffn_width + 9 * block.width + block.ffn_width
+        return layer_of(block, setting).parameters
 
 
 MENUS = (

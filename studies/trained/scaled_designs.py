@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEntropy, SearchSpace, paper_space
 from formulation.architecture import HEAD_SIZE
+from formulation.published import FFN_RATIO
 from hardware_models import Flops, Params
 
 _GPT2_SHAPE = 768 / 12
@@ -52,7 +53,7 @@ def problem_of(published: Architecture, scale: int, vocabulary: int, seq_len: in
 
 
 def uniform_design(problem: DesignProblem) -> Architecture:
-    """GPT-2's shape with the FLOPs of the budget: equal layers that share nothing, 4E ≤ F < 8E.
+    """GPT-2's shape with the FLOPs of the budget: equal layers that share nothing, F at least GPT-2's and less than twice that.
 
     Of the widths and depths that take at least 90 % of the budget, those whose quotient is nearest to GPT-2's (768/12); F then
     grows in steps of 64 as far as the budget allows. ValueError where there is none.
@@ -68,14 +69,14 @@ def uniform_design(problem: DesignProblem) -> Architecture:
         (width, depth)
         for width in range(HEAD_SIZE, widest + 1, HEAD_SIZE)
         for depth in range(1, _DEEPEST + 1)
-        if 0.9 * budget.upper <= budget.quantity(design(width, 4 * width, depth)) <= budget.upper
+        if 0.9 * budget.upper <= budget.quantity(design(width, FFN_RATIO * width, depth)) <= budget.upper
     ]
     if not shapes:
         raise ValueError(
             f"no uniform design comes within 10 % of {budget.upper:,.0f} FLOPs; choose another published design or scale"
         )
     width, depth = min(shapes, key=lambda shape: abs(math.log(shape[0] / shape[1] / _GPT2_SHAPE)))
-    ffn_widths = range(4 * width, 8 * width, HEAD_SIZE)
+    ffn_widths = range(FFN_RATIO * width, 2 * FFN_RATIO * width, HEAD_SIZE)
     fitting = [f for f in ffn_widths if budget.quantity(design(width, f, depth)) <= budget.upper]
     return design(width, fitting[-1], depth)
 

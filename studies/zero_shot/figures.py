@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from studies.compare_solvers.figures import COLOURS
+from studies.palette import COLOURS
 from studies.zero_shot.levels import NORMAL_95
 from studies.zero_shot.table import Line
 

@@ -17,6 +17,7 @@ from formulation import (
     SearchSpace,
     evaluator,
     fine_space,
+    layer_of,
     paper_space,
     tabulate,
 )
@@ -44,8 +45,8 @@ def test_it_is_the_sum_over_blocks_that_the_docstring_states() -> None:
     total = sum(
         block.depth
         * (
-            0.7 * (1 - 0.1 * 6 / math.log2(block.width)) * attention(block.width, block.ffn_width)
-            + 0.2 * (1 - 0.1 * 6 / math.log2(block.ffn_width)) * ffn(block.width, block.ffn_width)
+            0.7 * (1 - 0.1 * 6 / math.log2(block.width)) * attention(layer_of(block, design))
+            + 0.2 * (1 - 0.1 * 6 / math.log2(block.ffn_width)) * ffn(layer_of(block, design))
         )
         for block in design.blocks
     )

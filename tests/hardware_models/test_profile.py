@@ -8,15 +8,16 @@ from __future__ import annotations
 import ast
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from formulation import Architecture, Block
+from formulation import Architecture, Block, layer_of
 from formulation.records.rows import Row, RowFile
-from hardware_models import Latency, Workload, engines, plain_graph, profile, profile_standalone, read_device
+from hardware_models import CacheMemory, Latency, Params, Workload, engines, plain_graph, profile, profile_standalone, read_device
 from hardware_models.device import device_from_text
 from hardware_models.engines import RUNTIMES, Engine, Measurement, engine_of
 from hardware_models.kernels import maps_of
@@ -53,6 +54,24 @@ def test_the_stand_alone_script_needs_nothing_new() -> None:
     assert imported == {"argparse", "datetime", "json", "math", "os", "platform", "random", "sys", "time", "torch", "warnings"}
     assert not any(isinstance(node, ast.NamedExpr | ast.AnnAssign | ast.Match) for node in ast.walk(tree))
     assert not any(argument.posonlyargs for argument in ast.walk(tree) if isinstance(argument, ast.arguments))
+
+
+def test_the_plain_network_is_made_of_the_maps_and_norms_of_the_layer() -> None:
+    layer = layer_of(Block(128, 320, 1), TINY)
+    shapes = {f"{own.name}.weight": (own.outputs, own.inputs) for own in layer.matrices}
+    shapes |= {f"{own.name}.bias": (own.outputs,) for own in layer.matrices if own.bias}
+    shapes |= {f"{own.name}.weight": (own.width,) for own in layer.norms}
+    shapes |= {f"{own.name}.bias": (own.width,) for own in layer.norms if own.bias}
+    plain = profile_standalone.Layer(128, 320, fused=False)
+    assert {name: tuple(value.shape) for name, value in plain.state_dict().items()} == shapes
+    assert (plain.heads, profile_standalone.HEAD_SIZE) == (layer.heads, layer.head_size)
+    blocks = [(block.width, block.ffn_width, block.depth) for block in TINY.blocks]
+    for shared in (True, False):
+        around = torch.zeros(TINY.vocabulary, 64), torch.zeros(TINY.positions, 64)
+        counted = sum(value.numel() for value in Network(blocks, *around, shared).state_dict().values())
+        assert counted == Params()(replace(TINY, shared=shared))
+    cache = profile_standalone.cache_of(blocks, 5, 2, torch.float32, "cpu")
+    assert 4 * sum(state.numel() for state in cache) == CacheMemory(5, 2)(TINY)
 
 
 @pytest.mark.parametrize("shared", [True, False])

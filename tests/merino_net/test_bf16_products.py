@@ -13,8 +13,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from formulation import Architecture, Block
 from merino_net import MerinoConfig
 from merino_net.corpus.data import Sequences
+from merino_net.training import bf16_products
 from merino_net.training.bf16_products import WidenedProducts, multiplies_bf16, widened_products
-from merino_net.training.run import TrainingPlan, TrainingResult, bf16_products, check_processes, train
+from merino_net.training.run import TrainingPlan, TrainingResult, check_processes, train
 
 CPU = torch.device("cpu")
 DESIGN = Architecture((Block(64, 96, 2), Block(128, 64, 1)), embedding_width=96, vocabulary=300, positions=32)

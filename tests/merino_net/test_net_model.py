@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache
 
-from formulation import PUBLISHED, Architecture, Block
+from formulation import PUBLISHED, Architecture, Block, layer_of
 from hardware_models import Flops, Params
 from merino_net import MerinoConfig, MerinoForCausalLM, MerinoModel
 from merino_net.network.baselines import HUB_NAMES, baseline_config
@@ -68,6 +68,25 @@ def test_counting_leaves_the_configuration_alone() -> None:
     forward_flops(config, 4)
     assert config.to_dict() == before
     assert config._attn_implementation != "eager"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_weights_are_named_and_shaped_by_the_lists(shared: bool) -> None:
+    design = Architecture((Block(64, 192, 2), Block(128, 64, 1)), shared, embedding_width=128, vocabulary=50, positions=9)
+    shapes = {"lm_head.weight": (50, 128), "model.tokens.weight": (50, 128), "model.positions.weight": (9, 128)}
+    shapes |= {"model.norm.weight": (128,), "model.norm.bias": (128,)}
+    shapes |= {"model.joints.0.weight": (64, 128), "model.joints.1.weight": (128, 64)}  # the last neighbours are alike
+    for number, block in enumerate(design.blocks):
+        layer = layer_of(block, design)
+        for copy in range(1 if shared else block.depth):
+            at = f"model.blocks.{number}.layers.{copy}"
+            for own in layer.matrices:
+                name = f"{at}.{own.group}.{own.name}"
+                shapes |= {f"{name}.weight": (own.outputs, own.inputs), f"{name}.bias": (own.outputs,)}
+            for norm in ("attention_norm", "ffn_norm"):
+                shapes |= {f"{at}.{norm}.weight": (block.width,), f"{at}.{norm}.bias": (block.width,)}
+    model = MerinoForCausalLM(MerinoConfig.from_architecture(design))
+    assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == shapes
 
 
 def test_default_configuration_is_merino_52m() -> None:

@@ -22,9 +22,10 @@ from formulation.command.run import run_command
 from merino_net import MerinoConfig
 from merino_net.corpus.data import Sequences
 from merino_net.train import main, read_design
+from merino_net.training import run as training
+from merino_net.training import run_folder
 from merino_net.training.optimizer import MuonAdamW
-from merino_net.training.run import TrainingPlan, check_processes, run_folder, train
-from merino_net.training.run import run as training
+from merino_net.training.run import TrainingPlan, check_processes, train
 from merino_net.training.run_folder import is_complete, mark_complete, newest_complete, start_over
 from tests.stopping import stopped
 

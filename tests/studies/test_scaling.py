@@ -16,7 +16,7 @@ import pytest
 from formulation import DesignProblem, fine_space, paper_space
 from formulation.records.rows import Row
 from solvers import DynamicProgramming, EngineMissing, Limits, Status, solve
-from studies.compare_solvers.study import SOLVERS
+from solvers.names import SOLVERS
 from studies.scaling.study import (
     BUDGETS,
     HEURISTICS,
