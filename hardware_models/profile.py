@@ -28,6 +28,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ from formulation.command.help import command_parser
 from formulation.command.run import command, run_command
 from formulation.command.words import text_table
 from formulation.records.files import output_folder
-from formulation.records.rows import Row, RowFile
+from formulation.records.rows import Resume, Row, RowFile
 from hardware_models.device import Device, check_device_name, write_device
 from hardware_models.latency import LatencyTable, fit_table
 from hardware_models.measurement import MeasuredNetwork, read_blocks
@@ -176,23 +177,20 @@ def measure_steadily(
     A row is steady where its `pace_ms` is within 4 % of the usual one: `usual_ms`, or where that is None the pace of the fast ones
     among the rows whose key begins alike (those of one table).
     """
-    from tqdm import tqdm
-
     from hardware_models.profile_standalone import ATTEMPTS, is_steady
 
+    wanted: Sequence[Key] = list(jobs)
     for attempt in range(ATTEMPTS):
+        with Resume(file, wanted, key_of=key_of, unit="network", again=attempt > 0) as resume:
+            for key in wanted:
+                resume.note(" ".join(map(str, key)))
+                resume.row(key, partial(measure, key, jobs[key]))
         best = steadiest(file.rows, key_of, usual_ms)
         usual = usual_paces(file.rows, key_of) if usual_ms is None else dict.fromkeys((key[0] for key in jobs), usual_ms)
         tried = Counter(key_of(row) for row in file.rows)
-        todo = [
-            key
-            for key in jobs
-            if key not in best or (not is_steady(best[key]["pace_ms"], usual[key[0]]) and tried[key] < ATTEMPTS and attempt)
-        ]
-        with tqdm(todo, unit="network", desc="again" if attempt else None, disable=not sys.stderr.isatty()) as bar:
-            for key in bar:
-                bar.set_postfix_str(" ".join(map(str, key)))
-                file.append(measure(key, jobs[key]))
+        wanted = [key for key in jobs if not is_steady(best[key]["pace_ms"], usual[key[0]]) and tried[key] < ATTEMPTS]
+        if not wanted:
+            return
 
 
 def usual_paces(rows: Sequence[Row], key_of: Callable[[Row], Key | None]) -> dict[Any, float]:
@@ -299,19 +297,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = folder / f"{options.name}.rows.jsonl"
     file = RowFile(path)
     conditions = {key: getattr(options, key) for key in ("seq_len", "batch", "logits", "threads", "device")}
-    if not file.rows:
-        file.append({"table": "", "conditions": conditions})
-    elif file.rows[0].get("conditions") != conditions:
-        raise ValueError(
-            f"{path} was measured with {file.rows[0].get('conditions')}, now it is {conditions}; "
-            "choose another --output or --name, or delete that file to start over"
-        )
-    designs = networks_to_measure(options.networks)
-    try:
-        measure_rounds(engines, designs, options.rounds, options.seconds, file)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; what is measured is kept in {path}, and the same command goes on", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    file.begin({"table": "", "conditions": conditions})
+    measure_rounds(engines, networks_to_measure(options.networks), options.rounds, options.seconds, file)
     device = device_of(file.rows, options.name, options.description, options.source)
     write_device(device, folder / f"{options.name}.json")
     print(f"{error_text(device.tables)}\n\nOf networks and rounds that the fit had not seen; the margin is measured / predicted.")

@@ -16,10 +16,8 @@ be read; 130 Ctrl-C, and what is measured is kept.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import logging
 import sys
 import time
@@ -37,7 +35,7 @@ from formulation.command.run import command, run_command
 from formulation.command.words import counted, text_table
 from formulation.records.files import output_folder, write_json
 from formulation.records.provenance import provenance
-from formulation.records.rows import Row, RowFile
+from formulation.records.rows import Resume, Row, RowFile, content_key
 from merino_net.corpus.text import Reading, Text, add_reading_arguments
 from merino_net.network.pretrained import Model, device_of, find_models, load_model, quieten, start_token
 from merino_net.scoring.perplexity import BENCHMARKS, NamedText, benchmark_text, score_text, window_of
@@ -151,24 +149,19 @@ def find_tasks(options: argparse.Namespace) -> tuple[list[TaskData], dict[str, s
     return found, missing
 
 
-def _key(*parts: Any) -> str:
-    """A hash of what a row depends on."""
-    return hashlib.sha256(json.dumps([*parts, provenance(0)["versions"].get("merino")]).encode()).hexdigest()[:16]
-
-
 def text_key(model: Model, text: NamedText, options: argparse.Namespace) -> str:
     """The key of a perplexity; ValueError for a window that the model does not take."""
     try:
         window = window_of(model.positions, options.context, options.stride)
     except ValueError as error:
         raise ValueError(f"{model.name}: {error}") from None
-    return _key("text", model.fingerprint, text.name, text.sha256, *window, options.dtype)
+    return content_key("text", model.fingerprint, text.name, text.sha256, *window, options.dtype)
 
 
 def task_key(model: Model, task: TaskData, options: argparse.Namespace) -> str:
     """The key of an accuracy."""
     examples = which_examples(options.limit)
-    return _key("task", model.fingerprint, task.name, task.sha256, examples, options.dtype, _version("lm_eval"))
+    return content_key("task", model.fingerprint, task.name, task.sha256, examples, options.dtype, _version("lm_eval"))
 
 
 def _version(package: str) -> str:
@@ -177,22 +170,21 @@ def _version(package: str) -> str:
 
 def measure(
     models: Sequence[Model], texts: Sequence[NamedText], tasks: Sequence[TaskData], options: argparse.Namespace, file: RowFile
-) -> tuple[dict[str, Row], dict[str, str]]:
+) -> tuple[Resume[str], dict[str, str]]:
     """Every row by its key, those missing in the file measured and appended; and the tasks that the hub does not give, and why."""
-    known = {} if options.again else {row["key"]: row for row in file.rows if set(row) >= {"key", "measured"}}
     plan: list[tuple[Model, str, NamedText | TaskData]] = [
         *((model, text_key(model, text, options), text) for model in models for text in texts),
         *((model, task_key(model, task, options), task) for model in models for task in tasks),
     ]
     device = device_of(options.device)
     failed: dict[str, str] = {}
-    left = sum(key not in known for _, key, _ in plan)
-    with tqdm(total=left, unit="row", desc="evaluate", file=sys.stderr, dynamic_ncols=True) as progress:
+    keys = [key for _, key, _ in plan]
+    with Resume(file, keys, columns={"measured"}, unit="measurement", again=options.again) as resume:
         for model in models:
-            missing = [(key, what) for one, key, what in plan if one is model and key not in known]
+            missing = [(key, what) for one, key, what in plan if one is model and key not in resume]
             if missing:
-                _measure_model(model, missing, options, device, failed, known, file, progress)
-    return known, failed
+                _measure_model(model, missing, options, device, failed, resume)
+    return resume, failed
 
 
 def _measure_model(
@@ -201,21 +193,19 @@ def _measure_model(
     options: argparse.Namespace,
     device: str,
     failed: dict[str, str],
-    known: dict[str, Row],
-    file: RowFile,
-    progress: tqdm[Any],
+    resume: Resume[str],
 ) -> None:
-    """Load a model once and measure what is missing; rows go to `known` and the file as they come."""
-
-    progress.set_description(f"{model.name}: loading")
+    """Load a model once and measure what is missing."""
+    resume.note(f"{model.name}: loading")
     network, tokenizer = load_model(model, options.dtype, device)
     harness: ZeroShot | None = None
     for key, what in missing:
-        progress.set_description(f"{model.name}: {what.name}")
+        resume.note(f"{model.name}: {what.name}")
         start = time.perf_counter()
         try:
             if isinstance(what, TaskData):
                 if what.name in failed:
+                    resume.skip([key])
                     continue
                 harness = harness or ZeroShot(network, tokenizer, model.positions, options.batch)
                 measured = _task_record(harness, model, what, options)
@@ -225,6 +215,7 @@ def _measure_model(
             raise
         except TaskUnavailable as error:
             failed[what.name] = str(error)
+            resume.skip([key])
             continue
         except torch.OutOfMemoryError:
             raise ValueError(
@@ -246,9 +237,7 @@ def _measure_model(
             "versions": provenance(0, _PACKAGES)["versions"],
             "measured": measured,
         }
-        file.append(row)
-        known[key] = row
-        progress.update()
+        resume.add(key, row)
 
 
 def _text_record(network: Any, tokenizer: Any, model: Model, text: NamedText, options: argparse.Namespace) -> Row:

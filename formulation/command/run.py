@@ -71,8 +71,8 @@ def run_command(main: Callable[..., int | None], *arguments: Any) -> NoReturn:
             raise BrokenPipeError
         code = main(*arguments)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        _say("interrupted: a file is written whole or not at all, so earlier results stand")
+    except KeyboardInterrupt as stop:
+        _say(str(stop) or "interrupted: a file is written whole or not at all, so earlier results stand")
         code = ExitCode.INTERRUPTED
     except BrokenPipeError:
         if not open_at_start:

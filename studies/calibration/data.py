@@ -64,7 +64,7 @@ FORMAT, VERSION = "merino calibration", 1
 
 def fitted_name(corpus: str) -> str:
     """What the entropy is called that was fitted on a corpus, the name of a folder of the proxy study."""
-    return f"entropy fitted on {corpus.removeprefix('proxy_correlation_')}"
+    return f"entropy fitted on {corpus}"
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class Corpus:
 
 def read_corpus(folder: Path) -> Corpus:
     """The corpus in a folder of `studies.proxy_correlation`; ValueError where it holds none, or too few designs were trained."""
-    summary, rows = folder / "summary.json", folder / "rows.jsonl"
-    if not summary.is_file() or not rows.is_file():
+    summary, rows = folder / "summary.json", RowFile(folder / "rows.jsonl").rows
+    if not summary.is_file() or not rows:
         raise ValueError(f"{folder} has no summary.json and rows.jsonl; expected a folder of python -m studies.proxy_correlation")
     record = json.loads(summary.read_text(encoding="utf-8"))
     try:
@@ -147,7 +147,7 @@ def read_corpus(folder: Path) -> Corpus:
         designs = sampled(space, study["designs"], study["stratum"], plan["seq_len"], study["seed"])
         losses = {
             Architecture.from_dict(row["architecture"]): np.inf if "error" in row else row["held_out_loss"]
-            for row in RowFile(rows).rows
+            for row in rows
             if row["plan"] == plan and row["data"] == data
         }
     except (KeyError, TypeError) as error:

@@ -19,8 +19,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tqdm import tqdm
-
 from formulation import (
     PUBLISHED,
     Architecture,
@@ -29,10 +27,8 @@ from formulation import (
     Composite,
     DesignProblem,
     EffectiveEntropy,
-    NoIdentity,
     SearchSpace,
     Separable,
-    fingerprint,
 )
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
@@ -40,7 +36,7 @@ from formulation.command.run import command
 from formulation.command.words import text_table
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import peak_memory_bytes, provenance, restart_peak_memory
-from formulation.records.rows import Row, RowFile
+from formulation.records.rows import Resume, Row, RowFile, cell_key
 from solvers import (
     DynamicProgramming,
     EngineMissing,
@@ -77,11 +73,8 @@ class Cell:
 
     @cached_property
     def key(self) -> str | None:
-        """What identifies the cell on disk: a fingerprint of problem, solver options, seed, limit and release, or None."""
-        try:
-            return fingerprint((self.problem, self.solver, self.seed, self.seconds, provenance(0)["versions"].get("merino")))
-        except NoIdentity:
-            return None
+        """What identifies the cell on disk: a `cell_key` of problem, solver options, seed and limit."""
+        return cell_key(self.problem, self.solver, self.seed, self.seconds)
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -178,9 +171,9 @@ _COLUMNS = {
 """What a row read from disk must have to stand for a finished run."""
 
 
-def finished_rows(file: RowFile) -> dict[str, Row]:
-    """The rows on disk that stand for a finished run, by the key of their cell."""
-    return {row["key"]: row for row in file.rows if isinstance(row.get("key"), str) and set(row) >= _COLUMNS}
+def resumed(cells: Sequence[Cell], file: RowFile) -> Resume[str]:
+    """The cells with the rows that the file holds of them."""
+    return Resume(file, [cell.key for cell in cells], columns=_COLUMNS)
 
 
 def check_row(cell: Cell, row: Row) -> None:
@@ -200,23 +193,21 @@ def check_row(cell: Cell, row: Row) -> None:
         raise ValueError(f"{where} has the bound {bound!r} below its objective {row['objective']!r}; remove it and run again")
 
 
-def run_cell(cell: Cell, file: RowFile, done: dict[str, Row]) -> Row:
-    """The cell's row, from `done` or measured now and kept in both; EngineMissing, KeyboardInterrupt where the user stops it.
+def run_cell(cell: Cell, resume: Resume[str]) -> Row:
+    """The cell's row, stored or measured now. EngineMissing; KeyboardInterrupt where the user stops it.
 
-    A row from `done` is re-evaluated first; ValueError where it does not hold. A cell without a key is measured every time.
+    A stored row is re-evaluated first; ValueError where it does not hold.
     """
-    if cell.key is not None and cell.key in done:
-        check_row(cell, done[cell.key])
-        return done[cell.key]
-    restart_peak_memory()
-    solution = solve(cell.problem, cell.solver, Limits(seconds=cell.seconds, seed=cell.seed))
-    if solution.interrupted:
-        raise KeyboardInterrupt
-    row = {**row_of(cell, solution, provenance(cell.seed)), "peak_memory_bytes": peak_memory_bytes()}
-    file.append(row)
-    if cell.key is not None:
-        done[cell.key] = row
-    return row
+
+    def measured() -> Row:
+        resume.note(f"{cell.title}: {cell.name}")
+        restart_peak_memory()
+        solution = solve(cell.problem, cell.solver, Limits(seconds=cell.seconds, seed=cell.seed))
+        if solution.interrupted:
+            raise KeyboardInterrupt
+        return {**row_of(cell, solution, provenance(cell.seed)), "peak_memory_bytes": peak_memory_bytes()}
+
+    return resume.row(cell.key, measured, lambda row: check_row(cell, row))
 
 
 def run_cells(cells: Sequence[Cell], file: RowFile) -> tuple[list[Row], dict[str, str]]:
@@ -225,19 +216,18 @@ def run_cells(cells: Sequence[Cell], file: RowFile) -> tuple[list[Row], dict[str
     Raises KeyboardInterrupt when the user stops a run: that cell is not kept, the ones before are.
     """
     note_unknown({id(cell.problem): cell.problem for cell in cells}.values())
-    done = finished_rows(file)
     missing: dict[str, str] = {}
     rows = []
-    layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
-    with tqdm(cells, unit="run", file=sys.stderr, dynamic_ncols=True, bar_format=layout) as progress:
-        for cell in progress:
-            progress.set_postfix_str(f"{cell.title}: {cell.name}", refresh=True)
+    with resumed(cells, file) as resume:
+        for cell in cells:
             if cell.name in missing:
+                resume.skip([cell.key])
                 continue
             try:
-                rows.append(run_cell(cell, file, done))
+                rows.append(run_cell(cell, resume))
             except EngineMissing as error:
                 missing[cell.name] = str(error)
+                resume.skip([cell.key])
     return rows, missing
 
 
@@ -448,12 +438,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_line().parse_args(arguments)
     cells = cells_of(options)
     folder = output_folder(options.output)
-    rows_path = folder / "rows.jsonl"
-    try:
-        rows, missing = run_cells(cells, RowFile(rows_path))
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; finished runs are kept in {rows_path}, and the same command goes on from there", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    rows, missing = run_cells(cells, RowFile(folder / "rows.jsonl"))
     losses = published_losses(cells[0].problem.space, min(cells[0].seconds, 20.0))
     titles = list(dict.fromkeys(cell.title for cell in cells))
     summary: list[Row] = []

@@ -6,7 +6,7 @@
 Every cost model gets the budget that a published design spends under it, so that all problems are equally tight for that design.
 Then: the optimum under each; what each optimum spends of every other model's budget (designed for A, run on B); one design that
 keeps all limits of several devices and what that costs against the optimum of each; and how much latency designs of equal FLOPs
-differ by. Writes hardware.json, optima.png, matrix.png and flops_latency.png.
+differ by. Writes hardware.json, optima.png, matrix.png and flops_latency.png; the dots of the latter are in no file.
 
 A latency table that was not validated on the space is left out, unless --extrapolate asks for it: then its name says so.
 """
@@ -149,6 +149,13 @@ def latency_at_equal_flops(space: SearchSpace, costs: dict[str, Quantity], desig
             "doubt": doubt(quantity),
         }
     return result
+
+
+def without_dots(record: dict[str, Any]) -> dict[str, Any]:
+    """What hardware.json holds: all figures but the values of each random design, which the same seed gives again."""
+    flops = record["flops"]
+    costs = {name: {key: value for key, value in own.items() if key != "values"} for name, own in flops["costs"].items()}
+    return record | {"flops": {key: value for key, value in flops.items() if key != "flops"} | {"costs": costs}}
 
 
 def study(space: SearchSpace, costs: dict[str, Quantity], reference: Architecture, options: argparse.Namespace) -> dict[str, Any]:
@@ -304,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = output_folder(options.output)
     record = study(space, costs, reference, options)
     print(report(record))
-    write_json(folder / "hardware.json", record | {"space": options.space, "provenance": provenance(0)})
+    write_json(folder / "hardware.json", without_dots(record) | {"space": options.space, "provenance": provenance(0)})
     written = ["hardware.json", "optima.png", "matrix.png"]
     save_figure(draw_optima(record), folder / "optima.png")
     save_figure(draw_matrix(record), folder / "matrix.png")

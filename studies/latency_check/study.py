@@ -22,6 +22,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ from formulation.command.words import counted, text_table
 from formulation.problem import just_below
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
-from formulation.records.rows import Row, RowFile
+from formulation.records.rows import Resume, Row, RowFile
 from hardware_models import Flops, Latency, LatencyTable, fit_error, read_device
 from hardware_models.profile import Key, measure_steadily, steadiest, usual_paces
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
@@ -188,11 +189,10 @@ def measure(plan: Sequence[Row], engine: Engine, check: Check, file: RowFile, de
 
     jobs = {single[k]: designs(by_key[single[k]]["design"]) for k in order}
     measure_steadily(jobs, file, lambda row: _measured_key(row) if row.get("part") != "flops" else None, visit, check.pace_ms)
-    done = {_key(row) for row in file.rows}
     turns = sorted((row for row in plan if row["part"] == "flops"), key=lambda row: (row["turn"], row["number"], _order(row)))
-    for row in tqdm(turns, unit="network", disable=not sys.stderr.isatty()):
-        if _key(row) not in done:
-            file.append(visit(_key(row), designs(row["design"])))
+    with Resume(file, map(_key, turns), key_of=_measured_key, unit="turn") as resume:
+        for row in turns:
+            resume.row(_key(row), partial(visit, _key(row), designs(row["design"])))
 
 
 def begin(file: RowFile, check: Check, space: str) -> None:
@@ -200,13 +200,7 @@ def begin(file: RowFile, check: Check, space: str) -> None:
     table = check.latency.table
     conditions = {"device": table.device, "table": table.name, "prices": dict(table.prices), "pace_ms": check.pace_ms}
     conditions |= {"space": space, "seconds": check.seconds, "confidence": check.confidence, "limits": check.limits}
-    if not file.rows:
-        file.append({"conditions": conditions})
-    elif file.rows[0].get("conditions") != conditions:
-        raise ValueError(
-            f"the rows in the output folder are of {file.rows[0].get('conditions')}, this run is of {conditions}; "
-            "choose another --output"
-        )
+    file.begin({"conditions": conditions})
 
 
 def first_visits(rows: Sequence[Row]) -> dict[Key, Row]:
@@ -452,11 +446,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begin(file, check, options.space if options.space in SPACES else fingerprint(space))
     plan = plan_of(check, parts)
     keep_memory()
-    try:
-        measure(plan, engine, check, file, design_of)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; what is measured is kept in {folder}, and the same command goes on", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    measure(plan, engine, check, file, design_of)
     summary = summarise(check, plan, file.rows) | {
         "provenance": provenance(1, ("numpy", "scipy", "torch", "transformers", "onnxruntime"))
     }

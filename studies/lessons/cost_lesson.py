@@ -21,6 +21,7 @@ from formulation import Architecture, Block, Combine, Composite, Quantity, Separ
 from formulation.architecture import Setting
 from formulation.command.words import markdown_table
 from formulation.layer import layer_of
+from formulation.records.rows import RowFile, packed_path
 from hardware_models import Datasheet, FitError, Flops, LatencyTable, Memory, WeightMemory, fit_error
 from hardware_models.fit import NEAR, nonnegative_fit
 from hardware_models.latency import unseen_rounds
@@ -250,17 +251,16 @@ def price_table(table: LatencyTable, design: Architecture) -> str:
 
 
 def committed(name: str) -> Any:
-    """A record of studies/results: the object of a .json file, the rows of a .jsonl file.
+    """A record of studies/results: the object of a .json file, the rows of a .jsonl file, packed or not.
 
     name  such as "latency_data/results.json"
 
     ValueError where it is not there: an installation may have left the results out, a clone of the repository has them.
     """
     path = Path(__file__).resolve().parents[1] / "results" / name
-    if not path.is_file():
+    if not (path.is_file() or packed_path(path).is_file()):
         raise ValueError(f"studies/results/{name} is not there; run this in a clone of the repository, which holds the results")
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines() if line] if name.endswith(".jsonl") else json.loads(text)
+    return RowFile(path).rows if name.endswith(".jsonl") else json.loads(path.read_text(encoding="utf-8"))
 
 
 _MODELS = {"FLOPs": "s", "FLOPs + constant": "D", "additive": "o", "trees (ceiling)": "|"}

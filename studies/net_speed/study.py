@@ -19,7 +19,6 @@ import importlib.util
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -32,12 +31,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, PreTrainedConfig, PreTrainedModel
 
 from formulation import PUBLISHED
 from formulation.architecture import HEAD_SIZE
-from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.processes import temporary_folder
 from formulation.command.run import command
@@ -46,7 +43,7 @@ from formulation.layer import make_layer
 from formulation.published import FFN_RATIO, PUBLISHED_MS, PUBLISHED_TOKENS
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
-from formulation.records.rows import Row, RowFile
+from formulation.records.rows import Resume, Row, RowFile
 from merino_net import MerinoConfig
 from merino_net.network.baselines import baseline_config
 from merino_net.network.counting import forward_flops, parameter_count
@@ -440,52 +437,54 @@ class Load:
 def run_benches(benches: Sequence[Bench], file: RowFile) -> None:
     """Measure the turns that the file does not hold yet. Raises KeyboardInterrupt when stopped: finished turns are kept."""
     kept = keep_memory()
-    total = sum(bench.turns * len(bench.tasks) for bench in benches)
-    with tqdm(total=total, unit="turn", file=sys.stderr, dynamic_ncols=True) as progress:
+    plan = []
+    for bench in benches:
+        sizes = {name: _size(config) for name, config in bench.models.items()}
+        for task in bench.tasks:
+            description = {
+                "part": task.part,
+                "work": task.work,
+                "runtime": task.runtime,
+                "setting": {**task.setting, "memory_kept": kept},
+                "tokens": task.tokens,
+                "models": {name: {"flops": task.flops[name], **size} for name, size in sizes.items()},
+                "references": list(bench.references),
+            }
+            plan.append((bench, task, [description | {"turn": turn} for turn in range(bench.turns)]))
+    with Resume(file, [_key(row) for *_, rows in plan for row in rows], key_of=_key, unit="turn") as resume:
         for bench in benches:
-            sizes = {name: _size(config) for name, config in bench.models.items()}
-            missing = []
-            for task in bench.tasks:
-                description = {
-                    "part": task.part,
-                    "work": task.work,
-                    "runtime": task.runtime,
-                    "setting": {**task.setting, "memory_kept": kept},
-                    "tokens": task.tokens,
-                    "models": {name: {"flops": task.flops[name], **size} for name, size in sizes.items()},
-                    "references": list(bench.references),
-                }
-                done = {row["turn"] for row in file.rows if _description(row) == description}
-                turns = [turn for turn in range(bench.turns) if turn not in done]
-                progress.update(bench.turns - len(turns))
-                if turns:
-                    missing.append((task, description, turns))
+            left = [(task, [row for row in rows if _key(row) not in resume]) for own, task, rows in plan if own is bench]
+            missing = [(task, rows) for task, rows in left if rows]
             if missing:
-                _run_bench(bench, missing, file, progress)
+                _run_bench(bench, missing, resume)
 
 
 def _description(row: Row) -> Row:
     return {key: value for key, value in row.items() if key not in _MEASURED}
 
 
-def _run_bench(bench: Bench, missing: Sequence[tuple[Task, Row, Sequence[int]]], file: RowFile, progress: Any) -> None:
+def _key(row: Row) -> tuple[str, int]:
+    """What was measured, and in which turn."""
+    return json.dumps(_description(row), sort_keys=True), row["turn"]
+
+
+def _run_bench(bench: Bench, missing: Sequence[tuple[Task, Sequence[Row]]], resume: Resume[tuple[str, int]]) -> None:
     with ExitStack() as stack:
         models = {}
         for name, config in bench.models.items():
-            progress.set_postfix_str(f"{missing[0][0].runtime}: preparing {name}")
+            resume.note(f"{missing[0][0].runtime}: preparing {name}")
             models[name] = bench.build(config, stack)
-        for task, description, turns in missing:
-            progress.set_postfix_str(", ".join(filter(None, (task.part, task.work, task.runtime))))
+        for task, rows in missing:
+            resume.note(", ".join(filter(None, (task.part, task.work, task.runtime))))
             timers = {name: task.timer(model) for name, model in models.items()}
             for timer in timers.values():
                 for _ in range(task.warm_up):
                     timer()
-            for turn in turns:
-                order = list(timers)[:: -1 if turn % 2 else 1]
+            for row in rows:
+                order = list(timers)[:: -1 if row["turn"] % 2 else 1]
                 load = Load()
                 seconds = {name: timers[name]() for name in order}
-                file.append({**description, "turn": turn, "order": order, "seconds": seconds, "other_cores": load.other_cores()})
-                progress.update()
+                resume.add(_key(row), row | {"order": order, "seconds": seconds, "other_cores": load.other_cores()})
 
 
 def ratio_of(own: Sequence[float], reference: Sequence[float]) -> dict[str, float | None]:
@@ -704,11 +703,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_study(benches: Sequence[Bench], folder: Path) -> int:
     """Measure what is missing, then print and write the results of all rows in the folder; returns the exit code."""
     file = RowFile(folder / "rows.jsonl")
-    try:
-        run_benches(benches, file)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; finished turns are kept in {folder / 'rows.jsonl'}, and the same command goes on", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    run_benches(benches, file)
     summary = summarise(file.rows)
     print(f"\n{report(summary)}")
     write_json(folder / "summary.json", summary)

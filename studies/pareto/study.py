@@ -4,8 +4,9 @@
     python -m studies.pareto --space fine --minimize params --budget flops=60e9 --seeds 1 --seconds 10 --exact-seconds 120
     python -m studies.pareto problem.json
 
-Writes rows.jsonl (each settled box and each NSGA-II run, none of them computed twice), front.json and front.png, which
-`studies.pareto.figures` draws. The exact front is printed and written before NSGA-II runs.
+Writes rows.jsonl (each settled box and each NSGA-II run, none of them computed twice), front.jsonl (a design of the front a line),
+front.json (its certificate and all else that is said of it) and front.png, which `studies.pareto.figures` draws. The exact front is
+printed and written before NSGA-II runs.
 
 Exit code: 0 the front is complete; 1 proved that no design meets the budgets; 2 a mistake in the command or a file that cannot be
 read; 3 the certificate does not hold; 4 the front is incomplete, and the same command goes on; 130 Ctrl-C, and what is proved is
@@ -15,24 +16,24 @@ kept.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import shlex
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from formulation import Architecture, DesignProblem, NoIdentity, fingerprint
+from formulation import Architecture, DesignProblem
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.run import command
 from formulation.command.words import counted, text_table
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
-from formulation.records.rows import Row, RowFile
+from formulation.records.rows import Resume, Row, RowFile, cell_key, write_rows
 from solvers import (
     Box,
     DynamicProgramming,
@@ -149,33 +150,36 @@ def _problem_in_flags(options: argparse.Namespace) -> DesignProblem:
     return DesignProblem(read_space(options.space or "paper"), quantities[0], problems[0], minimize=tuple(quantities[1:]))
 
 
-def _key(*parts: Any) -> str | None:
-    """A fingerprint of the release and of what is computed; None where the problem has none."""
-    try:
-        return fingerprint((*parts, provenance(0)["versions"].get("merino")))
-    except NoIdentity:
-        return None
-
-
-def _kept(file: RowFile, key: str | None, columns: set[str]) -> list[Row]:
-    """The stored rows of that key; none without one."""
-    return [row for row in file.rows if row.get("key") == key and set(row) >= columns] if key is not None else []
-
-
 def prove_front(problem: DesignProblem, seconds: float | None, file: RowFile) -> Front:
-    """The exact front, from the settled boxes in the file on; each further one is appended to it."""
-    key = _key("box", problem, SOLVER)
-    known = [_box(row) for row in _kept(file, key, {"limits", "status", "bound", "design", "objective", "costs", "seconds"})]
-    for box in known:
-        if box.point is not None:
-            _check_point(f"the stored box of limits {box.limits}", problem, box.point)
-    with tqdm(initial=len(known), unit="box", desc="exact front", file=sys.stderr, dynamic_ncols=True) as progress:
+    """The exact front, from the settled boxes in the file on; each further one is appended to it.
+
+    Raises KeyboardInterrupt when the user stops it: what is settled is kept.
+    """
+    key = cell_key("box", problem, SOLVER)
+
+    def of_box(row: Row) -> str | None:
+        return json.dumps(row.get("limits")) if key is not None and row.get("key") == key else None
+
+    with Resume(file, key_of=of_box, columns=_BOX_COLUMNS, unit="box") as resume:
+        resume.note("exact front")
+        known = [_box(row) for row in resume.rows]
+        for box in known:
+            if box.point is not None:
+                _check_point(f"the stored box of limits {box.limits}", problem, box.point)
 
         def keep(box: Box) -> None:
-            file.append(_box_row(key, box))
-            progress.update()
+            row = _box_row(key, box)
+            resume.add(of_box(row), row)
 
-        return exact_front(problem, SOLVER, Limits(seconds=seconds), known, keep)
+        front = exact_front(problem, SOLVER, Limits(seconds=seconds), known, keep)
+        if front.interrupted:
+            raise KeyboardInterrupt
+        return front
+
+
+_BOX_COLUMNS = {"limits", "status", "bound", "design", "objective", "costs", "seconds"}
+_NSGA2_COLUMNS = {"seed", "seconds", "evaluations", "trace", "points"}
+"""What a row of each kind must have."""
 
 
 def _check_point(where: str, problem: DesignProblem, stored: Point) -> None:
@@ -216,40 +220,37 @@ def _box(row: Row) -> Box:
         raise ValueError(f"a box in rows.jsonl cannot be read ({error}); move the file, or choose another --output") from None
 
 
-def run_nsga2(problem: DesignProblem, options: argparse.Namespace, file: RowFile) -> list[Row]:
-    """One row per seed. Raises KeyboardInterrupt when the user stops a run: that one is not kept, the ones before are."""
-    about = f"NSGA-II, each at most {options.seconds:g} s"
-    rows = []
-    for seed in tqdm(range(options.seeds), unit="run", desc=about, file=sys.stderr, dynamic_ncols=True):
-        own = _kept_nsga2(problem, options, file, seed)
-        if not own:
-            limits = Limits(seconds=options.seconds, evaluations=options.evaluations, seed=seed)
-            front = nsga2_front(problem, limits, options.population)
-            if front.interrupted:
-                raise KeyboardInterrupt
-            own = [_nsga2_row(_nsga2_key(problem, options, seed), seed, options, front)]
-            file.append(own[0])
-        rows += own
-    return rows
+class Nsga2Runs:
+    """The runs of NSGA-II that the command line asks for, one per seed, with the rows that the file holds of them."""
 
+    def __init__(self, problem: DesignProblem, options: argparse.Namespace, file: RowFile) -> None:
+        self._problem, self._options = problem, options
+        asked = (options.population, options.seconds, options.evaluations)
+        self._keys = [cell_key("nsga2", problem, *asked, seed) for seed in range(options.seeds)]
+        self._resume = Resume(file, self._keys, columns=_NSGA2_COLUMNS)
 
-def known_nsga2(problem: DesignProblem, options: argparse.Namespace, file: RowFile) -> list[Row]:
-    """The rows of those runs that the file holds, by seed; ValueError where a point of one does not hold."""
-    rows = [row for seed in range(options.seeds) for row in _kept_nsga2(problem, options, file, seed)]
-    for row in rows:
+    def known(self) -> list[Row]:
+        """The rows that are there, by seed; ValueError where a point of one does not hold."""
+        return [row for key in self._keys if (row := self._resume.stored(key, self._check)) is not None]
+
+    def all(self) -> list[Row]:
+        """One row per seed. Raises KeyboardInterrupt when the user stops a run: that one is not kept, the ones before are."""
+        with self._resume as resume:
+            resume.note(f"NSGA-II, each at most {self._options.seconds:g} s")
+            return [resume.row(key, partial(self._run, key, seed), self._check) for seed, key in enumerate(self._keys)]
+
+    def _run(self, key: str | None, seed: int) -> Row:
+        options = self._options
+        limits = Limits(seconds=options.seconds, evaluations=options.evaluations, seed=seed)
+        front = nsga2_front(self._problem, limits, options.population)
+        if front.interrupted:
+            raise KeyboardInterrupt
+        return _nsga2_row(key, seed, options, front)
+
+    def _check(self, row: Row) -> None:
         for point in row["points"]:
             stored = Point(Architecture.from_dict(point["design"]), point["objective"], tuple(point["costs"]))
-            _check_point(f"the stored NSGA-II run of seed {row['seed']}", problem, stored)
-    return rows
-
-
-def _kept_nsga2(problem: DesignProblem, options: argparse.Namespace, file: RowFile, seed: int) -> list[Row]:
-    """The row of that seed; empty where there is none."""
-    return _kept(file, _nsga2_key(problem, options, seed), {"seed", "seconds", "evaluations", "trace", "points"})[:1]
-
-
-def _nsga2_key(problem: DesignProblem, options: argparse.Namespace, seed: int) -> str | None:
-    return _key("nsga2", problem, options.population, options.seconds, options.evaluations, seed)
+            _check_point(f"the stored NSGA-II run of seed {row['seed']}", self._problem, stored)
 
 
 def _nsga2_row(key: str | None, seed: int, options: argparse.Namespace, front: Front) -> Row:
@@ -392,7 +393,7 @@ def summary_of(
             "faults": list(faults),
             "seconds": _solve_seconds(front),
         },
-        "points": [_point_record(point) for point in front.points],
+        "points": len(front.points),
         "nsga2": [
             {
                 "seed": row["seed"],
@@ -430,9 +431,10 @@ def write_results(
     ratios: Sequence[dict[float, float]],
     baselines: Sequence[Baseline],
 ) -> None:
-    """Write front.json and, where there is a point to draw, front.png, else remove the one of an earlier run; says so."""
+    """Write front.json and front.jsonl and, where there is a point to draw, front.png, else remove an earlier one; says so."""
     write_json(folder / "front.json", summary_of(front, faults, reference, rows, ratios, baselines))
-    written = ["rows.jsonl", "front.json"]
+    write_rows(folder / "front.jsonl", map(_point_record, front.points))
+    written = ["rows.jsonl", "front.jsonl", "front.json"]
     if front.points:
         save_figure(draw_front(front, title, rows, baselines, reference), folder / "front.png")
         written.append("front.png")
@@ -447,8 +449,6 @@ def study(title: str, problem: DesignProblem, options: argparse.Namespace, folde
     note_unknown([problem])
     reference = reference_costs(problem)
     front = prove_front(problem, options.exact_seconds, file)
-    if front.interrupted:
-        raise KeyboardInterrupt
     faults = check_certificate(front)
     baselines = baselines_of(front)
     print(f"\n{title}: {problem.maximize.name} against {' and '.join(map(quantity_text, problem.minimize))}")
@@ -459,10 +459,11 @@ def study(title: str, problem: DesignProblem, options: argparse.Namespace, folde
     if front.points:
         print(f"\n{front_table(front)}\n\n{published_table(baselines, front)}")
     print(f"\n{certificate_text(front, faults)}", flush=True)
-    rows = known_nsga2(problem, options, file)
+    runs = Nsga2Runs(problem, options, file)
+    rows = runs.known()
     if len(rows) < options.seeds:
         write_results(folder, title, front, faults, reference, rows, ratios_of(rows, options.seconds, front, reference), baselines)
-        rows = run_nsga2(problem, options, file)
+        rows = runs.all()
     ratios = ratios_of(rows, options.seconds, front, reference)
     if rows:
         print(f"\n{ratio_table(rows, ratios)}\n({_ratio_note(front, reference)})")
@@ -496,9 +497,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_line().parse_args(arguments)
     check_numbers(options)
     title, problem = problem_of(options)
-    folder = output_folder(options.output)
-    try:
-        return study(title, problem, options, folder)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; what is proved is kept in {folder / 'rows.jsonl'}, and the same command goes on", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    return study(title, problem, options, output_folder(options.output))

@@ -13,9 +13,7 @@ and the quantized networks in variants/.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
-import json
 import os
 import sys
 import time
@@ -28,7 +26,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from formulation.architecture import positive_integer
@@ -37,7 +34,7 @@ from formulation.command.run import command
 from formulation.command.words import counted, text_table
 from formulation.records.files import cache_folder, output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
-from formulation.records.rows import Row, RowFile
+from formulation.records.rows import Resume, Row, RowFile, content_key
 from merino_net.corpus.text import add_reading_arguments
 from merino_net.evaluate import TaskData, find_tasks, find_texts
 from merino_net.export import require
@@ -79,32 +76,29 @@ def measure(
     models: Sequence[Model], variants: Sequence[Variant], work: Work, options: argparse.Namespace, folder: Path, file: RowFile
 ) -> dict[str, list[Row]]:
     """The rows of every network by its name, those missing in the file measured and appended."""
-    known = {row["key"]: row for row in file.rows}
     plan = [(model, variant, steps_of(model, variant, work, options)) for model in models for variant in variants]
     speeds = {model.name: _speed_keys(model, variants, options) for model in models}
-    total = sum(len(steps) for *_, steps in plan) + sum(map(len, speeds.values()))
-    with tqdm(total=total, unit="row", file=sys.stderr, dynamic_ncols=True) as progress:
+    wanted = [*(key for *_, steps in plan for key in steps), *(key for keys in speeds.values() for key in keys)]
+    with Resume(file, wanted, unit="measurement") as resume:
         places = {}
         for model, variant, steps in plan:
-            if any(key not in known for key in (*steps, *(speeds[model.name] if variant.openvino else ()))):
-                progress.set_description(f"{model.name}: making {variant.name}")
+            if any(key not in resume for key in (*steps, *(speeds[model.name] if variant.openvino else ()))):
+                resume.note(f"{model.name}: making {variant.name}")
                 below = output_folder(folder / "variants" / f"{model.name.replace('/', '-')}-{model.fingerprint[:8]}")
                 places[model.name, variant.name] = make_variant(model, variant, below, options)
         for model, variant, steps in plan:
-            missing = {key: step for key, step in steps.items() if key not in known}
-            progress.update(len(steps) - len(missing))
+            missing = {key: step for key, step in steps.items() if key not in resume}
             if missing:
                 bench = Bench(model, variant, places[model.name, variant.name], work, options)
                 for key, (kind, run) in missing.items():
-                    progress.set_description(f"{model.name}, {variant.name}: {kind}")
-                    known[key] = _append(file, key, model, variant, kind, partial(run, bench))
-                    progress.update()
+                    resume.note(f"{model.name}, {variant.name}: {kind}")
+                    resume.add(key, _measured(key, model, variant, kind, partial(run, bench)))
         for model in models:
             own = {variant: places.get((model.name, variant.name)) for variant in variants if variant.openvino}
-            _measure_speed(model, own, speeds[model.name], options, known, file, progress)
+            _measure_speed(model, own, speeds[model.name], options, resume)
     return {
-        model.name: [known[key] for one, _, steps in plan if one is model for key in steps]
-        + [known[key] for key in speeds[model.name]]
+        model.name: [resume[key] for one, _, steps in plan if one is model for key in steps]
+        + [resume[key] for key in speeds[model.name]]
         for model in models
     }
 
@@ -121,9 +115,7 @@ def steps_of(model: Model, variant: Variant, work: Work, options: argparse.Names
     steps: dict[str, Step] = {}
 
     def add(kind: str, run: Callable[[Bench], Row], *parts: Any) -> None:
-        versions = provenance(0, _PACKAGES)["versions"]
-        identity = [model.fingerprint, plan, variant.openvino, calibration, kind, *parts, versions]
-        steps[hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]] = (kind, run)
+        steps[_key(model.fingerprint, plan, variant.openvino, calibration, kind, *parts)] = (kind, run)
 
     add("size", Bench.size)
     if variant.plan is not None or variant.openvino:
@@ -134,6 +126,11 @@ def steps_of(model: Model, variant: Variant, work: Work, options: argparse.Names
     for task in work.tasks:
         add(f"task {task.name}", partial(Bench.accuracy, task=task), task.sha256, which_examples(work.limit))
     return steps
+
+
+def _key(*content: Any) -> str:
+    """The key of numbers, texts and lists of them, with the versions of what measures."""
+    return content_key(*content, provenance(0, _PACKAGES)["versions"])
 
 
 class Bench:
@@ -195,10 +192,10 @@ class Bench:
         return {"name": task.name, **asdict(self._harness.accuracy(task.name, task.file, self._work.limit))}
 
 
-def _append(file: RowFile, key: str, model: Model, variant: Variant | None, kind: str, run: Callable[[], Row]) -> Row:
+def _measured(key: str, model: Model, variant: Variant | None, kind: str, run: Callable[[], Row]) -> Row:
     start = time.perf_counter()
     value = run()
-    row = {
+    return {
         "key": key,
         "model": model.name,
         "fingerprint": model.fingerprint,
@@ -210,23 +207,13 @@ def _append(file: RowFile, key: str, model: Model, variant: Variant | None, kind
         "machine": provenance(0)["machine"],
         "versions": provenance(0, _PACKAGES)["versions"],
     }
-    file.append(row)
-    return row
 
 
 def _speed_keys(model: Model, variants: Sequence[Variant], options: argparse.Namespace) -> list[str]:
     """The key of each turn in which all OpenVINO variants are timed; none where there are none."""
     names = [variant.name for variant in variants if variant.openvino]
-    identity = [
-        model.fingerprint,
-        names,
-        options.threads,
-        options.precision,
-        options.group_size,
-        provenance(0, _PACKAGES)["versions"],
-    ]
-    hashed = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    return [f"{hashed}-{turn}" for turn in range(options.turns if names else 0)]
+    key = _key(model.fingerprint, names, options.threads, options.precision, options.group_size)
+    return [f"{key}-{turn}" for turn in range(options.turns if names else 0)]
 
 
 def _measure_speed(
@@ -234,16 +221,13 @@ def _measure_speed(
     places: dict[Variant, Path | None],
     keys: Sequence[str],
     options: argparse.Namespace,
-    known: dict[str, Row],
-    file: RowFile,
-    progress: Any,
+    resume: Resume[str],
 ) -> None:
     """Time the OpenVINO variants in turns, in every second one in reverse order, so that a slow while slows all."""
-    missing = [turn for turn, key in enumerate(keys) if key not in known]
-    progress.update(len(keys) - len(missing))
+    missing = [turn for turn, key in enumerate(keys) if key not in resume]
     if not missing:
         return
-    progress.set_description(f"{model.name}: speed")
+    resume.note(f"{model.name}: speed")
     config = AutoConfig.from_pretrained(model.source)
     networks = {
         variant.name: OpenVinoNetwork(place, config, options.threads, options.precision)
@@ -259,8 +243,7 @@ def _measure_speed(
             times = {name: timed(networks[name]) for name in list(networks)[:: -1 if turn % 2 else 1]}
             return {"turn": turn, "threads": options.threads, "times": times, "other_cores": load.other_cores()}
 
-        known[keys[turn]] = _append(file, keys[turn], model, None, "speed", run)
-        progress.update()
+        resume.add(keys[turn], _measured(keys[turn], model, None, "speed", run))
 
 
 def summarise(rows: dict[str, list[Row]], variants: Sequence[Variant]) -> list[dict[str, Any]]:

@@ -26,9 +26,9 @@ from hardware_models import Flops, Memory, Params
 from studies.trained.rank_correlation import holm, with_interval
 
 PROXY_STUDIES = {
-    "WikiText-2": "proxy_correlation_wikitext2",
-    "PTB": "proxy_correlation_ptb",
-    "WikiText-2 with ten times the tokens": "proxy_correlation_wikitext2_10x",
+    "WikiText-2": "proxy_correlation/wikitext2",
+    "PTB": "proxy_correlation/ptb",
+    "WikiText-2 with ten times the tokens": "proxy_correlation/wikitext2_10x",
 }
 """Folders of the proxy study's results, by the text and what else tells one from another."""
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +19,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from formulation import Block, Budget, Combine, DesignProblem, EffectiveEntropy, Menu, Quantity, SearchSpace, Separable
 from formulation.architecture import Setting
@@ -36,7 +34,7 @@ from formulation.table import evaluator
 from hardware_models import Flops, Params
 from solvers import EngineMissing, EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch, Solver
 from solvers.names import SOLVERS
-from studies.compare_solvers.study import Cell, best_bound, finished_rows, loss_at, run_cell
+from studies.compare_solvers.study import Cell, best_bound, loss_at, resumed, run_cell
 from studies.quantities import chosen
 from studies.scaling.figures import draw_scaling
 
@@ -257,29 +255,31 @@ def run_plan(plan: Plan, file: RowFile) -> Results:
     An exact solver that did not prove at a size is left out of the rest of the sweep. That follows from the rows alone, so a
     stopped study goes on as one that never stopped. Raises KeyboardInterrupt when the user stops a run: it is not kept.
     """
-    done = finished_rows(file)
     rows: dict[tuple[str, int], list[Row]] = {}
     missing: dict[str, str] = {}
     names = (*plan.exact, *plan.heuristics)
-    total = sum(len(plan.cells(instance, name)) for sweep in plan.sweeps for instance in sweep.instances for name in names)
-    with tqdm(total=total, unit="run", file=sys.stderr, dynamic_ncols=True) as progress:
+    planned = [
+        cell for sweep in plan.sweeps for instance in sweep.instances for name in names for cell in plan.cells(instance, name)
+    ]
+    with resumed(planned, file) as resume:
         for sweep in plan.sweeps:
             gave_up: set[str] = set()
             for instance in sweep.instances:
                 own = rows.setdefault((sweep.name, instance.size), [])
                 for name in names:
                     cells = plan.cells(instance, name)
-                    progress.set_postfix_str(f"{instance.title}: {name}")
-                    if name not in gave_up and name not in missing:
-                        try:
-                            new = [run_cell(cell, file, done) for cell in cells]
-                        except EngineMissing as error:
-                            missing[name] = str(error)
-                        else:
-                            own += new
-                            if name in plan.exact and new[0]["status"] not in PROVED:
-                                gave_up.add(name)
-                    progress.update(len(cells))
+                    if name in gave_up or name in missing:
+                        resume.skip(cell.key for cell in cells)
+                        continue
+                    try:
+                        new = [run_cell(cell, resume) for cell in cells]
+                    except EngineMissing as error:
+                        missing[name] = str(error)
+                        resume.skip(cell.key for cell in cells)
+                    else:
+                        own += new
+                        if name in plan.exact and new[0]["status"] not in PROVED:
+                            gave_up.add(name)
     return Results(rows, missing)
 
 
@@ -448,12 +448,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_line().parse_args(arguments)
     plan = plan_of(options)
     folder = output_folder(options.output)
-    rows_path = folder / "rows.jsonl"
-    try:
-        results = run_plan(plan, RowFile(rows_path))
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; finished runs are kept in {rows_path}, and the same command goes on from there", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    results = run_plan(plan, RowFile(folder / "rows.jsonl"))
     if not any(results.rows.values()):
         raise EngineMissing("; ".join(results.missing.values()))
     summary = summarise(plan, results)

@@ -35,7 +35,7 @@ from formulation.command.processes import end_with_parent, keep_process
 from formulation.command.words import counted
 from formulation.records.files import cache_folder
 from formulation.records.provenance import provenance
-from formulation.records.rows import Row, RowFile
+from formulation.records.rows import Resume, Row, RowFile
 from studies.trained.side_by_side import Candidate
 
 if TYPE_CHECKING:
@@ -214,16 +214,14 @@ def finished(runs: Sequence[Run], file: RowFile, backend: str, scheduler: str | 
 
     A row with an `error` in place of a loss is of a run that diverged; it is not tried again.
     """
-    rows = {run_key(row): row for row in file.rows}
-    left = {run_key(run.identity()): run for run in runs if run_key(run.identity()) not in rows}
-    total = len({run_key(run.identity()) for run in runs})
-    with ExitStack() as stack:
+    keys = [run_key(run.identity()) for run in runs]
+    with Resume(file, keys, key_of=run_key) as resume, ExitStack() as stack:
+        left = {key: run for key, run in zip(keys, runs, strict=True) if key not in resume}
         results = stack.enter_context(workers(backend, scheduler, jobs))(train_run, list(left.values())) if left else iter(())
-        for row in tqdm(results, total=total, initial=total - len(left), unit="run", disable=None):
-            rows[run_key(row)] = row
-            file.append(row)
+        for row in results:
+            resume.add(run_key(row), row)
             tqdm.write(f"{row['design']}, seed {row['seed']}: {_ending(row)}")
-    return [rows[run_key(run.identity())] for run in runs]
+        return [resume[key] for key in keys]
 
 
 def _ending(row: Row) -> str:

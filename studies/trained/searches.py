@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from formulation import Architecture, DesignProblem, fingerprint
-from formulation.records.rows import Row, RowFile
+from formulation.records.rows import Resume, Row, RowFile
 from hardware_models import BlackBox
 from solvers import DynamicProgramming, EvolutionaryAlgorithm, Limits, Solver, Status, solve
 from studies.proxy_correlation.proxies import tokens_sha256
@@ -40,8 +40,7 @@ class Searches:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "searches.jsonl"
-        self._file = RowFile(self._path)
-        self._rows = {row["key"]: row for row in self._file.rows if isinstance(row.get("key"), str)}
+        self._resume: Resume[str] = Resume(RowFile(self._path), unit="search")
 
     def optimum(self, problem: DesignProblem, budget: str, name: str) -> Row:
         """The row of the proven optimum of a separable objective; ValueError, and no row, where none is proved in two minutes."""
@@ -62,43 +61,46 @@ class Searches:
     def _row(self, problem: DesignProblem, solver: Solver, limits: Limits, budget: str, name: str, minibatch: str | None) -> Row:
         problem = dataclasses.replace(problem, report=())
         key = fingerprint((problem, "optimum") if minibatch is None else (problem, solver, limits, minibatch))
-        if key in self._rows:
-            row = self._rows[key]
-            where = f"the row of {name} for {budget} in {self._path}"
-            relative = {"relative": _NETWORKS} if isinstance(problem.maximize, BlackBox) else {}
+        where = f"the row of {name} for {budget} in {self._path}"
+        relative = {"relative": _NETWORKS} if isinstance(problem.maximize, BlackBox) else {}
+
+        def check(row: Row) -> None:
             check_stored(where, problem, design_of(row), row["value"], row["usage"], **relative)
-            return {**row, "objective": name}
-        solution = solve(problem, solver, limits)
-        if isinstance(solver, DynamicProgramming) and solution.status is not Status.OPTIMAL:
-            raise ValueError(
-                f"{budget}: no optimum of {name} was proved in {solution.seconds:.0f} s ({solution.status.value}); "
-                "choose a larger --scale"
-            )
-        if solution.architecture is None:
-            raise ValueError(f"the search for {name} found no design in {solution.evaluations:,} evaluations; allow more")
-        self._rows[key] = {
-            "key": key,
-            "budget": budget,
-            "objective": name,
-            "search": {
-                "solver": solver.name,
-                "minibatch": minibatch,
-                "evaluations": limits.evaluations,
-                "seed": None if minibatch is None else limits.seed,
-                "space": problem.space.to_dict(),
-                "budgets": [[one.quantity.name, one.upper] for one in problem.subject_to],
-            },
-            "architecture": solution.architecture.to_dict(),
-            "status": solution.status.value,
-            "value": solution.objective,
-            "usage": {used.name: used.value for used in solution.usage},
-            "seconds": solution.seconds,
-            "evaluations": solution.evaluations,
-            "scored": problem.maximize.designs if isinstance(problem.maximize, BlackBox) else None,
-        }
-        self._file.append(self._rows[key])
-        print(f"{budget}: {name} searched in {solution.seconds:.2f} s ({solution.status.value})", flush=True)
-        return {**self._rows[key], "objective": name}
+
+        def found() -> Row:
+            return {"key": key, "budget": budget, "objective": name, **_found(problem, solver, limits, budget, name, minibatch)}
+
+        return {**self._resume.row(key, found, check), "objective": name}
+
+
+def _found(problem: DesignProblem, solver: Solver, limits: Limits, budget: str, name: str, minibatch: str | None) -> Row:
+    """What a search was, and what it found; ValueError where it found nothing, or did not prove what it has to."""
+    solution = solve(problem, solver, limits)
+    if isinstance(solver, DynamicProgramming) and solution.status is not Status.OPTIMAL:
+        raise ValueError(
+            f"{budget}: no optimum of {name} was proved in {solution.seconds:.0f} s ({solution.status.value}); "
+            "choose a larger --scale"
+        )
+    if solution.architecture is None:
+        raise ValueError(f"the search for {name} found no design in {solution.evaluations:,} evaluations; allow more")
+    print(f"{budget}: {name} searched in {solution.seconds:.2f} s ({solution.status.value})", flush=True)
+    return {
+        "search": {
+            "solver": solver.name,
+            "minibatch": minibatch,
+            "evaluations": limits.evaluations,
+            "seed": None if minibatch is None else limits.seed,
+            "space": problem.space.to_dict(),
+            "budgets": [[one.quantity.name, one.upper] for one in problem.subject_to],
+        },
+        "architecture": solution.architecture.to_dict(),
+        "status": solution.status.value,
+        "value": solution.objective,
+        "usage": {used.name: used.value for used in solution.usage},
+        "seconds": solution.seconds,
+        "evaluations": solution.evaluations,
+        "scored": problem.maximize.designs if isinstance(problem.maximize, BlackBox) else None,
+    }
 
 
 def design_of(row: Row) -> Architecture:

@@ -492,7 +492,7 @@ def test_the_command_measures_and_goes_on(
     assert engine_of(device.tables[0]).threads == 1
     assert measure(tmp_path, "--rounds", "3") == 0
     assert len(timed) == 61
-    with pytest.raises(ValueError, match=r"was measured with .* delete that file to start over"):
+    with pytest.raises(ValueError, match=r"this run is of .* delete that file to start over"):
         measure(tmp_path, "--batch", "2")
 
 

@@ -152,7 +152,7 @@ def test_control_c_keeps_finished_rows_and_a_re_run_completes(space: str, tmp_pa
     rows = tmp_path / "rows.jsonl"
     interrupted = stopped(signal.SIGINT, 1, "studies.compare_solvers", *flags)
     assert interrupted.returncode == 130
-    assert "interrupted; finished runs are kept" in interrupted.stderr
+    assert "interrupted; what is finished is kept" in interrupted.stderr
     assert "Traceback" not in interrupted.stderr
     kept = rows.read_text()
     assert kept.count("\n") == 1

@@ -130,7 +130,7 @@ def test_prices_times_amounts_are_the_prediction() -> None:
 def test_committed_results_are_read_and_a_missing_one_is_a_sentence() -> None:
     record = figures.committed("latency_data/results.json")
     assert [device["device"] for device in record["data"]["devices"]] == ["raspberry-pi-4", "xeon", "titan-xp"]
-    rows = figures.committed("latency_check_torch/rows.jsonl")
+    rows = figures.committed("latency_check/torch/rows.jsonl")
     assert rows[0]["conditions"]["device"] == "amd-epyc-2cpu"
     with pytest.raises(ValueError, match=r"studies/results/nothing\.json is not there; run this in a clone"):
         figures.committed("nothing.json")
@@ -147,7 +147,7 @@ def test_what_is_drawn_of_the_committed_results_is_in_them() -> None:
         if (row["side"], row["rows"], row["model"]) == ("decoder", "all", "additive")
     ]
     assert list(additive.get_xdata()) == wanted
-    budgets = figures.committed("latency_check_torch/summary.json")["budgets"]
+    budgets = figures.committed("latency_check/torch/summary.json")["budgets"]
     lines = rows_of(figures.kept_table(budgets))
     assert [line[0] for line in lines] == ["as predicted", "with confidence 0.95"] * 2
     assert [line[1] for line in lines] == ["at the pace of the device file"] * 2 + ["as first measured"] * 2

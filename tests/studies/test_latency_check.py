@@ -114,5 +114,5 @@ def test_mistakes_are_sentences(folder: Path, arguments: list[str], words: str) 
 
 def test_rows_of_another_table_are_not_taken_for_this_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, Machine(error=0.02), "--parts", "networks")
-    with pytest.raises(ValueError, match=r"the rows in the output folder are of .* this run is of .* choose another --output"):
+    with pytest.raises(ValueError, match=r"the rows in .*rows\.jsonl are of .* this run is of .* choose another --output"):
         run(monkeypatch, Machine(error=0.02), "--parts", "networks", "--seconds", "0.5")

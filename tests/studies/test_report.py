@@ -76,10 +76,10 @@ def correlations(entropy: float, lts: float, not_run: int = 0) -> dict[str, Any]
 def test_the_proxy_is_judged_on_both_texts(
     tmp_path: Path, wikitext: tuple[float, float], ptb: tuple[float, float], value: Verdict, first: Verdict
 ) -> None:
-    write(tmp_path, "proxy_correlation_wikitext2/summary.json", correlations(*wikitext))
+    write(tmp_path, "proxy_correlation/wikitext2/summary.json", correlations(*wikitext))
     alone = judged(tmp_path, "entropy ranks trained networks")
     assert "1.0 M tokens, vocabulary 1,024; not run on PTB and WikiText-2 with ten times the tokens" in alone.scale
-    write(tmp_path, "proxy_correlation_ptb/summary.json", correlations(*ptb))
+    write(tmp_path, "proxy_correlation/ptb/summary.json", correlations(*ptb))
     found = judged(tmp_path, "entropy ranks trained networks")
     assert found.verdict is value
     assert f"WikiText-2: Spearman {wikitext[0]:.2f}" in found.measured
@@ -91,7 +91,7 @@ def test_the_proxy_is_judged_on_both_texts(
 
 
 def test_a_proxy_that_others_clearly_lead_does_not_agree(tmp_path: Path) -> None:
-    write(tmp_path, "proxy_correlation_wikitext2/summary.json", correlations(0.0, 0.8))
+    write(tmp_path, "proxy_correlation/wikitext2/summary.json", correlations(0.0, 0.8))
     assert judged(tmp_path, "better than LTS").verdict is Verdict.DISAGREES
 
 
@@ -99,15 +99,15 @@ def test_three_rivals_are_tested_together(tmp_path: Path) -> None:
     record = correlations(0.0, 0.8)
     for one in record["groups"]["uniform"]["correlations"].values():
         one["behind_p"] = 0.04  # of three such differences none is told from 0
-    write(tmp_path, "proxy_correlation_wikitext2/summary.json", record)
+    write(tmp_path, "proxy_correlation/wikitext2/summary.json", record)
     found = judged(tmp_path, "better than LTS")
     assert found.verdict is Verdict.UNDECIDED
     assert found.measured.count("p 0.12") == 3
 
 
 def test_half_a_text_decides_nothing_beside_a_whole_one(tmp_path: Path) -> None:
-    write(tmp_path, "proxy_correlation_wikitext2/summary.json", correlations(0.9, 0.8))
-    write(tmp_path, "proxy_correlation_ptb/summary.json", correlations(0.5, 0.8, not_run=40))
+    write(tmp_path, "proxy_correlation/wikitext2/summary.json", correlations(0.9, 0.8))
+    write(tmp_path, "proxy_correlation/ptb/summary.json", correlations(0.5, 0.8, not_run=40))
     found = judged(tmp_path, "entropy ranks trained networks")
     assert found.verdict is Verdict.AGREES
     assert "PTB: Spearman 0.50 [0.45, 0.55], Kendall 0.30 [0.25, 0.35] (41 of 81 designs so far)" in found.measured
@@ -115,9 +115,9 @@ def test_half_a_text_decides_nothing_beside_a_whole_one(tmp_path: Path) -> None:
 
 
 def test_more_tokens_are_a_study_of_their_own(tmp_path: Path) -> None:
-    write(tmp_path, "proxy_correlation_wikitext2/summary.json", correlations(0.7, 0.8))
+    write(tmp_path, "proxy_correlation/wikitext2/summary.json", correlations(0.7, 0.8))
     longer = correlations(0.9, 0.8)
-    write(tmp_path, "proxy_correlation_wikitext2_10x/summary.json", {**longer, "plan": {**PLAN, "batch": 10 * PLAN["batch"]}})
+    write(tmp_path, "proxy_correlation/wikitext2_10x/summary.json", {**longer, "plan": {**PLAN, "batch": 10 * PLAN["batch"]}})
     found = judged(tmp_path, "entropy ranks trained networks")
     assert found.verdict is Verdict.PARTLY
     assert "WikiText-2 with ten times the tokens: Spearman 0.90" in found.measured

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -33,7 +32,6 @@ from studies.scaling.study import (
     summarise,
 )
 from tests.solvers.test_conformance import HEURISTIC
-from tests.stopping import stopped
 
 
 def command(*flags: str) -> list[str]:
@@ -191,37 +189,6 @@ def test_one_solver_alone_is_drawn(solver: str, tmp_path: Path) -> None:
     flags = ["--quick", "--sweeps", "menu", "--solvers", solver, "--heuristic-seconds", "0.05", "--output", str(tmp_path)]
     assert main(flags) == 0
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
-
-
-_CLOCK = {"seconds", "trace", "peak_memory_bytes"}
-"""What differs from run to run."""
-_RESULT = {"evaluations", "objective", "widths", "ffn_widths", "depths", "usage"}
-"""What differs as well where the clock ends a search."""
-
-
-def undated(row: Row) -> Row:
-    hidden = _CLOCK | (_RESULT if row["option"] in HEURISTICS else set())
-    return {key: value for key, value in row.items() if key not in hidden}
-
-
-def test_a_killed_study_goes_on_and_equals_an_undisturbed_one(tmp_path: Path) -> None:
-    def flags(folder: Path) -> list[str]:
-        asked = ["--sweeps", "budgets,menu", "--solvers", "exhaustive,dp,random", "--heuristic-seconds", "0.3"]
-        return command(*asked, "--output", str(folder))
-
-    killed, whole = tmp_path / "killed" / "out", tmp_path / "whole" / "out"
-    module, *asked = flags(killed)[2:]
-    assert stopped(signal.SIGKILL, 5, module, *asked).returncode == -signal.SIGKILL
-    kept = (killed / "rows.jsonl").read_bytes()
-    assert not (killed / "summary.json").exists()
-    # The worst moment for a kill is in the middle of a line.
-    (killed / "rows.jsonl").write_bytes(kept + kept[:100])
-    for folder in (killed, whole):
-        subprocess.run(flags(folder), check=True, capture_output=True, timeout=1800)
-    assert (killed / "rows.jsonl").read_bytes().startswith(kept)
-    assert [undated(row) for row in read_rows(killed)] == [undated(row) for row in read_rows(whole)]
-    assert len(read_rows(whole)) == 3 * (3 + 3 - 1)
-    assert {path.name for path in killed.iterdir()} == {path.name for path in whole.iterdir()}
 
 
 @pytest.mark.parametrize(

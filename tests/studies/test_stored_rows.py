@@ -18,7 +18,7 @@ from hardware_models import Params
 from solvers import Exhaustive
 from studies import quantities
 from studies.compare_solvers import study as compare_solvers
-from studies.compare_solvers.study import Cell, check_row, finished_rows, run_cell, run_cells
+from studies.compare_solvers.study import Cell, check_row, resumed, run_cell, run_cells
 from studies.design import study as design
 from studies.pareto import study as pareto
 from studies.problems import read_problem
@@ -132,7 +132,7 @@ def test_what_has_no_identity_is_measured_every_time_and_a_note_says_why(
         assert len(rows) == 1
         assert len(rows_of(tmp_path / "rows.jsonl")) == count
         assert "nothing is taken from an earlier run: board has no content to know it by" in capsys.readouterr().err
-    assert finished_rows(file) == {}
+    assert resumed([cell], file).rows == []
 
 
 def test_noise_is_named_where_it_may_be_the_reason(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_noise_is_named_where_it_may_be_the_reason(tmp_path: Path) -> None:
         return 1.0 + sum(calls)
 
     cell, file = cell_of(Measured("noisy", "ms", noisy)), RowFile(tmp_path / "rows.jsonl")
-    row = run_cell(cell, file, {})
+    row = run_cell(cell, resumed([cell], file))
     with pytest.raises(
         ValueError, match=r"gives the use of noisy as .* a measurement with noise belongs into a BlackBox with a file"
     ):

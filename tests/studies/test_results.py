@@ -1,0 +1,96 @@
+"""What the repository keeps of results: what pages quote, packed, each with the command that makes it again."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from formulation.records.rows import RowFile, packed_path
+from studies import pack_results
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "studies" / "results"
+PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+FOLDERS = sorted({path.parent for path in RESULTS.rglob("*") if path.is_file()})
+MOST_BYTES = 4_000_000
+"""Of all kept results together; they came to 2.5 MB when this was set, and to 13.4 MB before."""
+
+
+def commands_in(record: Any) -> list[str]:
+    """Every command that a record says it was made by."""
+    if isinstance(record, list):
+        return [command for one in record for command in commands_in(one)]
+    if not isinstance(record, dict):
+        return []
+    own = [record["command"]] if isinstance(record.get("command"), str) else []
+    return own + [command for one in record.values() for command in commands_in(one)]
+
+
+def test_pages_name_only_what_is_there_and_show_every_picture_that_is_kept() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = {name.rstrip(".,;:") for name in re.findall(r"studies/results/([\w./-]+)", text)}
+    assert len(named) > 20
+    assert [name for name in sorted(named) if "<" not in name and not (RESULTS / name).exists()] == []
+    pictures = {path.relative_to(RESULTS).as_posix() for path in RESULTS.rglob("*") if path.suffix in (".png", ".svg", ".jpg")}
+    assert pictures - named == set()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(RESULTS).as_posix())
+def test_a_folder_says_by_which_command_it_was_made(folder: Path) -> None:
+    if folder.name == "report":
+        return  # the command that made a finding stands beside it
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
+    commands = commands_in(records)
+    assert any(command.startswith("python -m ") for command in commands)
+
+
+def test_kept_results_are_packed_and_small() -> None:
+    files = [path for path in RESULTS.rglob("*") if path.is_file()]
+    assert [path for path in files if path.suffix == ".jsonl"] == []
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES
+
+
+def test_every_packed_file_is_read_and_no_two_rows_of_a_comparison_are_alike() -> None:
+    for path in RESULTS.rglob("*.jsonl.xz"):
+        assert RowFile(path.with_suffix("")).rows, path
+    keys = [row["key"] for row in RowFile(RESULTS / "compare_solvers" / "rows.jsonl").rows]
+    assert len(keys) == len(set(keys)) == 329
+
+
+def drawing(levels: int) -> Image.Image:
+    """A grey scale of so many levels in colours that are no grey."""
+    ramp = np.linspace(0, 255, levels).astype(np.uint8)
+    dots = np.stack(np.broadcast_arrays(ramp[None, :, None], ramp[:, None, None], ramp[None, None, :1]), axis=-1)
+    return Image.fromarray(dots.reshape(levels, levels, 3))
+
+
+def test_packing_changes_no_row_and_no_picture_that_one_could_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    below = tmp_path / "study" / "run"
+    below.mkdir(parents=True)
+    for number in range(50):
+        RowFile(below / "rows.jsonl").append({"key": str(number), "value": number / 3})
+    rows = RowFile(below / "rows.jsonl").rows
+    pictures = {"plot": drawing(8).resize((400, 400), Image.Resampling.NEAREST), "scale": drawing(256)}
+    for name, picture in pictures.items():
+        picture.save(below / f"{name}.png", compress_level=0)
+    before = {path.name: path.stat().st_size for path in below.iterdir()}
+    assert pack_results.main([str(tmp_path)]) == 0
+    assert "1 .jsonl file: " in capsys.readouterr().out
+    assert RowFile(below / "rows.jsonl").rows == rows
+    assert {path.name for path in below.iterdir()} == {"rows.jsonl.xz", "plot.png", "scale.png"}
+    for name, picture in pictures.items():
+        with Image.open(below / f"{name}.png") as kept:
+            assert np.array_equal(np.asarray(kept.convert("RGB")), np.asarray(picture)), name
+        assert (below / f"{name}.png").stat().st_size < before[f"{name}.png"] / 2
+    assert packed_path(below / "rows.jsonl").stat().st_size < before["rows.jsonl"] / 2
+    after = {path.name: path.read_bytes() for path in below.iterdir()}
+    assert pack_results.main([str(tmp_path)]) == 0
+    assert {path.name: path.read_bytes() for path in below.iterdir()} == after
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere; expected one with results"):
+        pack_results.main([str(tmp_path / "nowhere")])
