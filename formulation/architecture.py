@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
+from formulation.records.reading import VERSION, parse_json, read_record, versioned
+
 HEAD_SIZE = 64
 """Width of one attention head; a block of width E has E/64 heads (MeRino, section 3)."""
 
 _LARGEST = 10**9
 _FORMAT = "merino-architecture"
-_VERSION = 1
 
 
 class Setting(Protocol):
@@ -90,6 +91,10 @@ class Block:
         """r = F / E."""
         return self.ffn_width / self.width
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of its choices, by name."""
+        return {"width": self.width, "ffn_width": self.ffn_width, "depth": self.depth}
+
     def __str__(self) -> str:
         return f"{self.width}/{self.ffn_width}x{self.depth}"
 
@@ -151,8 +156,8 @@ class Architecture:
         """The JSON object: format, version, blocks (width, ffn_width, depth), shared and the three sizes around them."""
         return {
             "format": _FORMAT,
-            "version": _VERSION,
-            "blocks": [{"width": b.width, "ffn_width": b.ffn_width, "depth": b.depth} for b in self.blocks],
+            "version": VERSION,
+            "blocks": [block.to_dict() for block in self.blocks],
             "shared": self.shared,
             "embedding_width": self.embedding_width,
             "vocabulary": self.vocabulary,
@@ -164,40 +169,23 @@ class Architecture:
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
-    def from_dict(cls, record: Any) -> Architecture:
-        """The architecture that `to_dict` wrote; ValueError naming what is wrong with any other object."""
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
-            raise ValueError(f'this is no architecture: expected a JSON object with "format": "{_FORMAT}"')
-        if record.get("version") != _VERSION:
-            raise ValueError(f"architecture version is {record.get('version')!r}; this release reads version {_VERSION}")
-        fields = {name: value for name, value in record.items() if name not in ("format", "version")}
-        blocks = fields.pop("blocks", None)
-        if not isinstance(blocks, list):
-            raise ValueError(f"architecture blocks are {blocks!r}; expected a list of objects with width, ffn_width, depth")
-        return cls(tuple(_strict(Block, "block", block) for block in blocks), **_known(cls, "architecture", fields))
+    def from_dict(cls, record: Any, where: str = "architecture") -> Architecture:
+        """The architecture that `to_dict` wrote.
+
+        Args:
+            record: a JSON value.
+            where: what it is called in a sentence.
+
+        Raises:
+            ValueError: naming the key that is missing, unknown or wrong.
+        """
+        return read_record(cls, versioned(record, _FORMAT, where), where)
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """The architecture in JSON text; ValueError where the text is no JSON or no architecture."""
+        """The architecture in a JSON text; ValueError if it is not valid JSON or not an architecture."""
         try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"this is no JSON ({error}); expected what Architecture.to_json writes") from None
+            record = parse_json(text)
+        except ValueError as error:
+            raise ValueError(f"the architecture {error}") from None
         return cls.from_dict(record)
-
-
-def _known(cls: type, what: str, record: Any) -> dict[str, Any]:
-    """`record` where it is a JSON object whose keys are all fields of `cls`."""
-    fields = cls.__dataclass_fields__  # type: ignore[attr-defined]
-    if not isinstance(record, dict) or (unknown := set(record) - set(fields)):
-        got = f"unknown keys {sorted(unknown)}" if isinstance(record, dict) else repr(record)
-        raise ValueError(f"{what} has {got}; expected an object with {', '.join(fields)}")
-    return record
-
-
-def _strict(cls: type, what: str, record: Any) -> Any:
-    """An instance of the dataclass `cls` from a JSON object that has exactly its fields."""
-    record = _known(cls, what, record)
-    if missing := set(cls.__dataclass_fields__) - set(record):  # type: ignore[attr-defined]
-        raise ValueError(f"{what} lacks {', '.join(sorted(missing))}")
-    return cls(**record)

@@ -7,7 +7,7 @@ A *design* of the space is a path through its layers. Solvers speak of it as `ch
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise, product
 from typing import Any
@@ -16,6 +16,7 @@ import networkx
 import numpy as np
 
 from formulation.architecture import Architecture, Block, check_setting, check_width, positive_integer
+from formulation.records.reading import Count, check_keys, read_record, read_value
 
 Choices = tuple[int, ...]
 """One item number per block."""
@@ -257,28 +258,29 @@ class SearchSpace:
         }
 
     @classmethod
-    def from_dict(cls, record: Any) -> SearchSpace:
+    def from_dict(cls, record: Any, where: str = "space") -> SearchSpace:
         """The space of a JSON object: `menus` (a list of widths, ffn_ratios, depths) or `blocks` with one such menu beside it.
 
-        Raises ValueError saying which key is missing, unknown or wrong.
+        Args:
+            record: a JSON value.
+            where: what it is called in a sentence.
+
+        Raises:
+            ValueError: naming the key that is missing, unknown or wrong.
         """
-        menu_keys = ("widths", "ffn_ratios", "depths")
-        options = ("non_decreasing", "shared", "embedding_width", "vocabulary", "positions")
-        if not isinstance(record, dict):
-            raise ValueError(f"the space is {record!r}; expected a JSON object")
-        allowed = {"menus", *options} if "menus" in record else {"blocks", *menu_keys, *options}
-        if unknown := set(record) - allowed:
-            raise ValueError(f"the space has unknown keys {sorted(unknown)}; expected {sorted(allowed)}")
-        chosen = {key: record[key] for key in options if key in record}
-        menus = record.get("menus", [{key: record[key] for key in menu_keys if key in record}])
-        if not isinstance(menus, list):
-            raise ValueError(f"menus is {menus!r}; expected a list with one object per block")
-        for menu in menus:
-            if not isinstance(menu, dict) or set(menu) != set(menu_keys):
-                raise ValueError(f"a menu is {menu!r}; expected an object with exactly {', '.join(menu_keys)}")
-        if "menus" not in record:
-            return cls.uniform(record.get("blocks", 0), **menus[0], **chosen)
-        return cls(tuple(Menu(**menu) for menu in menus), **chosen)
+        if isinstance(record, dict) and "menus" in record:
+            return read_record(cls, record, where, ("menus", *_OPTIONS))
+        of_menu = [one.name for one in fields(Menu)]
+        known = ("blocks", *of_menu, *_OPTIONS)
+        record = check_keys(record, known, where, ("blocks",), lambda key: "menus, or blocks and one menu for all of them")
+        menu = read_record(Menu, {key: record[key] for key in of_menu if key in record}, where)
+        blocks = read_value(Count, record["blocks"], f"{where}.blocks")
+        options = {key: record[key] for key in _OPTIONS if key in record}
+        return read_record(cls, options, where, _OPTIONS, {"menus": (menu,) * blocks})
+
+
+_OPTIONS = ("non_decreasing", "shared", "embedding_width", "vocabulary", "positions")
+"""What a space's record holds beside its menus."""
 
 
 def paper_space(**options: Any) -> SearchSpace:

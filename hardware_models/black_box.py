@@ -21,10 +21,20 @@ from scipy.stats import t as student
 from formulation import Architecture, NoIdentity, Quantity, SearchSpace, fingerprint
 from formulation.architecture import positive_integer
 from formulation.command.processes import end_with_parent
+from formulation.records.reading import read_record
 from formulation.records.rows import RowFile
 from hardware_models.latency import LatencyTable, Validated, fit_table
 from hardware_models.measurement import MeasuredNetwork
 from hardware_models.workload import BODY_FEATURES, Workload
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A row of the file: the calls of a function for a design."""
+
+    identity: str
+    design: Architecture
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -147,8 +157,9 @@ class BlackBox(Quantity):
         for number, row in enumerate(self._rows.rows, start=1):
             if own is not None and row.get("identity") == own:
                 try:
-                    remembered[Architecture.from_dict(row["design"])] = tuple(map(self._checked, row["values"]))
-                except (KeyError, TypeError, ValueError) as error:
+                    call = read_record(_Call, row, "row")
+                    remembered[call.design] = tuple(map(self._checked, call.values))
+                except ValueError as error:
                     raise ValueError(
                         f"row {number} of {self.file} is not a call of {self.name} ({error}); mend or move it"
                     ) from None
@@ -168,9 +179,9 @@ class BlackBox(Quantity):
             raise ValueError(f"{self.name} of the design {architecture} is {value!r}; expected a finite number above 0 {self.unit}")
         return value
 
-    def _checked(self, value: object) -> float:
-        """A stored value; ValueError where it is one that no call can have given."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    def _checked(self, value: float) -> float:
+        """A stored value; ValueError for one that no call can have given."""
+        if not 0 < value < math.inf:
             raise ValueError(f"a value is {value!r}; expected a finite number above 0 {self.unit}")
         return float(value)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ class FitError:
     spearman   rank correlation of p and m; 0 where one of them is the same for every network
     rmse       root of the mean of (p − m)², in the unit of the values
     quantiles  (probability, the ratio m / p that a further network stays below with that probability)
+
+    Raises ValueError for a number that no error can have, and unless there are two quantiles or more, both entries rising.
     """
 
     networks: int
@@ -48,6 +51,18 @@ class FitError:
     spearman: float
     rmse: float
     quantiles: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        for name in ("networks", "mape", "within_10", "rmse"):
+            if not 0 <= getattr(self, name) < math.inf or (name == "networks" and self.networks < 1):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a number of at least {int(name == 'networks')}")
+        if not -1 <= self.spearman <= 1:
+            raise ValueError(f"spearman is {self.spearman!r}; expected a number from -1 to 1")
+        for pair in self.quantiles:
+            if not (0 < pair[0] < 1 and 0 < pair[1] < math.inf):
+                raise ValueError(f"a quantile is {pair}; expected (probability, ratio measured / predicted)")
+        if len(self.quantiles) < 2 or any(a[0] >= b[0] or a[1] > b[1] for a, b in pairwise(self.quantiles)):
+            raise ValueError(f"the quantiles are {self.quantiles}; expected two or more, both entries rising")
 
     @property
     def large(self) -> bool:

@@ -27,6 +27,8 @@ class Validated:
     widths, ffn_widths, layers      least and greatest E, F and Σ L
     embedding_widths, vocabularies  each value seen: the work around the blocks is part of the price of a pass
     shared                          True: networks whose layers share weights; False: such whose layers do not; or both
+
+    Raises ValueError for a range whose ends are not in order, and where nothing was seen.
     """
 
     widths: tuple[int, int]
@@ -35,6 +37,16 @@ class Validated:
     embedding_widths: tuple[int, ...]
     vocabularies: tuple[int, ...]
     shared: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        for name, least in (("widths", 1), ("ffn_widths", 1), ("layers", 0)):
+            if not least <= getattr(self, name)[0] <= getattr(self, name)[1]:
+                raise ValueError(f"{name} are {list(getattr(self, name))}; expected the least and the greatest, {least} or more")
+        for name in ("embedding_widths", "vocabularies"):
+            if not getattr(self, name) or min(getattr(self, name)) < 1:
+                raise ValueError(f"{name} are {list(getattr(self, name))}; expected whole numbers of at least 1")
+        if not self.shared:
+            raise ValueError("shared is empty; expected true, false or both")
 
     @classmethod
     def of(cls, designs: Iterable[Architecture]) -> Validated:

@@ -314,11 +314,16 @@ def deviation(values):
 
 def new_row(blocks, shared):
     """A row without rounds."""
-    return {"blocks": blocks_text(blocks), "shared": shared, "rounds_ms": [], "std_ms": 0.0, "passes": 0, "visits": []}
+    return {"blocks": blocks_record(blocks), "shared": shared, "rounds_ms": [], "std_ms": 0.0, "passes": 0, "visits": []}
+
+
+def blocks_record(blocks):
+    """The blocks as a device file holds them, each an object of its choices by name."""
+    return [{"width": width, "ffn_width": ffn_width, "depth": depth} for width, ffn_width, depth in blocks]
 
 
 def blocks_text(blocks):
-    """512/512x2 640/960x1, as device files write it."""
+    """512/512x2 640/960x1, as people read them."""
     return " ".join("{}/{}x{}".format(*block) for block in blocks)
 
 
@@ -425,7 +430,7 @@ def refuse(sentence):
 
 def read_earlier(path, name):
     """The device file at `path` to add rounds to, or a new one."""
-    new = {"format": "merino device", "version": 1, "name": name, "description": "", "source": "measured by profile_standalone.py"}
+    new = {"format": "merino device", "version": 2, "name": name, "description": "", "source": "measured by profile_standalone.py"}
     if memory_bytes():
         new["ram_bytes"] = memory_bytes()
     new["tables"] = []
@@ -434,6 +439,12 @@ def read_earlier(path, name):
     try:
         with open(path) as file:
             record = json.load(file)
+        if record["version"] == 1:
+            refuse(
+                "{0} is of version 1; rewrite it with python -m formulation.records.convert {0}, or name another --output".format(
+                    path
+                )
+            )
         if [record[key] for key in ("format", "version", "name")] != [new[key] for key in ("format", "version", "name")]:
             raise ValueError
         if not all("prices" not in table and all("visits" in row for row in table["rows"]) for table in record["tables"]):
@@ -522,7 +533,7 @@ def table_of(record, phase, precision, options, networks):
     for table in record["tables"]:
         if table["name"] == name:
             known = [(row["blocks"], row["shared"]) for row in table["rows"]]
-            if table["workload"] != workload or known != [(blocks_text(blocks), shared) for blocks, shared in networks]:
+            if table["workload"] != workload or known != [(blocks_record(blocks), shared) for blocks, shared in networks]:
                 refuse("{} was measured with other --seq-len, --batch or --networks; name another --output".format(name))
             return table
     table = {

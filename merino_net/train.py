@@ -36,6 +36,7 @@ from formulation.command.words import counted
 from formulation.published import PUBLISHED
 from formulation.records.files import cache_folder, hold_folder, replace_file, writable_folder, write_json
 from formulation.records.provenance import provenance
+from formulation.records.reading import read_json, versioned
 from merino_net.corpus.text import Reading, Text, add_reading_arguments
 
 if TYPE_CHECKING:
@@ -55,20 +56,15 @@ def read_design(source: str) -> Architecture:
         raise ValueError(
             f"there is no file {source}; expected a design.json, an architecture's JSON or one of {', '.join(PUBLISHED)}"
         )
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{source} is no JSON ({error}); expected what python -m studies.design writes") from None
+    record = read_json("design file", path)
     try:
         if isinstance(record, dict) and record.get("format") == "merino design":
-            if record.get("version") != 1:
-                raise ValueError(f"design version is {record.get('version')!r}; this release reads version 1")
-            if record.get("architecture") is None:
+            record = versioned(record, "merino design", "design").get("architecture")
+            if record is None:
                 raise ValueError("the design has no architecture: no design was found for its problem")
-            record = record["architecture"]
         return Architecture.from_dict(record)
     except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+        raise ValueError(f"the design file {source}: {error}") from None
 
 
 @command

@@ -12,11 +12,12 @@ from typing import Any
 from formulation import Agreement, Architecture, Budget, DesignProblem, NoIdentity, fingerprint
 from formulation.command.exit_code import ExitCode
 from formulation.command.words import counted
+from formulation.records.reading import brief
 from solvers import DynamicProgramming, Exhaustive, Limits, Need, Solver, Status, count_near, explain_infeasibility, solve
 from solvers.base import relative_gap
 from studies.design_file import Stored, read_design
 from studies.design_text import decisions_of, proof_text
-from studies.problems import brief, budget_text, number_text
+from studies.problems import ReadQuantity, budget_text, number_text
 from studies.ship import check_network, design_in
 
 _GAP = 1e-6
@@ -34,17 +35,17 @@ def gap_of(solver: Solver) -> float:
     return 0.0 if isinstance(solver, DynamicProgramming | Exhaustive) else _GAP
 
 
-def verify(path: Path, solver: Solver, seconds: float, trust_code: bool = False) -> int:
+def verify(path: Path, solver: Solver, seconds: float, read_quantity: ReadQuantity) -> int:
     """Hold a design file against the definitions and prove its claim anew; prints what agrees and returns the exit code.
 
     Every stored design is evaluated again: objective, use of the budgets, and that it keeps them. The claim of `solution` and the
     diagnosis are proved again, and the count of near designs repeated; prices and alternatives are not, and the text says so.
     Of a folder, the design.json in it is verified. A network beside the file is compared with the design and its budgets.
 
-    trust_code  whether code that the file names is imported and run; ValueError where it names some and is not trusted
+    read_quantity  how the file names quantities; ValueError if it names code and that is not trusted
     """
     path = design_in(path)
-    stored = read_design(path, trust_code)
+    stored = read_design(path, read_quantity)
     record = stored.record
     _note_identity(stored)
     faults = list(_number_faults(stored))

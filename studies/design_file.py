@@ -7,20 +7,19 @@ near, diagnosis, provenance. Whether what a file says is true is `studies.design
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from formulation import Architecture, DesignProblem, Quantity
 from formulation.records.provenance import provenance
+from formulation.records.reading import VERSION, Within, brief, read_json, read_record, shown, versioned
 from solvers import Breakpoint, Count, Diagnosis, Price, Solution, Solver, Status
 from studies.compare_solvers.study import NEAR
-from studies.problems import brief, problem_from_dict, problem_to_dict, read_json
-from studies.quantities import is_number, shown
+from studies.problems import ReadQuantity, WriteQuantity, problem_from_dict, problem_to_dict
 
-_FORMAT, _VERSION = "merino design", 1
+_FORMAT = "merino design"
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,14 @@ class Findings:
     diagnosis: Diagnosis | None = None
 
 
-def record_of(findings: Findings, solver: Solver) -> dict[str, Any]:
-    """The object of design.json, which `read_design` reads."""
+def record_of(findings: Findings, solver: Solver, write_quantity: WriteQuantity) -> dict[str, Any]:
+    """The object of design.json, which `read_design` reads; ValueError for a quantity that has no name in a file."""
     problem, solution = findings.problem, findings.solution
     return {
         "format": _FORMAT,
-        "version": _VERSION,
+        "version": VERSION,
         "architecture": None if solution.architecture is None else solution.architecture.to_dict(),
-        "problem": problem_to_dict(problem),
+        "problem": problem_to_dict(problem, write_quantity),
         "solution": _solution_record(problem, solution)
         | {
             "report": [] if solution.architecture is None else _report_record(problem, solution.architecture),
@@ -145,172 +144,208 @@ class Stored:
     architecture: Architecture | None
 
 
-_KINDS = {
-    "text": lambda value: isinstance(value, str),
-    "true or false": lambda value: isinstance(value, bool),
-    "true, false or null": lambda value: value is None or isinstance(value, bool),
-    "a number": lambda value: is_number(value, sys.float_info.max),
-    "a number or null": lambda value: value is None or is_number(value, sys.float_info.max),
-    "a whole number of at least 0": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
-    "a list": lambda value: isinstance(value, list),
-    "an object": lambda value: isinstance(value, dict),
-    "an object or null": lambda value: value is None or isinstance(value, dict),
-    "optimal, feasible, infeasible or unknown": lambda value: isinstance(value, str) and value in {s.value for s in Status},
-}
-_STATUS = "optimal, feasible, infeasible or unknown"
-_SOLUTION = {
-    "status": _STATUS,
-    "objective": "a number or null",
-    "unit": "text",
-    "bound": "a number or null",
-    "gap": "a number or null",
-    "usage": "a list",
-}
-_REPORT = {"name": "text", "unit": "text", "value": "a number"}
-_PRICE = {
-    "name": "text",
-    "unit": "text",
-    "upper": "a number",
-    "binds": "true, false or null",
-    "slack": "a number",
-    "unlimited": "a number or null",
-    "floor": "true or false",
-    "explored": "a number or null",
-    "below": "a list",
-    "present": "an object",
-    "above": "a list",
-}
-_BREAKPOINT = {"upper": "a number", "objective": "a number", "proved": "true or false", "architecture": "an object"}
-_NEED = {
-    "name": "text",
-    "unit": "text",
-    "upper": "a number",
-    "status": _STATUS,
-    "least": "a number or null",
-    "objective": "a number or null",
-    "architecture": "an object or null",
-    "alone": "a number or null",
-}
-_DIAGNOSIS = {"status": _STATUS, "conflict": "a list", "smallest": "true or false", "needs": "a list", "joint": "an object or null"}
+_Natural = Annotated[int, Within(0)]
 
 
-def read_design(path: Path, trust_code: bool = False) -> Stored:
-    """The design file at `path`; ValueError in one sentence where it is none, or not of this version, or damaged.
+@dataclass(frozen=True)
+class _Reported:
+    """A quantity's value."""
 
-    trust_code  whether code that its problem names as module:name is imported; ValueError where it names some and is not trusted
+    name: str
+    unit: str
+    value: float
+
+
+@dataclass(frozen=True)
+class _Used:
+    """What a design uses of a budget."""
+
+    name: str
+    unit: str
+    value: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """What is claimed of the design, or that there is none."""
+
+    status: Status
+    objective: float | None
+    unit: str
+    bound: float | None
+    gap: float | None
+    usage: tuple[_Used, ...]
+    report: tuple[_Reported, ...]
+    seconds: float
+    evaluations: _Natural
+    message: str
+
+
+@dataclass(frozen=True)
+class _Alternative:
+    """What is claimed of another design."""
+
+    status: Status
+    objective: float | None
+    unit: str
+    bound: float | None
+    gap: float | None
+    usage: tuple[_Used, ...]
+    architecture: Architecture
+
+
+@dataclass(frozen=True)
+class _Alternatives:
+    """Other designs, and in how many decisions they differ at least."""
+
+    differing: _Natural
+    designs: tuple[_Alternative, ...]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A value of a budget at which the best design changes."""
+
+    upper: float
+    objective: float
+    proved: bool
+    architecture: Architecture
+
+
+@dataclass(frozen=True)
+class _Price:
+    """What more or less of a budget buys."""
+
+    name: str
+    unit: str
+    upper: float
+    binds: bool | None
+    slack: float
+    unlimited: float | None
+    floor: bool
+    explored: float | None
+    below: tuple[_Step, ...]
+    present: _Step
+    above: tuple[_Step, ...]
+
+
+@dataclass(frozen=True)
+class _Near:
+    """How many designs lie within a fraction of the optimum."""
+
+    within: Annotated[float, Within(0, 1)]
+    number: _Natural
+    exact: bool
+
+
+@dataclass(frozen=True)
+class _Need:
+    """What one budget would have to be."""
+
+    name: str
+    unit: str
+    upper: float
+    status: Status
+    least: float | None
+    objective: float | None
+    architecture: Architecture | None
+    alone: float | None
+
+
+@dataclass(frozen=True)
+class _Diagnosis:
+    """Why there is no design."""
+
+    status: Status
+    conflict: tuple[int, ...]
+    smallest: bool
+    needs: tuple[_Need, ...]
+    joint: Architecture | None
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A design file."""
+
+    architecture: Architecture | None
+    problem: dict[str, Any]
+    solution: _Solution
+    price: tuple[_Price, ...]
+    alternatives: _Alternatives
+    near: _Near | None
+    diagnosis: _Diagnosis | None
+    provenance: dict[str, Any]
+
+
+def read_design(path: Path, read_quantity: ReadQuantity) -> Stored:
+    """The design file at `path`.
+
+    Args:
+        path: where it is.
+        read_quantity: how its problem names quantities.
+
+    Raises:
+        ValueError: in one sentence if it is not a design file of this version, or damaged, and what `read_quantity` raises.
     """
     record = read_json("design file", path)
     try:
-        return _stored(record, trust_code)
+        return _stored(record, read_quantity)
     except ValueError as error:
         raise ValueError(f"the design file {path}: {brief(error)}") from None
 
 
-def _stored(record: Any, trust_code: bool) -> Stored:
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise ValueError(f'this is no design: expected a JSON object with "format": "{_FORMAT}"')
-    if record.get("version") != _VERSION or isinstance(record["version"], bool):
-        raise ValueError(f"the version is {shown(record.get('version'))}; this release reads version {_VERSION}")
-    _check(
-        "the file",
-        record,
-        {
-            "format": "text",
-            "version": "a number",
-            "architecture": "an object or null",
-            "problem": "an object",
-            "solution": "an object",
-            "price": "a list",
-            "alternatives": "an object",
-            "near": "an object or null",
-            "diagnosis": "an object or null",
-            "provenance": "an object",
-        },
-    )
-    problem = problem_from_dict(record["problem"], trust_code)
-    architecture = None if record["architecture"] is None else Architecture.from_dict(record["architecture"])
-    solution = record["solution"]
-    further = {"report": "a list", "seconds": "a number", "evaluations": "a whole number of at least 0", "message": "text"}
-    _check("solution", solution, _SOLUTION | further)
-    _check_solution("solution", solution, problem, architecture is not None)
-    _check_named("solution's report", solution["report"], _REPORT, problem.report if architecture is not None else ())
-
-    _check_named("price", record["price"], _PRICE, _quantities(problem) if record["price"] else ())
-    for price in record["price"]:
-        for point in (*price["below"], price["present"], *price["above"]):
-            _check("a step of price", point, _BREAKPOINT)
-            Architecture.from_dict(point["architecture"])
-    _check("alternatives", record["alternatives"], {"differing": "a whole number of at least 0", "designs": "a list"})
-    for other in record["alternatives"]["designs"]:
-        _check("an alternative", other, _SOLUTION | {"architecture": "an object"})
-        Architecture.from_dict(other["architecture"])
-        _check_solution("an alternative", other, problem, True)
-    if record["near"] is not None:
-        _check("near", record["near"], {"within": "a number", "number": "a whole number of at least 0", "exact": "true or false"})
-        if not 0 <= record["near"]["within"] <= 1:
-            raise ValueError(f"near has within {shown(record['near']['within'])}; expected a fraction from 0 to 1")
-    if record["diagnosis"] is not None:
-        _check_diagnosis(record["diagnosis"], problem)
-    if architecture is None and (record["price"] or record["alternatives"]["designs"] or record["near"] is not None):
-        raise ValueError("there is no architecture, yet price, alternatives or near speak of one")
-    return Stored(record, problem, architecture)
+def _stored(record: Any, read_quantity: ReadQuantity) -> Stored:
+    written = read_record(_Written, versioned(record, _FORMAT, "design"), "design")
+    problem = problem_from_dict(written.problem, read_quantity, "design.problem")
+    found, solution = written.architecture is not None, written.solution
+    _check_claim("design.solution", solution, problem, found)
+    _check_named("design.solution.report", solution.report, problem.report if found else ())
+    _check_named("design.price", written.price, _quantities(problem) if written.price else ())
+    for number, other in enumerate(written.alternatives.designs):
+        _check_claim(f"design.alternatives.designs[{number}]", other, problem, True)
+    if written.diagnosis is not None:
+        _check_diagnosis(written.diagnosis, problem)
+    if not found and (written.price or written.alternatives.designs or written.near is not None):
+        raise ValueError("design.architecture is null, yet price, alternatives or near speak of one")
+    return Stored(record, problem, written.architecture)
 
 
-def _check(what: str, record: Any, kinds: dict[str, str]) -> None:
-    """ValueError where `record` is no object with exactly these keys, each of its kind."""
-    if not isinstance(record, dict):
-        raise ValueError(f"{what} is {shown(record)}; expected an object")
-    if unknown := sorted(set(record) - set(kinds)):
-        raise ValueError(f"{what} has unknown keys {shown(unknown)}; expected {', '.join(kinds)}")
-    for key, kind in kinds.items():
-        if key not in record:
-            raise ValueError(f"{what} lacks {key}")
-        if not _KINDS[kind](record[key]):
-            raise ValueError(f"{what} has {key} {shown(record[key])}; expected {kind}")
-
-
-def _check_named(what: str, records: list[Any], kinds: dict[str, str], quantities: Sequence[Quantity]) -> None:
-    """ValueError where `records` does not hold one object of these kinds per quantity, with its name and unit."""
-    if len(records) != len(quantities):
-        raise ValueError(f"{what} has {len(records)} entries; expected {len(quantities)}, one per quantity of the problem")
-    for record, quantity in zip(records, quantities, strict=True):
-        _check(f"an entry of {what}", record, kinds)
-        if (record["name"], record["unit"]) != (quantity.name, quantity.unit):
+def _check_named(where: str, entries: Sequence[_Reported | _Used | _Price | _Need], quantities: Sequence[Quantity]) -> None:
+    """ValueError unless there is one entry per quantity, with its name and unit."""
+    if len(entries) != len(quantities):
+        raise ValueError(f"{where} has {len(entries)} entries; expected {len(quantities)}, one per quantity of the problem")
+    for number, (entry, quantity) in enumerate(zip(entries, quantities, strict=True)):
+        if (entry.name, entry.unit) != (quantity.name, quantity.unit):
             raise ValueError(
-                f"{what} speaks of {shown(record['name'])} in {shown(record['unit'])}; the problem has {quantity.name} in "
+                f"{where}[{number}] is of {shown(entry.name)} in {shown(entry.unit)}; the problem has {quantity.name} in "
                 f"{quantity.unit}, and nothing is converted"
             )
 
 
-def _check_solution(what: str, record: dict[str, Any], problem: DesignProblem, found: bool) -> None:
-    """ValueError where status, design and numbers do not belong together."""
-    if record["unit"] != problem.maximize.unit:
-        raise ValueError(f"{what} has unit {shown(record['unit'])}; expected {problem.maximize.unit!r}, nothing is converted")
-    claims = record["status"] in (Status.OPTIMAL.value, Status.FEASIBLE.value)
-    if claims != found or (record["objective"] is not None) != found:
-        raise ValueError(f"{what} has status {record['status']}, which does not go with its architecture and objective")
-    if record["status"] == Status.OPTIMAL.value and (record["bound"] is None or record["gap"] is None):
-        raise ValueError(f"{what} has status optimal, which needs a bound and a gap")
-    _check_named(f"{what}'s usage", record["usage"], _REPORT | {"upper": "a number"}, _quantities(problem) if found else ())
+def _check_claim(where: str, claim: _Solution | _Alternative, problem: DesignProblem, found: bool) -> None:
+    """ValueError unless status, design and numbers belong together."""
+    if claim.unit != problem.maximize.unit:
+        raise ValueError(f"{where}.unit is {shown(claim.unit)}; expected {problem.maximize.unit!r}, nothing is converted")
+    if (claim.status in (Status.OPTIMAL, Status.FEASIBLE)) != found or (claim.objective is not None) != found:
+        raise ValueError(f"{where}.status is {claim.status.value}, which does not go with its architecture and objective")
+    if claim.status is Status.OPTIMAL and (claim.bound is None or claim.gap is None):
+        raise ValueError(f"{where}.status is optimal, which needs a bound and a gap")
+    _check_named(f"{where}.usage", claim.usage, _quantities(problem) if found else ())
 
 
-def _check_diagnosis(record: dict[str, Any], problem: DesignProblem) -> None:
-    _check("diagnosis", record, _DIAGNOSIS)
-    numbers = range(len(problem.subject_to))
-    for number in record["conflict"]:
-        if isinstance(number, bool) or not isinstance(number, int) or number not in numbers:
-            raise ValueError(f"diagnosis has conflict {shown(record['conflict'])}; expected numbers of budgets, counted from 0")
-    if (record["status"] == Status.INFEASIBLE.value) != bool(record["conflict"]):
-        raise ValueError(f"diagnosis has status {record['status']}, which does not go with its conflict")
-    _check_named("diagnosis's needs", record["needs"], _NEED, _quantities(problem) if record["needs"] else ())
-    if record["joint"] is not None:
-        Architecture.from_dict(record["joint"])
-    for need in record["needs"]:
-        given = [need[key] is not None for key in ("least", "objective", "architecture")]
+def _check_diagnosis(diagnosis: _Diagnosis, problem: DesignProblem) -> None:
+    if not set(diagnosis.conflict) <= set(range(len(problem.subject_to))):
+        raise ValueError(
+            f"design.diagnosis.conflict is {shown(list(diagnosis.conflict))}; expected numbers of budgets, counted from 0"
+        )
+    if (diagnosis.status is Status.INFEASIBLE) != bool(diagnosis.conflict):
+        raise ValueError(f"design.diagnosis.status is {diagnosis.status.value}, which does not go with its conflict")
+    _check_named("design.diagnosis.needs", diagnosis.needs, _quantities(problem) if diagnosis.needs else ())
+    for number, need in enumerate(diagnosis.needs):
+        given = [one is not None for one in (need.least, need.objective, need.architecture)]
         if any(given) != all(given):
-            raise ValueError("diagnosis has a need with only some of least, objective and architecture")
-        if need["architecture"] is not None:
-            Architecture.from_dict(need["architecture"])
+            raise ValueError(f"design.diagnosis.needs[{number}] has only some of least, objective and architecture")
 
 
 def _quantities(problem: DesignProblem) -> tuple[Quantity, ...]:

@@ -2,7 +2,7 @@
 
 The file is versioned. Every key but `space` and `maximize` may be left out:
 
-    {"format": "merino problem", "version": 1,
+    {"format": "merino problem", "version": 2,
      "space": "fine",
      "maximize": {"quantity": "entropy", "rho": 0.01},
      "minimize": ["params"],
@@ -18,18 +18,29 @@ A file that names code of a module (`my_module:MyCost`) is refused unless the us
 from __future__ import annotations
 
 import argparse
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from formulation import Budget, Composite, DesignProblem, Quantity, SearchSpace, Separable, deep_space, fine_space, paper_space
-from studies.quantities import chosen, is_number, quantity_from_dict, quantity_text, quantity_to_dict, read_quantity, shown
+from formulation.records.reading import (
+    VERSION,
+    Amount,
+    brief,
+    chosen,
+    is_number,
+    read_json,
+    read_record,
+    shown,
+    versioned,
+)
+from studies.quantities import quantity_text, read_quantity
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {"paper": paper_space, "fine": fine_space, "deep": deep_space}
-_FORMAT, _VERSION = "merino problem", 1
+_FORMAT = "merino problem"
 _MOST_BLOCKS, _MOST_LAYERS, _MOST_ITEMS, _MOST_WIDTHS = 64, 2_000, 10_000, 256
 """What a problem file may ask for: more blocks, layers in all, items or widths of a block than this is taken for a mistake."""
 
@@ -40,7 +51,7 @@ def read_space(name: str) -> SearchSpace:
         return chosen("space", name, {**SPACES, "FILE.json": None})()
     record = read_json("space file", Path(name))
     try:
-        return _space(record)
+        return _space(record, "space")
     except ValueError as error:
         raise ValueError(f"the space file {name}: {error}") from None
 
@@ -130,96 +141,113 @@ def budget_text(budget: Budget) -> str:
     return f"{quantity_text(budget.quantity)} ≤ {number_text(budget.upper)} {budget.quantity.unit}"
 
 
-def read_problem(path: Path, trust_code: bool = False) -> DesignProblem:
-    """The problem in a JSON file; ValueError in one sentence where there is none, or where it names code and is not trusted."""
+class ReadQuantity(Protocol):
+    """How a file names a quantity: `studies.quantities.quantity_from_dict`, with or without trust in code."""
+
+    def __call__(self, record: Any, where: str, beside: Collection[str] = (), /) -> Quantity:
+        """The quantity of a JSON value; ValueError with its path `where`. Keys in `beside` belong to somebody else."""
+        ...
+
+
+WriteQuantity = Callable[[Quantity], dict[str, Any]]
+"""The other way round: `studies.quantities.quantity_to_dict`."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A problem as a file holds it, its quantities still to be read."""
+
+    space: Any
+    maximize: Any
+    minimize: tuple[Any, ...] = ()
+    budgets: tuple[Any, ...] = ()
+    report: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """What an entry of `budgets` holds beside its quantity."""
+
+    upper: Amount
+    unit: str | None = None
+
+
+def read_problem(path: Path, read_quantity: ReadQuantity) -> DesignProblem:
+    """The problem in a JSON file.
+
+    Args:
+        path: where it is.
+        read_quantity: how quantities are named.
+
+    Raises:
+        ValueError: in one sentence if there is no such file or it is not a problem, and what `read_quantity` raises.
+    """
     record = read_json("problem file", path)
     try:
-        return problem_from_dict(record, trust_code)
+        return problem_from_dict(record, read_quantity)
     except ValueError as error:
         raise ValueError(f"the problem file {path}: {error}") from None
 
 
-def problem_from_dict(record: Any, trust_code: bool = False) -> DesignProblem:
-    """The problem that a JSON object describes; ValueError naming the key that is missing, unknown or wrong.
+def problem_from_dict(record: Any, read_quantity: ReadQuantity, where: str = "problem") -> DesignProblem:
+    """The problem that a JSON object describes.
 
-    trust_code  whether code that it names as module:name is imported; ValueError naming the module where it is not
+    Args:
+        record: a JSON value.
+        read_quantity: how quantities are named.
+        where: what it is called in a sentence.
+
+    Raises:
+        ValueError: naming the key that is missing, unknown or wrong.
     """
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise ValueError(f'this is no problem: expected a JSON object with "format": "{_FORMAT}"')
-    version = record.get("version")
-    if version != _VERSION or isinstance(version, bool):
-        raise ValueError(f"the problem's version is {shown(version)}; this release reads version {_VERSION}")
-    keys = ("format", "version", "space", "maximize", "minimize", "budgets", "report")
-    if unknown := set(record) - set(keys):
-        raise ValueError(f"unknown keys {shown(sorted(unknown))}; expected {', '.join(keys)}")
-    if missing := {"space", "maximize"} - set(record):
-        raise ValueError(f"{' and '.join(sorted(missing))} missing; expected both a space and a quantity to maximize")
-    budgets = tuple(_budget(entry, trust_code) for entry in _list(record, "budgets"))
+    written = read_record(_Written, versioned(record, _FORMAT, where), where)
+
+    def several(key: str, entries: Sequence[Any]) -> tuple[Quantity, ...]:
+        return tuple(read_quantity(entry, f"{where}.{key}[{number}]") for number, entry in enumerate(entries))
+
+    budgets = (_budget(entry, read_quantity, f"{where}.budgets[{number}]") for number, entry in enumerate(written.budgets))
     return DesignProblem(
-        _space(record["space"]),
-        quantity_from_dict("maximize", record["maximize"], trust_code=trust_code),
-        budgets,
-        tuple(quantity_from_dict("report", entry, trust_code=trust_code) for entry in _list(record, "report")),
-        tuple(quantity_from_dict("minimize", entry, trust_code=trust_code) for entry in _list(record, "minimize")),
+        _space(written.space, f"{where}.space"),
+        read_quantity(written.maximize, f"{where}.maximize"),
+        tuple(budgets),
+        several("report", written.report),
+        several("minimize", written.minimize),
     )
 
 
-def problem_to_dict(problem: DesignProblem) -> dict[str, Any]:
+def problem_to_dict(problem: DesignProblem, write_quantity: WriteQuantity) -> dict[str, Any]:
     """The JSON object that `problem_from_dict` reads; ValueError for a quantity that has no name in such a file."""
     return {
         "format": _FORMAT,
-        "version": _VERSION,
+        "version": VERSION,
         "space": problem.space.to_dict(),
-        "maximize": quantity_to_dict(problem.maximize),
-        "minimize": [quantity_to_dict(quantity) for quantity in problem.minimize],
+        "maximize": write_quantity(problem.maximize),
+        "minimize": [write_quantity(quantity) for quantity in problem.minimize],
         "budgets": [
-            {**quantity_to_dict(budget.quantity), "upper": budget.upper, "unit": budget.quantity.unit}
+            {**write_quantity(budget.quantity), "upper": budget.upper, "unit": budget.quantity.unit}
             for budget in problem.subject_to
         ],
-        "report": [quantity_to_dict(quantity) for quantity in problem.report],
+        "report": [write_quantity(quantity) for quantity in problem.report],
     }
 
 
-def read_json(what: str, path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read the {what} {path}: {str(error.strerror).lower()}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"the {what} {path} is no JSON that can be read ({error})") from None
-
-
-def brief(error: Exception) -> str:
-    """An error's message, without the middle where it repeats a long value."""
-    text = str(error)
-    return text if len(text) <= 400 else f"{text[:250]} ... {text[-145:]}"
-
-
-def _list(record: dict[str, Any], key: str) -> list[Any]:
-    value = record.get(key, [])
-    if not isinstance(value, list):
-        raise ValueError(f"{key} is {shown(value)}; expected a list")
-    return value
-
-
-def _space(record: Any) -> SearchSpace:
+def _space(record: Any, where: str) -> SearchSpace:
     if not isinstance(record, dict):
         return chosen("space", record, SPACES)()
-    blocks = record.get("blocks", 1)
     menus = record.get("menus", [])
-    for count in (blocks, len(menus) if isinstance(menus, list) else 0):
-        if isinstance(count, int | float) and count > _MOST_BLOCKS:
-            raise ValueError(f"the space has {shown(count)} blocks; expected at most {_MOST_BLOCKS}")
+    for count in (record.get("blocks", 1), len(menus) if isinstance(menus, list) else 0):
+        if is_number(count, math.inf) and count > _MOST_BLOCKS:
+            raise ValueError(f"{where} has {shown(count)} blocks; expected at most {_MOST_BLOCKS}")
     for menu in [record, *(menus if isinstance(menus, list) else [])]:
         if isinstance(menu, dict):
-            lists = [menu[key] for key in ("widths", "ffn_ratios", "depths") if isinstance(menu.get(key), list)]
-            if math.prod(len(entries) for entries in lists) > _MOST_ITEMS:
-                raise ValueError(f"a menu has more than {_MOST_ITEMS:,} items; expected fewer widths, ffn_ratios or depths")
+            choices = [entries for key, entries in menu.items() if key != "menus" and isinstance(entries, list)]
+            if math.prod(map(len, choices)) > _MOST_ITEMS:
+                raise ValueError(f"{where} has a menu of more than {_MOST_ITEMS:,} items; expected fewer choices")
+    space = SearchSpace.from_dict(record, where)
     try:
-        space = SearchSpace.from_dict(record)
         _check_size(space)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the space: {brief(error)}") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {brief(error)}") from None
     return space
 
 
@@ -233,15 +261,13 @@ def _check_size(space: SearchSpace) -> None:
         _ = menu.items  # makes every block, which refuses those out of range
 
 
-def _budget(record: Any, trust_code: bool) -> Budget:
+def _budget(record: Any, read_quantity: ReadQuantity, where: str) -> Budget:
     if not isinstance(record, dict):
-        raise ValueError(f'budgets holds {shown(record)}; expected an object such as {{"quantity": "flops", "upper": 60e9}}')
-    quantity = quantity_from_dict("budgets", record, ("upper", "unit"), trust_code)
-    unit = record.get("unit", quantity.unit)
-    if unit != quantity.unit:
-        raise ValueError(f"the budget for {quantity.name} has unit {shown(unit)}; expected {quantity.unit!r}, nothing is converted")
-    if not is_number(record.get("upper")):
+        raise ValueError(f'{where} is {shown(record)}; expected an object such as {{"quantity": "flops", "upper": 60e9}}')
+    quantity = read_quantity(record, where, ("upper", "unit"))
+    limit = read_record(_Limit, {key: record[key] for key in ("upper", "unit") if key in record}, where)
+    if limit.unit not in (None, quantity.unit):
         raise ValueError(
-            f"the budget for {quantity.name} has upper {shown(record.get('upper'))}; expected a number of {quantity.unit}"
+            f"{where}.unit is {shown(limit.unit)}; expected {quantity.unit!r} for {quantity.name}, nothing is converted"
         )
-    return Budget(quantity, record["upper"])
+    return Budget(quantity, limit.upper)

@@ -14,15 +14,17 @@ refused if it holds such a name, unless you say `--trust-code`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from formulation import BlockwiseEntropy, EffectiveEntropy, Measured, Quantity
+from formulation.records.reading import check_keys, chosen, read_record, read_value, shown
 from hardware_models import (
     DATASHEETS,
     ActivationMemory,
@@ -67,35 +69,29 @@ COSTS = ("flops", "params")
 """The paper's own: what `studies.compare_solvers` holds the published designs to."""
 
 ON_DEVICES = ("latency", *ROOFLINE, "memory-share")
-_plugged_in: dict[str, Quantity] = {}
-_plugged_in_classes: dict[type[Quantity], str] = {}
-"""What modules of the user's gave, by name: so that a problem can be written to a file again."""
-
-
-def chosen(what: str, name: Any, known: dict[str, Any]) -> Any:
-    """known[name]; ValueError that suggests the nearest name."""
-    if isinstance(name, str) and name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1) if isinstance(name, str) else []
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {what} {shown(name)}{hint} (choose from {', '.join(known)})")
 
 
 def read_quantity(text: str, what: str = "quantity", extrapolate: bool = False, trust_code: bool = True) -> Quantity:
     """The quantity that a user names on the command line, with its default options.
 
-    extrapolate  whether latency tables may predict what they were not validated on
-    trust_code   whether module:name may be imported; ValueError naming the module where it may not
+    Args:
+        text: its name.
+        what: what it is called in a sentence, such as "budget".
+        extrapolate: whether latency tables may predict what they were not validated on.
+        trust_code: whether module:name may be imported.
+
+    Raises:
+        ValueError: for a name of none, and for module:name that is not trusted, naming the module.
     """
     name, at, device = text.partition("@")
     if at and name in ON_DEVICES:
-        table: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if name == "latency":
             path, colon, rest = device.rpartition(":")
             if colon and "/" not in rest and "\\" not in rest:
-                device, table = path, {"table": rest}
-            table["extrapolate"] = extrapolate
-        return quantity_from_dict(what, {"quantity": name, "device": device} | table)
+                device, options = path, {"table": rest}
+            options["extrapolate"] = extrapolate
+        return quantity_from_dict({"quantity": name, "device": device} | options, what)
     if name in ON_DEVICES:
         raise ValueError(f"{name} is that of a device; write {name}@{'raspberry-pi-4' if name != 'latency' else 'amd-epyc-2cpu'}")
     if not at and ":" in text:
@@ -105,23 +101,26 @@ def read_quantity(text: str, what: str = "quantity", extrapolate: bool = False, 
     return kind()
 
 
-def quantity_from_dict(what: str, record: Any, extra: tuple[str, ...] = (), trust_code: bool = False) -> Quantity:
-    """The quantity of a problem file: a name, or an object with `quantity` and its options; keys in `extra` are left alone.
+def quantity_from_dict(record: Any, where: str = "quantity", beside: Collection[str] = (), trust_code: bool = False) -> Quantity:
+    """The quantity of a problem file: a name, or an object with `quantity` and its options.
 
-    Raises ValueError naming the key that is missing, unknown or wrong, and for module:name unless `trust_code`.
+    Args:
+        record: a JSON value.
+        where: what it is called in a sentence.
+        beside: keys of the object that somebody else reads, such as those of a budget.
+        trust_code: whether module:name may be imported.
+
+    Raises:
+        ValueError: naming the key that is missing, unknown or wrong, and for module:name that is not trusted.
     """
     if isinstance(record, str):
-        return read_quantity(record, trust_code=trust_code)
+        return read_quantity(record, where, trust_code=trust_code)
     if not isinstance(record, dict) or "quantity" not in record:
-        raise ValueError(f'{what} holds {shown(record)}; expected a quantity\'s name or an object with "quantity"')
-    options = {key: value for key, value in record.items() if key != "quantity" and key not in extra}
-    confidence = options.pop("confidence", None)
-    quantity = _with_options(record["quantity"], options, extra, trust_code)
-    if confidence is None:
-        return quantity
-    if not is_number(confidence):
-        raise ValueError(f"the confidence of {quantity.name} is {shown(confidence)}; expected a probability such as 0.95")
-    return quantity.at_confidence(confidence)
+        raise ValueError(f'{where} is {shown(record)}; expected a quantity\'s name or an object with "quantity"')
+    options = {key: value for key, value in record.items() if key not in ("quantity", "confidence", *beside)}
+    quantity = _with_options(record["quantity"], options, where, beside, trust_code)
+    confidence = read_value(float | None, record.get("confidence"), f"{where}.confidence")
+    return quantity if confidence is None else quantity.at_confidence(confidence)
 
 
 def quantity_to_dict(quantity: Quantity) -> dict[str, Any]:
@@ -130,11 +129,6 @@ def quantity_to_dict(quantity: Quantity) -> dict[str, Any]:
     if confidence is not None:
         plain = dataclasses.replace(quantity, confidence=None)  # type: ignore[type-var]
         return quantity_to_dict(plain) | {"confidence": confidence}
-    for name, known in _plugged_in.items():
-        if known == quantity:
-            return {"quantity": name}
-    if type(quantity) in _plugged_in_classes:
-        return {"quantity": _plugged_in_classes[type(quantity)]} | _options_of(quantity)
     if isinstance(quantity, Latency) and quantity.table.origin:
         options = {"device": quantity.table.origin, "table": quantity.table.name, "extrapolate": quantity.extrapolate}
         return {"quantity": "latency", **options}
@@ -146,6 +140,8 @@ def quantity_to_dict(quantity: Quantity) -> dict[str, Any]:
     for name, kind in PLAIN.items():
         if type(quantity) is kind and getattr(quantity, "table", None) is None:
             return {"quantity": name} | _options_of(quantity)
+    if (own := _plugged_in(quantity)) is not None:
+        return own
     raise ValueError(f"{quantity.name} cannot be written to a problem file; expected one of {', '.join((*PLAIN, *ON_DEVICES))}")
 
 
@@ -165,40 +161,42 @@ def _brief(value: Any) -> Any:
     return getattr(value, "name", value) if dataclasses.is_dataclass(value) else value
 
 
-def shown(value: Any) -> str:
-    """A value as an error message shows it: never more than a line."""
-    text = repr(value)
-    return text if len(text) <= 100 else text[:97] + "..."
-
-
-def is_number(value: Any, largest: float = 1e100) -> bool:
-    """Whether a value is a number of at most `largest`, a size that sums and products of a few keep finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= largest  # also false for NaN
-
-
-def _with_options(name: Any, options: dict[str, Any], extra: tuple[str, ...], trust_code: bool) -> Quantity:
+def _with_options(name: Any, options: dict[str, Any], where: str, beside: Collection[str], trust_code: bool) -> Quantity:
     if isinstance(name, str) and ":" in name and "@" not in name:
         return _plug_in(name, options, trust_code)
-    kind = chosen("quantity", name, {**PLAIN, **ROOFLINE, "latency": Latency, "memory-share": MemoryShare})
+    kind: Any = chosen("quantity", name, {**PLAIN, **ROOFLINE, "latency": Latency, "memory-share": MemoryShare})
+    others = ("quantity", "confidence", *beside)
     if kind is Latency:
-        _check_names(name, options, ("device", "table", "extrapolate"), extra)
-        if not isinstance(options.get("extrapolate", False), bool):
-            raise ValueError(f"latency's extrapolate is {shown(options['extrapolate'])}; expected true or false")
-        table = read_device(_text(name, options, "device")).table(_text(name, options, "table") if "table" in options else None)
+        asked = read_record(_Asked, options, where, beside=others)
+        table = read_device(asked.device).table(asked.table)
         if table.doubt:
             print(f"warning: {table.doubt}", file=sys.stderr)
-        return Latency(table, extrapolate=options.get("extrapolate", False))
+        return Latency(table, extrapolate=asked.extrapolate)
+    known = [field.name for field in dataclasses.fields(kind) if field.name not in ("device", "table")]
+    if name not in ROOFLINE and kind is not MemoryShare:
+        return read_record(kind, options, where, known, beside=others)
+    of_memory = [field.name for field in dataclasses.fields(Memory)]
+    check_keys(
+        options, ("device", *(of_memory if kind is MemoryShare else known), *others), where, ("device",), lambda key: _DEVICE
+    )
+    device = options.pop("device")
+    if not isinstance(device, str):
+        raise ValueError(f"{where}.device is {shown(device)}; expected {_DEVICE}")
     if kind is MemoryShare:
-        device = _text(name, options, "device")
-        memory = _of_kind("memory", Memory, {key: value for key, value in options.items() if key != "device"}, extra)
-        assert isinstance(memory, Memory)
-        return MemoryShare(memory, _ram_of(device), device)
-    if name in ROOFLINE:
-        sheet = datasheet(_text(name, options, "device"))
-        return _of_kind(name, kind, {key: value for key, value in options.items() if key != "device"}, extra, device=sheet)
-    return _of_kind(name, kind, options, extra)
+        return MemoryShare(read_record(Memory, options, where), _ram_of(device), device)
+    return read_record(kind, options, where, known, {"device": datasheet(device)})
+
+
+_DEVICE = "a name, or the path of a device file"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """The options of a latency in a file."""
+
+    device: str
+    table: str | None = None
+    extrapolate: bool = False
 
 
 def _ram_of(device: str) -> float:
@@ -207,49 +205,6 @@ def _ram_of(device: str) -> float:
     if ram is None:
         raise ValueError(f"nothing says how much memory {device} has; use memory with a number of bytes instead")
     return ram
-
-
-def _text(name: str, options: dict[str, Any], key: str) -> str:
-    value = options.get(key)
-    if not isinstance(value, str):
-        raise ValueError(f"{name}'s {key} is {shown(value)}; expected a name, or the path of a device file")
-    return value
-
-
-def _of_kind(name: str, kind: Callable[..., Quantity], options: dict[str, Any], extra: tuple[str, ...], **given: Any) -> Quantity:
-    """An instance of a dataclass from options that JSON can hold, each checked to be like its default."""
-    fields = [field for field in dataclasses.fields(kind) if field.name != "table" and field.name not in given]  # type: ignore[arg-type]
-    _check_names(name, options, tuple(field.name for field in fields), extra)
-    values = dict(options)
-    for field in fields:
-        if field.name in options:
-            _check_like(f"{name}'s {field.name}", options[field.name], field.default)
-            if isinstance(field.default, tuple):
-                values[field.name] = tuple(options[field.name])
-    return kind(**given, **values)
-
-
-def _check_names(name: str, options: dict[str, Any], known: tuple[str, ...], extra: tuple[str, ...]) -> None:
-    if unknown := set(options) - set(known):
-        expected = ", ".join((*known, *extra)) or "no options"
-        raise ValueError(f"{name} has unknown keys {shown(sorted(unknown))}; expected {expected}")
-
-
-def _check_like(what: str, value: Any, default: Any) -> None:
-    """ValueError where an option is no truth value, text, number or list of numbers as its default is; None stands for a number."""
-    if isinstance(default, bool):
-        good, expected = isinstance(value, bool), "true or false"
-    elif isinstance(default, str):
-        good, expected = isinstance(value, str), "a text"
-    elif isinstance(default, tuple):
-        good = isinstance(value, list) and len(value) == len(default) and all(map(is_number, value))
-        expected = f"a list of {len(default)} numbers"
-    elif default is None:
-        good, expected = value is None or is_number(value), "a number or null"
-    else:
-        good, expected = is_number(value), "a number"
-    if not good:
-        raise ValueError(f"{what} is {shown(value)}; expected {expected}")
 
 
 def _options_of(quantity: Quantity, without: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -278,15 +233,13 @@ def _current_folder_first() -> Iterator[None]:
 
 
 def _plug_in(name: str, options: dict[str, Any], trust_code: bool) -> Quantity:
-    """The quantity that `module:name` is, makes or, a plain function, measures; ValueError in one sentence where it is none."""
+    """The quantity that `module:name` is, makes or, a plain function, measures; ValueError in one sentence if it does not."""
     module_name, _, attribute = name.partition(":")
     if not trust_code:
         raise ValueError(
             f"{shown(name)} is code of the module {shown(module_name)}, and reading a file runs no code unless you say so; "
             "read the module, and add --trust-code if you trust it"
         )
-    if not options and name in _plugged_in:
-        return _plugged_in[name]
     try:
         with _current_folder_first():
             module = importlib.import_module(module_name)
@@ -298,18 +251,43 @@ def _plug_in(name: str, options: dict[str, Any], trust_code: bool) -> Quantity:
     found = getattr(module, attribute, None)
     if isinstance(found, type) and issubclass(found, Quantity):
         try:
-            quantity = found(**options)
-            _plugged_in_classes[found] = name
+            return found(**options)
         except TypeError as error:
             raise ValueError(f"{name} cannot be made with the options {shown(options)} ({error})") from None
-    elif options:
+    if options:
         raise ValueError(f"{name} takes no options; got {shown(options)}")
-    elif isinstance(found, Quantity):
-        quantity = found
-    elif callable(found) and not isinstance(found, type):
-        quantity = Measured(name, str(getattr(found, "unit", "1")), found)
-    else:
-        raise ValueError(f"{module_name} has no quantity or function {attribute!r}; expected MODULE:NAME, such as my_costs:Energy")
-    if not options:
-        _plugged_in[name] = quantity
-    return quantity
+    if isinstance(found, Quantity):
+        return found
+    if callable(found) and not isinstance(found, type):
+        return Measured(name, str(getattr(found, "unit", "1")), found)
+    raise ValueError(f"{module_name} has no quantity or function {attribute!r}; expected MODULE:NAME, such as my_costs:Energy")
+
+
+def _plugged_in(quantity: Quantity) -> dict[str, Any] | None:
+    """The object by which `_plug_in` finds a quantity again, None if it cannot.
+
+    A function has its name in its `Measured`; others are made again by their class and its fields, or lie in a module as they are.
+    """
+    if isinstance(quantity, Measured):
+        module_name, _, name = quantity.name.partition(":")
+        found = getattr(sys.modules.get(module_name), name, None) if name else None
+        return {"quantity": quantity.name} if found is quantity.function else None
+    kind, options = type(quantity), _options_of(quantity)
+    module_name, name = kind.__module__, kind.__qualname__
+    if module_name != "__main__" and getattr(sys.modules.get(module_name), name, None) is kind and _makes(kind, options, quantity):
+        return {"quantity": f"{module_name}:{name}", **options}
+    for module in [module for module_name, module in sys.modules.items() if module_name != "__main__"]:
+        for name, value in list(vars(module).items()) if isinstance(module, ModuleType) else ():
+            if value is quantity or (type(value) is kind and value == quantity):
+                return {"quantity": f"{module.__name__}:{name}"}
+    return None
+
+
+def _makes(kind: type[Quantity], options: dict[str, Any], quantity: Quantity) -> bool:
+    """Whether a class makes the very quantity from options as a file would hold them."""
+    if not dataclasses.is_dataclass(kind):
+        return kind.__init__ is object.__init__ and not vars(quantity)
+    try:
+        return bool(kind(**json.loads(json.dumps(options))) == quantity)
+    except (TypeError, ValueError):  # an option that JSON does not have
+        return False

@@ -21,7 +21,6 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from studies import quantities
 from studies.design import study as design
 from studies.front_door import COMMANDS, STUDY, load
 from tests.shown import ROOT, arguments_of, blocks, check, commands
@@ -44,7 +43,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, in which Python finds modules; nothing of an earlier page is remembered."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(quantities, "_plugged_in", {})
     for name in [name for name in sys.modules if name.startswith("my_")]:
         monkeypatch.delitem(sys.modules, name)
     return tmp_path

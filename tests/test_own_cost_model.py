@@ -12,7 +12,6 @@ import pytest
 
 from formulation import Separable
 from solvers import Status
-from studies import quantities
 from studies.compare_solvers import study as compare_solvers
 from studies.design import study as design
 from studies.quantities import quantity_from_dict, quantity_to_dict, read_quantity
@@ -30,7 +29,6 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_costs", raising=False)
-    monkeypatch.setattr(quantities, "_plugged_in", {})
     return tmp_path
 
 
@@ -76,11 +74,11 @@ def test_the_script_runs(page: Path) -> None:
 
 def test_plug_ins_with_options_and_objects(page: Path) -> None:
     (page / "my_costs.py").write_text(COSTS + "\nsmall_board = Energy(0.5)\nword = 'x'\n", encoding="utf-8")
-    energy = quantity_from_dict("budgets", {"quantity": "my_costs:Energy", "nanojoule": 0.5}, trust_code=True)
+    energy = quantity_from_dict({"quantity": "my_costs:Energy", "nanojoule": 0.5}, trust_code=True)
     assert isinstance(energy, Separable)
     assert energy == read_quantity("my_costs:small_board")
-    assert quantity_to_dict(read_quantity("my_costs:Energy")) == {"quantity": "my_costs:Energy"}
-    assert quantity_from_dict("budgets", quantity_to_dict(energy), trust_code=True) == energy
+    assert quantity_to_dict(read_quantity("my_costs:Energy")) == {"quantity": "my_costs:Energy", "nanojoule": 2.0}
+    assert quantity_from_dict(quantity_to_dict(energy), trust_code=True) == energy
 
 
 @pytest.mark.parametrize(
@@ -98,9 +96,9 @@ def test_plug_ins_that_are_none(page: Path, name: str, words: str) -> None:
 
 def test_options_that_a_plug_in_has_not(page: Path) -> None:
     with pytest.raises(ValueError, match=r"my_costs:Energy cannot be made with the options \{'watt': 1\}"):
-        quantity_from_dict("budgets", {"quantity": "my_costs:Energy", "watt": 1}, trust_code=True)
+        quantity_from_dict({"quantity": "my_costs:Energy", "watt": 1}, trust_code=True)
     with pytest.raises(ValueError, match="takes no options"):
-        quantity_from_dict("budgets", {"quantity": "my_costs:simulated_latency", "watt": 1}, trust_code=True)
+        quantity_from_dict({"quantity": "my_costs:simulated_latency", "watt": 1}, trust_code=True)
 
 
 def test_what_goes_wrong_in_a_module_of_the_user_s_is_a_sentence(page: Path) -> None:
@@ -116,6 +114,6 @@ def test_shares_of_memory_are_written_and_read(page: Path) -> None:
     for device in ("raspberry-pi-4", "jetson-nano", "amd-epyc-2cpu"):
         share = read_quantity(f"memory-share@{device}")
         assert quantity_to_dict(share)["device"] == device
-        assert quantity_from_dict("budgets", quantity_to_dict(share)) == share
+        assert quantity_from_dict(quantity_to_dict(share)) == share
     with pytest.raises(ValueError, match="nothing says how much memory xeon has"):
         read_quantity("memory-share@xeon")

@@ -38,6 +38,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merino"
 
 
+def json_text(record: Any, indent: int = 1) -> str:
+    """The JSON text of a record, one line for each entry of a list under the key "rows", which may be long."""
+    rows: list[str] = []
+
+    def hollow(node: Any) -> Any:
+        if isinstance(node, list):
+            return [hollow(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        return {key: marked(item) if key == "rows" and isinstance(item, list) else hollow(item) for key, item in node.items()}
+
+    def marked(items: list[Any]) -> list[str]:
+        rows.extend(json.dumps(item, allow_nan=False, ensure_ascii=False) for item in items)
+        return [mark] * len(items)
+
+    mark = f"a row, {secrets.token_hex(8)}"
+    parts = json.dumps(hollow(record), indent=indent, allow_nan=False, ensure_ascii=False).split(json.dumps(mark))
+    return "".join(part + row for part, row in zip(parts, [*rows, "\n"], strict=True))
+
+
 @contextmanager
 def replace_file(path: Path) -> Iterator[BinaryIO]:
     """A binary file to write that takes the place of `path` once it is complete; on an error `path` stays as it was.

@@ -5,7 +5,6 @@ Each section is a function of one record (design.json, training.json, evaluate.j
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from formulation.architecture import Architecture
 from formulation.command.words import counted, markdown_table
+from formulation.records.reading import read_json, shown
 from merino_net.network.configuration import MerinoConfig
 from merino_net.network.counting import forward_flops, parameter_count
 from merino_net.network.pretrained import first_line, positions_of
@@ -86,15 +86,12 @@ def _configuration(folder: Path) -> PreTrainedConfig:
 
 
 def _record(path: Path) -> Record:
-    """The JSON object in a file; an empty one where there is no file."""
+    """The JSON object in a file; an empty one if there isn't one."""
     if not path.is_file():
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({first_line(error)}); mend it or take it away") from None
+    record = read_json("file", path)
     if not isinstance(record, dict):
-        raise ValueError(f"{path} holds no JSON object; mend it or take it away")
+        raise ValueError(f"the file {path} is {shown(record)}; expected a JSON object, so mend it or take it away")
     return record
 
 

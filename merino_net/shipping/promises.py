@@ -7,7 +7,6 @@ are not known here: who has them hands promises in that predict more (`studies.s
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from formulation.architecture import Architecture, positive_integer
 from formulation.command.exit_code import ExitCode
 from formulation.command.words import text_table
+from formulation.records.reading import read_json, versioned
 from merino_net.network.configuration import MerinoConfig
 from merino_net.network.counting import forward_flops, parameter_count, part_bytes, stored_parameters
 
@@ -163,17 +163,19 @@ def read_promises(path: Path) -> tuple[Promise, ...]:
     """
     if not path.is_file():
         return ()
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); design again, or take it away") from None
-    if not isinstance(record, dict) or record.get("format") != "merino design" or record.get("architecture") is None:
+    record = read_json("design file", path)
+    if not isinstance(record, dict) or record.get("format") != "merino design":
         return ()
     try:
-        design = Architecture.from_dict(record["architecture"])
+        record = versioned(record, "merino design", "design")
+        if record.get("architecture") is None:
+            return ()
+        design = Architecture.from_dict(record["architecture"], "design.architecture")
         budgets, used = record["problem"]["budgets"], record["solution"]["usage"]
         return tuple(_promise(design, *pair) for pair in zip(budgets, used, strict=True))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except ValueError as error:
+        raise ValueError(f"the design file {path}: {error}") from None
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the budgets of the design in {path} are damaged ({error!r}); design again") from None
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from accelerate import PartialState
 
 from formulation.records.files import locked, replace_file, write_json
+from formulation.records.reading import read_json
 
 RESULT = "training.json"
 """Says that a run is finished, and what came of it."""
@@ -91,9 +92,9 @@ def owned(folder: Path, run: dict[str, Any], processes: PartialState, fresh: boo
                 write_json(path, run)
         processes.wait_for_everyone()
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise ValueError(f"{path} is damaged; move {folder} away or choose another output folder") from None
+            there = read_json("run", path)
+        except ValueError as error:
+            raise ValueError(f"{error}; move {folder} away or choose another output folder") from None
         if differences := list(_differences(there, run)):
             raise ValueError(
                 f"{folder} holds another run: {'; '.join(differences[:3])}; choose another output folder, or --fresh to start over"

@@ -24,8 +24,8 @@ from formulation.command.help import command_parser
 from formulation.command.run import command
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
+from formulation.records.reading import chosen
 from hardware_models import DecoderParams, Params
-from studies.quantities import chosen
 from studies.trained.runs import (
     PACKAGES,
     SMALL_NETWORKS,

@@ -28,6 +28,7 @@ from formulation.command.run import command
 from formulation.command.words import text_table
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
+from formulation.records.reading import chosen
 from formulation.records.rows import Row
 from hardware_models import BlackBox
 from studies.calibration.data import Calibration, read_calibration
@@ -41,7 +42,6 @@ from studies.proxy_correlation.proxies import (
     first_sequences,
     network_proxies,
 )
-from studies.quantities import chosen
 from studies.trained.runs import (
     PACKAGES,
     SMALL_NETWORKS,

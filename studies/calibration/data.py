@@ -29,6 +29,7 @@ from formulation import (
     tabulate,
 )
 from formulation.layer import Layer, layer_of
+from formulation.records.reading import read_json
 from formulation.records.rows import RowFile
 from hardware_models import Flops, Params
 from studies.trained.sample import sampled, scaled_space
@@ -92,12 +93,12 @@ def read_calibration(path: Path) -> Calibration:
         return Setting(one["rho"], one["alpha"][0], one["beta"], one["mean"])
 
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json("calibration", path)
         if (record["format"], record["version"]) != (FORMAT, VERSION):
             raise ValueError(f"it says {record['format']!r}, version {record['version']!r}")
         fits = {fit["corpus"]: (setting(fit), fit["data"]["text_sha256"]) for fit in record["fits"]}
         return Calibration(fits, setting(record["inverse_optimization"]["nearest"]))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no calibration ({error}); expected what python -m studies.calibration writes") from None
 
 

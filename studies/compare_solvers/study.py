@@ -36,6 +36,7 @@ from formulation.command.run import command
 from formulation.command.words import text_table
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import peak_memory_bytes, provenance, restart_peak_memory
+from formulation.records.reading import chosen
 from formulation.records.rows import Resume, Row, RowFile, cell_key
 from solvers import (
     DynamicProgramming,
@@ -48,7 +49,7 @@ from solvers import (
 from solvers.names import SOLVERS
 from studies.compare_solvers.figures import draw_anytime, draw_designs
 from studies.problems import add_budget_arguments, number_text, read_budgets, read_space
-from studies.quantities import COSTS, chosen, read_quantity
+from studies.quantities import COSTS, read_quantity
 from studies.stored import check_stored, note_unknown, same_number
 
 PUBLISHED_BUDGETS = ("flops=60e9", "flops=110e9", "flops=160e9")

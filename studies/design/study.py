@@ -20,6 +20,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from formulation import DesignProblem, EffectiveEntropy, Quantity
@@ -27,6 +28,7 @@ from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.run import command
 from formulation.records.files import output_folder, save_figure, write_json
+from formulation.records.reading import chosen
 from solvers import Limits, Solution, Solver, Status, alternatives, count_near, explain_infeasibility, price_of_budgets, solve
 from solvers.names import SOLVERS
 from studies.compare_solvers.study import NEAR
@@ -53,7 +55,7 @@ from studies.problems import (
     read_problem,
     read_space,
 )
-from studies.quantities import chosen
+from studies.quantities import quantity_from_dict, quantity_to_dict
 
 EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.items() if not entrant.seeded}
 """Solvers that prove and leave nothing to chance."""
@@ -102,7 +104,7 @@ def problem_of(options: argparse.Namespace, tabulated: Callable[[Quantity], Quan
             raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
         if "=" in options.problem and not Path(options.problem).exists():
             raise ValueError(f"there is no problem file {options.problem}; a budget is written --budget {options.problem}")
-        problem = read_problem(Path(options.problem), options.trust_code)
+        problem = read_problem(Path(options.problem), partial(quantity_from_dict, trust_code=options.trust_code))
         if problem.minimize:
             names = [quantity.name for quantity in problem.minimize]
             raise ValueError(
@@ -172,7 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.measure and options.measure < 20:
         raise ValueError(f"--measure is {options.measure}; expected at least 20 designs to fit a table to")
     if options.verify is not None:
-        return verify(Path(options.verify), chosen("solver", options.solver, EXACT), options.seconds, options.trust_code)
+        read = partial(quantity_from_dict, trust_code=options.trust_code)
+        return verify(Path(options.verify), chosen("solver", options.solver, EXACT), options.seconds, read)
     folder = output_folder(options.output)
     tabulator = Tabulator(read_space(options.space or "paper"), options.measure, folder)
     title, problem = problem_of(options, tabulator)
@@ -181,10 +184,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 1 <= options.differ <= decisions_of(problem):
         raise ValueError(f"--differ is {options.differ}; expected 1 to {decisions_of(problem)}, the decisions of a design")
     solver = chosen("solver", options.solver, EXACT)
-    problem_to_dict(problem)  # refuses, before any work is done, what design.json could not hold
+    problem_to_dict(problem, quantity_to_dict)  # refuses, before any work is done, what design.json could not hold
     findings = investigate(title, problem, options)
     (folder / "design.png").unlink(missing_ok=True)  # of an earlier run: it would show another problem, should this one end here
-    write_json(folder / "design.json", record_of(findings, solver))
+    write_json(folder / "design.json", record_of(findings, solver, quantity_to_dict))
     written = ["design.json"]
     if findings.solution.architecture is not None and (text := tabulator.check_text(findings.solution.architecture)):
         print(text)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import statistics
 import time
 import timeit
@@ -21,11 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Threads cost more than they save on matrices of this size, most of all on a busy machine, and the closed form uses one too.
-# Linear algebra reads this once, when numpy is loaded.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from formulation import EntropyTable, Estimate, closed_form_entropy, monte_carlo_entropy
@@ -38,6 +34,12 @@ from formulation.spectral import check_rho
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+THREADS = 1
+"""Threads of linear algebra while the study runs.
+
+More cost more than they save on matrices of this size, most of all on a busy machine, and the closed form uses one too.
+"""
 
 Shape = tuple[int, int]
 
@@ -172,7 +174,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class TimeRow:
-    """Seconds per entry of a square matrix, SVD on one thread unless OMP_NUM_THREADS says otherwise.
+    """Seconds per entry of a square matrix, SVD on `THREADS` threads.
 
     draws_needed  (relative deviation of one draw / 0.001)², at least 1: the draws that a standard error of 0.1 % takes
     svd_entry_s   draws_needed · svd_draw_s
@@ -482,12 +484,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     draws = flags.draws if flags.draws is not None else 32 if flags.quick else 16
     settings = Settings(flags.rho, flags.seed, draws, flags.quick)
     folder = output_folder(flags.output)
-    results = run_study(settings)
+    with threadpool_limits(THREADS):
+        results = run_study(settings)
     print_tables(results)
     record = {
         "study": "entropy_table",
         "provenance": provenance(settings.seed, ("numpy", "scipy", "matplotlib")),
-        "settings": {**asdict(settings), "threads": os.environ["OMP_NUM_THREADS"]},
+        "settings": {**asdict(settings), "threads": THREADS},
         "summary": summary(results),
         **asdict(results),
     }

@@ -28,12 +28,13 @@ from formulation.command.run import command
 from formulation.command.words import counted, text_table
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
+from formulation.records.reading import chosen
 from hardware_models import Flops, Latency, Workload
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
 from studies.design_text import short
 from studies.hardware.figures import draw_latency, draw_matrix, draw_optima, marks
 from studies.problems import read_space
-from studies.quantities import chosen, quantity_text, read_quantity
+from studies.quantities import quantity_text, read_quantity
 
 DEFAULT_COSTS = (
     "params",

@@ -17,17 +17,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-# Threads cost more than they save on data of this size.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from formulation.command.help import command_parser
@@ -36,6 +32,7 @@ from formulation.command.words import counted
 from formulation.published import PUBLISHED_MS
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
+from formulation.records.reading import read_json
 from hardware_models.device import Device, write_device
 from hardware_models.fit import assign_folds, cross_validated, fit_error, nonnegative_fit
 from studies.latency_data.devices import device_of, encoder_check, error_record
@@ -269,10 +266,7 @@ def _earlier(path: Path) -> dict[str, Any]:
     """The record in `path`, as a run adds its own part to it; nothing where there is none."""
     if not path.exists():
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        record = None
+    record = read_json("result", path)
     if not isinstance(record, dict) or record.get("study") != "latency_data":
         raise ValueError(f"{path} is no result of this study; move it, or choose another folder with --output")
     return record
@@ -301,7 +295,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = {"study": "latency_data", **_earlier(folder / "results.json")}
     devices: list[tuple[Device, Path]] = []
     if read:
-        parts = list(_run_data(read, flags.seed))
+        with threadpool_limits(1):  # more threads cost more than they save on data of this size
+            parts = list(_run_data(read, flags.seed))
         print_data(parts)
         record["data"] = {
             "provenance": provenance(flags.seed, ("numpy", "scipy", "scikit-learn", "matplotlib")),

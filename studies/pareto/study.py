@@ -59,7 +59,7 @@ from studies.problems import (
     read_problem,
     read_space,
 )
-from studies.quantities import quantity_text, read_quantity
+from studies.quantities import quantity_from_dict, quantity_text, quantity_to_dict, read_quantity
 from studies.stored import check_number, note_unknown
 
 SOLVER = DynamicProgramming()
@@ -126,7 +126,7 @@ def _problem_in_file(options: argparse.Namespace) -> DesignProblem:
     flags = ("space", "maximize", "minimize", "budget", "confidence", "extrapolate")
     if given := [f"--{flag}" for flag in flags if getattr(options, flag)]:
         raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
-    problem = read_problem(Path(options.problem), options.trust_code)
+    problem = read_problem(Path(options.problem), partial(quantity_from_dict, trust_code=options.trust_code))
     if not problem.minimize:
         raise ValueError(
             f'the problem file {options.problem} minimizes nothing; name the costs in it, such as "minimize": ["flops"]'
@@ -377,7 +377,7 @@ def summary_of(
 ) -> dict[str, Any]:
     """What front.json holds."""
     return {
-        "problem": problem_to_dict(front.problem),
+        "problem": problem_to_dict(front.problem, quantity_to_dict),
         "objectives": {
             "maximize": front.problem.maximize.name,
             "minimize": [quantity_text(cost) for cost in front.problem.minimize],

@@ -29,13 +29,13 @@ from formulation.command.words import text_table
 from formulation.layer import layer_of
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
+from formulation.records.reading import chosen
 from formulation.records.rows import Row, RowFile
 from formulation.table import evaluator
 from hardware_models import Flops, Params
 from solvers import EngineMissing, EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch, Solver
 from solvers.names import SOLVERS
 from studies.compare_solvers.study import Cell, best_bound, loss_at, resumed, run_cell
-from studies.quantities import chosen
 from studies.scaling.figures import draw_scaling
 
 

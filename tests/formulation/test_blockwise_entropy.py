@@ -109,4 +109,4 @@ def test_a_space_with_too_deep_and_narrow_a_block_is_refused_with_that_design() 
 
 def test_it_is_written_to_problem_files() -> None:
     quantity = BlockwiseEntropy(rho=0.1, beta=0.2)
-    assert quantity_from_dict("maximize", quantity_to_dict(quantity)) == quantity
+    assert quantity_from_dict(quantity_to_dict(quantity)) == quantity

@@ -35,6 +35,7 @@ from formulation import (
 from hardware_models import BlackBox, Flops, Latency, Memory, Params, WeightMemory, read_device
 from solvers import DynamicProgramming, Exhaustive, Highs, Limits, solve
 from studies.problems import problem_from_dict, problem_to_dict
+from studies.quantities import quantity_from_dict, quantity_to_dict
 
 ROOT = Path(__file__).parents[2]
 SPACE = SearchSpace.uniform(1, (256, 512), (1, 2), (1, 2))
@@ -328,7 +329,9 @@ def test_values_are_one_exactly_where_they_say_the_same(one: Any, other: Any) ->
 @given(st.floats(1, 1e99), st.floats(1, 1e99))
 def test_problems_survive_json(upper: float, other: float) -> None:
     problem = DesignProblem(SPACE, EffectiveEntropy(), (Budget(Params(), upper), Budget(WeightMemory(8), other)), (Flops(128),))
-    assert fingerprint(problem_from_dict(json.loads(json.dumps(problem_to_dict(problem))))) == fingerprint(problem)
+    assert fingerprint(
+        problem_from_dict(json.loads(json.dumps(problem_to_dict(problem, quantity_to_dict))), quantity_from_dict)
+    ) == fingerprint(problem)
 
 
 def names_that_change(folder: Path, old: str, new: str, file: str = "my_costs.py") -> set[str]:

@@ -66,8 +66,8 @@ def test_json_is_as_documented() -> None:
         "",
         "[]",
         "{}",
-        '{"format": "merino-architecture", "version": 2}',
-        '{"format": "merino-architecture", "version": 1, "blocks": 3}',
+        '{"format": "merino-architecture", "version": 1}',
+        '{"format": "merino-architecture", "version": 2, "blocks": 3}',
     ]
     + [
         json.dumps({**PUBLISHED["MeRino-52M"].to_dict(), **change})
@@ -168,8 +168,8 @@ def test_bad_spaces() -> None:
         (lambda: SearchSpace((Menu((512,), (1,), (1,)), Menu((256,), (1,), (1,)))), "holds no design"),
         (lambda: SearchSpace.uniform(0, (512,), (1,), (1,)), "blocks is 0"),
         (lambda: SearchSpace.from_dict({"blocks": 2, "widths": [512], "depths": [1]}), "ffn_ratios"),
-        (lambda: SearchSpace.from_dict({"menus": [{}]}), "exactly"),
-        (lambda: SearchSpace.from_dict({"blocks": 1, "width": [512]}), "unknown keys"),
+        (lambda: SearchSpace.from_dict({"menus": [{}]}), r"menus\[0\] lacks widths"),
+        (lambda: SearchSpace.from_dict({"blocks": 1, "width": [512]}), "unknown key 'width'.*'widths'"),
         (lambda: paper_space().encode(PUBLISHED["MeRino-52M"].__class__((Block(512, 512, 1),))), "1 blocks"),
     ]
     for make, words in cases:

@@ -63,32 +63,42 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
 
 
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "version": (lambda r: r.update(version=2), "version is 2; this release reads version 1"),
-    "format": (lambda r: r.update(format="merino problem"), 'expected a JSON object with "format": "merino device"'),
-    "unit": (lambda r: _first(r).update(unit="s"), "prefill has unit 's'; expected 'ms', nothing is converted"),
-    "negative price": (lambda r: _first(r)["prices"].update(layer=-1), "layer -1; expected a number of at least 0"),
-    "unknown price": (lambda r: _first(r)["prices"].update(flops=1), r"unknown keys \['flops'\]; expected some of pass"),
-    "text for a price": (lambda r: _first(r)["prices"].update(layer="1"), "layer '1'; expected a number"),
+    "version": (lambda r: r.update(version=1), "version 1.*formulation.records.convert"),
+    "later version": (lambda r: r.update(version=3), "version 3.*version 2"),
+    "format": (lambda r: r.update(format="merino problem"), 'merino problem.*"format": "merino device"'),
+    "unit": (lambda r: _first(r).update(unit="s"), r"tables\[0\].unit is 's'.*'ms'"),
+    "negative price": (lambda r: _first(r)["prices"].update(layer=-1), r"tables\[0\].prices.layer is -1.*at least 0"),
+    "unknown price": (lambda r: _first(r)["prices"].update(flops=1), r"prices.*'flops'.*expected pass"),
+    "text for a price": (lambda r: _first(r)["prices"].update(layer="1"), "prices.layer is '1'.*a number"),
     "no prices": (lambda r: _first(r).pop("prices"), "neither prices nor rows"),
     "prices of 0": (lambda r: _first(r).update(prices={"pass": 0}), "all 0"),
-    "duplicate row": (lambda r: r["tables"][1]["rows"].append(dict(_row(r))), "repeats the network"),
-    "negative latency": (lambda r: _row(r).update(rounds_ms=[3.0, -2.0]), "is -2.0 ms; expected a positive number"),
+    "nothing validated": (lambda r: _first(r).pop("validated"), r"tables\[0\].*lacks validated"),
+    "duplicate row": (lambda r: r["tables"][1]["rows"].append(dict(_row(r))), r"rows\[\d+\] repeats the network"),
+    "negative latency": (lambda r: _row(r).update(rounds_ms=[3.0, -2.0]), r"rows\[0\].*-2.0 ms.*positive"),
     "no latency": (lambda r: _row(r).update(rounds_ms=[]), "measured in no round"),
-    "text for a latency": (lambda r: _row(r).update(rounds_ms=["3 ms"]), r"rounds_ms \['3 ms'\]; expected a list of numbers"),
-    "blocks": (lambda r: _row(r).update(blocks="512"), "the blocks are '512'"),
-    "row without a key": (lambda r: _row(r).pop("passes"), "row 1 of rows lacks passes"),
+    "text for a latency": (lambda r: _row(r).update(rounds_ms=["3 ms"]), r"rounds_ms\[0\] is '3 ms'.*a number"),
+    "blocks": (lambda r: _row(r).update(blocks="512/512x2"), r"blocks is '512/512x2'.*width, ffn_width and depth"),
+    "row without a key": (lambda r: _row(r).pop("passes"), r"rows\[0\] lacks passes"),
+    "no surroundings": (lambda r: r["tables"][1].pop("surroundings"), r"tables\[1\].*lacks surroundings"),
     "table twice": (lambda r: r["tables"].append(r["tables"][0]), "expected one or more, each once"),
     "no tables": (lambda r: r.update(tables=[]), "the tables none"),
-    "name": (lambda r: r.update(name="My Board"), "expected lower-case letters"),
-    "memory": (lambda r: r.update(ram_bytes=-4), "ram_bytes -4"),
-    "unknown key": (lambda r: r.update(vendor="x"), r"unknown keys \['vendor'\]"),
-    "workload": (lambda r: _first(r)["workload"].update(phase="train"), "phase is 'train'"),
-    "range": (
-        lambda r: _first(r)["validated"].update(widths=[512, 256]),
-        r"widths \[512, 256\]; expected the least and the greatest",
+    "name": (lambda r: r.update(name="My Board"), "My Board.*lower-case letters"),
+    "name of a table": (lambda r: _first(r).update(name="My Table"), r"tables\[0\].name is 'My Table'"),
+    "memory": (lambda r: r.update(ram_bytes=-4), "ram_bytes is -4"),
+    "no memory": (lambda r: r.update(ram_bytes=0), "ram_bytes 0"),
+    "unknown key": (lambda r: r.update(vendor="x"), "unknown key 'vendor'"),
+    "workload": (lambda r: _first(r)["workload"].update(phase="train"), "workload.*phase is 'train'"),
+    "half a workload": (lambda r: _first(r)["workload"].pop("batch"), "workload lacks batch"),
+    "range": (lambda r: _first(r)["validated"].update(widths=[512, 256]), r"validated: widths.*\[512, 256\]"),
+    "nothing seen": (lambda r: _first(r)["validated"].update(shared=[]), "validated: shared is empty"),
+    "no width": (lambda r: _first(r)["validated"].update(embedding_widths=[0]), "validated: embedding_widths"),
+    "quantiles": (
+        lambda r: _first(r)["error"].update(quantiles=[[0.9, 1.1], [0.5, 1.0]]),
+        "error: the quantiles.*both entries rising",
     ),
-    "quantiles": (lambda r: _first(r)["error"].update(quantiles=[[0.9, 1.1], [0.5, 1.0]]), "both entries rising"),
-    "quantile": (lambda r: _first(r)["error"].update(quantiles=[[0.5, 1.0], [95, 1.1]]), r"quantile \[95, 1.1\]"),
+    "quantile": (lambda r: _first(r)["error"].update(quantiles=[[0.5, 1.0], [95, 1.1]]), r"error: a quantile is \(95, 1.1\)"),
+    "rank correlation": (lambda r: _first(r)["error"].update(spearman=2), "error: spearman is 2"),
+    "error": (lambda r: _first(r)["error"].update(mape=-0.1), "error: mape is -0.1"),
 }
 
 
@@ -104,19 +114,19 @@ def test_a_file_cut_short_or_with_nan(tmp_path: Path) -> None:
     text = device_text(DEVICE)
     path = tmp_path / "toy.json"
     for content, words in (
-        (text[: len(text) // 2], "no JSON, or cut short"),
+        (text[: len(text) // 2], "not valid JSON, or cut short"),
         (text.replace('"ram_bytes": 4000000000.0', '"ram_bytes": NaN'), "the value NaN; expected finite numbers"),
-        (text.replace('"ram_bytes": 4000000000.0', '"ram_bytes": 1e999'), "ram_bytes inf"),
-        (text.replace('"ram_bytes": 4000000000.0', '"ram_bytes": 1' + "0" * 400), "ram_bytes 10"),
-        (text.replace('"version": 1,', '"version": 1, "version": 1,', 1), "the key 'version' twice"),
+        (text.replace('"ram_bytes": 4000000000.0', '"ram_bytes": 1e999'), "ram_bytes is inf"),
+        (text.replace('"ram_bytes": 4000000000.0', '"ram_bytes": 1' + "0" * 400), "ram_bytes is 10"),
+        (text.replace('"version": 2,', '"version": 2, "version": 2,', 1), "the key 'version' twice"),
         ("[" * 100_000, "nested too deeply"),
-        ("", "no JSON"),
+        ("", "not valid JSON"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=f"the device file .*toy.json: .*{words}"):
             read_device(str(path))
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="no text in UTF-8"):
+    with pytest.raises(ValueError, match="not text in UTF-8"):
         read_device(str(path))
 
 

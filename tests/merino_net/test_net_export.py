@@ -490,10 +490,10 @@ def test_the_card_of_odd_files(tmp_path: Path) -> None:
     assert "## What is proved" not in card
     assert "| cb | - | - | - | - of - |" in card
     (tmp_path / "training.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"training\.json holds no JSON object"):
+    with pytest.raises(ValueError, match=r"training\.json is \[\].*JSON object"):
         model_card(tmp_path)
     (tmp_path / "training.json").write_text("{")
-    with pytest.raises(ValueError, match=r"training\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"training\.json is not valid JSON"):
         model_card(tmp_path)
 
 

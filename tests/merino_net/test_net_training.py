@@ -511,9 +511,9 @@ def test_a_vocabulary_larger_than_the_text_supports(tmp_path: Path, capsys: pyte
     ("edit", "said"),
     [
         (lambda record: record["blocks"][0].update(width=65), "64 or 128"),
-        (lambda record: record.update(format="yaml"), "this is no architecture"),
-        (lambda record: record["blocks"][0].pop("depth"), "block lacks depth"),
-        (lambda record: record.update(colour="red"), "unknown keys ['colour']"),
+        (lambda record: record.update(format="yaml"), "the format 'yaml'"),
+        (lambda record: record["blocks"][0].pop("depth"), "blocks[0] lacks depth"),
+        (lambda record: record.update(colour="red"), "unknown key 'colour'"),
     ],
 )
 def test_a_design_edited_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str], edit: Any, said: str) -> None:
@@ -529,11 +529,11 @@ def test_designs_are_read_from_files_and_by_published_names(tmp_path: Path) -> N
     assert read_design(str(write_design(tmp_path))) == DESIGN
     whole = ROOT / "studies" / "results" / "design" / "design.json"
     assert read_design(str(whole)) == Architecture.from_dict(json.loads(whole.read_text())["architecture"])
-    (tmp_path / "none.json").write_text(json.dumps({"format": "merino design", "version": 1, "architecture": None}))
+    (tmp_path / "none.json").write_text(json.dumps({"format": "merino design", "version": 2, "architecture": None}))
     with pytest.raises(ValueError, match="no architecture"):
         read_design(str(tmp_path / "none.json"))
     (tmp_path / "cut.json").write_text("{")
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="is not valid JSON"):
         read_design(str(tmp_path / "cut.json"))
     with pytest.raises(ValueError, match=r"there is no file nowhere\.json"):
         read_design("nowhere.json")

@@ -212,7 +212,7 @@ def test_a_problem_without_a_design_is_no_front(space: str, tmp_path: Path, caps
 
 def problem_file(folder: Path, **changes: Any) -> str:
     """A problem file with those keys changed."""
-    record = {"format": "merino problem", "version": 1, "space": SPACE, "maximize": "entropy", "minimize": ["flops"]}
+    record = {"format": "merino problem", "version": 2, "space": SPACE, "maximize": "entropy", "minimize": ["flops"]}
     path = folder / "problem.json"
     path.write_text(json.dumps({**record, **changes}))
     return str(path)

@@ -29,7 +29,7 @@ from formulation import (
 )
 from hardware_models import Flops, Params
 from studies.problems import budget_text, problem_from_dict, problem_to_dict, read_problem
-from studies.quantities import quantity_text
+from studies.quantities import quantity_from_dict, quantity_text, quantity_to_dict
 
 QUICK = {"suppress_health_check": [HealthCheck.function_scoped_fixture], "database": None}
 SMALL = SearchSpace.uniform(2, (256, 512), (1, 1.5), (1, 2))
@@ -115,14 +115,14 @@ def sentence(error: ValueError) -> str:
 
 
 def check_reader(path: Path, draw: random.Random) -> None:
-    path.write_bytes(damaged(problem_to_dict(draw.choice(PROBLEMS)), draw))
+    path.write_bytes(damaged(problem_to_dict(draw.choice(PROBLEMS), quantity_to_dict), draw))
     try:
-        problem = read_problem(path)
+        problem = read_problem(path, quantity_from_dict)
     except ValueError as error:
         sentence(error)
         return
     # What is accepted is a problem: it has designs that can be evaluated, and goes through a file unchanged.
-    assert problem_from_dict(json.loads(json.dumps(problem_to_dict(problem)))) == problem
+    assert problem_from_dict(json.loads(json.dumps(problem_to_dict(problem, quantity_to_dict))), quantity_from_dict) == problem
 
 
 @settings(max_examples=400, **QUICK)
@@ -150,30 +150,30 @@ json_values = st.recursive(
 @settings(max_examples=200, **QUICK)
 @given(json_values)
 def test_any_json_is_refused_in_one_sentence(value: Any) -> None:
-    for record in (value, {"format": "merino problem", "version": 1, "space": value, "maximize": value, "budgets": [value]}):
+    for record in (value, {"format": "merino problem", "version": 2, "space": value, "maximize": value, "budgets": [value]}):
         with pytest.raises(ValueError, match=r".") as error:
-            problem_from_dict(record)
+            problem_from_dict(record, quantity_from_dict)
         sentence(error.value)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_a_problem_goes_through_a_file_unchanged(problem: DesignProblem, tmp_path: Path) -> None:
     path = tmp_path / "problem.json"
-    path.write_text(json.dumps(problem_to_dict(problem)))
-    assert read_problem(path) == problem
+    path.write_text(json.dumps(problem_to_dict(problem, quantity_to_dict)))
+    assert read_problem(path, quantity_from_dict) == problem
 
 
 @pytest.mark.parametrize(("name", "space"), [("paper", paper_space()), ("fine", fine_space()), ("deep", deep_space())])
 def test_the_shortest_file(name: str, space: SearchSpace) -> None:
-    record = {"format": "merino problem", "version": 1, "space": name, "maximize": "entropy"}
-    assert problem_from_dict(record) == DesignProblem(space, EffectiveEntropy())
+    record = {"format": "merino problem", "version": 2, "space": name, "maximize": "entropy"}
+    assert problem_from_dict(record, quantity_from_dict) == DesignProblem(space, EffectiveEntropy())
 
 
 def test_the_example_of_the_documentation() -> None:
     from studies import problems
 
     text = problems.__doc__.split("\n\n")[2]
-    problem = problem_from_dict(json.loads(text))
+    problem = problem_from_dict(json.loads(text), quantity_from_dict)
     assert problem.subject_to == (Budget(Flops(), 60e9),)
     assert problem.minimize == problem.report == (Params(),)
 
@@ -181,18 +181,31 @@ def test_the_example_of_the_documentation() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 2}, "reads version 1"),
-        ({"version": True}, "version is True"),
-        ({"format": "merino design"}, "no problem"),
-        ({"budget": []}, "unknown keys"),
+        ({"version": 1}, "version 1.*formulation.records.convert"),
+        ({"version": True}, "version True"),
+        ({"format": "merino design"}, "merino design.*merino problem"),
+        ({"budget": []}, "unknown key 'budget'.*did you mean 'budgets'"),
         ({"space": "papr"}, "did you mean 'paper'"),
         ({"maximize": "flop"}, "did you mean 'flops'"),
-        ({"maximize": {"quantity": "entropy", "table": 1}}, "unknown keys"),
-        ({"maximize": {"quantity": "entropy", "alpha": [1]}}, "list of 2 numbers"),
-        ({"budgets": [{"quantity": "flops", "upper": 60, "unit": "GFLOPs"}]}, "nothing is converted"),
-        ({"budgets": [{"quantity": "flops", "upper": math.nan}]}, "expected a number of FLOPs"),
-        ({"budgets": [{"quantity": "flops", "upper": -1}]}, "0 or more"),
-        ({"budgets": {"flops": 1}}, "expected a list"),
+        ({"maximize": {"quantity": "entropy", "table": 1}}, "maximize has the unknown key 'table'"),
+        ({"maximize": {"quantity": "entropy", "alpha": [1]}}, r"maximize.alpha is \[1\].*2 numbers"),
+        ({"budgets": [{"quantity": "flops", "upper": 60, "unit": "GFLOPs"}]}, r"budgets\[0\].unit is 'GFLOPs'.*'FLOPs'"),
+        ({"budgets": [{"quantity": "flops", "upper": math.nan}]}, r"budgets\[0\].upper is nan.*a number"),
+        ({"budgets": [{"quantity": "flops", "upper": -1}]}, r"budgets\[0\].upper is -1.*at least 0"),
+        ({"budgets": {"flops": 1}}, "budgets is .*expected a list"),
+        ({"budgets": ["flops"]}, r"budgets\[0\] is 'flops'.*upper"),
+        ({"budgets": [{"quantity": "flops"}]}, r"budgets\[0\] lacks upper"),
+        ({"budgets": [{"quantity": "flops", "upper": 1, "uint": "FLOPs"}]}, r"budgets\[0\] has the unknown key 'uint'.*'unit'"),
+        ({"report": [{"quantity": "flops", "seq_len": 1.5}]}, r"report\[0\].seq_len is 1.5.*a whole number"),
+        ({"report": [{"quantity": "flops", "head": 1}]}, r"report\[0\].head is 1.*true or false"),
+        ({"report": [{"quantity": "flops", "confidence": "high"}]}, r"report\[0\].confidence is 'high'.*a number"),
+        ({"report": [{"quantity": "latency"}]}, r"report\[0\] lacks device"),
+        ({"report": [{"quantity": "decode-latency", "device": 7}]}, r"report\[0\].device is 7"),
+        (
+            {"report": [{"quantity": "memory-share", "device": "titan-xp", "bit": 8}]},
+            r"report\[0\] has the unknown key 'bit'.*'bits'",
+        ),
+        ({"report": [7]}, r"report\[0\] is 7.*quantity"),
         ({"space": {"blocks": 100, "widths": [256], "ffn_ratios": [1], "depths": [1]}}, "at most 64"),
         ({"space": {"blocks": 2, "widths": [256], "ffn_ratios": [1], "depths": [10**8]}}, "depth"),
         ({"space": {"blocks": 2, "widths": [64 * k for k in range(1, 600)], "ffn_ratios": [1], "depths": [1]}}, "widths"),
@@ -201,15 +214,15 @@ def test_the_example_of_the_documentation() -> None:
     ],
 )
 def test_mistakes_are_named(change: dict[str, Any], words: str) -> None:
-    record = {"format": "merino problem", "version": 1, "space": "paper", "maximize": "params"} | change
+    record = {"format": "merino problem", "version": 2, "space": "paper", "maximize": "params"} | change
     with pytest.raises(ValueError, match=words):
-        problem_from_dict(record)
+        problem_from_dict(record, quantity_from_dict)
 
 
 def test_a_quantity_without_a_name_is_not_written() -> None:
     problem = DesignProblem(SMALL, EffectiveEntropy(table=EntropyTable.build(0.01, (256, 512, 768))))
     with pytest.raises(ValueError, match="cannot be written"):
-        problem_to_dict(problem)
+        problem_to_dict(problem, quantity_to_dict)
 
 
 def test_two_of_one_name_are_told_apart() -> None:

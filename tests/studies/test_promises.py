@@ -41,7 +41,7 @@ WORDS = "the merino is a sheep whose wool is soft and a model is a map of words 
 
 def designed(folder: Path, *budgets: dict[str, Any]) -> Path:
     """A run folder that holds a design for these budgets; its design.json."""
-    problem = {"format": "merino problem", "version": 1, "space": SPACE, "maximize": "entropy", "budgets": list(budgets)}
+    problem = {"format": "merino problem", "version": 2, "space": SPACE, "maximize": "entropy", "budgets": list(budgets)}
     folder.mkdir(parents=True, exist_ok=True)
     (folder.parent / "problem.json").write_text(json.dumps(problem))
     output = ["--output", str(folder), "--alternatives", "0", "--steps", "0"]

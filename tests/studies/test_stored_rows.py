@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from studies.compare_solvers.study import Cell, check_row, resumed, run_cell, ru
 from studies.design import study as design
 from studies.pareto import study as pareto
 from studies.problems import read_problem
+from studies.quantities import quantity_from_dict
 from studies.stored import check_stored
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +51,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(quantities, "_plugged_in", {})
     sys.modules.pop("my_energy", None)
     yield tmp_path
     sys.modules.pop("my_energy", None)
@@ -65,7 +66,6 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def compare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The rows on disk after `compare_solvers` with the module as it now stands."""
-    monkeypatch.setattr(quantities, "_plugged_in", {})
     sys.modules.pop("my_energy", None)
     flags = ["--space", "space.json", "--budget", "my_energy:Energy=0.0009", "--solvers", "dp", "--seconds", "20"]
     assert compare_solvers.main([*flags, "--output", "out"]) == 0
@@ -202,7 +202,7 @@ def strange(folder: Path) -> Iterator[Path]:
 
 
 def problem_file(folder: Path, change: dict[str, Any]) -> str:
-    record = {"format": "merino problem", "version": 1, "space": SPACE.to_dict(), "maximize": "entropy", **change}
+    record = {"format": "merino problem", "version": 2, "space": SPACE.to_dict(), "maximize": "entropy", **change}
     (folder / "problem.json").write_text(json.dumps(record))
     return str(folder / "problem.json")
 
@@ -220,7 +220,7 @@ def test_a_problem_file_imports_nothing_unless_it_is_trusted(strange: Path, plac
             command([file])
     assert "stranger" not in sys.modules
     assert not (strange / "RAN").exists()
-    assert read_problem(Path(file), trust_code=True).quantities
+    assert read_problem(Path(file), partial(quantity_from_dict, trust_code=True)).quantities
     assert (strange / "RAN").exists()
 
 
