@@ -18,6 +18,9 @@ from formulation.records.reading import VERSION, parse_json, read_record, versio
 HEAD_SIZE = 64
 """Width of one attention head; a block of width E has E/64 heads (MeRino, section 3)."""
 
+EMPTY_CHOICES = ("width", "depth")
+"""Names of the choices that mean something in a block without layers."""
+
 _LARGEST = 10**9
 _FORMAT = "merino-architecture"
 
@@ -35,16 +38,21 @@ class Setting(Protocol):
     def positions(self) -> int: ...
 
 
-def positive_integer(name: str, value: Any) -> int:
-    """`value` as an int; ValueError where it is not a whole number of at least 1."""
+def whole_number(name: str, value: Any, least: int = 0) -> int:
+    """`value` as an int; ValueError where it is not a whole number of at least `least`."""
     try:
         number = operator.index(value)
     except TypeError:
-        number = 0
-    if isinstance(value, bool) or not 1 <= number <= _LARGEST:
+        number = least - 1
+    if isinstance(value, bool) or not least <= number <= _LARGEST:
         got = repr(value) if not isinstance(value, int) or number <= _LARGEST else "larger"
-        raise ValueError(f"{name} is {got}; expected a whole number of at least 1 and at most {_LARGEST:,}")
+        raise ValueError(f"{name} is {got}; expected a whole number of at least {least} and at most {_LARGEST:,}")
     return number
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """`value` as an int; ValueError where it is not a whole number of at least 1."""
+    return whole_number(name, value, 1)
 
 
 def check_width(name: str, value: Any) -> int:
@@ -69,7 +77,8 @@ def check_setting(setting: Setting) -> None:
 class Block:
     """`depth` transformer layers of one shape: attention of `width`, feed-forward network of `ffn_width`.
 
-    The paper's E_i, F_i = r_i·E_i and L_i. Raises ValueError where 64 does not divide the width.
+    The paper's E_i, F_i = r_i·E_i and L_i. A block of depth 0 is left out: it has no layer, so its FFN width means nothing; the
+    residual stream keeps its width there, and so its joints. Raises ValueError where 64 does not divide the width.
     """
 
     width: int
@@ -79,7 +88,12 @@ class Block:
     def __post_init__(self) -> None:
         object.__setattr__(self, "width", check_width("block width", self.width))
         object.__setattr__(self, "ffn_width", positive_integer("block ffn_width", self.ffn_width))
-        object.__setattr__(self, "depth", positive_integer("block depth", self.depth))
+        object.__setattr__(self, "depth", whole_number("block depth", self.depth))
+
+    @property
+    def choices(self) -> dict[str, int | None]:
+        """What was decided of the block, by name; None for what means nothing in a block without layers."""
+        return {"width": self.width, "ffn_width": self.ffn_width if self.depth else None, "depth": self.depth}
 
     @property
     def heads(self) -> int:
@@ -106,7 +120,7 @@ class Architecture:
     Tokens enter `embedding_width` wide, pass the blocks in order and leave through the tied output head. A bias-free linear
     map joins neighbours of unequal width: embedding to first block, block to block, last block to head.
 
-    blocks           the blocks, input first
+    blocks           the blocks, input first; at least one has a layer
     shared           True: the layers inside a block are one set of weights (ALBERT-style); False: each has its own
     embedding_width  width of the token embedding and of the output head
     vocabulary       number of tokens (GPT-2's 50,257 unless told)
@@ -126,6 +140,10 @@ class Architecture:
         for block in self.blocks:
             if not isinstance(block, Block):
                 raise ValueError(f"blocks holds {block!r}; expected Block(width, ffn_width, depth)")
+        if not any(block.depth for block in self.blocks):
+            raise ValueError(
+                f"the architecture has no layer: all of its {len(self.blocks)} blocks have depth 0; expected one of depth 1 or more"
+            )
         check_setting(self)
 
     @property

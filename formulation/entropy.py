@@ -39,7 +39,7 @@ _ATTENTION, _FFN = Group.ATTENTION, Group.FFN
 
 @dataclass(frozen=True)
 class LayerSum(Separable):
-    """Σ_i L_i · per_layer(layer of block i): what every layer of a block contributes alike.
+    """Σ_i L_i · per_layer(layer of block i): what every layer of a block contributes alike; nothing where a block has none.
 
     Attributes:
         name: as in `Quantity`.
@@ -52,7 +52,7 @@ class LayerSum(Separable):
     per_layer: Callable[[Layer], float]
 
     def block(self, block: Block, setting: Setting) -> float:
-        return block.depth * self.per_layer(layer_of(block, setting))
+        return block.depth * self.per_layer(layer_of(block, setting)) if block.depth else 0.0
 
 
 def _one(layer: Layer) -> float:
@@ -210,33 +210,16 @@ class EffectiveEntropy(TransformerEntropy):
     def check(self, space: SearchSpace) -> None:
         """ValueError with the design of largest γ where that is 1 or more.
 
-        For given depths γ is largest at the least widths, and the least allowed widths are least in every block at once. Then
-        the largest γ for each total depth has the least Σ L_i ŵ_i, a shortest path over (block, layers so far).
+        For a given total depth γ is largest where Σ L_i ŵ_i is least: a shortest path, `SearchSpace.shortest`.
         """
         if not self._discount:
             return
-        ratio_least = [menu.ffn_ratios[0] for menu in space.menus]
-        widths: list[int] = []
-        for menu in space.menus:
-            floor = widths[-1] if widths and space.non_decreasing else 0
-            widths.append(next(width for width in menu.widths if width >= floor))
         worst: list[Architecture] = []
-        for ratios in ([1.0] * space.blocks, ratio_least):
-            logs = [math.log2(width * ratio) for width, ratio in zip(widths, ratios, strict=True)]
-            shortest: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
-            for menu, log in zip(space.menus, logs, strict=True):
-                reached: dict[int, tuple[float, tuple[int, ...]]] = {}
-                for total, (length, depths) in shortest.items():
-                    for depth in menu.depths:
-                        candidate = (length + depth * log, (*depths, depth))
-                        reached[total + depth] = min(candidate, reached.get(total + depth, candidate))
-                shortest = reached
-            _, depths = max(shortest.values(), key=lambda path: sum(path[1]) ** 2 / path[0] if path[0] else math.inf)
-            choices = [
-                menu.item(menu.widths.index(width), 0, menu.depths.index(depth))
-                for menu, width, depth in zip(space.menus, widths, depths, strict=True)
-            ]
-            worst.append(space.decode(choices))
+        for part in self.parts[1:3]:
+            lengths = {menu: np.array([part.block(block, space) for block in menu.items]) for menu in dict.fromkeys(space.menus)}
+            least, path = space.shortest([lengths[menu] for menu in space.menus])
+            with np.errstate(divide="ignore"):
+                worst.append(space.decode(path(int(np.argmax(np.arange(len(least)) ** 2 / least)))))
         self._refuse(max(worst, key=lambda design: max(self.effectiveness_of(design))))
 
 
@@ -311,17 +294,32 @@ class BlockwiseEntropy(TransformerEntropy):
         scaled = self._discount * sum(architecture.depths)
         if not scaled:
             return 0.0, 0.0
-        ffn_width = min(architecture.ffn_widths)
-        return scaled / math.log2(min(architecture.widths)), scaled / math.log2(ffn_width) if ffn_width > 1 else math.inf
+        layered = [block for block in architecture.blocks if block.depth]
+        ffn_width = min(block.ffn_width for block in layered)
+        return scaled / math.log2(min(block.width for block in layered)), scaled / math.log2(
+            ffn_width
+        ) if ffn_width > 1 else math.inf
 
     def check(self, space: SearchSpace) -> None:
-        """ValueError where some design has γ_i ≥ 1, with the one of largest γ: every block as deep and as narrow as it may be."""
+        """ValueError where some design has γ_i ≥ 1, with the one of largest γ: narrow in one block, and as deep as it then may be.
+
+        Narrowest first: wider blocks are of interest only where they leave room for more layers.
+        """
         if not self._discount:
             return
-        items: list[int] = []
-        floor = 0
-        for menu in space.menus:
-            width = next(number for number, width in enumerate(menu.widths) if width >= floor)
-            floor = menu.widths[width] if space.non_decreasing else 0
-            items.append(menu.item(width, 0, len(menu.depths) - 1))
-        self._refuse(space.decode(items))
+        bits = {menu: np.array(list(map(_least_bits, menu.items))) for menu in dict.fromkeys(space.menus)}
+        with np.errstate(divide="ignore"):
+            gammas = [
+                np.where(menu.layers > 0, most / bits[menu], 0.0)
+                for most, menu in zip(space.deepest_with, space.menus, strict=True)
+            ]
+        narrow = int(np.argmax([own.max() for own in gammas]))
+        lengths = [-menu.layers.astype(float) for menu in space.menus]
+        lengths[narrow] = np.where(np.arange(len(space.menus[narrow])) == gammas[narrow].argmax(), lengths[narrow], math.inf)
+        least, path = space.shortest(lengths)
+        self._refuse(space.decode(path(int(np.flatnonzero(np.isfinite(least))[-1]))))
+
+
+def _least_bits(block: Block) -> float:
+    """log₂ of a block's width or FFN width, whichever is less."""
+    return math.log2(min(block.width, block.ffn_width))

@@ -129,9 +129,13 @@ class Composite(Quantity):
 
 @dataclass(frozen=True)
 class Agreement(Separable):
-    """The number of decisions that a design shares with a given one, of 3N: width, FFN width and depth of each block.
+    """The number of decisions that a design shares with a given one: of each block the choices that both have by the same name.
 
-    Budget(Agreement(a), 3N − d) asks for designs that differ from `a` in at least d decisions.
+    Budget(agreement, agreement.most − d) asks for designs that differ from the given one in at least d decisions. A block without
+    layers has no FFN width, so that it differs in two from the same block with some.
+
+    Attributes:
+        architecture: the given design.
     """
 
     architecture: Architecture
@@ -143,8 +147,13 @@ class Agreement(Separable):
         raise ValueError("agreement depends on the position of a block; use block_at")
 
     def block_at(self, position: int, block: Block, setting: Setting) -> float:
-        own = self.architecture.blocks[position]
-        return (own.width == block.width) + (own.ffn_width == block.ffn_width) + (own.depth == block.depth)
+        own, other = self.architecture.blocks[position].choices, block.choices
+        return sum(own[name] == value for name, value in other.items())
+
+    @property
+    def most(self) -> int:
+        """The number of decisions that the given design shares with itself: all of them."""
+        return sum(len(block.choices) for block in self.architecture.blocks)
 
 
 @dataclass(frozen=True)

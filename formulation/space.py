@@ -1,21 +1,30 @@
 """The search space: a menu of blocks per position and the allowed steps between neighbours, a layered DAG.
 
 A *design* of the space is a path through its layers. Solvers speak of it as `choices`, one menu item number per block;
-`encode` and `decode` translate. Whether a design fits a budget is not known here.
+`encode` and `decode` translate. What of a block matters to its neighbours is its *state*. Whether a design fits a budget is not
+known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx
 import numpy as np
 
-from formulation.architecture import Architecture, Block, check_setting, check_width, positive_integer
+from formulation.architecture import (
+    EMPTY_CHOICES,
+    Architecture,
+    Block,
+    check_setting,
+    check_width,
+    positive_integer,
+    whole_number,
+)
 from formulation.records.reading import Count, check_keys, read_record, read_value
 
 Choices = tuple[int, ...]
@@ -40,13 +49,18 @@ def _positive_ratio(name: str, value: Any) -> float:
 
 @dataclass(frozen=True)
 class Menu:
-    """What one block may be: every combination of a width, an FFN ratio and a depth.
+    """What one block may be: every combination of named choices. An item is a block; what was chosen for it is known by name.
 
-    widths      E, multiples of 64
-    ffn_ratios  r = F/E; r·E must be whole for every width
-    depths      L, layers in the block
+    The axes are the choices by their names, in the singular, each with its entries. The items are all combinations, the last axis
+    fastest. A block without layers is one item per width: nothing else of it means anything.
 
-    The items are numbered width-major: item = (width index · number of ratios + ratio index) · number of depths + depth index.
+    Attributes:
+        widths: E, multiples of 64.
+        ffn_ratios: r = F/E; r·E must be whole for every width.
+        depths: L, layers in the block; 0 leaves the block out.
+
+    Raises:
+        ValueError: for an entry that cannot be, or a ratio that makes no whole FFN width.
     """
 
     widths: tuple[int, ...]
@@ -56,53 +70,136 @@ class Menu:
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", _menu_entries("widths", self.widths, check_width))
         object.__setattr__(self, "ffn_ratios", _menu_entries("ffn_ratios", self.ffn_ratios, _positive_ratio))
-        object.__setattr__(self, "depths", _menu_entries("depths", self.depths, positive_integer))
+        object.__setattr__(self, "depths", _menu_entries("depths", self.depths, whole_number))
         for width, ratio in product(self.widths, self.ffn_ratios):
             if abs(width * ratio - round(width * ratio)) > 1e-9 * width or round(width * ratio) < 1:
                 raise ValueError(f"ffn ratio {ratio:g} times width {width} is {width * ratio:g}; expected a whole FFN width")
 
     def __len__(self) -> int:
-        return len(self.widths) * len(self.ffn_ratios) * len(self.depths)
+        return len(self.items)
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Numbers of widths, ratios and depths."""
-        return len(self.widths), len(self.ffn_ratios), len(self.depths)
+    @cached_property
+    def axes(self) -> dict[str, tuple[Any, ...]]:
+        """The choices by name, each with its entries in order."""
+        return {"width": self.widths, "ffn_ratio": self.ffn_ratios, "depth": self.depths}
+
+    @cached_property
+    def choice_of(self) -> tuple[dict[str, Any], ...]:
+        """The named choices of each item; of a block without layers those alone that mean something."""
+        made: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for entries in product(*self.axes.values()):
+            choice = dict(zip(self.axes, entries, strict=True))
+            if not choice["depth"]:
+                choice = {name: choice[name] for name in EMPTY_CHOICES}
+            made.setdefault(tuple(choice.items()), choice)
+        return tuple(made.values())
 
     @cached_property
     def items(self) -> tuple[Block, ...]:
-        """The blocks of this menu, in item order."""
-        return tuple(Block(e, round(e * r), depth) for e, r, depth in product(self.widths, self.ffn_ratios, self.depths))
+        """The blocks of this menu, in item order; the FFN width of a block without layers is that of the first ratio."""
+        return tuple(
+            Block(choice["width"], round(choice["width"] * choice.get("ffn_ratio", self.ffn_ratios[0])), choice["depth"])
+            for choice in self.choice_of
+        )
 
     @cached_property
-    def width_of(self) -> np.ndarray:
-        """Width index of each item, int array of shape (items,)."""
-        return np.repeat(np.arange(len(self.widths)), len(self.ffn_ratios) * len(self.depths))
+    def places(self) -> dict[str, np.ndarray]:
+        """By the name of an axis the place of each item's entry on it, int array of shape (items,); −1 where it means nothing."""
+        place = {name: {entry: i for i, entry in enumerate(entries)} for name, entries in self.axes.items()}
+        return {
+            name: np.array([own[choice[name]] if name in choice else -1 for choice in self.choice_of], dtype=np.intp)
+            for name, own in place.items()
+        }
 
     @cached_property
-    def depth_of(self) -> np.ndarray:
+    def layers(self) -> np.ndarray:
         """Depth of each item in layers, int array of shape (items,)."""
-        return np.tile(np.array(self.depths), len(self.widths) * len(self.ffn_ratios))
+        return np.array([block.depth for block in self.items], dtype=np.intp)
 
     @cached_property
-    def number_of(self) -> dict[Block, int]:
-        """Item number of each block."""
-        return {block: number for number, block in enumerate(self.items)}
+    def variants(self) -> dict[str, tuple[tuple[int, ...], ...]]:
+        """By the name of an axis, for each item the others that differ from it in that choice alone, in order.
 
-    def item(self, width: int, ratio: int, depth: int) -> int:
-        """Item number of a width index, ratio index and depth index."""
-        return (width * len(self.ffn_ratios) + ratio) * len(self.depths) + depth
+        What means nothing in one of the two makes no difference: a block without layers grows into one of any FFN width.
+        """
+        return {name: tuple(self._others(item, name) for item in range(len(self))) for name in self.axes}
+
+    def _others(self, item: int, name: str) -> tuple[int, ...]:
+        same = np.ones(len(self), dtype=bool)
+        for axis, places in self.places.items():
+            same &= (places[item] != places) if axis == name else (places[item] == places) | (places < 0) | (places[item] < 0)
+        return tuple(np.flatnonzero(same & (self.places[name] >= 0) & (self.places[name][item] >= 0)).tolist())
+
+    def at(self, places: Mapping[str, int]) -> int:
+        """The item at a place on each axis, by name; where the block has no layers, those that mean nothing do not matter."""
+        empty = not self.depths[places["depth"]]
+        return self._at[tuple(-1 if empty and name not in EMPTY_CHOICES else int(places[name]) for name in self.axes)]
+
+    @cached_property
+    def _at(self) -> dict[tuple[int, ...], int]:
+        return {place: item for item, place in enumerate(zip(*(places.tolist() for places in self.places.values()), strict=True))}
+
+    def find(self, block: Block) -> int | None:
+        """The item that a block is, None where the menu lacks it; a block without layers may have any FFN width."""
+        return self._number_of.get(tuple(block.choices.values()))
+
+    @cached_property
+    def _number_of(self) -> dict[tuple[int | None, ...], int]:
+        return {tuple(block.choices.values()): number for number, block in enumerate(self.items)}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {entries}" for name, entries in self.axes.items())
+
+
+class _Kinds(NamedTuple):
+    """The items of one block that count alike.
+
+    states         state of each kind
+    items          its item numbers
+    before, after  whether no layer has come before the block and so one is owed, and whether one still is after it
+    """
+
+    states: np.ndarray
+    items: tuple[np.ndarray, ...]
+    before: np.ndarray
+    after: np.ndarray
+
+
+def _runs(which: np.ndarray) -> tuple[slice, ...]:
+    """The places where a bool array is true, as slices."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], which, [False])).astype(np.int8)))
+    return tuple(slice(start, stop) for start, stop in edges.reshape(-1, 2).tolist())
+
+
+def _arranged(states: np.ndarray, layers: np.ndarray, depths: Sequence[int]) -> np.ndarray:
+    """Items by state and depth, see `SearchSpace.arranged`."""
+    cells: dict[tuple[int, int], list[int]] = {}
+    for item, cell in enumerate(zip(states.tolist(), layers.tolist(), strict=True)):
+        cells.setdefault(cell, []).append(item)
+    arranged = np.full((int(states.max()) + 1, max(map(len, cells.values())), len(depths)), -1, dtype=np.intp)
+    for (state, depth), items in cells.items():
+        arranged[state, : len(items), depths.index(depth)] = items
+    return arranged
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All architectures with one item of each menu, where consecutive widths may follow one another.
+    """All architectures with one item of each menu, where each block may follow the one before it.
 
-    menus           one per block, input first
-    non_decreasing  True: E_1 ≤ … ≤ E_N, as in the paper; False: any width may follow any
-    shared, embedding_width, vocabulary, positions  as in `Architecture`: the same for every design
+    A design without any layer is none: where every menu has blocks of depth 0, at least one block of a design has a layer.
 
-    Raises ValueError for an empty or ill-formed menu, and where no design satisfies the steps.
+    Attributes:
+        menus: one per block, input first.
+        non_decreasing: True: E_1 ≤ … ≤ E_N, as in the paper; False: any width may follow any.
+        shared: as in `Architecture`, like the following three: the same for every design.
+        embedding_width: see `shared`.
+        vocabulary: see `shared`.
+        positions: see `shared`.
+        step: a rule of yours besides: step(left, right) is True where the block `right` may follow the block `left`. None: no rule.
+
+    Raises:
+        ValueError: for an empty or ill-formed menu, a rule that answers anything but True or False, and where no design satisfies
+            the steps.
     """
 
     menus: tuple[Menu, ...]
@@ -111,6 +208,7 @@ class SearchSpace:
     embedding_width: int = 768
     vocabulary: int = 50257
     positions: int = 2048
+    step: Callable[[Block, Block], bool] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "menus", tuple(self.menus))
@@ -118,9 +216,18 @@ class SearchSpace:
             raise ValueError(f"menus is {self.menus!r}; expected one Menu per block, at least one")
         if not isinstance(self.non_decreasing, bool):
             raise ValueError(f"non_decreasing is {self.non_decreasing!r}; expected True or False")
+        if self.step is not None and not callable(self.step):
+            raise ValueError(
+                f"step is {self.step!r}; expected a function of two blocks, left and right, that returns True or False"
+            )
         check_setting(self)
         if self.size == 0:
-            raise ValueError("the space holds no design: no choice of the menus' widths is non-decreasing; widen the later menus")
+            needs = "is non-decreasing; widen the later menus" if self.non_decreasing else "may follow one another"
+            if self.step is not None:
+                needs = "satisfies the rule for steps; loosen the rule or add items to the menus"
+            if all(menu.depths == (0,) for menu in self.menus):
+                needs = "has a layer; add a depth of 1 or more to a menu"
+            raise ValueError(f"the space holds no design: no choice of the menus' items {needs}")
 
     @classmethod
     def uniform(
@@ -135,22 +242,138 @@ class SearchSpace:
         """Number of blocks, N."""
         return len(self.menus)
 
+    @property
+    def decisions(self) -> int:
+        """Number of decisions in a design: one per block and axis of its menu."""
+        return sum(len(menu.axes) for menu in self.menus)
+
+    @cached_property
+    def may_be_empty(self) -> bool:
+        """Whether every menu has blocks of depth 0, so that it must be asked for that a design has a layer."""
+        return all(0 in menu.depths for menu in self.menus)
+
+    # States: what of a block matters to its neighbours
+
+    @cached_property
+    def _follows(self) -> tuple[np.ndarray, ...] | None:
+        """For each pair of neighbours a bool array (items, items): which item may follow which. None where widths alone decide."""
+        if self.step is None:
+            return None
+        known: dict[tuple[Menu, Menu], np.ndarray] = {}
+        for left, right in pairwise(self.menus):
+            if (left, right) not in known:
+                known[left, right] = np.array([[self._may_follow(a, b) for b in right.items] for a in left.items])
+        return tuple(known[pair] for pair in pairwise(self.menus))
+
+    def _may_follow(self, left: Block, right: Block) -> bool:
+        if self.non_decreasing and left.width > right.width:
+            return False
+        assert self.step is not None
+        try:
+            allowed = self.step(left, right)
+        except Exception as error:
+            raise ValueError(f"the rule for steps raised {type(error).__name__} ({error}) for {left} before {right}") from error
+        if not isinstance(allowed, bool | np.bool_):
+            raise ValueError(f"the rule for steps returned {allowed!r} for {left} before {right}; expected True or False")
+        return bool(allowed)
+
+    @cached_property
+    def state_of(self) -> tuple[np.ndarray, ...]:
+        """Per block the state of each of its items, int array of shape (items,).
+
+        Items of one state have one residual width, may follow the same items and may be followed by the same ones. Without a rule
+        for steps the states are the widths.
+        """
+        follows = self._follows
+        if follows is None:
+            return tuple(menu.places["width"] for menu in self.menus)
+        states = []
+        for i, menu in enumerate(self.menus):
+            rows = follows[i] if i < len(follows) else np.empty((len(menu), 0), dtype=bool)
+            columns = follows[i - 1].T if i else np.empty((len(menu), 0), dtype=bool)
+            keys = [
+                (block.width, row.tobytes(), column.tobytes()) for block, row, column in zip(menu.items, rows, columns, strict=True)
+            ]
+            number = {key: state for state, key in enumerate(dict.fromkeys(keys))}
+            states.append(np.array([number[key] for key in keys], dtype=np.intp))
+        return tuple(states)
+
+    @cached_property
+    def _first(self) -> tuple[np.ndarray, ...]:
+        """Per block the first item of each state."""
+        return tuple(np.unique(states, return_index=True)[1] for states in self.state_of)
+
+    @cached_property
+    def state_widths(self) -> tuple[tuple[int, ...], ...]:
+        """Per block the residual width of each state."""
+        return tuple(tuple(menu.items[item].width for item in first) for menu, first in zip(self.menus, self._first, strict=True))
+
     @cached_property
     def steps(self) -> tuple[np.ndarray, ...]:
-        """Allowed steps: for each pair of neighbours a boolean array (widths of block i, widths of block i + 1)."""
+        """Allowed steps: for each pair of neighbours a bool array (states of block i, states of block i + 1)."""
+        if (follows := self._follows) is not None:
+            return tuple(own[np.ix_(*first)] for own, first in zip(follows, pairwise(self._first), strict=True))
         return tuple(
-            np.less_equal.outer(left.widths, right.widths)
-            if self.non_decreasing
-            else np.ones((len(left.widths), len(right.widths)), bool)
-            for left, right in zip(self.menus, self.menus[1:], strict=False)
+            np.less_equal.outer(left, right) if self.non_decreasing else np.ones((len(left), len(right)), bool)
+            for left, right in pairwise(self.state_widths)
+        )
+
+    @cached_property
+    def lefts(self) -> tuple[tuple[tuple[slice, ...], ...], ...]:
+        """For each pair of neighbours and each state of the right one: the states that may come before it, in runs of neighbours.
+
+        Where widths must not decrease it is one run.
+        """
+        return tuple(tuple(map(_runs, step.T)) for step in self.steps)
+
+    @cached_property
+    def arranged(self) -> tuple[np.ndarray, ...]:
+        """Per block its items by state and depth: item numbers (states, items of a state and depth, depths), −1 where none is."""
+        return tuple(_arranged(states, menu.layers, menu.depths) for states, menu in zip(self.state_of, self.menus, strict=True))
+
+    @cached_property
+    def of_state(self) -> tuple[np.ndarray, ...]:
+        """Per block the items of each state: item numbers (states, items of a state), −1 where none is."""
+        return tuple(own.reshape(len(own), -1) for own in self.arranged)
+
+    # Counting and drawing
+
+    @cached_property
+    def _kinds(self) -> tuple[_Kinds, ...]:
+        """Per block the items by what they mean to a count: their state, and whether a layer is owed before and after them."""
+        result = []
+        for i, (menu, states) in enumerate(zip(self.menus, self.state_of, strict=True)):
+            kinds = []
+            for state in range(len(self.state_widths[i])):
+                items = np.flatnonzero(states == state)
+                layered = menu.layers[items] > 0
+                kinds.append((state, items, False, False))
+                if self.may_be_empty:
+                    kinds += [(state, items[layered], True, False), (state, items[~layered], True, True)]
+            if i == 0:
+                kinds = [kind for kind in kinds if kind[2] == self.may_be_empty]
+            if i == self.blocks - 1:
+                kinds = [kind for kind in kinds if not kind[3]]
+            kinds = [kind for kind in kinds if len(kind[1])]
+            states, before, after = (np.array([kind[k] for kind in kinds], dtype=np.intp) for k in (0, 2, 3))
+            result.append(_Kinds(states, tuple(kind[1] for kind in kinds), before, after))
+        return tuple(result)
+
+    @cached_property
+    def _kind_steps(self) -> tuple[np.ndarray, ...]:
+        """For each pair of neighbours a bool array (kinds of block i, kinds of block i + 1): which may follow which."""
+        return tuple(
+            step[np.ix_(left.states, right.states)] & np.equal.outer(left.after, right.before)
+            for step, (left, right) in zip(self.steps, pairwise(self._kinds), strict=True)
         )
 
     @cached_property
     def _completions(self) -> tuple[np.ndarray, ...]:
-        """Number of ways to choose blocks i … N once block i has a given width; exact Python integers per width."""
-        counts = [np.full(len(self.menus[-1].widths), len(self.menus[-1]) // len(self.menus[-1].widths), dtype=object)]
-        for menu, step in zip(reversed(self.menus[:-1]), reversed(self.steps), strict=True):
-            counts.append(step.astype(object) @ counts[-1] * (len(menu) // len(menu.widths)))
+        """Number of ways to choose blocks i … N once block i is of a given kind; exact Python integers per kind."""
+        sizes = [np.array([len(items) for items in kinds.items], dtype=object) for kinds in self._kinds]
+        counts = [sizes[-1]]
+        for size, step in zip(reversed(sizes[:-1]), reversed(self._kind_steps), strict=True):
+            counts.append(step.astype(object) @ counts[-1] * size)
         return tuple(reversed(counts))
 
     @cached_property
@@ -172,41 +395,57 @@ class SearchSpace:
         for name in ("shared", "embedding_width", "vocabulary", "positions"):
             if getattr(architecture, name) != getattr(self, name):
                 raise ValueError(f"the design's {name} is {getattr(architecture, name)}; this space has {getattr(self, name)}")
+        choices = []
         for number, (menu, block) in enumerate(zip(self.menus, architecture.blocks, strict=True), start=1):
-            if block not in menu.number_of:
-                raise ValueError(
-                    f"block {number} is {block} (width/ffn_width x depth), which its menu does not hold: "
-                    f"widths {menu.widths}, ffn ratios {menu.ffn_ratios}, depths {menu.depths}"
-                )
-        choices = tuple(menu.number_of[block] for menu, block in zip(self.menus, architecture.blocks, strict=True))
-        if not self.allows(choices):
+            item = menu.find(block)
+            if item is None:
+                raise ValueError(f"block {number} is {block} (width/ffn_width x depth), which its menu does not hold: {menu}")
+            choices.append(item)
+        if self.non_decreasing and any(left > right for left, right in pairwise(architecture.widths)):
             raise ValueError(f"the design's widths {architecture.widths} decrease; this space asks for non-decreasing widths")
-        return choices
+        for number, (left, right) in enumerate(pairwise(choices), start=1):
+            if not self._allows_step(number - 1, left, right):
+                a, b = architecture.blocks[number - 1 : number + 1]
+                raise ValueError(f"block {number + 1} is {b} after {a}, a step that this space's rule does not allow")
+        return tuple(choices)
 
     def decode(self, choices: Sequence[int]) -> Architecture:
-        """The architecture of one item number per block."""
+        """The architecture of one item number per block; ValueError where they have no layer."""
         blocks = tuple(menu.items[int(item)] for menu, item in zip(self.menus, choices, strict=True))
         return Architecture(blocks, self.shared, self.embedding_width, self.vocabulary, self.positions)
 
+    def _allows_step(self, block: int, left: int, right: int) -> bool:
+        return bool(self.steps[block][self.state_of[block][left], self.state_of[block + 1][right]])
+
     def allows(self, choices: Sequence[int]) -> bool:
-        """Whether every step between neighbours is allowed."""
-        widths = [menu.width_of[item] for menu, item in zip(self.menus, choices, strict=True)]
-        return all(step[left, right] for step, left, right in zip(self.steps, widths, widths[1:], strict=False))
+        """Whether item numbers, one per block, are a design: every step between neighbours is allowed, and there is a layer."""
+        return all(self._allows_step(i, *pair) for i, pair in enumerate(pairwise(choices))) and self.has_layer(choices)
+
+    def has_layer(self, choices: Sequence[int]) -> bool:
+        """Whether some block of the first ones, one item number each, has a layer or needs none, since a later block always has."""
+        return not self.may_be_empty or any(menu.layers[item] for menu, item in zip(self.menus, choices, strict=False))
+
+    def have_layers(self, choices: np.ndarray) -> np.ndarray:
+        """Bool array (n,): which of many designs, choices (n, N), have a layer."""
+        if not self.may_be_empty:
+            return np.ones(len(choices), dtype=bool)
+        return np.any([menu.layers[items] > 0 for menu, items in zip(self.menus, np.asarray(choices).T, strict=True)], axis=0)
 
     def sample(self, generator: np.random.Generator, count: int) -> np.ndarray:
         """`count` designs drawn uniformly and independently from the whole space: choices, int array (count, N)."""
         choices = np.empty((count, self.blocks), dtype=np.intp)
         previous = np.zeros(count, dtype=np.intp)
-        for block, menu in enumerate(self.menus):
+        for block, kinds in enumerate(self._kinds):
             ways = self._completions[block][np.newaxis, :]
-            ways = ways if block == 0 else self.steps[block - 1].astype(object) * ways
+            ways = ways if block == 0 else self._kind_steps[block - 1].astype(object) * ways
             totals = ways.sum(axis=1, keepdims=True)
             totals[totals == 0] = 1
             cumulative = np.cumsum((ways / totals).astype(float), axis=1)
-            width = (generator.random((count, 1)) * cumulative[previous, -1:] >= cumulative[previous]).sum(axis=1)
-            per_width = len(menu) // len(menu.widths)
-            choices[:, block] = width * per_width + generator.integers(per_width, size=count)
-            previous = width
+            kind = (generator.random((count, 1)) * cumulative[previous, -1:] >= cumulative[previous]).sum(axis=1)
+            sizes = np.array([len(items) for items in kinds.items])
+            starts = np.cumsum(sizes) - sizes
+            choices[:, block] = np.concatenate(kinds.items)[starts[kind] + generator.integers(sizes[kind])]
+            previous = kind
         return choices
 
     def __iter__(self) -> Iterator[Architecture]:
@@ -219,37 +458,102 @@ class SearchSpace:
         def extend(prefix: Choices) -> Iterator[Choices]:
             block = len(prefix)
             if block == self.blocks:
-                yield prefix
+                if self.has_layer(prefix):
+                    yield prefix
                 return
-            menu = self.menus[block]
-            for item in range(len(menu)):
-                width = menu.width_of[item]
-                if block == 0 or self.steps[block - 1][self.menus[block - 1].width_of[prefix[-1]], width]:
+            for item in range(len(self.menus[block])):
+                if block == 0 or self._allows_step(block - 1, prefix[-1], item):
                     yield from extend((*prefix, item))
 
         return extend(())
 
     def graph(self) -> networkx.DiGraph:
-        """The layered DAG: node "source", a node (i, Block) per block number and menu item, node "sink"; paths are designs."""
+        """The layered DAG: node "source", a node (i, Block) per block number and menu item, node "sink"; paths are designs.
+
+        Where designs may begin with blocks without layers, a node (i, Block, "no layer yet") stands for such a block as long as no
+        layer has come before it, so that no path is without any.
+        """
         graph = networkx.DiGraph()
-        layers: list[list[Any]] = [["source"]]
-        layers += [[(number, block) for block in menu.items] for number, menu in enumerate(self.menus, start=1)]
-        layers += [["sink"]]
-        for depth, layer in enumerate(layers):
-            graph.add_nodes_from(layer, layer=depth)
-        for depth, (left, right) in enumerate(pairwise(layers)):
-            inner = 0 < depth < self.blocks
-            graph.add_edges_from(
-                (a, b)
-                for (i, a), (j, b) in product(enumerate(left), enumerate(right))
-                if not inner or self.steps[depth - 1][self.menus[depth - 1].width_of[i], self.menus[depth].width_of[j]]
-            )
+        layers: list[list[Any]] = []
+        for number, (menu, kinds) in enumerate(zip(self.menus, self._kinds, strict=True), start=1):
+            found = [
+                (item, kind, (number, menu.items[item]) + (("no layer yet",) if kinds.after[kind] else ()))
+                for kind, items in enumerate(kinds.items)
+                for item in items.tolist()
+            ]
+            layers.append(sorted(found, key=lambda one: one[:2]))
+        graph.add_node("source", layer=0)
+        for number, layer in enumerate(layers, start=1):
+            graph.add_nodes_from((node for _, _, node in layer), layer=number)
+        graph.add_node("sink", layer=self.blocks + 1)
+        graph.add_edges_from(("source", node) for _, _, node in layers[0])
+        for step, (left, right) in zip(self._kind_steps, pairwise(layers), strict=True):
+            graph.add_edges_from((a, b) for (_, i, a), (_, j, b) in product(left, right) if step[i, j])
+        graph.add_edges_from((node, "sink") for _, _, node in layers[-1])
         return graph
 
+    @cached_property
+    def deepest_with(self) -> tuple[np.ndarray, ...]:
+        """Per block the most layers that a design with each of its items has, float array (items,); −∞ where no design has it."""
+        deepest = [
+            np.where(items < 0, -np.inf, menu.layers[items]).max(axis=1)
+            for items, menu in zip(self.of_state, self.menus, strict=True)
+        ]
+        before, after = [np.zeros(len(deepest[0]))], [np.zeros(len(deepest[-1]))]
+        for own, step in zip(deepest, self.steps, strict=False):
+            before.append(np.where(step, (before[-1] + own)[:, None], -np.inf).max(axis=0))
+        for own, step in zip(reversed(deepest), reversed(self.steps), strict=False):
+            after.append(np.where(step, (after[-1] + own)[None], -np.inf).max(axis=1))
+        around = (left + right for left, right in zip(before, reversed(after), strict=True))
+        return tuple(total[states] + menu.layers for total, states, menu in zip(around, self.state_of, self.menus, strict=True))
+
+    def shortest(self, lengths: Sequence[np.ndarray]) -> tuple[np.ndarray, Callable[[int], Choices]]:
+        """For each total number of layers the least length of a design: a shortest path over (block, state, layers so far).
+
+        Args:
+            lengths: per block the length of each of its items, shape (items,); ∞ leaves an item out.
+
+        Returns:
+            The least sums of lengths, (most layers + 1,) by number of layers, ∞ where no design has so many, and at 0 always;
+            and a function from a number of layers to the choices of a design that has that length.
+        """
+        reach, total = np.zeros((1, 1)), 0
+        back: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for block, (arranged, menu) in enumerate(zip(self.arranged, self.menus, strict=True)):
+            values = np.where(arranged < 0, np.inf, lengths[block][arranged])
+            which = values.argmin(axis=1)
+            least = np.take_along_axis(values, which[:, None], axis=1)[:, 0]
+            items = np.take_along_axis(arranged, which[:, None], axis=1)[:, 0]
+            step = np.ones((1, len(arranged)), dtype=bool) if block == 0 else self.steps[block - 1]
+            before = np.where(step[:, :, None], reach[:, None], np.inf)
+            previous, entered = before.argmin(axis=0), before.min(axis=0)
+            total += menu.depths[-1]
+            grown = np.full((len(menu.depths), len(arranged), total + 1), np.inf)
+            for number, depth in enumerate(menu.depths):
+                grown[number, :, depth : depth + entered.shape[1]] = entered + least[:, number, None]
+            back.append((items, previous, grown.argmin(axis=0)))
+            reach = grown.min(axis=0)
+        reach[:, 0] = np.inf
+
+        def path(layers: int) -> Choices:
+            state, choices = int(reach[:, layers].argmin()), list[int]()
+            for block, (items, previous, depth) in reversed(list(enumerate(back))):
+                number = int(depth[state, layers])
+                choices.append(int(items[state, number]))
+                layers -= self.menus[block].depths[number]
+                state = int(previous[state, layers])
+            return tuple(reversed(choices))
+
+        return reach.min(axis=0), path
+
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object that `from_dict` reads."""
+        """The JSON object that `from_dict` reads; ValueError for a space with a rule for steps, which is code."""
+        if self.step is not None:
+            raise ValueError(
+                f"the space has the rule {self.step!r} for steps, which no JSON file can hold; build the space in Python"
+            )
         return {
-            "menus": [{"widths": m.widths, "ffn_ratios": m.ffn_ratios, "depths": m.depths} for m in self.menus],
+            "menus": [{"widths": list(m.widths), "ffn_ratios": list(m.ffn_ratios), "depths": list(m.depths)} for m in self.menus],
             "non_decreasing": self.non_decreasing,
             "shared": self.shared,
             "embedding_width": self.embedding_width,

@@ -24,7 +24,7 @@ class Table:
 
     fixed   (Q,)  terms that every design has
     blocks  per block (Q, items): its term, with the joint to the embedding or to the head added in the first and last
-    joints  per pair of neighbours (Q, widths of the left block, widths of the right block)
+    joints  per pair of neighbours (Q, states of the left block, states of the right block), as in `SearchSpace.state_of`
     is_max  (Q,) bool: terms are combined by maximum instead of sum
     """
 
@@ -74,12 +74,26 @@ class Table:
 
     @cached_property
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds (Q,) on what each quantity is in any design: every block and joint at its own least, and at its own greatest."""
+        """Bounds (Q,) on what each quantity is in any design: every block and joint at its own least, and at its own greatest.
+
+        Where all menus have blocks without layers, one block at least is among those that have some.
+        """
 
         def combined(pick: Callable[..., np.ndarray]) -> np.ndarray:
             blocks = [pick(block, axis=1) for block in self.blocks]
-            terms = np.stack([self.fixed, *blocks, *(pick(joint, axis=(1, 2)) for joint in self.joints)])
-            return np.where(self.is_max, terms.max(axis=0), terms.sum(axis=0))
+            rest = [self.fixed, *(pick(joint, axis=(1, 2)) for joint in self.joints)]
+
+            def total(own: list[np.ndarray]) -> np.ndarray:
+                terms = np.stack([*own, *rest])
+                return np.where(self.is_max, terms.max(axis=0), terms.sum(axis=0))
+
+            if not self.space.may_be_empty:
+                return total(blocks)
+            layered = [
+                pick(block[:, menu.layers > 0], axis=1) if menu.layers.any() else None
+                for menu, block in zip(self.space.menus, self.blocks, strict=True)
+            ]
+            return pick([total([*blocks[:i], own, *blocks[i + 1 :]]) for i, own in enumerate(layered) if own is not None], axis=0)
 
         return combined(np.min), combined(np.max)
 
@@ -87,11 +101,10 @@ class Table:
     def _joints_by_item(self) -> tuple[tuple[np.ndarray | None, ...], ...]:
         """Per quantity and pair of neighbours the joint terms flattened over (item, item), None where all are neutral."""
         neutral = np.where(self.is_max, -np.inf, 0.0)
-        menus = self.space.menus
         return tuple(
             tuple(
-                None if np.all(joint[q] == neutral[q]) else joint[q][np.ix_(left.width_of, right.width_of)].ravel()
-                for joint, left, right in zip(self.joints, menus, menus[1:], strict=False)
+                None if np.all(joint[q] == neutral[q]) else joint[q][np.ix_(*states)].ravel()
+                for joint, states in zip(self.joints, itertools.pairwise(self.space.state_of), strict=True)
             )
             for q in range(len(self.fixed))
         )
@@ -120,29 +133,29 @@ class Table:
 
     @cached_property
     def _successors(self) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]:
-        """Per pair of neighbours: the items allowed after each left width, one list after another, its starts and lengths."""
+        """Per pair of neighbours: the items allowed after each left state, one list after another, its starts and lengths."""
         lists = [
-            [np.flatnonzero(step[width][menu.width_of]) for width in range(len(step))]
-            for step, menu in zip(self.space.steps, self.space.menus[1:], strict=True)
+            [np.flatnonzero(row[states]) for row in step]
+            for step, states in zip(self.space.steps, self.space.state_of[1:], strict=True)
         ]
         lengths = [np.array([len(items) for items in layer]) for layer in lists]
         return tuple(
             (np.concatenate(layer), np.cumsum(length) - length, length) for layer, length in zip(lists, lengths, strict=True)
         )
 
-    def extend(self, block: int, width: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def extend(self, block: int, state: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every allowed extension of n partial designs of blocks 0 … block − 1 by one item of `block`.
 
-        width   (n,) width index of their last block
+        state   (n,) state of their last block
         totals  (Q, n) their combined values
         Returns, for the m extensions, the partial design extended (m,), the item (m,) and the new totals (Q, m).
         """
         flat, starts, lengths = self._successors[block - 1]
-        counts = lengths[width]
-        parents = np.repeat(np.arange(len(width)), counts)
+        counts = lengths[state]
+        parents = np.repeat(np.arange(len(state)), counts)
         offsets = np.arange(len(parents)) - np.repeat(np.cumsum(counts) - counts, counts)
-        items = flat[starts[width][parents] + offsets]
-        steps = width[parents] * self.joints[block - 1].shape[2] + self.space.menus[block].width_of[items]
+        items = flat[starts[state][parents] + offsets]
+        steps = state[parents] * self.joints[block - 1].shape[2] + self.space.state_of[block][items]
         extended = totals[:, parents]
         for q, combine in enumerate(self.is_max):
             add = np.maximum if combine else np.add
@@ -177,15 +190,24 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace, poll: Callable
     neutral = np.where(is_max, -np.inf, 0.0)
     menus = space.menus
 
+    known: dict[tuple[int, int], list[float]] = {}
+
+    def between(left: int, right: int) -> list[float]:
+        """The terms of the joint between two widths."""
+        if (left, right) not in known:
+            known[left, right] = []
+            for quantity in quantities:
+                poll()
+                where = partial("the joint from width {} to {}".format, left, right)
+                known[left, right].append(finite(quantity, where, partial(quantity.joint, left, right, space)))
+        return known[left, right]
+
     def join(lefts: Sequence[int], rights: Sequence[int], step: np.ndarray | None = None) -> np.ndarray:
         joint = np.empty((len(quantities), len(lefts), len(rights)))
         joint[:] = neutral[:, None, None]
         for (i, left), (j, right) in itertools.product(enumerate(lefts), enumerate(rights)):
             if left != right and (step is None or step[i, j]):
-                for q, quantity in enumerate(quantities):
-                    poll()
-                    where = partial("the joint from width {} to {}".format, left, right)
-                    joint[q, i, j] = finite(quantity, where, partial(quantity.joint, left, right, space))
+                joint[:, i, j] = between(left, right)
         return joint
 
     def row(quantity: Separable, position: int, menu: Menu) -> list[float]:
@@ -208,18 +230,22 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace, poll: Callable
             if not first and type(quantity).block_at is not Separable.block_at:
                 block[q] = row(quantity, position, menu)
         blocks.append(block)
-    pairs: dict[tuple[Menu, Menu], np.ndarray] = {}
-    for (left, right), step in zip(itertools.pairwise(menus), space.steps, strict=True):
-        if (left, right) not in pairs:
-            pairs[left, right] = join(left.widths, right.widths, step)
+    widths = space.state_widths
+    pairs: dict[tuple[tuple[int, ...], tuple[int, ...], bytes], np.ndarray] = {}
+    joints = []
+    for (left, right), step in zip(itertools.pairwise(widths), space.steps, strict=True):
+        key = left, right, step.tobytes()
+        if key not in pairs:
+            pairs[key] = join(left, right, step)
+        joints.append(pairs[key])
     fixed = np.array([finite(quantity, lambda: "its fixed term", partial(quantity.fixed, space)) for quantity in quantities])
     ends = (
-        (0, join([space.embedding_width], menus[0].widths)[:, 0, :][:, menus[0].width_of]),
-        (-1, join(menus[-1].widths, [space.embedding_width])[:, :, 0][:, menus[-1].width_of]),
+        (0, join([space.embedding_width], widths[0])[:, 0, :][:, space.state_of[0]]),
+        (-1, join(widths[-1], [space.embedding_width])[:, :, 0][:, space.state_of[-1]]),
     )
     for end, terms in ends:
         blocks[end] = np.where(is_max[:, None], np.maximum(blocks[end], terms), blocks[end] + np.where(is_max[:, None], 0, terms))
-    table = Table(space, fixed, tuple(blocks), tuple(pairs[pair] for pair in itertools.pairwise(menus)), is_max)
+    table = Table(space, fixed, tuple(blocks), tuple(joints), is_max)
     for quantity, size in zip(quantities, table.sizes, strict=True):
         if not np.isfinite(size):
             raise Undefined(f"{quantity.name} adds up beyond the largest float64, {np.finfo(float).max:.3g}; give it a larger unit")

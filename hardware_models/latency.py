@@ -60,7 +60,7 @@ class Validated:
 
         return cls(
             ends(block.width for block in blocks),
-            ends(block.ffn_width for block in blocks),
+            ends(block.ffn_width for block in blocks if block.depth),
             ends(sum(design.depths) for design in designs),
             tuple(sorted({design.embedding_width for design in designs})),
             tuple(sorted({design.vocabulary for design in designs})),
@@ -71,10 +71,10 @@ class Validated:
     def of_space(cls, space: SearchSpace) -> Validated:
         """What the designs of a space span, as far as its menus tell."""
         items = [block for menu in dict.fromkeys(space.menus) for block in menu.items]
-        widths, ffn_widths = [block.width for block in items], [block.ffn_width for block in items]
+        widths, ffn_widths = [block.width for block in items], [block.ffn_width for block in items if block.depth]
         least, most = (sum(menu.depths[end] for menu in space.menus) for end in (0, -1))
         around = (space.embedding_width,), (space.vocabulary,), (space.shared,)
-        return cls((min(widths), max(widths)), (min(ffn_widths), max(ffn_widths)), (least, most), *around)
+        return cls((min(widths), max(widths)), (min(ffn_widths), max(ffn_widths)), (max(least, 1), most), *around)
 
     def leaves_out(self, setting: Setting, blocks: Iterable[Block], layers: Iterable[int]) -> str:
         """What of networks with these blocks and total depths lies outside, in words; empty where nothing does."""
@@ -84,7 +84,7 @@ class Validated:
         blocks = list(blocks)
         ranges = (
             ("width", [block.width for block in blocks], self.widths),
-            ("ffn_width", [block.ffn_width for block in blocks], self.ffn_widths),
+            ("ffn_width", [block.ffn_width for block in blocks if block.depth], self.ffn_widths),
             ("total depth", list(layers), self.layers),
         )
         for name, values, (least, most) in ranges:

@@ -98,7 +98,7 @@ class CacheMemory(Separable):
 class ActivationMemory(Separable):
     """Peak memory of activations in one forward pass without gradients and without a cache [bytes], the maximum of
 
-      8T + b·M·(E₀ + e·E + a)          in a block, e = 1 where L = 1, else 2 (the block's input and the layer's)
+      8T + b·M·(E₀ + e·E + a)          in a block, e = 1 where L = 1, else 2 (the block's input and the layer's); E₀ + E where L = 0
       8T + b·M·(E₀ + left + right)     in a joint; E₀ + 2 more where right = E₀, for the final norm's output and statistics
       8T + b·M·(3E₀ + 2)               final norm where no joint precedes it
       b·(M·E₀ + K·V)                   output head: hidden states and logits
@@ -165,6 +165,8 @@ class ActivationMemory(Separable):
 
     def block(self, block: Block, setting: Setting) -> float:
         layer = layer_of(block, setting)
+        if not block.depth:
+            return self._in_the_stack(setting.embedding_width + layer.width)
         entered = (1 if block.depth == 1 else 2) * layer.width
         return self._in_the_stack(setting.embedding_width + entered + self._layer(layer))
 

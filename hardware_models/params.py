@@ -17,8 +17,8 @@ class Params(Separable):
       + Σ_i c_i Σ (in·out + out + norms)      maps of a layer with their biases, its norms' weights and biases
       + Σ left·right                          bias-free maps between unequal neighbours
 
-    with E₀ the embedding width and c_i = 1 where the layers of a block share their weights, else L_i; the maps and norms of a layer
-    are those of `formulation.layer`.
+    with E₀ the embedding width and c_i = min(1, L_i) where the layers of a block share their weights, else L_i; the maps and norms
+    of a layer are those of `formulation.layer`.
     """
 
     name = "params"

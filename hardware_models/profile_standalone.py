@@ -131,7 +131,7 @@ class Network(nn.Module):
         pairs = list(zip(chain, chain[1:]))
         self.joints = nn.ModuleList(nn.Identity() if a == b else nn.Linear(a, b, bias=False) for a, b in pairs)
         self.blocks = nn.ModuleList(
-            nn.ModuleList(Layer(width, ffn_width, fused) for _ in range(1 if shared else depth))
+            nn.ModuleList(Layer(width, ffn_width, fused) for _ in range(min(1, depth) if shared else depth))
             for width, ffn_width, depth in blocks
         )
         self.depths = [depth for _, _, depth in blocks]

@@ -84,7 +84,7 @@ class Feature:
 
 FEATURES: dict[str, Feature] = {
     "pass": Feature("", "one pass: start and end", fixed=lambda setting, work: 1),
-    "block": Feature("", "a block", block=lambda block, setting, work: 1),
+    "block": Feature("", "a block that has layers", block=lambda block, setting, work: min(1, block.depth)),
     "layer": Feature("", "application of a layer, L", block=lambda block, setting, work: block.depth),
     "width": Feature(
         "million values",

@@ -293,6 +293,9 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         notes.append(f"the start breaks {', '.join(map(str, broken))} and was left out")
         limits = replace(limits, start=None)
         start = None
+    if start is not None:  # as the space says it: a block without layers may come with any FFN width
+        start = problem.space.decode(problem.space.encode(start))
+        limits = replace(limits, start=start)
     run = Run(limits)
     with run.listening():
         try:

@@ -113,7 +113,6 @@ class _Reader:
 
     def __init__(self, quantities: Sequence[Separable], problem: DesignProblem, poll: Callable[[], object]) -> None:
         table = tabulate(quantities, problem.space, poll)
-        menus = problem.space.menus
         self._fixed = tuple(table.fixed.tolist())
         self._blocks = [list(map(tuple, block.T.tolist())) for block in table.blocks]
         neutral = np.where(table.is_max, -np.inf, 0.0)[:, None, None]
@@ -121,7 +120,7 @@ class _Reader:
             None if np.all(joint == neutral) else [list(map(tuple, row)) for row in joint.transpose(1, 2, 0).tolist()]
             for joint in table.joints
         ]
-        self._widths = [menu.width_of.tolist() for menu in menus]
+        self._states = [states.tolist() for states in problem.space.state_of]
         self._folds = [max if combine else sum for combine in table.is_max]
 
     def __call__(self, choices: Choices) -> list[float]:
@@ -130,7 +129,7 @@ class _Reader:
         rows += [block[item] for block, item in zip(self._blocks, choices, strict=True)]
         for i, joint in enumerate(self._joints):
             if joint is not None:
-                rows.append(joint[self._widths[i][choices[i]]][self._widths[i + 1][choices[i + 1]]])
+                rows.append(joint[self._states[i][choices[i]]][self._states[i + 1][choices[i + 1]]])
         return [fold(terms) for fold, terms in zip(self._folds, zip(*rows, strict=True), strict=True)]
 
 

@@ -62,28 +62,30 @@ def quick_incumbent(problem: DesignProblem, run: Run) -> Architecture | None:
 
 
 class _Seeking:
-    """One search, over arrays in which all menus have the same shape: what a menu lacks is closed.
+    """One search, over arrays in which all blocks have as many states and items of a state: what a block lacks is closed.
 
-    blocks  (N, rows, W, R) terms by width and by the rest of an item
-    joints  (N − 1, rows, W, W)
-    items   (N, W, R) bool: items that no budget on a maximum rules out by itself
-    steps   (N − 1, W, W) bool: the same of the steps between neighbours
+    numbers  (N, S, R) item numbers by state, as in `SearchSpace.of_state`
+    blocks   (N, rows, S, R) terms
+    joints   (N − 1, rows, S, S)
+    items    (N, S, R) bool: items that no budget on a maximum rules out by itself
+    steps    (N − 1, S, S) bool: the same of the steps between neighbours
+    layered  (N, S, R) bool: items that have a layer
     """
 
     def __init__(self, problem: DesignProblem, run: Run) -> None:
         self.space, self.run = problem.space, run
         self.tabulated = Tabulated(problem, run.poll)
-        table, menus = self.tabulated.table, self.space.menus
+        table, of_state = self.tabulated.table, self.space.of_state
         self.is_max, self.fixed, self.quantities = table.is_max, table.fixed, len(self.tabulated.rows)
-        rows, blocks = len(table.fixed), len(menus)
-        self._of_width = [len(menu) // len(menu.widths) for menu in menus]
-        width, rest = max(len(menu.widths) for menu in menus), max(self._of_width)
-        self.blocks, self.joints = np.zeros((blocks, rows, width, rest)), np.zeros((blocks - 1, rows, width, width))
-        self.items, self.steps = np.zeros((blocks, width, rest), dtype=bool), np.zeros((blocks - 1, width, width), dtype=bool)
-        for i, (menu, block) in enumerate(zip(menus, table.blocks, strict=True)):
-            here = slice(len(menu.widths)), slice(self._of_width[i])
-            self.blocks[i][:, *here] = block.reshape(rows, len(menu.widths), -1)
-            self.items[i][here] = True
+        rows, blocks = len(table.fixed), self.space.blocks
+        states, rest = np.max([own.shape for own in of_state], axis=0)
+        self.numbers = np.full((blocks, states, rest), -1)
+        for i, items in enumerate(of_state):
+            self.numbers[i, : items.shape[0], : items.shape[1]] = items
+        self.items = self.numbers >= 0
+        self.blocks = np.stack([block[:, numbers] for block, numbers in zip(table.blocks, self.numbers, strict=True)])
+        self.layered = np.stack([menu.layers[own] > 0 for menu, own in zip(self.space.menus, self.numbers, strict=True)])
+        self.joints, self.steps = np.zeros((blocks - 1, rows, states, states)), np.zeros((blocks - 1, states, states), dtype=bool)
         for i, (step, joint) in enumerate(zip(self.space.steps, table.joints, strict=True)):
             here = slice(step.shape[0]), slice(step.shape[1])
             self.joints[i][:, *here] = joint
@@ -105,11 +107,17 @@ class _Seeking:
         starts = list(self._priced())
         if self.run.limits.start is not None:
             items = self.space.encode(self.run.limits.start)
-            starts.append(np.array([divmod(item, rest) for item, rest in zip(items, self._of_width, strict=True)]))
-        return [self._decoded(self._improved(choices)) for choices in starts]
+            starts.append(np.array([np.argwhere(own == item)[0] for own, item in zip(self.numbers, items, strict=True)]))
+        improved = map(self._improved, starts)
+        return [
+            self.space.decode(self.numbers[np.arange(self.space.blocks), *choices.T])
+            for choices in improved
+            if self._real(choices[None])[0]
+        ]
 
-    def _decoded(self, choices: np.ndarray) -> Architecture:
-        return self.space.decode([width * rest + item for (width, item), rest in zip(choices, self._of_width, strict=True)])
+    def _real(self, choices: np.ndarray) -> np.ndarray:
+        """Bool array (n,): which designs, choices (n, N, 2), have a layer."""
+        return self.layered[np.arange(self.space.blocks), choices[:, :, 0], choices[:, :, 1]].any(axis=1)
 
     def _extreme(self, sign: int) -> np.ndarray:
         """The largest (sign 1) or least (−1) that each row can be, each block and joint at its own extreme."""
@@ -165,7 +173,7 @@ class _Seeking:
                 break
             totals = self._combined(self._terms(choices))
             found = np.unique(np.concatenate((found, choices[possible])), axis=0)
-            found = found[self._order(self._combined(self._terms(found)))[:_KEPT]]
+            found = found[self._order(found)[:_KEPT]]
             change = rate / np.sqrt(1 + number / 4) * self._excess(totals).T
             prices = np.clip(prices * np.exp(np.clip(change, -3, 3)), 1e-9, 1e9)
             point = totals if not number else np.where(self.is_max[:, None], totals, _INERTIA * point + (1 - _INERTIA) * totals)
@@ -188,22 +196,22 @@ class _Seeking:
             joined = joints[block] + after[:, None]
             follows[block] = joined.argmax(axis=2)
             after = here[block] + joined.max(axis=2)
-        each, width = np.arange(len(weights)), after.argmax(axis=1)
+        each, state = np.arange(len(weights)), after.argmax(axis=1)
         choices = np.empty((len(weights), self.space.blocks, 2), dtype=np.intp)
         for block in range(self.space.blocks):
             if block:
-                width = follows[block - 1][each, width]
-            choices[:, block, 0], choices[:, block, 1] = width, items[block][each, width]
+                state = follows[block - 1][each, state]
+            choices[:, block, 0], choices[:, block, 1] = state, items[block][each, state]
         return choices, np.isfinite(after.max(axis=1))
 
     def _terms(self, choices: np.ndarray) -> np.ndarray:
         """The terms (rows, 2N, n) of n designs: the fixed one, then block 1, joint 1, block 2, …, block N."""
-        width, item = choices[:, :, 0].T, choices[:, :, 1].T
+        state, item = choices[:, :, 0].T, choices[:, :, 1].T
         numbers = np.arange(self.space.blocks)[:, None]
         terms = np.empty((len(self.fixed), 2 * self.space.blocks, len(choices)))
         terms[:, 0] = self.fixed[:, None]
-        terms[:, 1::2] = self.blocks[numbers, :, width, item].transpose(2, 0, 1)
-        terms[:, 2::2] = self.joints[numbers[:-1], :, width[:-1], width[1:]].transpose(2, 0, 1)
+        terms[:, 1::2] = self.blocks[numbers, :, state, item].transpose(2, 0, 1)
+        terms[:, 2::2] = self.joints[numbers[:-1], :, state[:-1], state[1:]].transpose(2, 0, 1)
         return terms
 
     def _combined(self, terms: np.ndarray) -> np.ndarray:
@@ -216,12 +224,14 @@ class _Seeking:
     def _excess(self, totals: np.ndarray) -> np.ndarray:
         """By how much of its range each budget is exceeded, (K, n) for totals (rows, n)."""
         used = [self.tabulated.read(number, totals) for number in range(1, self.quantities)]
-        return (np.array(used).reshape(-1, totals.shape[1]) - self.tabulated.limits[:, None]) / self.scales[:, None]
+        excess = (np.array(used).reshape(-1, totals.shape[1]) - self.tabulated.limits[:, None]) / self.scales[:, None]
+        return np.where(np.isnan(excess), np.inf, excess)  # what has no value, as a formula without any layer, meets no budget
 
-    def _order(self, totals: np.ndarray) -> np.ndarray:
-        """Designs by their totals (rows, n), best first: those that meet the budgets by objective, the others by excess."""
+    def _order(self, choices: np.ndarray) -> np.ndarray:
+        """Designs, choices (n, N, 2), best first: what meets the budgets by objective, the rest by excess; without a layer last."""
+        totals, real = self._combined(self._terms(choices)), self._real(choices)
         excess = np.where(self.tabulated.feasible(totals), -np.inf, self._excess(totals).max(axis=0, initial=-np.inf))
-        return np.lexsort((-self.tabulated.read(0, totals), excess))
+        return np.lexsort((-self.tabulated.read(0, totals), excess, ~real))
 
     def _improved(self, choices: np.ndarray) -> np.ndarray:
         """A design after the best changes of one block at a time, as long as there is one that helps."""
@@ -229,9 +239,10 @@ class _Seeking:
             if self.run.out_of_time:
                 break
             moves, totals = self._neighbours(choices)
-            kept = self.tabulated.feasible(totals)
-            any_kept = bool(kept.any())
+            kept, real = self.tabulated.feasible(totals), self._still_real(choices, moves)
+            any_kept = bool((kept & real).any())
             merit = np.where(kept, self.tabulated.read(0, totals), -np.inf) if any_kept else -self._excess(totals).max(axis=0)
+            merit = np.where(real, merit, -np.inf)
             best = int(merit.argmax())
             own = np.flatnonzero(np.all(moves[:, 1:] == choices[moves[:, 0]], axis=1))[0]
             if not merit[best] > merit[own]:
@@ -240,21 +251,26 @@ class _Seeking:
             choices[moves[best, 0]] = moves[best, 1:]
         return choices
 
+    def _still_real(self, choices: np.ndarray, moves: np.ndarray) -> np.ndarray:
+        """Bool array (n,): after which moves (block, state, item of the state), (n, 3), a design has a layer."""
+        own = self.layered[np.arange(len(choices)), *choices.T]
+        return self.layered[*moves.T] | ((own.sum() - own)[moves[:, 0]] > 0)
+
     def _neighbours(self, choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The designs that differ from one in a block at most: (block, width, rest) of each, (n, 3), and totals (rows, n)."""
-        terms, width = self._terms(choices[None])[:, :, 0], choices[:, 0]
+        """The designs that differ from one in a block at most, as (block, state, item of it), (n, 3), and totals (rows, n)."""
+        terms, state = self._terms(choices[None])[:, :, 0], choices[:, 0]
         rows, blocks = len(terms), self.space.blocks
         # The term of block i is number 2i + 1, those of its joints are its neighbours.
         around = np.empty((4, rows, blocks, self.blocks.shape[2]))
         around[...] = np.where(self.is_max, -np.inf, 0.0)[:, None, None]
-        numbers, open_widths = np.arange(blocks - 1), np.ones((blocks, self.blocks.shape[2]), dtype=bool)
+        numbers, open_states = np.arange(blocks - 1), np.ones((blocks, self.blocks.shape[2]), dtype=bool)
         around[0] = self._running(terms)[:, np.maximum(2 * np.arange(blocks) - 1, 0), None]
-        around[1][:, 1:] = self.joints[numbers, :, width[:-1]].transpose(1, 0, 2)
-        around[2][:, :-1] = self.joints[numbers, :, :, width[1:]].transpose(1, 0, 2)
+        around[1][:, 1:] = self.joints[numbers, :, state[:-1]].transpose(1, 0, 2)
+        around[2][:, :-1] = self.joints[numbers, :, :, state[1:]].transpose(1, 0, 2)
         around[3][:, :-1] = self._running(terms[:, ::-1])[:, ::-1][:, 3::2, None]
-        open_widths[1:] &= self._all_steps[numbers, width[:-1]]
-        open_widths[:-1] &= self._all_steps[numbers, :, width[1:]]
-        moves = np.argwhere(self._all_items & open_widths[:, :, None])
+        open_states[1:] &= self._all_steps[numbers, state[:-1]]
+        open_states[:-1] &= self._all_steps[numbers, :, state[1:]]
+        moves = np.argwhere(self._all_items & open_states[:, :, None])
         block, own, rest = moves.T
         fixed = self._combined(around.transpose(1, 0, 2, 3))[:, block, own]
         return moves, self._combined(np.stack((fixed, self.blocks[block, :, own, rest].T), axis=1))

@@ -16,7 +16,7 @@ from formulation.records.reading import brief
 from solvers import DynamicProgramming, Exhaustive, Limits, Need, Solver, Status, count_near, explain_infeasibility, solve
 from solvers.base import relative_gap
 from studies.design_file import Stored, read_design
-from studies.design_text import decisions_of, proof_text
+from studies.design_text import proof_text
 from studies.problems import ReadQuantity, budget_text, number_text
 from studies.ship import check_network, design_in
 
@@ -152,7 +152,7 @@ def _number_faults(stored: Stored) -> Iterator[str]:
         yield from _claimed_faults(what, other)
         for before in designs:
             if len(design.blocks) == len(before.blocks) == problem.space.blocks:
-                apart = decisions_of(problem) - Agreement(before)(design)
+                apart = Agreement(before).most - Agreement(before)(design)
                 if apart < record["alternatives"]["differing"]:
                     yield f"{what} differs from a design before it in {counted(round(apart), 'decision')} only"
         designs.append(design)

@@ -19,11 +19,6 @@ _DESIGN = "design: width/ffn x depth"
 """Heads the column of designs."""
 
 
-def decisions_of(problem: DesignProblem) -> int:
-    """Number of decisions in a design: width, FFN width and depth of each block."""
-    return 3 * problem.space.blocks
-
-
 def short(value: float, digits: int = 4, rounding: str = ROUND_HALF_EVEN) -> str:
     """A number for people, rounded to nearest or as `decimal` names it: 60.13 G, 407.3 M."""
     # Rounding up or down starts from 12 digits, as budgets do: 0.1 + 0.2 is 0.3.
@@ -76,7 +71,7 @@ def design_text(problem: DesignProblem, solution: Solution, solver: Solver) -> s
     """The design as a table, its objective and its proof."""
     assert solution.architecture is not None
     blocks = [
-        [str(i), str(b.width), str(b.ffn_width), f"{b.ffn_ratio:g}", str(b.depth), str(b.heads)]
+        [str(i), str(b.width), *((str(b.ffn_width), f"{b.ffn_ratio:g}") if b.depth else ("-", "-")), str(b.depth), str(b.heads)]
         for i, b in enumerate(solution.architecture.blocks, start=1)
     ]
     lines = [
@@ -163,7 +158,7 @@ def alternatives_text(problem: DesignProblem, others: Sequence[Solution], differ
     for number, other in enumerate(others):
         if other.architecture is None or other.objective is None:
             continue
-        apart = decisions_of(problem) - Agreement(best.architecture)(other.architecture)
+        apart = Agreement(best.architecture).most - Agreement(best.architecture)(other.architecture)
         rows.append(
             [
                 str(number) if number else "best",
@@ -179,7 +174,7 @@ def alternatives_text(problem: DesignProblem, others: Sequence[Solution], differ
     header = ["", problem.maximize.name, "change", "apart", *costs, _DESIGN, ""]
     proved = all(other.status in (Status.OPTIMAL, Status.INFEASIBLE) for other in others)
     each = "each the best that differs" if proved else "each proved the best where no other word stands, and differing"
-    text = f"\nAlternatives, {each} from all above in at least {differing} of {counted(decisions_of(problem), 'decision')}\n"
+    text = f"\nAlternatives, {each} from all above in at least {differing} of {counted(problem.space.decisions, 'decision')}\n"
     text += text_table(header, rows, {0, len(header) - 2, len(header) - 1})
     if others[-1].status is Status.INFEASIBLE:
         text += "\nNo further design differs that much (proved)."

@@ -61,6 +61,7 @@ BOUNDS = "tests/solvers/test_completion.py"
 COMPOSITES = "tests/formulation/test_composites.py"
 STOPS = "tests/solvers/test_stops.py"
 GAMMA = "tests/formulation/test_gamma.py"
+MENUS = "tests/formulation/test_menus.py"
 FIT = "tests/hardware_models/test_fit.py"
 FORWARD = "tests/merino_net/test_net_forward.py"
 FUZZ = "tests/test_fuzz.py"
@@ -70,6 +71,7 @@ DEFINITIONS = "tests/formulation/test_formulation.py tests/formulation/test_bloc
 SIGNS = "tests/solvers/test_soundness.py -k 'below_zero and not engines'"
 
 BASE, DP, COMPLETION = "solvers/base.py", "solvers/exact/dynamic_programming.py", "solvers/exact/bounds.py"
+SPACE = "formulation/space.py"
 ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/network/modeling.py", "hardware_models/fit.py"
 LAYER = "formulation/layer.py"
 
@@ -116,12 +118,29 @@ MUTANTS = (
     ),
     Mutant(BASE, "or isinstance(bound, bool):", "or False:", LYING),
     # The objective, the problem, the space.
-    Mutant(ENTROPY, "ratio_least = [menu.ffn_ratios[0]", "ratio_least = [menu.ffn_ratios[-1]", GAMMA),
-    Mutant(ENTROPY, "for ratios in ([1.0] * space.blocks, ratio_least):", "for ratios in ([1.0] * space.blocks,):", GAMMA),
-    Mutant(ENTROPY, "reached[total + depth] = min(candidate,", "reached[total + depth] = max(candidate,", GAMMA),
-    Mutant(ENTROPY, "floor = widths[-1] if widths and space.non_decreasing else 0", "floor = 0", GAMMA),
-    Mutant(ENTROPY, "items.append(menu.item(width, 0, len(menu.depths) - 1))", "items.append(menu.item(width, 0, 0))", GAMMA),
-    Mutant(ENTROPY, "scaled / math.log2(min(architecture.widths))", "scaled / math.log2(max(architecture.widths))", GAMMA),
+    Mutant(ENTROPY, "for part in self.parts[1:3]:", "for part in self.parts[1:2]:", GAMMA),
+    Mutant(ENTROPY, "np.argmax(np.arange(len(least)) ** 2 / least)", "np.argmax(np.arange(len(least)) / least)", GAMMA),
+    Mutant(
+        ENTROPY,
+        "np.where(menu.layers > 0, most / bits[menu], 0.0)",
+        "np.where(menu.layers > 0, menu.layers / bits[menu], 0.0)",
+        GAMMA,
+    ),
+    Mutant(ENTROPY, "math.log2(min(block.width, block.ffn_width))", "math.log2(block.width)", GAMMA),
+    Mutant(ENTROPY, "min(block.width for block in layered)", "max(block.width for block in layered)", GAMMA),
+    Mutant(
+        SPACE,
+        "before = np.where(step[:, :, None], reach[:, None], np.inf)",
+        "before = reach[:, None] + 0 * step[:, :, None]",
+        GAMMA,
+    ),
+    Mutant(
+        SPACE,
+        "[(state, items[layered], True, False), (state, items[~layered], True, True)]",
+        "[(state, items, True, False)]",
+        MENUS,
+    ),
+    Mutant(SPACE, "(block.width, row.tobytes(), column.tobytes())", "(block.width, row.tobytes(), b'')", MENUS),
     Mutant(
         ENTROPY,
         "(gamma := max(self.effectiveness_of(architecture))) >= 1:",
@@ -138,9 +157,9 @@ MUTANTS = (
     Mutant("formulation/problem.py", "\n_ROUNDING = 1e-12", "\n_ROUNDING = 1e-6", EDGES),
     Mutant("formulation/problem.py", "value * (1 - 10 * _ROUNDING)", "value * (1 - _ROUNDING / 2)", EDGES),
     Mutant(
-        "formulation/space.py",
-        "np.less_equal.outer(left.widths, right.widths)",
-        "np.less.outer(left.widths, right.widths)",
+        SPACE,
+        "np.less_equal.outer(left, right)",
+        "np.less.outer(left, right)",
         DEFINITIONS,
     ),
     # Exhaustive search.
@@ -231,7 +250,7 @@ MUTANTS = (
     # Completion bounds.
     Mutant(COMPLETION, "\n_SAFETY = 1e-9", "\n_SAFETY = -1e-7", BOUNDS),
     Mutant(COMPLETION, "stop = min(before + depth, reach) + 1", "stop = min(before + depth, reach)", BOUNDS),
-    Mutant(COMPLETION, "slice(lefts[0], lefts[-1] + 1)", "slice(lefts[0], lefts[-1])", BOUNDS),
+    Mutant(SPACE, "tuple(slice(start, stop) for start, stop in", "tuple(slice(start, stop - 1) for start, stop in", BOUNDS),
     Mutant(
         COMPLETION,
         "max(fixed, *(block[row].min() for block in table.blocks))",

@@ -85,11 +85,60 @@ def _random_space(draw: np.random.Generator) -> SearchSpace:
             continue
 
 
+def _slowly(left: Block, right: Block) -> bool:
+    return right.depth <= left.depth + 1
+
+
+def _alternating(left: Block, right: Block) -> bool:
+    return left.ffn_width <= right.ffn_width or left.depth != right.depth
+
+
+def _no_jump(left: Block, right: Block) -> bool:
+    return right.width < 2 * left.width
+
+
+RULES = (_slowly, _alternating, _no_jump, None)
+"""Rules for steps; the last but one asks for widths alone."""
+
+
+def _open_space(draw: np.random.Generator) -> SearchSpace:
+    """Two or three blocks, unlike, some or all of which may be left out, with or without a rule for steps."""
+    blocks = int(draw.integers(1, 4))
+    while True:
+        menus = tuple(
+            Menu(
+                _subset(draw, [256, 320, 512, 768], 3),
+                _subset(draw, [1, 1.5, 2], 2),
+                (*((0,) if draw.random() < 0.75 else ()), *_subset(draw, [1, 2, 4], 2)),
+            )
+            for _ in range(blocks)
+        )
+        try:
+            return SearchSpace(
+                menus,
+                non_decreasing=bool(draw.random() < 0.5),
+                shared=bool(draw.random() < 0.7),
+                step=RULES[int(draw.integers(len(RULES)))],
+            )
+        except ValueError:
+            continue
+
+
 @cache
 def toy(number: int) -> Toy:
     """The random problem of that number: random menus, one to three budgets of mixed kinds, some of them infeasible."""
     draw = np.random.default_rng([20250, number])
-    space = _random_space(draw)
+    return _problem(number, draw, _random_space(draw))
+
+
+@cache
+def open_toy(number: int) -> Toy:
+    """A like problem whose blocks may be left out and have to follow a rule for steps."""
+    draw = np.random.default_rng([20260, number])
+    return _problem(number, draw, _open_space(draw))
+
+
+def _problem(number: int, draw: np.random.Generator, space: SearchSpace) -> Toy:
     objective: Quantity = (
         EffectiveEntropy(
             rho=float(draw.choice([0.01, 0.1])), effectiveness=bool(draw.random() < 0.9), weighting=bool(draw.random() < 0.8)

@@ -140,7 +140,10 @@ class MerinoLayer(GradientCheckpointingLayer):
 
 
 class MerinoBlock(nn.Module):
-    """Layers of one shape, applied one after another: a single one again and again where weights are shared."""
+    """`depth` applications of layers of one shape: of a single layer where weights are shared, else of one layer each.
+
+    Of depth 0 it has no layer, and hands on what it is given.
+    """
 
     def __init__(self, config: MerinoConfig, block: Block, design: Architecture, first_layer: int) -> None:
         super().__init__()

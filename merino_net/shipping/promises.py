@@ -166,17 +166,15 @@ def read_promises(path: Path) -> tuple[Promise, ...]:
     record = read_json("design file", path)
     if not isinstance(record, dict) or record.get("format") != "merino design":
         return ()
+    record = versioned(record, "merino design", f"the design in {path}")
+    if record.get("architecture") is None:
+        return ()
     try:
-        record = versioned(record, "merino design", "design")
-        if record.get("architecture") is None:
-            return ()
-        design = Architecture.from_dict(record["architecture"], "design.architecture")
+        design = Architecture.from_dict(record["architecture"])
         budgets, used = record["problem"]["budgets"], record["solution"]["usage"]
         return tuple(_promise(design, *pair) for pair in zip(budgets, used, strict=True))
-    except ValueError as error:
-        raise ValueError(f"the design file {path}: {error}") from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the budgets of the design in {path} are damaged ({error!r}); design again") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"the budgets of the design in {path} are damaged ({error}); design again") from None
 
 
 def _promise(design: Architecture, budget: dict[str, Any], used: dict[str, Any]) -> Promise:

@@ -1,8 +1,9 @@
 """Completion bounds for dynamic programming: the most that the blocks still to come can add to a partial design.
 
 A *valuation* gives every menu item and joint a value, so that the value of the remaining blocks adds up and its maximum over
-the layered DAG depends on (block, left width, layers left) alone. `best_completions` tabulates that for many valuations at
-once; `LagrangianBound` prices the budgets into the valuation, `ResourceBound` keeps their weighted sum as one more state.
+the layered DAG depends on (block, left state, layers left) alone, the state as in `SearchSpace.state_of`. `best_completions`
+tabulates that for many valuations at once; `LagrangianBound` prices the budgets into the valuation, `ResourceBound` keeps their
+weighted sum as one more state.
 
 All take a `poll`, called many times a second, which may raise Stopped. A LagrangianBound and `narrow_parts` then keep what they
 have, since it is valid at any time; the others pass it on.
@@ -122,8 +123,8 @@ def best_completions(
 
     allowed  per block a bool array: items that may be used
 
-    Entry i of the result is an array (V, widths of block i − 1, most_layers + 1) over the exact number of layers in those
-    blocks, −∞ where no completion exists; entry 0 has one left width, the last entry is 0 for 0 layers.
+    Entry i of the result is an array (V, states of block i − 1, most_layers + 1) over the exact number of layers in those
+    blocks, −∞ where no completion exists; entry 0 has one left state, the last entry is 0 for 0 layers.
     """
     backward = _backward(table, allowed, most_layers, weights, rows, poll)
     return [_padded(after, most_layers) for after in backward][::-1]
@@ -138,7 +139,7 @@ def best_designs(
     poll: Poll = never,
     maximum: bool = False,
 ) -> np.ndarray:
-    """Entry 0 of `best_completions` without its left width: the largest value of whole designs, (V, most_layers + 1).
+    """Entry 0 of `best_completions` without its left state: the largest value of whole designs, (V, most_layers + 1).
 
     maximum  the terms of the single row combine by maximum, for weights of 1, instead of a sum
     """
@@ -154,11 +155,11 @@ def best_designs(
 
 def _portion(table: Table, most_layers: int) -> int:
     """Valuations whose tables fit the cache."""
-    return max(_CACHE // (max(len(menu.widths) for menu in table.space.menus) * (most_layers + 1)), 1)
+    return max(_CACHE // (max(map(len, table.space.state_widths)) * (most_layers + 1)), 1)
 
 
 def _padded(values: np.ndarray, most_layers: int) -> np.ndarray:
-    """Values (V, widths, layers up to some) with −∞ for more layers, up to the most."""
+    """Values (V, states, layers up to some) with −∞ for more layers, up to the most."""
     padded = np.full((*values.shape[:2], most_layers + 1), -np.inf)
     padded[:, :, : values.shape[2]] = values
     return padded
@@ -181,21 +182,20 @@ def _backward(
     space = table.space
     join = np.maximum if maximum else np.add
     count = len(weights)
-    after = np.full((count, len(space.menus[-1].widths), 1), np.finfo(float).min if maximum else 0.0)
+    after = np.full((count, len(space.state_widths[-1]), 1), np.finfo(float).min if maximum else 0.0)
     yield after
     for block in reversed(range(space.blocks)):
         poll()
-        menu = space.menus[block]
-        own = table.blocks[block][rows]
-        values = weights @ (own if maximum else _summed(table, rows, own))
-        values[:, ~allowed[block]] = -np.inf
-        by_depth = values.reshape(count, *menu.shape).max(axis=2)
-        depths = menu.depths
+        arranged, depths = space.arranged[block], space.menus[block].depths
+        own = table.blocks[block][rows][:, arranged.ravel()]
+        values = (weights @ (own if maximum else _summed(table, rows, own))).reshape(count, *arranged.shape)
+        values[:, ~(allowed[block][arranged] & (arranged >= 0))] = -np.inf
+        by_depth = values.max(axis=2)
         if per_layer is not None:
             by_depth, depths = (by_depth + per_layer[:, None, None] * depths).max(axis=2, keepdims=True), (0,)
         before = after.shape[2] - 1
         reach = min(before + depths[-1], most_layers)
-        here = np.full((count, len(menu.widths), reach + 1), -np.inf)
+        here = np.full((count, len(arranged), reach + 1), -np.inf)
         for index, depth in enumerate(depths):
             if depth > reach:
                 break
@@ -211,24 +211,20 @@ def _backward(
         own = table.joints[block - 1][rows]
         joints = np.tensordot(weights, own if maximum else _summed(table, rows, own), axes=1)
         after = np.full((count, joints.shape[1], reach + 1), -np.inf)
-        for right in range(len(menu.widths)):
-            lefts = np.flatnonzero(space.steps[block - 1][:, right])
-            if not len(lefts):
-                continue
-            # The widths that may precede are neighbours in the menu, since it is sorted: a slice, not a copy.
-            span = slice(lefts[0], lefts[-1] + 1)
-            value, rest = joints[:, span, right, None], here[:, right, None]
-            joined = join(value, rest)
-            if maximum:
-                joined[np.broadcast_to(np.isneginf(rest), joined.shape)] = -np.inf
-            np.maximum(after[:, span], joined, out=after[:, span])
+        for right in range(len(arranged)):
+            for span in space.lefts[block - 1][right]:
+                value, rest = joints[:, span, right, None], here[:, right, None]
+                joined = join(value, rest)
+                if maximum:
+                    joined[np.broadcast_to(np.isneginf(rest), joined.shape)] = -np.inf
+                np.maximum(after[:, span], joined, out=after[:, span])
         yield after
 
 
 def depth_boxes(
     table: Table, allowed: list[np.ndarray], layers_row: int, parts: slice, poll: Poll = never
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The total depths D of the space, and the least and largest value of some rows among its designs of each depth.
+    """The total depths D of designs, at least 1, and the least and largest value of some rows among the designs of each depth.
 
     layers_row  row of the table that holds the number of layers
     parts       rows to bound
@@ -237,6 +233,7 @@ def depth_boxes(
     most_layers = sum(menu.depths[-1] for menu in table.space.menus)
     possible = best_designs(table, allowed, most_layers, np.zeros((1, 1)), slice(layers_row, layers_row + 1), poll)[0]
     depths = np.flatnonzero(np.isfinite(possible))
+    depths = depths[depths > 0]  # without a layer it is no design
     lower, upper = np.empty((2, len(depths), parts.stop - parts.start))
     for p, row in enumerate(range(parts.start, parts.stop)):
         one = slice(row, row + 1)
@@ -317,12 +314,12 @@ class LagrangianBound:
 
     def bytes_per_cell(self) -> int:
         """Bytes of the tables of completions of one cell, roughly."""
-        widths = sum(len(menu.widths) for menu in self._table.space.menus)
-        return 8 * len(self._SPREAD) * widths * (int(self.cells.layers.max()) + 1)
+        states = sum(map(len, self._table.space.state_widths))
+        return 8 * len(self._SPREAD) * states * (int(self.cells.layers.max()) + 1)
 
     @cached_property
     def _kept(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Multipliers (cells, M, K) and the completions (cells, M, left widths, layers + 1) per block: made at the first call."""
+        """Multipliers (cells, M, K) and the completions (cells, M, left states, layers + 1) per block: made at the first call."""
         multipliers = self._spread(np.arange(len(self.cells.layers)))
         weights = self._weights(self.cells.coefficients, multipliers)
         most = int(self.cells.layers.max())
@@ -504,12 +501,12 @@ class LagrangianBound:
             going[own] = moving
         return best
 
-    def __call__(self, block: int, cell: np.ndarray, width: np.ndarray, layers: np.ndarray, totals: np.ndarray) -> np.ndarray:
-        """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, width index and layers (n,), totals (Q, n)."""
+    def __call__(self, block: int, cell: np.ndarray, state: np.ndarray, layers: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, state and layers (n,), totals (Q, n)."""
         left = self.cells.layers[cell] - layers
         room = self.cells.limits[:, None] - totals[self.cells.costs]
         multipliers, tables = self._kept
-        completion = tables[block][cell, :, width, left] + np.einsum("nmk,kn->nm", multipliers[cell], room)
+        completion = tables[block][cell, :, state, left] + np.einsum("nmk,kn->nm", multipliers[cell], room)
         bound = self.cells.so_far(cell, totals) + completion.min(axis=1)
         rounding = np.nan_to_num(self._rounding + (multipliers @ self._per_multiplier).max(axis=1, initial=0.0))
         return _safe(bound, rounding[cell])
@@ -620,30 +617,30 @@ class ResourceBound:
     def _build(self, table: Table, allowed: list[np.ndarray], poll: Poll) -> tuple[list[int], list[np.ndarray]]:
         """Per block i the least number of layers that blocks i … N − 1 may have, and the best value of these blocks.
 
-        Values are (cells, left widths, layers from that least number on, steps + 1) over the steps left.
+        Values are (cells, left states, layers from that least number on, steps + 1) over the steps left.
         """
         space, cells = table.space, self.cells
         shallow = np.array([menu.depths[0] for menu in space.menus])
         deep = np.array([menu.depths[-1] for menu in space.menus])
         count, wide = len(cells.layers), self._steps + 1
-        after = np.zeros((count, len(space.menus[-1].widths), 1, wide))
+        after = np.zeros((count, len(space.state_widths[-1]), 1, wide))
         windows, result = [(0, 0)], [after]
         for block in reversed(range(space.blocks)):
-            menu = space.menus[block]
+            layers, states = space.menus[block].layers, space.state_of[block]
             first, last = windows[-1]
             least = max(int(shallow[block:].sum()), int(cells.layers.min() - deep[:block].sum()))
             most = min(int(deep[block:].sum()), int(cells.layers.max() - shallow[:block].sum()))
             values = cells.coefficients @ _summed(table, cells.parts, table.blocks[block][cells.parts])
             costs = self._whole(table.blocks[block][cells.costs])
-            here = np.full((count, len(menu.widths), most - least + 1, wide), -np.inf)
+            here = np.full((count, len(space.state_widths[block]), most - least + 1, wide), -np.inf)
             for item in np.flatnonzero(allowed[block] & (costs <= self._steps)):
                 poll()
-                width, depth, cost = menu.width_of[item], int(menu.depth_of[item]), costs[item]
+                state, depth, cost = states[item], int(layers[item]), costs[item]
                 start, stop = max(least, first + depth), min(most, last + depth) + 1
                 if start >= stop:
                     continue
-                into = here[:, width, start - least : stop - least, cost:]
-                rest = after[:, width, start - depth - first : stop - depth - first, : wide - cost]
+                into = here[:, state, start - least : stop - least, cost:]
+                rest = after[:, state, start - depth - first : stop - depth - first, : wide - cost]
                 np.maximum(into, rest + values[:, item, None, None], out=into)
             windows.append((least, most))
             if block == 0:
@@ -661,8 +658,8 @@ class ResourceBound:
             result.append(after)
         return [least for least, _ in windows[::-1]], result[::-1]
 
-    def __call__(self, block: int, cell: np.ndarray, width: np.ndarray, layers: np.ndarray, totals: np.ndarray) -> np.ndarray:
-        """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, width index and layers (n,), totals (Q, n)."""
+    def __call__(self, block: int, cell: np.ndarray, state: np.ndarray, layers: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, state and layers (n,), totals (Q, n)."""
         table = self._tables[block]
         left = self.cells.layers[cell] - layers - self._fewest[block]
         spare = (
@@ -673,8 +670,8 @@ class ResourceBound:
         room = np.clip(np.floor(spare / self._unit + self._slack), -1, self._steps).astype(np.intp)
         possible = (left < table.shape[2]) & (left >= 0) & (room >= 0)
         bound = np.full(len(cell), -np.inf)
-        cell, width, left = cell[possible], width[possible], left[possible]
-        completion = table[cell, width, left, room[possible]]
+        cell, state, left = cell[possible], state[possible], left[possible]
+        completion = table[cell, state, left, room[possible]]
         bound[possible] = _safe(self.cells.so_far(cell, totals[:, possible]) + completion, self._rounding[cell])
         return bound
 

@@ -2,7 +2,7 @@
 
 A design is a path through the layered DAG. The search is split by total depth L; in each of these cells the objective, if a
 composite, is replaced by an affine overestimator, valid in the box of the parts. What remains adds up over blocks, so
-`solvers.exact.bounds` can tabulate the most that a partial design can still gain from (block, width, layers left, budget left).
+`solvers.exact.bounds` can tabulate the most that a partial design can still gain from (block, state, layers left, budget left).
 
 1. Boxes are narrowed to what designs better than the incumbent can reach within the budgets, which brings the overestimator
    down; Lagrangian bounds close most cells. A beam search led by each new bound improves the incumbent.
@@ -205,7 +205,7 @@ class _Rows:
 class _Labels:
     """Partial designs with the same number of blocks, best bound first.
 
-    cell, width, layers, bounds  (n,): their cell, width index of the last block, layers so far, upper bound
+    cell, state, layers, bounds  (n,): their cell, state of the last block, layers so far, upper bound
     chosen                       (n, blocks): menu items
     totals                       (Q, n): table rows added up
     ways                         (n,): designs that the label stands for
@@ -213,7 +213,7 @@ class _Labels:
 
     cell: np.ndarray
     chosen: np.ndarray
-    width: np.ndarray
+    state: np.ndarray
     layers: np.ndarray
     totals: np.ndarray
     bounds: np.ndarray
@@ -226,7 +226,7 @@ class _Labels:
         return _Labels(
             self.cell[which],
             self.chosen[which],
-            self.width[which],
+            self.state[which],
             self.layers[which],
             self.totals[:, which],
             self.bounds[which],
@@ -340,8 +340,8 @@ class _Search:
 
     def _begin(self, boxes: _Boxes) -> None:
         """Seek an incumbent where the first bounds take long: before them the boxes have nothing to beat."""
-        widths = sum(len(menu.widths) for menu in self.space.menus)
-        if self.floor is not None or len(boxes) * widths * int(boxes.layers.max(initial=0)) < _SLOW:
+        states = sum(map(len, self.space.state_widths))
+        if self.floor is not None or len(boxes) * states * int(boxes.layers.max(initial=0)) < _SLOW:
             return
         found = quick_incumbent(self.problem, self.run)
         if found is not None and (value := self.problem.objective(found)) > self.best:
@@ -448,7 +448,7 @@ class _Search:
         """
         depths = np.array([(menu.depths[0], menu.depths[-1]) for menu in self.space.menus])
         layers = np.minimum((depths[:, 1] - depths[:, 0])[::-1].cumsum(), boxes.layers.max()) + 1
-        states = 8 * int(layers @ [len(menu.widths) for menu in self.space.menus[::-1]])
+        states = 8 * int(layers @ [len(widths) for widths in self.space.state_widths[::-1]])
         steps = min(steps, max(_MEMORY // states, 1))
         return (1 if boxes.multipliers.shape[1] > 1 else max(_MEMORY // (states * (steps + 1)), 1)), steps
 
@@ -485,28 +485,28 @@ class _Search:
         else:
             block = labels.chosen.shape[1]
             menu = self.space.menus[block]
-            parents, items, totals = self.table.extend(block, labels.width, labels.totals)
+            parents, items, totals = self.table.extend(block, labels.state, labels.totals)
             cell, chosen, ways = labels.cell[parents], np.column_stack((labels.chosen[parents], items)), labels.ways[parents]
         self.labels += len(items)
         self.run.poll()
-        layers, width = totals[0].astype(np.intp), menu.width_of[items]
+        layers, state = totals[0].astype(np.intp), self.space.state_of[block][items]
         possible = self.allowed[block][items] & (layers <= cells.layers[cell])
         left = np.where(possible, cells.layers[cell] - layers, 0)
         for least, row, limit in zip(self.least_costs, totals[self.rows.costs], self.rows.cost_limits, strict=True):
-            possible &= row - least[block + 1][0, width, left] <= limit
+            possible &= row - least[block + 1][0, state, left] <= limit
         for row, limit in zip(totals[self.rows.maxima], self.rows.max_limits, strict=True):
             possible &= row <= limit
         for formula, rows, limit in self.rows.rising:
             parts = [
                 totals[row]
                 if self.table.is_max[row]
-                else totals[row] - self.least_costs[row - self.rows.costs.start][block + 1][0, width, left]
+                else totals[row] - self.least_costs[row - self.rows.costs.start][block + 1][0, state, left]
                 for row in rows
             ]
             possible &= ~(np.asarray(formula(parts)) > limit * (1 + _EQUAL))  # what is not a number rules nothing out
-        found = _Labels(cell, chosen, width, layers, totals, np.zeros(len(cell)), ways).pick(possible)
+        found = _Labels(cell, chosen, state, layers, totals, np.zeros(len(cell)), ways).pick(possible)
         self.run.poll()
-        bounds = bound(block + 1, found.cell, found.width, found.layers, found.totals)
+        bounds = bound(block + 1, found.cell, found.state, found.layers, found.totals)
         self.run.poll()
         self._drop(bounds)
         kept = np.flatnonzero(bounds > self.threshold)
@@ -620,7 +620,7 @@ class _Search:
 
 
 def _merged(labels: _Labels, apart: np.ndarray) -> _Labels:
-    """Labels with equal cell, width, layers and totals merged: the same completions fit them all, so one can stand for its kind.
+    """Labels with equal cell, state, layers and totals merged: the same completions fit them all, so one can stand for its kind.
 
     apart  (Q,) totals are equal where they differ by less
     """
@@ -631,7 +631,7 @@ def _merged(labels: _Labels, apart: np.ndarray) -> _Labels:
     stepped = (apart > 0) & (np.abs(steps).max(axis=1) / 2.0**52 < apart)
     steps[stepped] = np.rint(steps[stepped] / apart[stepped, None])
     steps += 0.0  # −0 and 0 are one number of two kinds
-    keys = np.concatenate((np.stack((labels.cell, labels.width, labels.layers)), steps.view(np.int64)))
+    keys = np.concatenate((np.stack((labels.cell, labels.state, labels.layers)), steps.view(np.int64)))
     odd = np.random.default_rng(0).integers(1, 2**62, size=len(keys), dtype=np.int64) * 2 + 1
     _, first, kind = np.unique((keys * odd[:, None]).sum(axis=0), return_index=True, return_inverse=True)
     twin = first[kind]

@@ -109,20 +109,23 @@ def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
         chosen, totals = stack.pop()
         block = chosen.shape[1]
         if block < space.blocks:
-            width = space.menus[block - 1].width_of[chosen[:, -1]]
+            state = space.state_of[block - 1][chosen[:, -1]]
             portion = max(_CHUNK // len(space.menus[block]), 1)
             if len(chosen) > portion:
                 stack.append((chosen[portion:], totals[:, portion:]))
-                chosen, totals, width = chosen[:portion], totals[:, :portion], width[:portion]
-            parents, items, totals = table.extend(block, width, totals)
+                chosen, totals, state = chosen[:portion], totals[:, :portion], state[:portion]
+            parents, items, totals = table.extend(block, state, totals)
             if block < space.blocks - 1:
                 stack.append((np.column_stack((chosen[parents], items)), totals))
                 continue
         else:
             parents, items = np.arange(len(chosen)), chosen[:, -1]
             chosen = chosen[:, :-1]
+        if space.may_be_empty:
+            layered = space.have_layers(np.column_stack((chosen[parents], items)))
+            parents, items, totals = parents[layered], items[layered], totals[:, layered]
         if not len(items):
-            continue  # no width of the last block may follow these
+            continue  # no item of the last block may follow these
         run.evaluations += len(items)
         scored = Scored(np.full(len(items), -np.inf), chosen, parents, items)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import insort
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -26,8 +25,8 @@ _MOST_DRAWS = 1 << 20
 class EvolutionaryAlgorithm:
     """Steady-state evolution by mutation alone.
 
-    Each iteration takes a random parent from the best `parents`, mutates one block (its width, FFN ratio or depth, widths
-    staying in allowed steps), discards the child if it breaks a budget, else scores it and inserts it; when the population
+    Each iteration takes a random parent from the best `parents`, mutates one choice of one block (its width, FFN ratio or depth;
+    steps between blocks stay allowed), discards the child if it breaks a budget, else scores it and inserts it; when the population
     exceeds `population` the worst leaves. The first population is `population` random designs that keep the budgets. Only where
     none of many random designs does, it is the one design of `quick_incumbent`, which takes separable and composite quantities.
 
@@ -103,30 +102,34 @@ class EvolutionaryAlgorithm:
 
 
 class _Mutation:
-    """Changes one of width, FFN ratio and depth of one block to another value that the neighbours allow."""
+    """Changes one choice of one block (its width, FFN ratio or depth) to another that the neighbours allow."""
 
     def __init__(self, problem: DesignProblem) -> None:
-        self._shapes = [menu.shape for menu in problem.space.menus]
-        self._steps = [step.tolist() for step in problem.space.steps]
-        self._indices = [list(product(*map(range, menu.shape))) for menu in problem.space.menus]
+        self._space = problem.space
+        self._variants = [list(menu.variants.values()) for menu in self._space.menus]
+        self._states = [states.tolist() for states in self._space.state_of]
+        self._steps = [step.tolist() for step in self._space.steps]
 
-    def __call__(self, parent: Choices, which_block: float, which_part: float, which_value: float) -> Choices | None:
-        """The child for three uniform random numbers in [0, 1); None where that part of that block can be nothing else."""
+    def __call__(self, parent: Choices, which_block: float, which_choice: float, which_value: float) -> Choices | None:
+        """The child for three uniform random numbers in [0, 1); None where that choice of that block can be nothing else."""
         block = int(which_block * len(parent))
-        part = int(which_part * 3)
-        index = list(self._indices[block][parent[block]])
-        if part == 0:
-            values = [w for w in range(self._shapes[block][0]) if w != index[0] and self._fits(parent, block, w)]
-        else:
-            values = [value for value in range(self._shapes[block][part]) if value != index[part]]
-        if not values:
+        variants = self._variants[block]
+        own = variants[int(which_choice * len(variants))][parent[block]]
+        left, right = self._open(parent, block)
+        states = self._states[block]
+        items = [item for item in own if left[states[item]] and right[states[item]]]
+        if not items:
             return None
-        index[part] = values[int(which_value * len(values))]
-        _, ratios, depths = self._shapes[block]
-        item = (index[0] * ratios + index[1]) * depths + index[2]
-        return (*parent[:block], item, *parent[block + 1 :])
+        child = (*parent[:block], items[int(which_value * len(items))], *parent[block + 1 :])
+        return child if self._space.has_layer(child) else None
 
-    def _fits(self, parent: Choices, block: int, width: int) -> bool:
-        left_ok = block == 0 or self._steps[block - 1][self._indices[block - 1][parent[block - 1]][0]][width]
-        last = block == len(parent) - 1
-        return left_ok and (last or self._steps[block][width][self._indices[block + 1][parent[block + 1]][0]])
+    def _open(self, parent: Choices, block: int) -> tuple[list[bool], list[bool]]:
+        """By state of a block: whether it may follow the block before it, and be followed by the next one."""
+        states = len(self._space.state_widths[block])
+        left = right = [True] * states
+        if block:
+            left = self._steps[block - 1][self._states[block - 1][parent[block - 1]]]
+        if block < len(parent) - 1:
+            after = self._states[block + 1][parent[block + 1]]
+            right = [row[after] for row in self._steps[block]]
+        return left, right

@@ -370,7 +370,7 @@ class _Search:
             for p, terms in enumerate(self.terms):
                 total = self.form.total(terms, float(self.parts.fixed[p]), float(self.parts.sizes[p]))
                 rows.append(self.form.scaled(total, box.lower[p], box.upper[p]))
-            depths = np.concatenate([menu.depth_of for menu in self.problem.space.menus]).astype(float)
+            depths = np.concatenate([menu.layers for menu in self.problem.space.menus]).astype(float)
             layers = self.form.total(np.concatenate((depths, np.zeros(self.form.columns - len(depths)))), 0.0, 0.0)
             rows.append(Row(np.arange(len(depths)), layers.coefficients[: len(depths)], *[box.layers - layers.constant] * 2))
         return rows

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pyomo.environ as pyo
@@ -125,17 +125,23 @@ class LinearForm:
         return list(zip(self._starts.tolist(), self._ends.tolist(), strict=True))
 
     def _structure(self) -> list[Row]:
-        """One item per block; the flow from each width leaves as much as its items, and arrives likewise."""
+        """One item per block; the flow from each state leaves as much as its items, and arrives likewise; some layer."""
         menus, blocks = self.space.menus, self.space.blocks
         rows = [self._row(np.arange(start, stop), 1.0, 1.0, 1.0) for start, stop in self._groups[:blocks]]
         for i, step in enumerate(self.space.steps):
             flows = self._starts[blocks + i] + np.arange(int(step.sum()))
             for block, side in zip((i, i + 1), np.nonzero(step), strict=True):
-                for width in range(len(menus[block].widths)):
-                    items = self._starts[block] + np.flatnonzero(menus[block].width_of == width)
-                    here = flows[side == width]
+                states = self.space.state_of[block]
+                for state in range(len(self.space.state_widths[block])):
+                    items = self._starts[block] + np.flatnonzero(states == state)
+                    here = flows[side == state]
                     signs = np.concatenate((np.ones(len(items)), -np.ones(len(here))))
                     rows.append(self._row(np.concatenate((items, here)), signs, 0.0, 0.0))
+        if self.space.may_be_empty:
+            layered = np.concatenate(
+                [start + np.flatnonzero(menu.layers) for start, menu in zip(self._starts, menus, strict=False)]
+            )
+            rows.append(self._row(layered, 1.0, 1.0, np.inf))
         return rows
 
     @staticmethod
@@ -143,7 +149,7 @@ class LinearForm:
         return Row(columns, np.broadcast_to(np.asarray(coefficients, dtype=float), columns.shape), low, high)
 
     def terms(self, table: Table, quantity: int) -> np.ndarray:
-        """The terms (n,) of one quantity of a table; the flow between equal widths has the neutral one."""
+        """The terms (n,) of one quantity of a table; the flow between states of equal width has the neutral one."""
         joints = [joint[quantity][step] for joint, step in zip(table.joints, self.space.steps, strict=True)]
         return np.concatenate([*(block[quantity] for block in table.blocks), *joints])
 
@@ -232,9 +238,9 @@ class LinearForm:
         choices = self.space.encode(architecture)
         z = np.zeros(self.columns)
         z[self._starts[: self.space.blocks] + choices] = 1
-        widths = [menu.width_of[item] for menu, item in zip(self.space.menus, choices, strict=True)]
-        for i, step in enumerate(self.space.steps):
-            z[self._starts[self.space.blocks + i] + int(step[: widths[i]].sum() + step[widths[i], : widths[i + 1]].sum())] = 1
+        chosen = [int(states[item]) for states, item in zip(self.space.state_of, choices, strict=True)]
+        for i, (step, (left, right)) in enumerate(zip(self.space.steps, pairwise(chosen), strict=True)):
+            z[self._starts[self.space.blocks + i] + int(step[:left].sum() + step[left, :right].sum())] = 1
         return z
 
     def decode(self, z: np.ndarray) -> Architecture | None:

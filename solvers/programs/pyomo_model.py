@@ -3,8 +3,8 @@
 *Look-up form*: integer width, FFN width and depth per block; entropies and costs per layer are piecewise-linear look-ups of the
 width, one per FFN ratio. F = r·E, depth times look-up and the effectiveness ratio are nonlinear: a MINLP as the paper states it.
 
-*Choice form*: one binary per block and menu item, joints as a flow between widths. Every separable quantity is linear; only
-the composite objective is not.
+*Choice form*: one binary per block and menu item, joints as a flow between states (`SearchSpace.state_of`). Every separable
+quantity is linear; only the composite objective is not.
 
 SCIP solves them as they are (`solvers.programs.scip`); linear engines are given the choice form as arrays
 (`solvers.programs.linear_form`).
@@ -222,17 +222,20 @@ class _Writer(Protocol):
         """Rule a design out."""
 
 
-def _add_flow(model: pyo.ConcreteModel, space: SearchSpace, has_width: Callable[[int, int], Any]) -> None:
-    """flow[i, a, b] = 1 where block i has width a and block i + 1 width b; `has_width(i, a)` is 1 where block i has width a."""
+def _add_flow(model: pyo.ConcreteModel, space: SearchSpace, has_state: Callable[[int, int], Any]) -> None:
+    """flow[i, a, b] = 1 where block i has state a and block i + 1 state b; `has_state(i, a)` is 1 where block i has state a.
+
+    Without a rule of the user's for steps the states are the widths.
+    """
     steps = [(i, int(a), int(b)) for i, step in enumerate(space.steps) for a, b in np.argwhere(step)]
-    model.flow = pyo.Var(steps, bounds=(0, 1), doc="block i has width a, block i + 1 width b")
+    model.flow = pyo.Var(steps, bounds=(0, 1), doc="block i has state a, block i + 1 state b")
     model.leave = pyo.Constraint(
         [(i, a) for i, step in enumerate(space.steps) for a in range(step.shape[0])],
-        rule=lambda m, i, a: has_width(i, a) == sum(m.flow[i, a, int(b)] for b in np.flatnonzero(space.steps[i][a])),
+        rule=lambda m, i, a: has_state(i, a) == sum(m.flow[i, a, int(b)] for b in np.flatnonzero(space.steps[i][a])),
     )
     model.enter = pyo.Constraint(
         [(i, b) for i, step in enumerate(space.steps) for b in range(step.shape[1])],
-        rule=lambda m, i, b: has_width(i + 1, b) == sum(m.flow[i, int(a), b] for a in np.flatnonzero(space.steps[i][:, b])),
+        rule=lambda m, i, b: has_state(i + 1, b) == sum(m.flow[i, int(a), b] for a in np.flatnonzero(space.steps[i][:, b])),
     )
 
 
@@ -279,10 +282,13 @@ class _ChoiceForm:
             self._blocks, rule=lambda m, i: pyo.quicksum(m.x[i, j] for j in range(len(space.menus[i]))) == 1
         )
 
-        def has_width(block: int, width: int) -> Any:
-            return pyo.quicksum(model.x[block, int(j)] for j in np.flatnonzero(space.menus[block].width_of == width))
+        def has_state(block: int, state: int) -> Any:
+            return pyo.quicksum(model.x[block, int(j)] for j in np.flatnonzero(space.state_of[block] == state))
 
-        _add_flow(model, space, has_width)
+        _add_flow(model, space, has_state)
+        if space.may_be_empty:
+            layered = [(i, int(j)) for i, menu in enumerate(space.menus) for j in np.flatnonzero(menu.layers)]
+            model.some_layer = pyo.Constraint(expr=pyo.quicksum(model.x[i, j] for i, j in layered) >= 1)
 
     def terms(self, quantity: Separable) -> list[Any]:
         table, x = tabulate([quantity], self.space), self.model.x
@@ -323,9 +329,16 @@ class _LookupForm:
     depth times a look-up of the slope; the product layers[i, r, v] = depth[i] · weight[i, r, v] stays in the program and is
     strengthened by its bounds and by its sum over v and r (the reformulation-linearization of Sherali & Adams). Any other
     term is one look-up for each depth, chosen by a binary depth_item[i, k].
+
+    ValueError for a rule for steps that asks for more of a block than its width: the form has no variable for it.
     """
 
     def __init__(self, model: pyo.ConcreteModel, space: SearchSpace) -> None:
+        if any(len(widths) > len(menu.widths) for widths, menu in zip(space.state_widths, space.menus, strict=True)):
+            raise ValueError(
+                f"the look-up form states which width may follow which, and the rule {space.step!r} asks for more of a block; "
+                "use the choice form or another solver"
+            )
         self.model, self.space, self._blocks = model, space, range(space.blocks)
         menus, m = space.menus, model
         ratios = [(i, r) for i in self._blocks for r in self._ratios(i)]
@@ -370,6 +383,8 @@ class _LookupForm:
         )
         if space.non_decreasing:
             m.non_decreasing = pyo.Constraint(range(space.blocks - 1), rule=lambda m, i: m.width[i] <= m.width[i + 1])
+        if space.may_be_empty:
+            m.some_layer = pyo.Constraint(expr=sum(m.depth[i] for i in self._blocks) >= 1)
         _add_flow(m, space, lambda i, v: m.vertex[i, v])
         depths = [(i, k) for i in self._blocks for k in range(len(menus[i].depths))]
         m.depth_item = pyo.Var(depths, domain=pyo.Binary, dense=False, doc="block i has depth k of its menu")
@@ -398,6 +413,13 @@ class _LookupForm:
             m.depth_items.add(m.depth[block] == sum(depth * item for depth, item in zip(depths, items, strict=True)))
         return items
 
+    def _items(self, block: int) -> np.ndarray:
+        """The items of a menu by the places of their width v, ratio r and depth k, int array (v, r, k)."""
+        menu = self.space.menus[block]
+        places = product(self._vertices(block), self._ratios(block), range(len(menu.depths)))
+        items = [menu.at({"width": v, "ffn_ratio": r, "depth": k}) for v, r, k in places]
+        return np.array(items).reshape(len(menu.widths), len(menu.ffn_ratios), -1)
+
     def _look_up(self, variable: Any, block: int, values: np.ndarray) -> Any:
         """Σ values[v, r] · variable[block, r, v]: a look-up for `weight`, depth times the look-up for `layers`."""
         used = [(r, v) for r in self._ratios(block) for v in self._vertices(block) if values[v, r]]
@@ -406,7 +428,7 @@ class _LookupForm:
     def _block_term(self, block: int, term: np.ndarray) -> Any:
         """The term of one block, from its values (items,) on the menu."""
         m, menu = self.model, self.space.menus[block]
-        values, depths = term.reshape(menu.shape), np.array(menu.depths, dtype=float)
+        values, depths = term[self._items(block)], np.array(menu.depths, dtype=float)
         slope = (values[:, :, -1] - values[:, :, 0]) / max(depths[-1] - depths[0], 1)
         offset = values[:, :, 0] - slope * depths[0]
         rounding = 1e-12 * np.abs(values).max()
@@ -421,10 +443,17 @@ class _LookupForm:
         blocks = [self._block_term(i, block[0]) for i, block in enumerate(table.blocks)]
         return [float(table.fixed[0]), *blocks, *_joint_terms(self.model, table)]
 
+    def _chosen(self, block: int, item: int) -> list[Any]:
+        """The binaries that are all 1 where a block takes an item: its width's, its ratio's where it has one, its depth's."""
+        m, place = self.model, {name: int(places[item]) for name, places in self.space.menus[block].places.items()}
+        ratio = [m.ratio[block, place["ffn_ratio"]]] if place["ffn_ratio"] >= 0 else []
+        return [m.vertex[block, place["width"]], *ratio, self._depth_items(block)[place["depth"]]]
+
     def cap(self, quantity: Separable, limit: float) -> None:
         def item(block: int, number: int) -> Any:
-            v, r, k = np.unravel_index(number, self.space.menus[block].shape)
-            return self.model.weight[block, int(r), int(v)] + self._depth_items(block)[k] - 1
+            v, r, k = (int(self.space.menus[block].places[name][number]) for name in ("width", "ffn_ratio", "depth"))
+            shape = self.model.vertex[block, v] if r < 0 else self.model.weight[block, r, v]
+            return shape + self._depth_items(block)[k] - 1
 
         _forbid(self.model, tabulate([quantity], self.space), limit, item)
 
@@ -436,7 +465,8 @@ class _LookupForm:
             depth = m.depth[i].value
             if depth is None or None in vertex or None in ratio or round(depth) not in menu.depths:
                 return None
-            choices.append(menu.item(int(np.argmax(vertex)), int(np.argmax(ratio)), menu.depths.index(round(depth))))
+            places = {"width": int(np.argmax(vertex)), "ffn_ratio": int(np.argmax(ratio)), "depth": menu.depths.index(round(depth))}
+            choices.append(menu.at(places))
         return self.space.decode(choices) if self.space.allows(choices) else None
 
     def encode(self, architecture: Architecture) -> None:
@@ -444,7 +474,8 @@ class _LookupForm:
         for i, (menu, item) in enumerate(zip(self.space.menus, self.space.encode(architecture), strict=True)):
             block = menu.items[item]
             m.width[i], m.ffn_width[i], m.depth[i] = block.width, block.ffn_width, block.depth
-            at_vertex, at_ratio, at_depth = (int(index) for index in np.unravel_index(item, menu.shape))
+            at_vertex, at_depth = (int(menu.places[name][item]) for name in ("width", "depth"))
+            at_ratio = max(int(menu.places["ffn_ratio"][item]), 0)  # a block without layers has that of the first
             for v in self._vertices(i):
                 m.vertex[i, v] = int(v == at_vertex)
                 for r in self._ratios(i):
@@ -458,11 +489,8 @@ class _LookupForm:
                     m.depth_item[i, k] = int(k == at_depth)
 
     def forbid(self, architecture: Architecture) -> None:
-        m, chosen = self.model, []
-        for i, (menu, item) in enumerate(zip(self.space.menus, self.space.encode(architecture), strict=True)):
-            vertex, ratio, depth = (int(index) for index in np.unravel_index(item, menu.shape))
-            chosen += [m.vertex[i, vertex], m.ratio[i, ratio], self._depth_items(i)[depth]]
-        m.ruled_out.add(pyo.quicksum(chosen) <= len(chosen) - 1)
+        chosen = [variable for i, item in enumerate(self.space.encode(architecture)) for variable in self._chosen(i, item)]
+        self.model.ruled_out.add(pyo.quicksum(chosen) <= len(chosen) - 1)
 
 
 def _ends(entries: tuple[int, ...]) -> tuple[int, int]:

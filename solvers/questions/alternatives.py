@@ -22,18 +22,18 @@ def alternatives(
 ) -> tuple[Solution, ...]:
     """The best design, then `count` − 1 times the best that differs from all before in at least `differing` decisions.
 
-    A decision is the width, the FFN width or the depth of a block, 3N in all. With differing = 1 these are the `count` best
-    designs of the problem, ties in any order. Each solution says whether it was proved. Where fewer than `count` designs were
-    found, the last solution has none and its status says why: INFEASIBLE where no further design exists, else UNKNOWN; where the
-    limits left no time to look for a further one, the series just ends.
+    A decision is one choice for one block: its width, its FFN width, its depth; `space.decisions` in all. With differing = 1 these
+    are the `count` best designs of the problem, ties in any order. Each solution says whether it was proved. Where fewer than
+    `count` designs were found, the last solution has none and its status says why: INFEASIBLE where no further design exists, else
+    UNKNOWN; where the limits left no time to look for a further one, the series just ends.
 
     solver   DynamicProgramming() unless given
     limits   of the whole call, even shares for the designs; gap 0 unless given: with a larger gap g each design is the best of
              those left only up to the fraction g
     optimum  the solution of the problem, where it is known already: the first of the series
-    Raises ValueError for a count below 1 and for differing outside 1 … 3N.
+    Raises ValueError for a count below 1 and for differing outside 1 … `space.decisions`.
     """
-    decisions = 3 * problem.space.blocks
+    decisions = problem.space.decisions
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"count is {count!r}; expected a whole number of designs, at least 1")
     if isinstance(differing, bool) or not isinstance(differing, int) or not 1 <= differing <= decisions:
@@ -51,8 +51,8 @@ def alternatives(
             found.append(replace(solution, usage=solution.usage[: len(problem.subject_to)]))
             if solution.architecture is None:
                 break
-            away = Budget(Agreement(solution.architecture), decisions - differing)
-            apart = replace(apart, subject_to=(*apart.subject_to, away))
+            own = Agreement(solution.architecture)
+            apart = replace(apart, subject_to=(*apart.subject_to, Budget(own, own.most - differing)))
     return tuple(found)
 
 

@@ -181,8 +181,9 @@ def _draw_network(axis: Axes, design: Architecture) -> None:
             _bar(axis, x, _LAYER / 2, block.width, _BLUE, "attention, width E" if first else None)
             _bar(axis, x + _LAYER / 2, _LAYER / 2, block.ffn_width, _ORANGE, "FFN, width F" if first else None)
             x += _LAYER + _GAP
-        x -= _GAP
-        text = f"block {number}\nE {block.width}\nF {block.ffn_width}\n{block.depth} layer{'s' if block.depth > 1 else ''}"
+        x += -_GAP if block.depth else _LAYER  # a block that is left out keeps its place
+        layers = f"F {block.ffn_width}\n{block.depth} layer{'s' if block.depth > 1 else ''}" if block.depth else "left out"
+        text = f"block {number}\nE {block.width}\n{layers}"
         axis.text((start + x) / 2, -0.57 * tallest, text, ha="center", va="top", fontsize=size, linespacing=1.25)
         left = block.width
     x = _joint(axis, x, left, end)

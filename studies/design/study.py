@@ -39,7 +39,6 @@ from studies.design_file import Findings, record_of
 from studies.design_text import (
     alternatives_text,
     counted,
-    decisions_of,
     design_text,
     diagnosis_text,
     near_text,
@@ -180,9 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tabulator = Tabulator(read_space(options.space or "paper"), options.measure, folder)
     title, problem = problem_of(options, tabulator)
     if options.differ is None:
-        options.differ = min(4, decisions_of(problem))
-    if not 1 <= options.differ <= decisions_of(problem):
-        raise ValueError(f"--differ is {options.differ}; expected 1 to {decisions_of(problem)}, the decisions of a design")
+        options.differ = min(4, problem.space.decisions)
+    if not 1 <= options.differ <= problem.space.decisions:
+        raise ValueError(f"--differ is {options.differ}; expected 1 to {problem.space.decisions}, the decisions of a design")
     solver = chosen("solver", options.solver, EXACT)
     problem_to_dict(problem, quantity_to_dict)  # refuses, before any work is done, what design.json could not hold
     findings = investigate(title, problem, options)

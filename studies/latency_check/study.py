@@ -125,7 +125,7 @@ def fastest_with(check: Check, entropy: float) -> Architecture:
 def limits_of(check: Check) -> np.ndarray:
     """Limits [ms] spread evenly on a logarithmic scale from the fastest design to the one of greatest entropy."""
     narrow = Architecture(
-        tuple(menu.items[menu.item(0, 0, 0)] for menu in check.space.menus),
+        tuple(next(block for block in menu.items if block.depth) for menu in check.space.menus),
         check.space.shared,
         check.space.embedding_width,
         check.space.vocabulary,

@@ -87,19 +87,19 @@ class _Partial:
     """A design whose first blocks are chosen.
 
     choices  menu items of these blocks
-    width    width index of the last of them, 0 where there is none
+    state    state of the last of them, 0 where there is none
     totals   (Q,) the table's rows, added up so far
     """
 
     choices: Choices
-    width: int
+    state: int
     totals: np.ndarray
 
 
 class _Tables:
     """The separable parts of a problem's objective and budgets as one table, and what the blocks to come can add to each part.
 
-    least, most  per number of blocks chosen an array (Q, width of the last block): the least and the most that the others add
+    least, most  per number of blocks chosen an array (Q, states of the last block): the least and the most that the others add
     """
 
     def __init__(self, problem: DesignProblem, name: str) -> None:
@@ -130,17 +130,19 @@ class _Tables:
         if not block:
             extensions = zip(range(len(self.space.menus[0])), self.table.start().T, strict=True)
         else:
-            _, items, totals = self.table.extend(block, np.array([partial.width]), partial.totals[:, None])
+            _, items, totals = self.table.extend(block, np.array([partial.state]), partial.totals[:, None])
             extensions = zip(items.tolist(), totals.T, strict=True)
         for item, values in extensions:
-            width = int(self.space.menus[block].width_of[item])
-            if not np.isnan(self.least[block + 1][0, width]):
-                yield _Partial((*partial.choices, item), width, values)
+            state, choices = int(self.space.state_of[block][item]), (*partial.choices, item)
+            if not np.isnan(self.least[block + 1][0, state]) and (
+                len(choices) < self.space.blocks or self.space.has_layer(choices)
+            ):
+                yield _Partial(choices, state, values)
 
     def ends(self, partial: _Partial) -> tuple[np.ndarray, np.ndarray]:
         """The least and the greatest value (Q,) of each part over all completions, each part by itself."""
-        block, width = len(partial.choices), partial.width
-        least, most = (_combined(self.table, partial.totals, values[block][:, width]) for values in (self.least, self.most))
+        block, state = len(partial.choices), partial.state
+        least, most = (_combined(self.table, partial.totals, values[block][:, state]) for values in (self.least, self.most))
         return least, most
 
     def most_objective(self, partial: _Partial) -> float:
@@ -155,9 +157,12 @@ class _Tables:
     def _end(self, number: int, near: np.ndarray, far: np.ndarray) -> float:
         """A quantity with each of its parts at `near` where it rises with the part and at `far` where it falls."""
         quantity, rows = self._readings[number]
-        if isinstance(quantity, Composite):
-            return float(quantity.formula(np.where(np.array(quantity.signs) > 0, near[rows], far[rows])))
-        return float(near[rows][0])
+        if not isinstance(quantity, Composite):
+            return float(near[rows][0])
+        with np.errstate(all="ignore"):
+            value = float(quantity.formula(np.where(np.array(quantity.signs) > 0, near[rows], far[rows])))
+        # A formula may have no value while all blocks chosen are left out: that bounds nothing.
+        return value if math.isfinite(value) else (-math.inf if number else math.inf)
 
     def fits(self, costs: Sequence[float]) -> bool:
         """Whether every budget can be kept where no completion spends less than `costs`."""
@@ -192,21 +197,21 @@ def _combined(table: Table, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _completions(table: Table, pick: Callable[..., np.ndarray]) -> list[np.ndarray]:
-    """Dynamic programming from the last block to the first: per number of blocks chosen (Q, width of the last of them).
+    """Dynamic programming from the last block to the first: per number of blocks chosen (Q, states of the last of them).
 
     pick  np.min or np.max: which completion is taken, for each row by itself
     Not a number where no completion exists. The first entry has one column, since no block is chosen there.
     """
     space, worst = table.space, np.inf if pick is np.min else -np.inf
     nothing = np.where(table.is_max, -np.inf, 0.0)
-    rest = np.tile(nothing[:, None], len(space.menus[-1].widths))
-    possible: np.ndarray = np.ones(len(space.menus[-1].widths), dtype=bool)
+    rest = np.tile(nothing[:, None], len(space.state_widths[-1]))
+    possible: np.ndarray = np.ones(len(space.state_widths[-1]), dtype=bool)
     result = [rest]
     for block in reversed(range(space.blocks)):
-        menu = space.menus[block]
-        items = _combined(table, table.blocks[block], rest[:, menu.width_of])
-        best = pick(items.reshape(len(items), len(menu.widths), -1), axis=2)
-        step = np.ones((1, len(menu.widths)), dtype=bool) if block == 0 else space.steps[block - 1]
+        items = _combined(table, table.blocks[block], rest[:, space.state_of[block]])
+        of_state = space.of_state[block]
+        best = pick(np.where(of_state < 0, worst, items[:, of_state]), axis=2)
+        step = np.ones((1, len(of_state)), dtype=bool) if block == 0 else space.steps[block - 1]
         joined = best[:, None, :] if block == 0 else _combined(table, table.joints[block - 1], best[:, None, :])
         allowed = step & possible
         rest = pick(np.where(allowed, joined, worst), axis=2)
@@ -416,7 +421,10 @@ class _Lagrangian:
 
     def __call__(self, partial: _Partial) -> float:
         tables, table = self._tables, self._tables.table
-        weights, constant = self._weights(partial)
+        with np.errstate(all="ignore"):
+            weights, constant = self._weights(partial)
+        if not np.isfinite(weights).all() or not math.isfinite(constant):
+            return math.inf  # no overestimator where nothing is chosen of blocks that may all be left out
         # A maximum has the weight 0; its joints may be −∞.
         priced = Table(
             tables.space,
@@ -425,7 +433,7 @@ class _Lagrangian:
             tuple(np.tensordot(weights[None], np.where(np.isfinite(joint), joint, 0.0), axes=1) for joint in table.joints),
             np.array([False]),
         )
-        rest = _completions(priced, np.max)[len(partial.choices)][0, partial.width]
+        rest = _completions(priced, np.max)[len(partial.choices)][0, partial.state]
         return float(constant + weights @ partial.totals + rest + self._credit)
 
     def _weights(self, partial: _Partial) -> tuple[np.ndarray, float]:
@@ -492,9 +500,10 @@ class Labels(_Finished):
 def label_setting(problem: DesignProblem, dominance: bool = True) -> Labels:
     """The optimum of a toy problem by dynamic programming on the layered graph (Desrochers & Soumis 1988), block by block.
 
-    All that the blocks to come can do depends on the width that a partial design ends with. Of two labels of one width, one
-    that is no worse in any part of the objective and of the budgets, each turned by its sign, *dominates*: whatever completes the
-    other completes it to a design at least as good, so the other is dropped. After the last block all labels compete.
+    All that the blocks to come can do depends on the state that a partial design ends with: its width, unless the space has a rule
+    of its own for steps, and whether it has a layer, where all blocks may be left out. Of two labels of one state, one that is no
+    worse in any part of the objective and of the budgets, each turned by its sign, *dominates*: whatever completes the other
+    completes it to a design at least as good, so the other is dropped. After the last block all labels compete.
 
     dominance  False keeps what is dominated
     Raises NotSeparable for a black box, ValueError where a block has more than 20,000 labels.
@@ -503,10 +512,11 @@ def label_setting(problem: DesignProblem, dominance: bool = True) -> Labels:
     alive, stages = [tables.root], []
     for block in range(problem.space.blocks):
         last = block == problem.space.blocks - 1
-        states: dict[int, list[_Partial]] = {}
+        states: dict[tuple[int, bool], list[_Partial]] = {}
         for label in alive:
             for child in tables.children(label):
-                states.setdefault(0 if last else child.width, []).append(child)
+                state = (0, True) if last else (child.state, problem.space.has_layer(child.choices))
+                states.setdefault(state, []).append(child)
         if (made := sum(map(len, states.values()))) > _MOST:
             raise ValueError(f"block {block + 1} has {made:,} labels; take a smaller space, or solve it with DynamicProgramming()")
         stage, alive = [], []

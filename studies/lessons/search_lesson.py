@@ -315,20 +315,23 @@ def label_table(problems: Mapping[str, DesignProblem]) -> str:
 
 
 def draw_states(labels: Labels) -> Figure:
-    """The layered graph folded to its states, a node per block and width: labels made and kept there, the optimal path in bold."""
+    """The layered graph folded to its states, a node per block and state: labels made and kept there, the optimal path in bold.
+
+    The states are the widths unless the space has a rule of its own for steps.
+    """
     space, menus = labels.problem.space, labels.problem.space.menus
     graph = networkx.DiGraph()
     place: dict[Any, tuple[float, float]] = {}
     text: dict[Any, str] = {}
-    most = max(len(menu.widths) for menu in menus)
+    most = max(map(len, space.state_widths))
     middle = (most - 1) / 2
     place["in"], text["in"] = (0.0, middle), "embedding\n1 label"
     last = len(menus)
-    for number, (menu, stage) in enumerate(zip(menus, labels.stages, strict=True), start=1):
-        for index, width in enumerate(menu.widths):
-            own = [label for label in stage if menu.items[label.choices[-1]].width == width]
+    for number, (widths, states, stage) in enumerate(zip(space.state_widths, space.state_of, labels.stages, strict=True), start=1):
+        for index, width in enumerate(widths):
+            own = [label for label in stage if states[label.choices[-1]] == index]
             node = (number, index)
-            place[node] = (2.0 * number, index + middle - (len(menu.widths) - 1) / 2)
+            place[node] = (2.0 * number, index + middle - (len(widths) - 1) / 2)
             kept = sum(label.fate is LabelFate.KEPT for label in own)
             text[node] = f"E = {width}\n{len(own)} made" + ("" if number == last else f"\n{kept} kept")
             if number == 1:
@@ -338,11 +341,11 @@ def draw_states(labels: Labels) -> Figure:
                 graph.add_edges_from(((number - 1, left), node) for left in range(len(step)) if step[left, index])
     place["out"] = (2.0 * last + 2, middle)
     text["out"] = f"head\n{labels.count(LabelFate.KEPT)[-1]} kept"
-    graph.add_edges_from(((last, index), "out") for index in range(len(menus[-1].widths)))
+    graph.add_edges_from(((last, index), "out") for index in range(len(space.state_widths[-1])))
     path = set()
     if labels.choices is not None:
-        widths = [int(menu.width_of[item]) for menu, item in zip(menus, labels.choices, strict=True)]
-        chain = ["in", *enumerate(widths, start=1), "out"]
+        chosen = [int(states[item]) for states, item in zip(space.state_of, labels.choices, strict=True)]
+        chain = ["in", *enumerate(chosen, start=1), "out"]
         path = set(pairwise(chain))
     figure = Figure(figsize=(1.9 * (last + 2), 1.15 * most + 0.5), layout="constrained")
     axis = figure.subplots()
@@ -449,29 +452,26 @@ def _loss(objective: float, optimum: float) -> str:
 
 
 def mutations(design: Architecture, other: Architecture, space: SearchSpace) -> int:
-    """How many mutations of the paper's algorithm it takes from design to design: widths, FFN ratios and depths that differ."""
-    indices = [
-        [np.unravel_index(item, menu.shape) for item, menu in zip(space.encode(each), space.menus, strict=True)]
-        for each in (design, other)
-    ]
-    return int(np.sum(np.array(indices[0]) != np.array(indices[1])))
+    """How many mutations of the paper's algorithm it takes from design to design: choices of blocks that differ."""
+    pairs = zip(space.menus, space.encode(design), space.encode(other), strict=True)
+    return sum(int(places[own] != places[theirs]) for menu, own, theirs in pairs for places in menu.places.values())
 
 
 def neighbourhood_table(problem: DesignProblem, design: Architecture, changes: Sequence[int]) -> str:
     """The best other design with up to some numbers of decisions changed, by exhaustive search, as Markdown.
 
-    changes  of the 3N decisions: width, FFN width and depth of each of N blocks
+    changes  of the decisions of the space, one for each choice of each block
     Beside each the decisions and the mutations that lead to it. The design itself is left out.
     """
-    decisions = 3 * problem.space.blocks
-    other = Budget(Agreement(design), decisions - 1)
+    shared, decisions = Agreement(design), problem.space.decisions
+    other = Budget(shared, shared.most - 1)
     rows = []
     for most in changes:
-        near = Budget(Shortfall(Agreement(design), decisions - most), 0)
+        near = Budget(Shortfall(shared, shared.most - most), 0)
         found = solve(dataclasses.replace(problem, subject_to=(*problem.subject_to, other, near)), Exhaustive()).architecture
         cells = ["none", "", "", ""]
         if found is not None:
-            changed = decisions - round(Agreement(design)(found))
+            changed = shared.most - round(shared(found))
             cells = [f"{found}", _value(problem.objective(found)), f"{changed}", f"{mutations(design, found, problem.space)}"]
         rows.append([f"{most} of {decisions}", *cells])
     header = ["changed at most", "best other design", f"{problem.maximize.name} [{problem.maximize.unit}]", "changed", "mutations"]

@@ -92,7 +92,7 @@ def test_bad_json_is_refused_in_one_sentence(text: str) -> None:
 def test_bad_blocks_name_the_value_and_the_way_out() -> None:
     with pytest.raises(ValueError, match=r"500, which 64 .* use 448 or 512"):
         Block(500, 500, 1)
-    for arguments in ((512, 0, 1), (512, 512, 0), (512, 512.5, 1), (True, 512, 1), (-64, 64, 1)):
+    for arguments in ((512, 0, 1), (512, 512, -1), (512, 512.5, 1), (True, 512, 1), (-64, 64, 1)):
         with pytest.raises(ValueError, match="expected a whole number"):
             Block(*arguments)  # type: ignore[arg-type]
 

@@ -231,7 +231,8 @@ def test_compiles_in_one_graph() -> None:
     [
         ({"block_widths": [64]}, "1, 4 and 4 blocks"),
         ({"block_widths": [65, 512, 640, 896]}, "65, which 64"),
-        ({"block_depths": [0, 1, 1, 1]}, "block depth is 0"),
+        ({"block_depths": [-1, 1, 1, 1]}, "block depth is -1"),
+        ({"block_depths": [0, 0, 0, 0]}, "has no layer"),
         ({"hidden_act": "gulu"}, "'gulu'"),
         ({"dropout": 1}, "dropout is 1"),
         ({"initializer_range": 0}, "initializer_range is 0"),

@@ -33,7 +33,7 @@ def test_the_k_best_designs(number: int) -> None:
 @pytest.mark.parametrize("number", TOYS[::3])
 def test_each_is_the_best_that_differs_from_all_before(number: int, differing: int) -> None:
     given = toy(number)
-    decisions = 3 * given.problem.space.blocks
+    decisions = given.problem.space.decisions
     if differing > decisions:
         return
     left = dict(zip(given.designs, given.objectives, strict=True))

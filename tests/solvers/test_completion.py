@@ -63,12 +63,12 @@ class Case:
 
     def prefix(self, block: int) -> np.ndarray:
         """Totals (Q, n) of the first `block` blocks of every design, added up here."""
-        table, menus = self.table, self.table.space.menus
+        table = self.table
         totals = np.repeat(table.fixed[:, None], len(self.choices), axis=1)
         for i in range(block):
             totals = totals + table.blocks[i][:, self.choices[:, i]]
         for i in range(block - 1):
-            left, right = menus[i].width_of[self.choices[:, i]], menus[i + 1].width_of[self.choices[:, i + 1]]
+            left, right = (table.space.state_of[j][self.choices[:, j]] for j in (i, i + 1))
             totals = totals + table.joints[i][:, left, right]
         return totals
 
@@ -109,9 +109,9 @@ def check_bound(each: Case, bound: LagrangianBound | ResourceBound) -> None:
         assert not len(inside) or bound.root[c] >= inside.max() - room(inside)
     menus = each.table.space.menus
     for block in range(1, len(menus) + 1):
-        depth = sum(menu.depth_of[each.choices[:, i]] for i, menu in enumerate(menus[:block]))
-        width = menus[block - 1].width_of[each.choices[:, block - 1]]
-        bounds = bound(block, each.cell, width, depth, each.prefix(block))
+        depth = sum(menu.layers[each.choices[:, i]] for i, menu in enumerate(menus[:block]))
+        state = each.table.space.state_of[block - 1][each.choices[:, block - 1]]
+        bounds = bound(block, each.cell, state, depth, each.prefix(block))
         assert np.all(bounds[each.feasible] >= each.affine[each.feasible] - room(each.affine))
 
 

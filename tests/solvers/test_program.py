@@ -15,9 +15,9 @@ from tests.toys import toy
 def _set_auxiliary(program: Program, choices: tuple[int, ...], problem: DesignProblem) -> None:
     """Give the flow the values that the choices imply."""
     space, model = problem.space, program.model
-    widths = [menu.width_of[item] for menu, item in zip(space.menus, choices, strict=True)]
+    states = [own[item] for own, item in zip(space.state_of, choices, strict=True)]
     for (i, a, b), variable in model.flow.items():
-        variable.set_value(int(widths[i] == a and widths[i + 1] == b))
+        variable.set_value(int(states[i] == a and states[i + 1] == b))
 
 
 def _violation(model: pyo.ConcreteModel, but: str = "") -> float:

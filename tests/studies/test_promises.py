@@ -185,7 +185,7 @@ def test_damaged_budgets_are_a_sentence(plain: Path, tmp_path: Path, damage: Any
     edited = record(plain)
     damage(edited)
     (tmp_path / "design.json").write_text(json.dumps(edited))
-    with pytest.raises(ValueError, match=r"the budgets of the design in .*design\.json are damaged"):
+    with pytest.raises(ValueError, match=r"design .*design\.json (are damaged|holds the value Infinity)"):
         read_promises(tmp_path / "design.json")
 
 
