@@ -35,8 +35,9 @@ def check_declarations(quantity: Quantity, space: SearchSpace) -> None:
     """Compare what a separable or composite quantity declares with what it returns, on a fixed sample of `space`.
 
     Of a separable quantity: that every term is finite, and that the terms add up to the quantity itself. Of a composite: besides,
-    that it has one sign per part, that the formula moves with each part as its sign says, and that the overestimator is finite and
-    nowhere below the formula on boxes between designs. A black box, which declares nothing and may be dear, is not called.
+    that it has one sign per part, that the formula moves with each part as its sign says, that the overestimator is finite and
+    nowhere below the formula on boxes between designs, and that the underestimator is nowhere above it. A black box, which
+    declares nothing and may be dear, is not called.
 
     Raises:
         Undefined: naming the quantity and a design, block or joint that has no finite value.
@@ -101,7 +102,7 @@ def _check_composite(quantity: Composite, space: SearchSpace, choices: np.ndarra
     values = values_of_formula(quantity, points, design)
     _compare_calls(quantity, space, choices, values, _size(quantity, points, table.sizes, design))
     _check_signs(quantity, signs, points, values, design)
-    _check_overestimator(quantity, points, values, design)
+    _check_estimators(quantity, points, values, design)
 
 
 def _size(quantity: Composite, points: np.ndarray, sizes: np.ndarray, design: Callable[[int], Architecture]) -> float:
@@ -142,10 +143,9 @@ def _check_signs(
                 )
 
 
-def _check_overestimator(
-    quantity: Composite, points: np.ndarray, values: np.ndarray, design: Callable[[int], Architecture]
-) -> None:
-    """FalseDeclaration where the overestimator of a box between two designs lies below the formula at a design in the box."""
+def _check_estimators(quantity: Composite, points: np.ndarray, values: np.ndarray, design: Callable[[int], Architecture]) -> None:
+    """FalseDeclaration where the formula at a design in a box between two designs is above the overestimator of the box, or below
+    its underestimator."""
     count = points.shape[1]
     corners = np.random.default_rng(1).integers(count, size=(2, _BOXES))
     corners[:, :2] = [[0, 0], [0, count - 1]]  # one box is a point
@@ -153,24 +153,28 @@ def _check_overestimator(
     upper = np.maximum(points[:, corners[0]], points[:, corners[1]]).T
     lower[-1], upper[-1] = points.min(axis=1), points.max(axis=1)  # and one holds them all
     for near in (None, points[:, corners[0]].T):
-        coefficients, constants = overestimate(quantity, lower, upper, near)
-        if not (np.isfinite(coefficients).all() and np.isfinite(constants).all()):
-            box = int(np.flatnonzero(~(np.isfinite(coefficients).all(axis=1) & np.isfinite(constants)))[0])
+        over, under = overestimate(quantity, lower, upper, near), underestimate(quantity, lower, upper, near)
+        if not (np.isfinite(over[0]).all() and np.isfinite(over[1]).all()):
+            box = int(np.flatnonzero(~(np.isfinite(over[0]).all(axis=1) & np.isfinite(over[1])))[0])
             raise Undefined(
                 f"the overestimator of {quantity.name} is not finite on the box between the designs {design(int(corners[0, box]))} "
                 f"and {design(int(corners[1, box]))}; expected finite coefficients and a finite constant"
             )
-        for box, (slopes, constant) in enumerate(zip(coefficients, constants, strict=True)):
-            inside = np.flatnonzero(np.all((lower[box, :, None] <= points) & (points <= upper[box, :, None]), axis=0))
-            estimate = slopes @ points[:, inside] + constant
-            size = np.abs(slopes) @ np.abs(points[:, inside]) + abs(constant) + np.abs(values[inside])
-            below = inside[values[inside] - estimate > _ROUNDING * size]
-            if len(below):
-                n = int(below[0])
-                raise FalseDeclaration(
-                    f"the overestimator of {quantity.name} is {slopes @ points[:, n] + constant:.10g} at the design {design(n)}, "
-                    f"below its value {values[n]:.10g}, on the box from {_numbers(lower[box])} to {_numbers(upper[box])}"
-                )
+        for which, (coefficients, constants), sign in (("overestimator", over, 1), ("underestimator", under, -1)):
+            # An underestimator that is not finite bounds nothing, which is no mistake.
+            for box in map(int, np.flatnonzero(np.isfinite(coefficients).all(axis=1) & np.isfinite(constants))):
+                slopes, constant = coefficients[box], constants[box]
+                inside = np.flatnonzero(np.all((lower[box, :, None] <= points) & (points <= upper[box, :, None]), axis=0))
+                estimate = slopes @ points[:, inside] + constant
+                size = np.abs(slopes) @ np.abs(points[:, inside]) + abs(constant) + np.abs(values[inside])
+                wrong = inside[sign * (values[inside] - estimate) > _ROUNDING * size]
+                if len(wrong):
+                    n = int(wrong[0])
+                    raise FalseDeclaration(
+                        f"the {which} of {quantity.name} is {slopes @ points[:, n] + constant:.10g} at the design {design(n)}, "
+                        f"{'below' if sign > 0 else 'above'} its value {values[n]:.10g}, on the box from {_numbers(lower[box])} to "
+                        f"{_numbers(upper[box])}"
+                    )
 
 
 def overestimate(
@@ -181,12 +185,25 @@ def overestimate(
     Raises FalseDeclaration naming the quantity for other shapes. Entries that are not finite bound nothing; whoever uses them must
     treat them so.
     """
+    return _affine(composite, "overestimator", lower, upper, near)
+
+
+def underestimate(
+    composite: Composite, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """composite.underestimator, as `overestimate` gives the overestimator."""
+    return _affine(composite, "underestimator", lower, upper, near)
+
+
+def _affine(
+    composite: Composite, which: str, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(all="ignore"):
-        coefficients, constants = composite.overestimator(lower, upper, near)
+        coefficients, constants = getattr(composite, which)(lower, upper, near)
     coefficients, constants = np.asarray(coefficients, dtype=float), np.asarray(constants, dtype=float)
     if coefficients.shape != lower.shape or constants.shape != lower.shape[:-1]:
         raise FalseDeclaration(
-            f"the overestimator of {composite.name} returns arrays of shapes {coefficients.shape} and {constants.shape} for boxes "
+            f"the {which} of {composite.name} returns arrays of shapes {coefficients.shape} and {constants.shape} for boxes "
             f"of shape {lower.shape}; expected {lower.shape} and {lower.shape[:-1]}"
         )
     return coefficients, constants

@@ -199,6 +199,39 @@ class EffectiveEntropy(TransformerEntropy):
             constant += weight * corner * (1 - multiplier)
         return coefficients, constant
 
+    def underestimator(self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `Composite.underestimator`. Each term is α·m·A with m = 1 − β·N·R, N = L² and R = 1/S.
+
+        N and R lie below their secants, N ≤ (l + u)·L − l·u and R ≤ (s + t − S)/(s·t) for L in [l, u] and S in [s, t]. McCormick
+        (1976): N·R ≤ u²·R + N/t − u²/t and N·R ≤ l²·R + N/s − l²/s, which gives m ≥ a plane; and m·A ≥ m⁻·A + a·(m − m⁻) and
+        m·A ≥ m⁺·A + b·(m − m⁺) for m in [m⁻, m⁺] and A in [a, b]. Of the planes the highest at `near` is taken.
+        """
+        lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
+        centre = (lower + upper) / 2 if near is None else np.clip(near, lower, upper)
+        coefficients, constant = np.zeros(lower.shape), np.zeros(lower.shape[:-1])
+        low, high, depth = lower[..., 0], upper[..., 0], centre[..., 0]
+        for weight, log_part, entropy_part in zip(self._weights, (1, 2), (3, 4), strict=True):
+            narrow, wide, log_width = lower[..., log_part], upper[..., log_part], centre[..., log_part]
+            # The greater plane of N·R there, as slopes of L and S and a constant: N / end + square·(R − 1/end).
+            planes = []
+            for square, end in ((high**2, wide), (low**2, narrow)):
+                slope_depth, slope_log = (low + high) / end, -square / (narrow * wide)
+                rest = -low * high / end + square * ((narrow + wide) / (narrow * wide) - 1 / end)
+                planes.append((slope_depth, slope_log, rest, slope_depth * depth + slope_log * log_width + rest))
+            first = planes[0][3] <= planes[1][3]
+            slope_depth, slope_log, rest, product = (np.where(first, *pair) for pair in zip(*planes, strict=True))
+            least = 1 - self._discount * high**2 / narrow
+            most = 1 - self._discount * low**2 / wide
+            plane = 1 - self._discount * product
+            entropy, small, large = centre[..., entropy_part], lower[..., entropy_part], upper[..., entropy_part]
+            use_low = least * entropy + small * (plane - least) >= most * entropy + large * (plane - most)
+            multiplier, corner = np.where(use_low, least, most), np.where(use_low, small, large)
+            coefficients[..., entropy_part] += weight * multiplier
+            coefficients[..., 0] -= weight * corner * self._discount * slope_depth
+            coefficients[..., log_part] -= weight * corner * self._discount * slope_log
+            constant += weight * corner * (1 - self._discount * rest - multiplier)
+        return coefficients, constant
+
     def effectiveness_of(self, architecture: Architecture) -> tuple[float, float]:
         """(γ_MHSA, γ_FFN) of one architecture."""
         depth, log_width, log_ffn_width = (part(architecture) for part in self.parts[:3])
@@ -287,6 +320,25 @@ class BlockwiseEntropy(TransformerEntropy):
             coefficients[..., 0] -= weight * self._discount * loss
             coefficients[..., loss_part] -= weight * self._discount * depth
             constant += weight * self._discount * depth * loss
+        return coefficients, constant
+
+    def underestimator(self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `Composite.underestimator`. Each term is α·(A − β·L·X) with L in [l, u] and X in [x, y].
+
+        McCormick (1976): L·X ≤ u·X + x·L − u·x and L·X ≤ l·X + y·L − l·y; of the two planes the lower one at `near` is taken.
+        """
+        lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
+        centre = (lower + upper) / 2 if near is None else np.clip(near, lower, upper)
+        coefficients, constant = np.zeros(lower.shape), np.zeros(lower.shape[:-1])
+        for weight, entropy_part, loss_part in zip(self._weights, (1, 2), (3, 4), strict=True):
+            coefficients[..., entropy_part] += weight
+            ends = (upper[..., 0], lower[..., loss_part]), (lower[..., 0], upper[..., loss_part])
+            planes = [depth * centre[..., loss_part] + loss * centre[..., 0] - depth * loss for depth, loss in ends]
+            first = planes[0] <= planes[1]
+            depth, loss = (np.where(first, *pair) for pair in zip(*ends, strict=True))
+            coefficients[..., 0] -= weight * self._discount * loss
+            coefficients[..., loss_part] -= weight * self._discount * depth
+            constant += weight * self._discount * loss * depth
         return coefficients, constant
 
     def effectiveness_of(self, architecture: Architecture) -> tuple[float, float]:

@@ -6,6 +6,7 @@ exact solvers read that structure. A `Measured` is any function: heuristics call
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,12 +36,14 @@ class Combine(Enum):
 class Quantity(ABC):
     """A number read off an architecture.
 
-    name  short name, used by budgets, tables and the command line
-    unit  unit of the value, "1" where it has none
+    name   short name, used by budgets, tables and the command line
+    unit   unit of the value, "1" where it has none
+    least  no design has a smaller value: 0 for a count, a size or a time, −∞ unless declared
     """
 
     name: str
     unit: str
+    least: float = -math.inf
 
     @abstractmethod
     def __call__(self, architecture: Architecture) -> float:
@@ -49,6 +52,16 @@ class Quantity(ABC):
     def check(self, space: SearchSpace) -> None:
         """ValueError naming a design of `space` for which there is no value; nothing is refused unless overridden."""
         return
+
+    @property
+    def doubt(self) -> str:
+        """What a proof about it holds for, where that may not be what is really seen; empty unless its values are doubtful."""
+        return ""
+
+    @property
+    def positional(self) -> bool:
+        """Whether the order of equally wide neighbouring blocks may change the value; True unless more is known of the quantity."""
+        return True
 
     def at_confidence(self, confidence: float) -> Quantity:
         """The value that what is really seen stays below with probability `confidence`, as a quantity of the same kind.
@@ -78,6 +91,11 @@ class Separable(Quantity):
     def block_at(self, position: int, block: Block, setting: Setting) -> float:
         """Term of one block at a position, 0 … N − 1; that of `block` unless overridden."""
         return self.block(block, setting)
+
+    @property
+    def positional(self) -> bool:
+        """Whether the term of a block depends on its position."""
+        return type(self).block_at is not Separable.block_at
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
         """Term of the map that joins a neighbour `left` wide to one `right` wide, left ≠ right; 0 unless overridden."""
@@ -123,8 +141,30 @@ class Composite(Quantity):
         lower ≤ p ≤ upper. Exact methods need that the excess at a point vanishes as boxes around it shrink.
         """
 
+    @property
+    def positional(self) -> bool:
+        """Whether the terms of a part depend on the positions of blocks."""
+        return any(part.positional for part in self.parts)
+
+    def underestimator(self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """An affine function of the parts that is nowhere above `formula` on a box, as `overestimator` is nowhere below it.
+
+        It is what a budget from above on the quantity, or minimizing it, is relaxed to. Unless overridden: the constant that the
+        formula is at the corner of the box which the signs call worst, valid since the formula is monotone in each part.
+        """
+        lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
+        corner = np.where(np.array(self.signs) > 0, lower, upper)
+        value = np.asarray(self.formula(np.moveaxis(corner, -1, 0)), dtype=float)
+        return np.zeros(lower.shape), np.broadcast_to(value, lower.shape[:-1]).copy()
+
     def __call__(self, architecture: Architecture) -> float:
         return as_float(self.formula([part(architecture) for part in self.parts]))
+
+
+def shared_decisions(own: Block, other: Block) -> int:
+    """How many choices two blocks share, of those that each of them has by name."""
+    chosen = own.choices
+    return sum(chosen[name] == value for name, value in other.choices.items())
 
 
 @dataclass(frozen=True)
@@ -142,13 +182,13 @@ class Agreement(Separable):
 
     name = "agreement"
     unit = "decisions"
+    least = 0.0
 
     def block(self, block: Block, setting: Setting) -> float:
         raise ValueError("agreement depends on the position of a block; use block_at")
 
     def block_at(self, position: int, block: Block, setting: Setting) -> float:
-        own, other = self.architecture.blocks[position].choices, block.choices
-        return sum(own[name] == value for name, value in other.items())
+        return shared_decisions(self.architecture.blocks[position], block)
 
     @property
     def most(self) -> int:

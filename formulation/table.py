@@ -227,7 +227,7 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace, poll: Callable
             shared[menu] = np.array([row(quantity, position, menu) for quantity in quantities]).reshape(len(quantities), len(menu))
         block = shared[menu].copy()
         for q, quantity in enumerate(quantities):
-            if not first and type(quantity).block_at is not Separable.block_at:
+            if not first and quantity.positional:
                 block[q] = row(quantity, position, menu)
         blocks.append(block)
     widths = space.state_widths

@@ -28,6 +28,7 @@ class Flops(Separable):
 
     name = "flops"
     unit = "FLOPs"
+    least = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seq_len", positive_integer("seq_len", self.seq_len))

@@ -6,6 +6,7 @@ fitted `hardware_models.fit`, how networks are measured `hardware_models.profile
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist, fmean
@@ -205,6 +206,16 @@ class Latency(Separable):
     def unit(self) -> str:  # type: ignore[override]
         """ms, unless the table says otherwise."""
         return self.table.unit
+
+    @property
+    def doubt(self) -> str:
+        """Why its table is not to be relied on; empty unless its error is large."""
+        return f"the latencies of a table: {self.table.doubt}" if self.table.doubt else ""
+
+    @property
+    def least(self) -> float:  # type: ignore[override]
+        """0, unless the table holds something else than a latency."""
+        return 0.0 if self.table.quantity == "latency" else -math.inf
 
     def at_confidence(self, confidence: float) -> Latency:
         """See `Quantity.at_confidence`."""

@@ -46,6 +46,7 @@ class WeightMemory(Separable):
 
     name = "weight memory"
     unit = "bytes"
+    least = 0.0
 
     def __post_init__(self) -> None:
         positive_number("bits", self.bits)
@@ -84,6 +85,7 @@ class CacheMemory(Separable):
 
     name = "cache memory"
     unit = "bytes"
+    least = 0.0
 
     def __post_init__(self) -> None:
         for name in ("seq_len", "batch"):
@@ -135,6 +137,7 @@ class ActivationMemory(Separable):
 
     name = "activation memory"
     unit = "bytes"
+    least = 0.0
     combine = Combine.MAX
 
     def __post_init__(self) -> None:
@@ -191,6 +194,7 @@ class _Held(Separable):
 
     name = "weights and cache"
     unit = "bytes"
+    least = 0.0
 
     def block(self, block: Block, setting: Setting) -> float:
         return self.weights.block(block, setting) + self.cache.block(block, setting)
@@ -228,6 +232,7 @@ class Memory(Composite):
 
     name = "memory"
     unit = "bytes"
+    least = 0.0
 
     def __post_init__(self) -> None:
         _ = self.parts  # wrong sizes are refused by the parts
@@ -272,6 +277,7 @@ class MemoryShare(Composite):
 
     name = "memory share"
     unit = "1"
+    least = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.memory, Memory):

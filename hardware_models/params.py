@@ -23,6 +23,7 @@ class Params(Separable):
 
     name = "params"
     unit = "parameters"
+    least = 0.0
 
     def block(self, block: Block, setting: Setting) -> float:
         return stored_layers(block, setting) * layer_of(block, setting).parameters
@@ -46,6 +47,7 @@ class DecoderParams(Separable):
     unrolled: bool = False
 
     unit = "parameters"
+    least = 0.0
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -258,6 +258,7 @@ class _Latency(_Roofline):
     """In ms: the slower of arithmetic and transfers, product by product."""
 
     unit = "ms"
+    least = 0.0
 
     def _cost(self, product: Product) -> float:
         compute_s = product.flops / self.device.figure("peak_flops", self.precision)
@@ -272,6 +273,7 @@ class _Energy(_Roofline):
     """In mJ: what operations and bytes take, and the static power for as long as they last; else the rated power for as long."""
 
     unit = "mJ"
+    least = 0.0
 
     @property
     def _rated(self) -> bool:

@@ -16,6 +16,7 @@ from solvers.programs.pyomo_model import Form, Program, build_program
 from solvers.programs.scip import Scip
 from solvers.questions.alternatives import alternatives, count_exhaustively, count_near
 from solvers.questions.diagnosis import Diagnosis, Need, explain_infeasibility
+from solvers.questions.findings import Findings, design
 from solvers.questions.pareto import (
     Box,
     Found,
@@ -41,6 +42,7 @@ __all__ = [
     "EngineMissing",
     "EvolutionaryAlgorithm",
     "Exhaustive",
+    "Findings",
     "Form",
     "Found",
     "Front",
@@ -64,6 +66,7 @@ __all__ = [
     "count_designs",
     "count_exhaustively",
     "count_near",
+    "design",
     "exact_front",
     "exhaustive_front",
     "explain_infeasibility",

@@ -171,7 +171,7 @@ class Answer:
     """What a solver claims; `solve` shows users none of it unchecked.
 
     architecture  the best design found, None where none was
-    bound         a proven upper bound on the objective of every feasible design, None where there is none
+    bound         a proven upper bound on the objective of every feasible design, or None; solvers only ever maximize
     infeasible    whether it was proved that no design meets the budgets
     message       why the search ended, in the engine's own words
     """
@@ -213,10 +213,10 @@ class Solution:
 
     status        see `Status`
     architecture  the design, None where none was found
-    objective     its objective, evaluated anew; None without a design
+    objective     its objective, re-evaluated; None without a design
     usage         its use of each budget
-    bound         proven upper bound on the optimum, None where there is none
-    gap           (bound − objective) / |objective|, None where either is missing
+    bound         proven bound on the optimum, from above where it is maximized and from below where it is minimized, or None
+    gap           |bound − objective| / |objective|, None where either is missing
     seconds       wall-clock time of the search
     evaluations   complete designs scored
     trace         what was known when
@@ -272,8 +272,20 @@ def broken_budgets(problem: DesignProblem, architecture: Architecture) -> tuple[
     return tuple(budget for budget, used in zip(problem.subject_to, usage, strict=True) if not used.within)
 
 
+def mirrored(solution: Solution) -> Solution:
+    """A solution of the maximization that stands for a minimization, in the words of the latter: its values negated."""
+
+    def negated(value: float | None) -> float | None:
+        return None if value is None else 0.0 - value
+
+    trace = (replace(point, incumbent=negated(point.incumbent), bound=negated(point.bound)) for point in solution.trace)
+    return replace(solution, objective=negated(solution.objective), bound=negated(solution.bound), trace=tuple(trace))
+
+
 def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) -> Solution:
     """Search `problem` with `solver` until it is proved or a limit is reached.
+
+    Solvers only ever maximize: where the problem minimizes, they are given the negated objective, and the solution is turned back.
 
     The design is evaluated anew: one that is not in the space or breaks a budget is discarded and the message says so. The
     status follows from that check and the bound, never from the solver's word alone. Raises ValueError for arguments of the
@@ -282,9 +294,10 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
     limits = limits or Limits()
     if not isinstance(problem, DesignProblem):
         raise ValueError(f"problem is {problem!r}; expected a DesignProblem")
-    if problem.minimize:
+    if problem.minimize and not problem.least:
         names = ", ".join(quantity.name for quantity in problem.minimize)
         raise ValueError(f"the problem also minimizes {names}; use exact_front or nsga2_front, or turn it into a budget")
+    asked, problem = problem, problem.maximizing
     if isinstance(solver, type) or not callable(getattr(solver, "search", None)):
         raise ValueError(f"solver is {solver!r}; expected a solver record such as DynamicProgramming()")
     notes = []
@@ -337,7 +350,7 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         status = Status.FEASIBLE
     else:
         status = Status.INFEASIBLE if answer.infeasible and answer.architecture is None else Status.UNKNOWN
-    return Solution(
+    solution = Solution(
         status,
         architecture,
         objective,
@@ -349,8 +362,9 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         tuple(_checked(point, objective) for point in run.trace),
         "; ".join(note for note in notes if note),
         run.interrupted,
-        _provenance(problem, solver, limits),
+        _provenance(asked, solver, limits),
     )
+    return mirrored(solution) if asked.least else solution
 
 
 def share_of(run: Run, shares: int) -> Limits:

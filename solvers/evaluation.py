@@ -25,7 +25,7 @@ LAYERS = LayerSum("layers", "layers", lambda layer: 1.0)
 
 def require_structure(problem: DesignProblem, solver: str) -> None:
     """NotSeparable where the objective or a budget is a black box, naming the solvers that take one."""
-    for quantity in (problem.maximize, *(budget.quantity for budget in problem.subject_to)):
+    for quantity in (problem.goal, *(budget.quantity for budget in problem.subject_to)):
         if not isinstance(quantity, Separable | Composite):
             raise NotSeparable(
                 f"{solver} needs quantities that add up over blocks, and {quantity.name} is a black box; "
@@ -35,22 +35,22 @@ def require_structure(problem: DesignProblem, solver: str) -> None:
 
 def is_tabular(problem: DesignProblem) -> bool:
     """Whether the objective and all budgets add up over blocks, or are formulas of quantities that do."""
-    return all(isinstance(quantity, Separable | Composite) for quantity in (problem.maximize, *_budgeted(problem)))
+    return all(isinstance(quantity, Separable | Composite) for quantity in (problem.goal, *_budgeted(problem)))
 
 
 def _budgeted(problem: DesignProblem) -> tuple[Quantity, ...]:
-    return tuple(budget.quantity for budget in problem.subject_to)
+    return tuple(constraint.quantity for constraint in problem.constraints)
 
 
 class Tabulated:
-    """The objective and the budgets of a problem as readings of one table, whose rows are the parts of all of them.
+    """The objective and the constraints of a problem as readings of one table, whose rows are the parts of all of them.
 
     rows    per quantity, the objective first, the rows that hold its parts
-    limits  (K,) of the budgets
+    limits  (K,) of the constraints
     """
 
     def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
-        self._quantities = (problem.maximize, *_budgeted(problem))
+        self._quantities = (problem.goal, *_budgeted(problem))
         self.rows: list[slice] = []
         parts: list[Separable] = []
         for quantity in self._quantities:
@@ -58,7 +58,7 @@ class Tabulated:
             self.rows.append(slice(len(parts), len(parts) + len(own)))
             parts += own  # type: ignore[arg-type]  # `tabulate` refuses what is not separable
         self.table = tabulate(parts, problem.space, poll)
-        self.limits = np.array([budget.limit for budget in problem.subject_to])
+        self.limits = np.array([constraint.limit for constraint in problem.constraints])
 
     def read(self, number: int, totals: np.ndarray, design: Design | None = None, among: np.ndarray | None = None) -> np.ndarray:
         """Quantity `number` (0 is the objective, then the budgets) of n designs with the totals (rows, n).
@@ -88,8 +88,8 @@ class Vectorised:
 
     def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
         self._portion = _PORTION if is_tabular(problem) else 1
-        self._objective = evaluator(problem.maximize, problem.space, poll)
-        self._budgets = [(evaluator(b.quantity, problem.space, poll), b.limit) for b in problem.subject_to]
+        self._objective = evaluator(problem.goal, problem.space, poll)
+        self._budgets = [(evaluator(c.quantity, problem.space, poll), c.limit) for c in problem.constraints]
 
     def portions(self, choices: np.ndarray) -> Iterator[np.ndarray]:
         """The designs, choices (n, N), as many at a time as are evaluated quickly: one by one for black boxes."""
@@ -138,8 +138,8 @@ class Scorer:
 
     def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
         self._space, self._poll = problem.space, poll
-        self._objective = self._reader(problem.maximize, problem)
-        self._budgets = [(self._reader(b.quantity, problem), b.limit) for b in problem.subject_to]
+        self._objective = self._reader(problem.goal, problem)
+        self._budgets = [(self._reader(c.quantity, problem), c.limit) for c in problem.constraints]
 
     def _reader(self, quantity: Quantity, problem: DesignProblem) -> Callable[[Choices], float]:
         if isinstance(quantity, Separable):

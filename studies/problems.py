@@ -1,59 +1,14 @@
-"""Problems as a user writes them: spaces, quantities and budgets by name, on the command line and in a JSON problem file.
-
-The file is versioned. Every key but `space` and `maximize` may be left out:
-
-    {"format": "merino problem", "version": 2,
-     "space": "fine",
-     "maximize": {"quantity": "entropy", "rho": 0.01},
-     "minimize": ["params"],
-     "budgets": [{"quantity": "flops", "upper": 60e9, "unit": "FLOPs"}],
-     "report": ["params"]}
-
-`space` is paper, fine, deep or an object as `SearchSpace.from_dict` reads it; a quantity is its name, or an object with `quantity`
-and its options, as `studies.quantities` says: {"quantity": "latency", "device": "my-board.json", "confidence": 0.95, "upper": 50}.
-A budget's `unit` may be left out, but one that is given must be the quantity's own: nothing is converted.
-A file that names code of a module (`my_module:MyCost`) is refused unless the user says `--trust-code`: reading a file runs no code.
-"""
+"""Budgets as a user writes them on the command line, and the flags that go with them."""
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import product
-from pathlib import Path
-from typing import Any, Protocol
 
-from formulation import Budget, Composite, DesignProblem, Quantity, SearchSpace, Separable, deep_space, fine_space, paper_space
-from formulation.records.reading import (
-    VERSION,
-    Amount,
-    brief,
-    chosen,
-    is_number,
-    read_json,
-    read_record,
-    shown,
-    versioned,
-)
-from studies.quantities import quantity_text, read_quantity
-
-SPACES: dict[str, Callable[[], SearchSpace]] = {"paper": paper_space, "fine": fine_space, "deep": deep_space}
-_FORMAT = "merino problem"
-_MOST_BLOCKS, _MOST_LAYERS, _MOST_ITEMS, _MOST_WIDTHS = 64, 2_000, 10_000, 256
-"""What a problem file may ask for: more blocks, layers in all, items or widths of a block than this is taken for a mistake."""
-
-
-def read_space(name: str) -> SearchSpace:
-    """The named space, or the one in a JSON file; ValueError where it is neither."""
-    if not name.endswith(".json"):
-        return chosen("space", name, {**SPACES, "FILE.json": None})()
-    record = read_json("space file", Path(name))
-    try:
-        return _space(record, "space")
-    except ValueError as error:
-        raise ValueError(f"the space file {name}: {error}") from None
+from formulation import Budget, Composite, Quantity, Separable
+from studies.quantities import read_quantity
 
 
 def add_budget_arguments(parser: argparse.ArgumentParser, repeats: str) -> None:
@@ -62,9 +17,10 @@ def add_budget_arguments(parser: argparse.ArgumentParser, repeats: str) -> None:
         "--budget",
         action="append",
         default=[],
-        metavar="NAME=VALUE",
-        help="flops=60e9 (60 GFLOPs for a forward pass), params=60e6, memory=200e6 (bytes), latency@DEVICE=50 (ms; a shipped "
-        f"device or a .json file), my_module:MyCost=1 (its own unit); studies/quantities.py lists them. May be repeated: {repeats}",
+        metavar="NAME<=VALUE",
+        help="flops<=60e9, or flops=60e9 (60 GFLOPs for a forward pass), params>=45e6 (at least), memory=200e6 (bytes), "
+        "latency@DEVICE=50 (ms; a shipped device or a .json file), my_module:MyCost=1 (its own unit); studies/quantities.py lists "
+        f"them. Quote what holds < or >, which a shell takes for files. May be repeated: {repeats}",
     )
     parser.add_argument(
         "--confidence",
@@ -92,22 +48,24 @@ def read_budgets(
     extrapolate: bool = False,
     tabulated: Callable[[Quantity], Quantity] = lambda quantity: quantity,
 ) -> list[tuple[Budget, ...]]:
-    """One tuple of budgets per problem: every combination of one value of each quantity named.
+    """One tuple of budgets per problem: every combination of one value of each quantity named, from above and from below.
 
     confidence   with which budgets of quantities that know their error hold; ValueError where there is none of them
     extrapolate  whether latency tables may predict what they were not validated on
     tabulated    what stands in for a black box
     """
-    values: dict[str, list[Budget]] = {}
+    values: dict[tuple[str, str], list[Budget]] = {}
     uncertain = False
     for text in texts:
         name, equals, number = text.rpartition("=")
+        side = "at_least" if name.endswith(">") else "upper"
+        name = name.removesuffix(">") if side == "at_least" else name.removesuffix("<")
         try:
-            upper = float(number)
+            bound = float(number)
         except ValueError:
-            upper = math.nan
-        if not equals or math.isnan(upper):
-            raise ValueError(f"the budget {text!r} is no NAME=NUMBER; write it as flops=60e9")
+            bound = math.nan
+        if not equals or math.isnan(bound):
+            raise ValueError(f'the budget {text!r} is not NAME<=NUMBER or NAME>=NUMBER; write it as "flops<=60e9" or flops=60e9')
         if "=" in name:
             raise ValueError(
                 f"{text!r} is more than one budget; give --budget once for each, as in --budget flops=60e9 --budget params=5e7"
@@ -117,157 +75,15 @@ def read_budgets(
             quantity = tabulated(quantity)
         knows_error = type(quantity).at_confidence is not Quantity.at_confidence
         uncertain |= knows_error
-        budget = Budget(quantity, upper, confidence if knows_error else None)
-        if budget not in values.setdefault(name, []):
-            values[name].append(budget)
+        if side == "upper":
+            budget = Budget(quantity, bound, confidence if knows_error else None)
+        else:
+            budget = Budget(quantity, at_least=bound)
+        if budget not in values.setdefault((name, side), []):
+            values[name, side].append(budget)
     if confidence is not None and not uncertain:
-        names = ", ".join(values) or "none"
+        names = ", ".join(dict.fromkeys(name for name, _ in values)) or "none"
         raise ValueError(
             f"--confidence needs a budget that knows its error, such as latency@amd-epyc-2cpu=50; the budgets are {names}"
         )
     return list(product(*values.values()))
-
-
-def number_text(value: float) -> str:
-    """60 G, 61.3 M, 1,234."""
-    for size, letter in ((1e9, "G"), (1e6, "M")):
-        if abs(value) >= size:
-            return f"{value / size:,.12g} {letter}"
-    return f"{value:,.12g}"
-
-
-def budget_text(budget: Budget) -> str:
-    """flops ≤ 60 G FLOPs."""
-    return f"{quantity_text(budget.quantity)} ≤ {number_text(budget.upper)} {budget.quantity.unit}"
-
-
-class ReadQuantity(Protocol):
-    """How a file names a quantity: `studies.quantities.quantity_from_dict`, with or without trust in code."""
-
-    def __call__(self, record: Any, where: str, beside: Collection[str] = (), /) -> Quantity:
-        """The quantity of a JSON value; ValueError with its path `where`. Keys in `beside` belong to somebody else."""
-        ...
-
-
-WriteQuantity = Callable[[Quantity], dict[str, Any]]
-"""The other way round: `studies.quantities.quantity_to_dict`."""
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A problem as a file holds it, its quantities still to be read."""
-
-    space: Any
-    maximize: Any
-    minimize: tuple[Any, ...] = ()
-    budgets: tuple[Any, ...] = ()
-    report: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Limit:
-    """What an entry of `budgets` holds beside its quantity."""
-
-    upper: Amount
-    unit: str | None = None
-
-
-def read_problem(path: Path, read_quantity: ReadQuantity) -> DesignProblem:
-    """The problem in a JSON file.
-
-    Args:
-        path: where it is.
-        read_quantity: how quantities are named.
-
-    Raises:
-        ValueError: in one sentence if there is no such file or it is not a problem, and what `read_quantity` raises.
-    """
-    record = read_json("problem file", path)
-    try:
-        return problem_from_dict(record, read_quantity)
-    except ValueError as error:
-        raise ValueError(f"the problem file {path}: {error}") from None
-
-
-def problem_from_dict(record: Any, read_quantity: ReadQuantity, where: str = "problem") -> DesignProblem:
-    """The problem that a JSON object describes.
-
-    Args:
-        record: a JSON value.
-        read_quantity: how quantities are named.
-        where: what it is called in a sentence.
-
-    Raises:
-        ValueError: naming the key that is missing, unknown or wrong.
-    """
-    written = read_record(_Written, versioned(record, _FORMAT, where), where)
-
-    def several(key: str, entries: Sequence[Any]) -> tuple[Quantity, ...]:
-        return tuple(read_quantity(entry, f"{where}.{key}[{number}]") for number, entry in enumerate(entries))
-
-    budgets = (_budget(entry, read_quantity, f"{where}.budgets[{number}]") for number, entry in enumerate(written.budgets))
-    return DesignProblem(
-        _space(written.space, f"{where}.space"),
-        read_quantity(written.maximize, f"{where}.maximize"),
-        tuple(budgets),
-        several("report", written.report),
-        several("minimize", written.minimize),
-    )
-
-
-def problem_to_dict(problem: DesignProblem, write_quantity: WriteQuantity) -> dict[str, Any]:
-    """The JSON object that `problem_from_dict` reads; ValueError for a quantity that has no name in such a file."""
-    return {
-        "format": _FORMAT,
-        "version": VERSION,
-        "space": problem.space.to_dict(),
-        "maximize": write_quantity(problem.maximize),
-        "minimize": [write_quantity(quantity) for quantity in problem.minimize],
-        "budgets": [
-            {**write_quantity(budget.quantity), "upper": budget.upper, "unit": budget.quantity.unit}
-            for budget in problem.subject_to
-        ],
-        "report": [write_quantity(quantity) for quantity in problem.report],
-    }
-
-
-def _space(record: Any, where: str) -> SearchSpace:
-    if not isinstance(record, dict):
-        return chosen("space", record, SPACES)()
-    menus = record.get("menus", [])
-    for count in (record.get("blocks", 1), len(menus) if isinstance(menus, list) else 0):
-        if is_number(count, math.inf) and count > _MOST_BLOCKS:
-            raise ValueError(f"{where} has {shown(count)} blocks; expected at most {_MOST_BLOCKS}")
-    for menu in [record, *(menus if isinstance(menus, list) else [])]:
-        if isinstance(menu, dict):
-            choices = [entries for key, entries in menu.items() if key != "menus" and isinstance(entries, list)]
-            if math.prod(map(len, choices)) > _MOST_ITEMS:
-                raise ValueError(f"{where} has a menu of more than {_MOST_ITEMS:,} items; expected fewer choices")
-    space = SearchSpace.from_dict(record, where)
-    try:
-        _check_size(space)
-    except ValueError as error:
-        raise ValueError(f"{where}: {brief(error)}") from None
-    return space
-
-
-def _check_size(space: SearchSpace) -> None:
-    """ValueError for a space that no solver could take in, or that holds a block which is none."""
-    if (layers := sum(menu.depths[-1] for menu in space.menus)) > _MOST_LAYERS:
-        raise ValueError(f"its depths add up to {layers:,} layers; expected at most {_MOST_LAYERS:,}")
-    for menu in dict.fromkeys(space.menus):
-        if len(menu.widths) > _MOST_WIDTHS:
-            raise ValueError(f"a menu has {len(menu.widths):,} widths; expected at most {_MOST_WIDTHS}")
-        _ = menu.items  # makes every block, which refuses those out of range
-
-
-def _budget(record: Any, read_quantity: ReadQuantity, where: str) -> Budget:
-    if not isinstance(record, dict):
-        raise ValueError(f'{where} is {shown(record)}; expected an object such as {{"quantity": "flops", "upper": 60e9}}')
-    quantity = read_quantity(record, where, ("upper", "unit"))
-    limit = read_record(_Limit, {key: record[key] for key in ("upper", "unit") if key in record}, where)
-    if limit.unit not in (None, quantity.unit):
-        raise ValueError(
-            f"{where}.unit is {shown(limit.unit)}; expected {quantity.unit!r} for {quantity.name}, nothing is converted"
-        )
-    return Budget(quantity, limit.upper)

@@ -145,22 +145,6 @@ def quantity_to_dict(quantity: Quantity) -> dict[str, Any]:
     raise ValueError(f"{quantity.name} cannot be written to a problem file; expected one of {', '.join((*PLAIN, *ON_DEVICES))}")
 
 
-def quantity_text(quantity: Quantity) -> str:
-    """Its name with the options that are not the default, which tell two of one name apart: flops (seq_len=128)."""
-    if isinstance(getattr(type(quantity), "name", None), property):
-        return quantity.name  # made from the options
-    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(quantity) if dataclasses.is_dataclass(quantity) else ()
-    known = ("name", "unit")
-    values = {f.name: getattr(quantity, f.name) for f in fields if f.repr and f.name not in known}
-    options = [f"{f.name}={_brief(values[f.name])}" for f in fields if f.name in values and values[f.name] != f.default]
-    return quantity.name + (f" ({', '.join(options)})" if options else "")
-
-
-def _brief(value: Any) -> Any:
-    """A value as the text of a quantity shows it: a datasheet by its name."""
-    return getattr(value, "name", value) if dataclasses.is_dataclass(value) else value
-
-
 def _with_options(name: Any, options: dict[str, Any], where: str, beside: Collection[str], trust_code: bool) -> Quantity:
     if isinstance(name, str) and ":" in name and "@" not in name:
         return _plug_in(name, options, trust_code)

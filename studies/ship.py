@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from formulation import Budget
 from formulation.command.exit_code import ExitCode
-from studies.design_file import Stored
+from solvers.questions.design_file import Stored
 from studies.quantities import quantity_to_dict
 
 if TYPE_CHECKING:
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 _NETWORK = "config.json"
 """The file that says that a folder holds a network."""
-
-
-def design_in(path: Path) -> Path:
-    """The design file that a path names: itself, or design.json in a folder."""
-    return path / "design.json" if path.is_dir() else path
 
 
 def promises_of(budgets: tuple[Budget, ...]) -> list[Promise]:
@@ -42,7 +37,8 @@ def promises_of(budgets: tuple[Budget, ...]) -> list[Promise]:
                 return None
 
         name = name_of(record, quantity.name)
-        found.append(Promise(name, quantity.unit, budget.upper, measure_of(record), predict, of_bytes(record)))
+        at_least = budget.upper is None
+        found.append(Promise(name, quantity.unit, budget.bound, measure_of(record), predict, of_bytes(record), at_least))
     return found
 
 

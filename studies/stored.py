@@ -49,12 +49,12 @@ def check_stored(
             f"{where} states its use of {', '.join(usage) or 'nothing'}; expected {', '.join(names) or 'nothing'}: {_ADVICE}"
         )
     noisy = "" if _repeats(problem) else f"; {_NOISY}"
-    check_number(f"{where} gives {problem.maximize.name}", objective, evaluation.objective, relative, noisy)
+    check_number(f"{where} gives {problem.goal.name}", objective, evaluation.objective, relative, noisy)
     for used in {used.name: used for used in evaluation.usage}.values():
         check_number(f"{where} gives the use of {used.name}", usage[used.name], used.value, _SAME, noisy)
     for used in evaluation.usage:
         if not used.within:
-            raise ValueError(f"{where} has {used.name} {used.value!r}, which exceeds the budget of {used.upper!r}; {_ADVICE}")
+            raise ValueError(f"{where} has {used.name} {used.value!r}, which does not meet the budget {used}; {_ADVICE}")
 
 
 def check_number(what: str, stored: Any, true: float, relative: float = _SAME, further: str = "") -> None:

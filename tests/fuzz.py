@@ -59,6 +59,7 @@ from solvers import (
     Status,
     solve,
 )
+from solvers.base import mirrored
 
 SOLVERS: dict[str, Solver] = {
     "dp": DynamicProgramming(),
@@ -390,9 +391,12 @@ def _measured(seed: int, design: Architecture) -> float:
     return 2 * _uniform(seed, *design.widths, *design.ffn_widths, *design.depths) - 1
 
 
-def _random_upper(draw: np.random.Generator, values: Sequence[float], of_best: float) -> float:
-    """A limit between the values, exactly at one, just below or above it, far off, or 0; often at that of the best design."""
-    if max(values) > 0:
+def _random_upper(draw: np.random.Generator, values: Sequence[float], of_best: float, signed: bool = False) -> float:
+    """A limit between the values, exactly at one, just below or above it, far off, or 0; often at that of the best design.
+
+    signed  whether it may be negative even if some values are not
+    """
+    if max(values) > 0 and not signed:
         values = [value for value in values if value >= 0]
     value = of_best if of_best in values and draw.random() < 0.5 else float(values[draw.integers(len(values))])
     least = min(values)
@@ -412,7 +416,8 @@ def _random_upper(draw: np.random.Generator, values: Sequence[float], of_best: f
         lambda: 1e300,
     )
     weights = np.array([8, 8, 4, 1, 2, 1, 4, 2, 2, 1, 1, 1, 1])
-    return max(ways[draw.choice(len(ways), p=weights / weights.sum())](), 0.0)
+    upper = ways[draw.choice(len(ways), p=weights / weights.sum())]()
+    return upper if signed else max(upper, 0.0)
 
 
 def random_problem(seed: int) -> tuple[DesignProblem, Limits]:
@@ -429,7 +434,26 @@ def random_problem(seed: int) -> tuple[DesignProblem, Limits]:
         budgets.append(Budget(quantity, _random_upper(draw, values, values[best])))
     gap = float(draw.choice((1e-6, 0.0, 1e-9, 0.02), p=(0.7, 0.12, 0.1, 0.08)))
     start = designs[draw.integers(len(designs))] if draw.random() < 0.15 else None
-    return DesignProblem(space, objective, tuple(budgets)), Limits(gap=gap, start=start)
+    problem = DesignProblem(space, objective, tuple(budgets))
+    # Half of the problems have budgets from below, some a minimized objective; drawn apart, so that the others stay what they were.
+    other = np.random.default_rng([19, seed])
+    return (_two_sided(other, problem, designs, best) if other.random() < 0.5 else problem), Limits(gap=gap, start=start)
+
+
+def _two_sided(draw: np.random.Generator, problem: DesignProblem, designs: Sequence[Architecture], best: int) -> DesignProblem:
+    """The problem with budgets turned round, ranges, and often its objective minimized."""
+    budgets = []
+    for budget in problem.subject_to:
+        values = [value_of(budget.quantity, design, problem.space).exact for design in designs]
+        from_below = Budget(
+            budget.quantity,
+            at_least=max(-_random_upper(draw, [-value for value in values], -values[best], True), budget.quantity.least),
+        )
+        from_above = Budget(budget.quantity, max(_random_upper(draw, values, values[best], True), budget.quantity.least))
+        budgets += ((from_below,), (from_above,), (budget,), (from_below, budget))[draw.choice(4, p=(0.5, 0.15, 0.15, 0.2))]
+    if draw.random() < 0.5:
+        return DesignProblem(problem.space, minimize=(problem.goal,), subject_to=tuple(budgets))
+    return DesignProblem(problem.space, problem.goal, tuple(budgets))
 
 
 @dataclass(frozen=True)
@@ -438,6 +462,8 @@ class Truth:
 
     certain   the best objective among the designs that meet every budget by more than rounding; None if there isn't one
     possible  the best among those that meet them up to rounding
+
+    The objective is what is maximized: negated where the problem minimizes.
     """
 
     certain: Value | None
@@ -448,11 +474,15 @@ def truth_of(problem: DesignProblem) -> Truth:
     """Every design of the space, by the definitions."""
     certain, possible = [], []
     for design in problem.space:
-        objective = value_of(problem.maximize, design, problem.space)
-        used = [(value_of(b.quantity, design, problem.space), b.limit) for b in problem.subject_to]
-        if all(value.exact <= limit + value.rounding for value, limit in used):
+        objective = value_of(problem.goal, design, problem.space)
+        if problem.least:
+            objective = Value(-objective.exact, objective.rounding)
+        # How much room each budget leaves, and the rounding of the value.
+        used = [(value_of(b.quantity, design, problem.space), b) for b in problem.subject_to]
+        rooms = [((b.limit - value.exact) * (1 if b.upper is not None else -1), value.rounding) for value, b in used]
+        if all(room >= -rounding for room, rounding in rooms):
             possible.append(objective)
-        if all(value.exact <= limit - value.rounding for value, limit in used):
+        if all(room >= rounding for room, rounding in rooms):
             certain.append(objective)
     best = functools.partial(max, key=lambda value: value.exact, default=None)
     return Truth(best(certain), best(possible))
@@ -460,6 +490,8 @@ def truth_of(problem: DesignProblem) -> Truth:
 
 def false_claims(problem: DesignProblem, limits: Limits, truth: Truth, solution: Solution) -> list[str]:
     """What a solution says that the truth contradicts, one sentence each."""
+    sign = -1.0 if problem.least else 1.0
+    solution = mirrored(solution) if problem.least else solution
     space, design, objective = problem.space, solution.architecture, solution.objective
     claims = []
     if truth.certain is not None:
@@ -482,12 +514,14 @@ def false_claims(problem: DesignProblem, limits: Limits, truth: Truth, solution:
     if design is not None and objective is not None:
         if design not in space:
             claims.append(f"the design {design} is outside the space")
-        value = value_of(problem.maximize, design, space)
+        value = value_of(problem.goal, design, space)
+        value = Value(sign * value.exact, value.rounding)
         if not abs(objective - value.exact) <= value.rounding:
             claims.append(f"the objective is {objective!r}, that of the design {value.exact!r}")
         for budget in problem.subject_to:
             used = value_of(budget.quantity, design, space)
-            if not used.exact <= budget.limit + used.rounding:
+            over = used.exact - budget.limit if budget.upper is not None else budget.limit - used.exact
+            if not over <= used.rounding:
                 claims.append(f"the design exceeds {budget}: {used.exact!r}")
         if truth.possible is None:
             claims.append("a design where none meets the budgets")

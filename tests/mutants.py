@@ -67,11 +67,13 @@ FORWARD = "tests/merino_net/test_net_forward.py"
 FUZZ = "tests/test_fuzz.py"
 COUNTS = "tests/solvers/test_dynamic_programming.py -k count"
 BUDGETS = "tests/solvers/test_dynamic_programming.py -k several"
+ALTERNATIVES = "tests/solvers/test_alternatives.py -k 'reordered or orders or near or rules'"
 DEFINITIONS = "tests/formulation/test_formulation.py tests/formulation/test_blockwise_entropy.py -k 'not solvers and not importing'"
 SIGNS = "tests/solvers/test_soundness.py -k 'below_zero and not engines'"
 
 BASE, DP, COMPLETION = "solvers/base.py", "solvers/exact/dynamic_programming.py", "solvers/exact/bounds.py"
 SPACE = "formulation/space.py"
+ARRANGEMENTS = "solvers/arrangements.py"
 ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/network/modeling.py", "hardware_models/fit.py"
 LAYER = "formulation/layer.py"
 
@@ -98,8 +100,8 @@ MUTANTS = (
     ),
     Mutant(
         "formulation/declarations.py",
-        "below = inside[values[inside] - estimate > _ROUNDING * size]",
-        "below = inside[estimate - values[inside] > _ROUNDING * size]",
+        "wrong = inside[sign * (values[inside] - estimate) > _ROUNDING * size]",
+        "wrong = inside[sign * (estimate - values[inside]) > _ROUNDING * size]",
         "tests/formulation/test_values.py",
     ),
     Mutant(BASE, "bound = min(known, default=None)", "bound = max(known, default=None)", LYING),
@@ -155,7 +157,7 @@ MUTANTS = (
         DEFINITIONS,
     ),
     Mutant("formulation/problem.py", "\n_ROUNDING = 1e-12", "\n_ROUNDING = 1e-6", EDGES),
-    Mutant("formulation/problem.py", "value * (1 - 10 * _ROUNDING)", "value * (1 - _ROUNDING / 2)", EDGES),
+    Mutant("formulation/problem.py", "math.copysign(10 * _ROUNDING, value)", "math.copysign(_ROUNDING / 2, value)", EDGES),
     Mutant(
         SPACE,
         "np.less_equal.outer(left, right)",
@@ -235,7 +237,11 @@ MUTANTS = (
         COMPOSITES,
     ),
     Mutant(DP, "space.size >= 2**63", "space.size >= 2**70", COUNTS),
-    Mutant(DP, "Count(at_least, search.counted, ", "Count(at_least, search.counted, True or ", COUNTS),
+    Mutant(DP, "return search.counted, search.ended", "return search.counted, True", COUNTS),
+    Mutant(DP, "possible &= self.sorted.allow(block, chosen[:, -2], items)", "pass", ALTERNATIVES),
+    Mutant(DP, "self.sorted.ranks[block][labels.chosen[:, -1]]", "labels.state", ALTERNATIVES),
+    Mutant(ARRANGEMENTS, "own[i].start < other[j].stop and other[j].start < own[i].stop", "own[i] == other[j]", ALTERNATIVES),
+    Mutant(ARRANGEMENTS, "decisions - differing + differing * named", "decisions - differing", ALTERNATIVES),
     Mutant(DP, "most + _EQUAL * abs(most)", "most - 1e-6 * abs(most)", EDGES),
     Mutant(DP, "np.all(lower <= upper, axis=1)", "np.all(lower < upper, axis=1)", f"{COMPOSITES} {STOPS}"),
     Mutant(DP, "& (layers <= cells.layers[cell])", "& (layers < cells.layers[cell])", EDGES),
@@ -261,7 +267,12 @@ MUTANTS = (
     Mutant(COMPLETION, "fixed - ends[0], fixed + ends[1]", "fixed - ends[0], fixed - ends[0]", BOUNDS),
     Mutant(COMPLETION, "weights[..., p] += sign", "weights[..., p] -= sign", BOUNDS),
     Mutant(COMPLETION, "cells.of_nothing(table) - at_least", "cells.of_nothing(table) - 1.01 * at_least", BOUNDS),
-    Mutant(COMPLETION, "(array[rows] < 0).any()", "(array[rows] < -np.inf).any()", BOUNDS),
+    Mutant(
+        COMPLETION,
+        "table.fixed[rows] - self._to_come[:, 0]",
+        "table.fixed[rows] + self._to_come[:, 0]",
+        "tests/test_two_sided.py -k range",
+    ),
     Mutant(COMPLETION, "int(room / self._unit + 1e-6)", "int(room / self._unit) - 1", BOUNDS),
     Mutant(COMPLETION, "steps = np.floor(np.tensordot(", "steps = np.ceil(np.tensordot(", BOUNDS),
     Mutant(COMPLETION, "& (left >= 0) & (room >= 0)", "& (left >= 0) & (room > 0)", BOUNDS),
@@ -273,7 +284,7 @@ MUTANTS = (
         BOUNDS,
     ),
     Mutant(COMPLETION, "1.0, 0.6, 0.8, 0.9, 1.1, 1.25, 1.6)", "1.0, -0.6, 0.8, 0.9, 1.1, 1.25, 1.6)", BOUNDS),
-    Mutant(COMPLETION, "np.concatenate((values, -multipliers), axis=2)", "np.concatenate((values, multipliers), axis=2)", BOUNDS),
+    Mutant(COMPLETION, "np.concatenate((values, -sums), axis=2)", "np.concatenate((values, sums), axis=2)", BOUNDS),
     Mutant(COMPLETION, "= np.maximum(point[:, :kinds], 0.0)", "= point[:, :kinds]", BOUNDS),
     Mutant(
         COMPLETION,

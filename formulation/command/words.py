@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from formulation import Budget, Quantity
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -27,3 +33,56 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], left: i
     rule = [":--" if i < left else "--:" for i in range(len(header))]
     lines = (header, rule, *rows)
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def number_text(value: float) -> str:
+    """60 G, 61.3 M, 1,234."""
+    for size, letter in ((1e9, "G"), (1e6, "M")):
+        if abs(value) >= size:
+            return f"{value / size:,.12g} {letter}"
+    return f"{value:,.12g}"
+
+
+def budget_text(budget: Budget) -> str:
+    """flops ≤ 60 G FLOPs."""
+    return f"{quantity_text(budget.quantity)} {budget.sign} {number_text(budget.bound)} {budget.quantity.unit}"
+
+
+def quantity_text(quantity: Quantity) -> str:
+    """Its name with the options that are not the default, which tell two of one name apart: flops (seq_len=128)."""
+    if isinstance(getattr(type(quantity), "name", None), property):
+        return quantity.name  # made from the options
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(quantity) if dataclasses.is_dataclass(quantity) else ()
+    known = ("name", "unit")
+    values = {f.name: getattr(quantity, f.name) for f in fields if f.repr and f.name not in known}
+    options = [f"{f.name}={_brief(values[f.name])}" for f in fields if f.name in values and values[f.name] != f.default]
+    return quantity.name + (f" ({', '.join(options)})" if options else "")
+
+
+def _brief(value: Any) -> Any:
+    """A value as the text of a quantity shows it: a datasheet by its name."""
+    return getattr(value, "name", value) if dataclasses.is_dataclass(value) else value
+
+
+def short(value: float, digits: int = 4, rounding: str = ROUND_HALF_EVEN) -> str:
+    """A number for people, rounded to nearest or as `decimal` names it: 60.13 G, 407.3 M."""
+    # Rounding up or down starts from 12 digits, as budgets do: 0.1 + 0.2 is 0.3.
+    return number_text(float(Context(prec=digits, rounding=rounding).create_decimal(f"{value:.12g}")))
+
+
+def change_text(value: float, digits: int = 4, down: bool = False) -> str:
+    """A change of a budget with its sign, rounded so that it suffices, up or, for a budget from below, down: +0.13 G, −2 G."""
+    if not value:
+        return "0"
+    away, towards = (ROUND_FLOOR, ROUND_CEILING) if down else (ROUND_CEILING, ROUND_FLOOR)
+    return f"+{short(value, digits, away)}" if value > 0 else f"−{short(-value, digits, towards)}"
+
+
+def per_cent(value: float, base: float) -> str:
+    """Change from `base` to `value` in per cent, with its sign; empty where the base is 0, and "same" where they agree."""
+    if not base:
+        return ""
+    change = 100 * (value - base) / abs(base)
+    if abs(change) < 1e-7:
+        return "same"
+    return f"{change:+.2g} %".replace("-", "−") if abs(change) < 1 else f"{change:+.1f} %".replace("-", "−")

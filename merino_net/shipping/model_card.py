@@ -285,8 +285,8 @@ def proof_section(design: Record, config: PreTrainedConfig, export: Record) -> s
 
 
 def _share(usage: Record) -> str:
-    value, upper = usage.get("value"), usage.get("upper")
-    return f"{value / upper:.2%}" if isinstance(value, int | float) and isinstance(upper, int | float) and upper else "-"
+    value, bound = usage.get("value"), usage.get("upper", usage.get("at_least"))
+    return f"{value / bound:.2%}" if isinstance(value, int | float) and isinstance(bound, int | float) and bound else "-"
 
 
 def _differences(design: Record, config: PreTrainedConfig) -> list[str]:

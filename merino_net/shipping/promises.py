@@ -70,6 +70,7 @@ class Outcome:
     """What became of a promise: `value` in `unit`, which should be at most `limit`; None where nothing tells it.
 
     measured  whether the network itself shows the value; else a cost model predicts it
+    at_least  whether the value should be at least `limit` instead
     """
 
     name: str
@@ -77,16 +78,21 @@ class Outcome:
     limit: float
     value: float | None
     measured: bool
+    at_least: bool = False
 
     @property
     def exceeds(self) -> bool:
-        """Whether the value is known and above the limit."""
-        return self.value is not None and not self.value <= self.limit * (1 + _ROUNDING)
+        """Whether the value is known and above the limit, or below one that it should reach."""
+        if self.value is None:
+            return False
+        room = _ROUNDING * abs(self.limit)
+        return not (self.value >= self.limit - room if self.at_least else self.value <= self.limit + room)
 
     @property
     def verdict(self) -> str:
         """within or exceeds, "predicted" behind it where nothing was measured; not known where there is no value."""
-        word = "not known" if self.value is None else "exceeds" if self.exceeds else "within"
+        misses = "falls short" if self.at_least else "exceeds"
+        word = "not known" if self.value is None else misses if self.exceeds else "within"
         return word if self.measured or self.value is None else f"{word}, predicted"
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +102,8 @@ class Outcome:
     def __str__(self) -> str:
         """params is 345,600 parameters, which exceeds the design's budget of 200,000."""
         value = "not known" if self.value is None else f"{_number(self.value)} {self.unit}"
-        does = "exceeds" if self.exceeds else "is within"
+        misses = "falls short of" if self.at_least else "exceeds"
+        does = misses if self.exceeds else "is within"
         return f"{self.name} is {value}" + (
             "" if self.value is None else f", which {does} the design's budget of {_number(self.limit)}"
         )
@@ -104,7 +111,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Promise:
-    """A budget of a design: at most `limit`, in `unit`.
+    """A budget of a design: at most `limit`, or at least where `at_least`, in `unit`.
 
     measure   what a network shows of it; None for one that cannot
     predict   what a cost model says of it, where the network cannot; None where it says nothing
@@ -117,11 +124,13 @@ class Promise:
     measure: Callable[[Made], float | None]
     predict: Callable[[Made], float | None]
     of_bytes: bool = False
+    at_least: bool = False
 
     def outcome(self, made: Made) -> Outcome:
         """What became of it in a network that was made."""
         measured = self.measure(made)
-        return Outcome(self.name, self.unit, self.limit, self.predict(made) if measured is None else measured, measured is not None)
+        value = self.predict(made) if measured is None else measured
+        return Outcome(self.name, self.unit, self.limit, value, measured is not None, self.at_least)
 
 
 def _number(value: float) -> str:

@@ -12,7 +12,7 @@ have, since it is valid at any time; the others pass it on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,8 +82,10 @@ class Cells:
     layers        (C,) total depth
     coefficients  (C, P) of the parts, 0 for parts that are maxima
     constants     (C,)
-    parts, costs  rows of the table that hold the parts of the objective and the budgeted sums
+    parts, costs  rows of the table that hold the parts of the objective, and of composite budgets, and the budgeted sums
     limits        (K,) of the budgeted sums
+    slopes        (C, J, P) of the parts in J composite budgets: designs that meet them have slopes · parts ≤ rooms
+    rooms         (C, J)
     """
 
     layers: np.ndarray
@@ -92,10 +94,47 @@ class Cells:
     parts: slice
     costs: slice
     limits: np.ndarray
+    slopes: np.ndarray
+    rooms: np.ndarray
+
+    @staticmethod
+    def of_sums(
+        layers: np.ndarray, coefficients: np.ndarray, constants: np.ndarray, parts: slice, costs: slice, limits: np.ndarray
+    ) -> Cells:
+        """Cells where all budgets are on sums."""
+        none = np.zeros((len(layers), 0, coefficients.shape[1]))
+        return Cells(layers, coefficients, constants, parts, costs, limits, none, none.sum(axis=2))
 
     def pick(self, which: np.ndarray) -> Cells:
         """Some of the cells."""
-        return Cells(self.layers[which], self.coefficients[which], self.constants[which], self.parts, self.costs, self.limits)
+        layers, coefficients, constants = self.layers[which], self.coefficients[which], self.constants[which]
+        return Cells(layers, coefficients, constants, self.parts, self.costs, self.limits, self.slopes[which], self.rooms[which])
+
+    def priced(self, multipliers: np.ndarray) -> tuple[Cells, np.ndarray]:
+        """The cells with their composite budgets priced into the objective, and the multipliers (C, K) of the sums that are left.
+
+        For μ ≥ 0 a design that meets the budgets has objective ≤ affine function + μ · (rooms − slopes · parts).
+
+        multipliers  (C, K + J)
+        """
+        sums, prices = np.split(multipliers, [len(self.limits)], axis=1)
+        if not prices.shape[1]:
+            return self, multipliers
+        coefficients = self.coefficients - np.einsum("cj,cjp->cp", prices, self.slopes)
+        constants = self.constants + np.einsum("cj,cj->c", prices, self.rooms)
+        return Cells.of_sums(self.layers, coefficients, constants, self.parts, self.costs, self.limits), sums
+
+    def slack(self, number: int, costs: slice, limits: np.ndarray) -> Cells:
+        """The cells with the slack of one composite budget in place of the objective, and budgets on sums alone.
+
+        Where it can only be negative no design meets the budget.
+        """
+        return Cells.of_sums(self.layers, -self.slopes[:, number], self.rooms[:, number], self.parts, costs, limits)
+
+    def room_left(self, cell: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        """rooms − slopes · parts of n partial designs, (J, n): cell (n,), totals (Q, n)."""
+        used = np.where(np.isfinite(totals[self.parts]), totals[self.parts], 0.0)
+        return self.rooms[cell].T - np.einsum("njp,pn->jn", self.slopes[cell], used)
 
     def rounding(self, table: Table) -> np.ndarray:
         """What rounding may do to affine values (C,) of designs."""
@@ -277,11 +316,14 @@ class LagrangianBound:
         self._table, self._allowed, self.cells, self._poll, self._enough = table, allowed, cells, poll, enough
         self._rows = slice(cells.parts.start, cells.costs.stop)
         self._room = cells.limits - table.fixed[cells.costs]
+        every, fixed = np.arange(len(cells.layers)), np.repeat(table.fixed[:, None], len(cells.layers), axis=1)
+        self._own_room = cells.room_left(every, fixed).T
         self._rounding = cells.rounding(table)
         # What rounding may do to one unit of each multiplier's part in a bound.
         self._per_multiplier = rounding_of(table, table.sizes[cells.costs] + np.abs(cells.limits))
+        self._own_per_multiplier = rounding_of(table, np.abs(cells.slopes) @ table.sizes[cells.parts] + np.abs(cells.rooms))
         self._fixed = cells.of_nothing(table)
-        kinds = len(cells.limits)
+        kinds = len(cells.limits) + cells.rooms.shape[1]
         self.root = np.full(len(cells.layers), np.inf)
         self.best_multipliers = np.zeros((len(cells.layers), kinds))
         try:
@@ -300,7 +342,7 @@ class LagrangianBound:
 
     def _spread(self, cell: np.ndarray) -> np.ndarray:
         """The multipliers (n, M, K) for which completions are kept."""
-        spread = self._SPREAD if len(self.cells.limits) else self._SPREAD[:1]
+        spread = self._SPREAD if self.best_multipliers.shape[1] else self._SPREAD[:1]
         return self.best_multipliers[cell, None] * np.array(spread)[None, :, None]
 
     def restricted(self, which: np.ndarray) -> LagrangianBound:
@@ -309,6 +351,7 @@ class LagrangianBound:
         few.cells = self.cells.pick(which)
         few.root, few.best_multipliers = self.root[which], self.best_multipliers[which]
         few._rounding, few._fixed = self._rounding[which], self._fixed[which]
+        few._own_room, few._own_per_multiplier = self._own_room[which], self._own_per_multiplier[which]
         few.__dict__.pop("_kept", None)
         return few
 
@@ -321,16 +364,25 @@ class LagrangianBound:
     def _kept(self) -> tuple[np.ndarray, list[np.ndarray]]:
         """Multipliers (cells, M, K) and the completions (cells, M, left states, layers + 1) per block: made at the first call."""
         multipliers = self._spread(np.arange(len(self.cells.layers)))
-        weights = self._weights(self.cells.coefficients, multipliers)
+        weights = self._weights(np.arange(len(self.cells.layers)), multipliers)
         most = int(self.cells.layers.max())
         tables = best_completions(self._table, self._allowed, most, weights, self._rows, self._poll)
         return multipliers, [array.reshape(*multipliers.shape[:2], *array.shape[1:]) for array in tables]
 
-    def _weights(self, coefficients: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-        """The valuations of multipliers (n, M, K) for coefficients (n, P), in the order of (n, M)."""
-        values = np.repeat(coefficients[:, None], multipliers.shape[1], axis=1)
-        weights = np.concatenate((values, -multipliers), axis=2)
+    def _weights(self, cell: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+        """The valuations of multipliers (n, M, K + J) in the cells (n,), in the order of (n, M)."""
+        sums, prices = np.split(multipliers, [len(self.cells.limits)], axis=2)
+        values = np.repeat(self.cells.coefficients[cell][:, None], multipliers.shape[1], axis=1)
+        if prices.shape[2]:
+            values -= np.einsum("nmj,njp->nmp", prices, self.cells.slopes[cell])
+        weights = np.concatenate((values, -sums), axis=2)
         return weights.reshape(-1, weights.shape[2])
+
+    def _weighed(self, cell: np.ndarray, multipliers: np.ndarray, common: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Multipliers (n, M, K + J) of the cells (n,) times what is common to all cells (K,) and what is a cell's own (C, J)."""
+        sums, prices = np.split(multipliers, [len(common)], axis=2)
+        total = sums @ common
+        return total + np.einsum("nmj,nj->nm", prices, own[cell]) if prices.shape[2] else total
 
     def _roots(self, cell: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
         """Root bounds (n, M) of n cells for multipliers (n, M, K), fixed terms and safety left out; the least are kept."""
@@ -343,16 +395,18 @@ class LagrangianBound:
             some = order[start : start + portion]
             start += portion
             layers, tried = self.cells.layers[cell[some]], multipliers[some]
-            weights = self._weights(self.cells.coefficients[cell[some]], tried)
+            weights = self._weights(cell[some], tried)
             ends = best_designs(self._table, self._allowed, int(layers.max()), weights, self._rows, self._poll)
-            values = ends.reshape(*tried.shape[:2], -1)[np.arange(len(some)), :, layers] + tried @ self._room
+            values = ends.reshape(*tried.shape[:2], -1)[np.arange(len(some)), :, layers]
+            values = values + self._weighed(cell[some], tried, self._room, self._own_room)
             roots[some] = values
             self._keep(cell[some], tried, values)
         return roots
 
     def _keep(self, cell: np.ndarray, multipliers: np.ndarray, values: np.ndarray, more: np.ndarray | float = 0.0) -> None:
         """Note the root bounds (n, M) where they are the least so far; more: further rounding in them."""
-        rounding = np.nan_to_num(self._rounding[cell, None] + multipliers @ self._per_multiplier + more)
+        priced = self._weighed(cell, multipliers, self._per_multiplier, self._own_per_multiplier)
+        rounding = np.nan_to_num(self._rounding[cell, None] + priced + more)
         bounds = _safe(self._fixed[cell, None] + values, rounding)
         each, winner = np.arange(len(cell)), bounds.argmin(axis=1)
         better = bounds[each, winner] < self.root[cell]
@@ -361,18 +415,27 @@ class LagrangianBound:
 
     def _scale(self) -> tuple[np.ndarray, np.ndarray]:
         """`_sizes` of the root bounds without prices."""
-        cells = len(self.cells.layers)
-        return self._sizes(np.abs(self._roots(np.arange(cells), np.zeros((cells, 1, len(self.cells.limits)))))[:, 0])
+        cells, kinds = self.best_multipliers.shape
+        return self._sizes(np.abs(self._roots(np.arange(cells), np.zeros((cells, 1, kinds))))[:, 0])
 
     def _sizes(self, stake: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The value at stake (cells,), and a natural size (cells, K) of the multipliers.
 
-        That size is the stake over the budget left, or over the budget's dearest term where nothing is left.
+        That size is the stake over the budget left, or over what the budget's dearest term exceeds the cheapest by where nothing is
+        left. What is left counts from the least that the blocks can use, since terms may be negative.
         """
-        kinds = len(self.cells.limits)
-        dearest = np.max([np.abs(array[self.cells.costs]).reshape(kinds, -1).max(axis=1) for array in self._table.blocks], axis=0)
-        size = np.where(self._room > 1e-9 * dearest, self._room, np.maximum(dearest, 1.0))
         stake = np.where(np.isfinite(stake) & (stake > 0), stake, 1.0)
+        sizes = []
+        room = self._room - _negative_terms(self._table, self.cells.costs).sum(axis=1)
+        terms = [array[self.cells.costs] for array in self._table.blocks]
+        sizes.append(np.broadcast_to(_budget_size(room, terms), (len(stake), len(room))))
+        if self.cells.slopes.shape[1]:
+            terms = [
+                self.cells.slopes @ _summed(self._table, self.cells.parts, own[self.cells.parts]) for own in self._table.blocks
+            ]
+            room = self._own_room - np.sum([np.minimum(own.min(axis=2), 0.0) for own in terms], axis=0)
+            sizes.append(_budget_size(room, terms))
+        size = np.concatenate(sizes, axis=1)
         return stake, stake[:, None] / np.maximum(size, stake[:, None] / _LARGEST)
 
     def _line_search(self) -> None:
@@ -391,7 +454,7 @@ class LagrangianBound:
 
     def _search_all(self, near: np.ndarray | None) -> None:
         """Multipliers (cells, K), K ≥ 2, with a small root bound; near: multipliers to begin at."""
-        cells, kinds = len(self.cells.layers), len(self.cells.limits)
+        cells, kinds = self.best_multipliers.shape
         if near is None and cells > 4 * _SEEDS:
             near = self._near_seeds()
         stake, scale = self._scale()
@@ -407,7 +470,7 @@ class LagrangianBound:
         """Multipliers (cells, K) at which to begin: those of some cells where the depth has a price, too, which is quick."""
         order = np.argsort(self.cells.layers, kind="stable")
         seeds = order[np.linspace(0, len(order) - 1, _SEEDS).round().astype(int)]
-        everything, kinds = np.arange(len(order)), len(self.cells.limits)
+        everything, kinds = np.arange(len(order)), self.best_multipliers.shape[1]
         stake = np.abs(self._priced_depth(everything, np.zeros((len(order), 1, kinds + 1))))[:, 0]
         stake, size = self._sizes(stake)
         scale = np.column_stack((size, stake / np.maximum(self.cells.layers, 1)))
@@ -430,7 +493,7 @@ class LagrangianBound:
         max [ coefficients·parts − λ·costs + ν·(layers − depth) ] over designs of any depth: a little larger, and much quicker.
         """
         multipliers, per_layer = prices[..., :-1], prices[..., -1]
-        weights = self._weights(self.cells.coefficients[cell], multipliers)
+        weights = self._weights(cell, multipliers)
         values = np.empty(len(weights))
         portion = max(_CACHE // max(len(menu) for menu in self._table.space.menus), 1)
         for start in range(0, len(values), portion):
@@ -439,7 +502,8 @@ class LagrangianBound:
             for after in _backward(self._table, self._allowed, 0, *valued, per_layer=per_layer.ravel()[some]):
                 last = after
             values[some] = last[:, 0, 0]
-        roots = values.reshape(per_layer.shape) - per_layer * self.cells.layers[cell, None] + multipliers @ self._room
+        left = self._weighed(cell, multipliers, self._room, self._own_room)
+        roots = values.reshape(per_layer.shape) - per_layer * self.cells.layers[cell, None] + left
         most = self._table.space.blocks * max(menu.depths[-1] for menu in self._table.space.menus)
         self._keep(cell, multipliers, roots, rounding_of(self._table, 2 * most * np.abs(per_layer)))
         return roots
@@ -505,10 +569,13 @@ class LagrangianBound:
         """Bounds (n,) of partial designs of blocks 0 … block − 1: cell, state and layers (n,), totals (Q, n)."""
         left = self.cells.layers[cell] - layers
         room = self.cells.limits[:, None] - totals[self.cells.costs]
+        if self.cells.rooms.shape[1]:
+            room = np.concatenate((room, self.cells.room_left(cell, totals)))
         multipliers, tables = self._kept
         completion = tables[block][cell, :, state, left] + np.einsum("nmk,kn->nm", multipliers[cell], room)
         bound = self.cells.so_far(cell, totals) + completion.min(axis=1)
-        rounding = np.nan_to_num(self._rounding + (multipliers @ self._per_multiplier).max(axis=1, initial=0.0))
+        priced = self._weighed(np.arange(len(multipliers)), multipliers, self._per_multiplier, self._own_per_multiplier)
+        rounding = np.nan_to_num(self._rounding + priced.max(axis=1, initial=0.0))
         return _safe(bound, rounding[cell])
 
 
@@ -532,6 +599,7 @@ def narrow_parts(
     extreme sells objective for it at that price. A box that comes out empty (lower > upper) holds no such design. Where `poll`
     raises Stopped, the parts that are left keep their ranges.
     """
+    cells, multipliers = cells.priced(multipliers)
     lower, upper = lower.copy(), upper.copy()
     each, most_layers = np.arange(len(cells.layers)), int(cells.layers.max())
     rows = slice(cells.parts.start, cells.costs.stop)
@@ -575,12 +643,25 @@ def narrow_parts(
     return lower, upper
 
 
+def _budget_size(room: np.ndarray, terms: Sequence[np.ndarray]) -> np.ndarray:
+    """What budgets (…, K) vary by: the room (…, K) that they leave, or their dearest term (…, K, items) where that is nothing."""
+    dearest = np.max([(own - np.minimum(own.min(axis=-1, keepdims=True), 0.0)).max(axis=-1) for own in terms], axis=0)
+    return np.where(room > 1e-9 * dearest, room, np.where(dearest > 0, dearest, 1.0))
+
+
+def _negative_terms(table: Table, costs: slice) -> np.ndarray:
+    """Per cost the least that each block, and each joint after it, adds where that is below 0: (K, 2N − 1), 0 for others."""
+    least = [array[costs].min(axis=tuple(range(1, array.ndim))) for array in (*table.blocks, *table.joints)]
+    return np.minimum(np.array(least).T, 0.0)
+
+
 class ResourceBound:
     """bound = affine value so far + best completion whose *resource*, one weighted sum of the costs, fits what is left.
 
     The resource is cut into equal steps; the completion's terms and what is left are rounded down, so the bound stays valid
     and has no duality gap beyond that rounding. Where the resource is a single cost of whole numbers whose greatest common
     divisor cuts the budget into at most `steps` steps, nothing is rounded: the bound is the exact optimum of the affine function.
+    Terms below 0, of budgets from below, count from the least that their block can add, and so does what is left of the budget.
 
     direction  (K,) weights ≥ 0 of the costs in the resource; all 0 leaves the budgets out
     """
@@ -588,18 +669,20 @@ class ResourceBound:
     def __init__(
         self, table: Table, allowed: list[np.ndarray], cells: Cells, direction: np.ndarray, steps: int, poll: Poll = never
     ) -> None:
-        # Terms below 0 cannot be cut into steps of a budget: leave the budgets out.
-        rows = cells.costs
-        if any((array[rows] < 0).any() for array in (*table.blocks, *table.joints)):
-            direction = np.zeros_like(direction)
-        room = float(direction @ (cells.limits - table.fixed[cells.costs])) if len(direction) else 0.0
+        rows, count = cells.costs, table.space.blocks
+        self._least = _negative_terms(table, rows)
+        # What the blocks from i on, and the joints before them, add at least: (K, N + 1).
+        per_block = self._least[:, :count].copy()
+        per_block[:, 1:] += self._least[:, count:]
+        self._to_come = np.column_stack((per_block[:, ::-1].cumsum(axis=1)[:, ::-1], np.zeros(len(per_block))))
+        room = float(direction @ (cells.limits - table.fixed[rows] - self._to_come[:, 0])) if len(direction) else 0.0
         if room > _LARGEST:
             # A budget that is none: steps of it would overflow.
             direction, room = np.zeros_like(direction), 0.0
         self.cells, self._direction = cells, direction
         self._unit, self._steps = 1.0, 0
         if room > steps * np.finfo(float).tiny:  # of less, a step would be 0
-            divisor = _common_divisor(table, rows, direction)
+            divisor = _common_divisor(table, rows, direction, self._least)
             self._unit = divisor if divisor and room / divisor < steps else room / steps
             self._steps = int(room / self._unit + 1e-6)
         # What each of the 2N − 1 terms may have been rounded up by.
@@ -609,8 +692,9 @@ class ResourceBound:
         root = self._tables[0][np.arange(len(cells.layers)), 0, cells.layers - self._fewest[0], self._steps]
         self.root = _safe(cells.of_nothing(table) + root, self._rounding)
 
-    def _whole(self, cost: np.ndarray) -> np.ndarray:
-        """Costs (K, …) as whole steps of the resource, rounded down, cut off beyond the budget."""
+    def _whole(self, cost: np.ndarray, least: np.ndarray) -> np.ndarray:
+        """Costs (K, …) over the least (K,) as whole steps of the resource, rounded down, cut off beyond the budget."""
+        cost = cost - least.reshape(-1, *[1] * (cost.ndim - 1))
         steps = np.floor(np.tensordot(self._direction, cost, axes=1) / self._unit + _WHOLE)
         return np.clip(steps, 0, self._steps + 1).astype(np.intp)
 
@@ -631,7 +715,7 @@ class ResourceBound:
             least = max(int(shallow[block:].sum()), int(cells.layers.min() - deep[:block].sum()))
             most = min(int(deep[block:].sum()), int(cells.layers.max() - shallow[:block].sum()))
             values = cells.coefficients @ _summed(table, cells.parts, table.blocks[block][cells.parts])
-            costs = self._whole(table.blocks[block][cells.costs])
+            costs = self._whole(table.blocks[block][cells.costs], self._least[:, block])
             here = np.full((count, len(space.state_widths[block]), most - least + 1, wide), -np.inf)
             for item in np.flatnonzero(allowed[block] & (costs <= self._steps)):
                 poll()
@@ -648,7 +732,7 @@ class ResourceBound:
             else:
                 own = table.joints[block - 1][cells.parts]
                 joints = np.tensordot(cells.coefficients, _summed(table, cells.parts, own), axes=1)
-                costs = self._whole(table.joints[block - 1][cells.costs])
+                costs = self._whole(table.joints[block - 1][cells.costs], self._least[:, space.blocks + block - 1])
                 after = np.full((count, costs.shape[0], most - least + 1, wide), -np.inf)
                 for left, right in np.argwhere(space.steps[block - 1] & (costs <= self._steps)):
                     poll()
@@ -663,7 +747,7 @@ class ResourceBound:
         table = self._tables[block]
         left = self.cells.layers[cell] - layers - self._fewest[block]
         spare = (
-            self._direction @ (self.cells.limits[:, None] - totals[self.cells.costs])
+            self._direction @ (self.cells.limits[:, None] - totals[self.cells.costs] - self._to_come[:, block, None])
             if len(self._direction)
             else np.zeros(len(cell))
         )
@@ -676,13 +760,14 @@ class ResourceBound:
         return bound
 
 
-def _common_divisor(table: Table, rows: slice, direction: np.ndarray) -> float:
+def _common_divisor(table: Table, rows: slice, direction: np.ndarray, least: np.ndarray) -> float:
     """The greatest common divisor of the terms of the one cost that the resource consists of; 0 where there is none."""
     used = np.flatnonzero(direction)
     if len(used) != 1:
         return 0.0
     row = rows.start + int(used[0])
-    terms = np.unique(np.concatenate([array[row].ravel() for array in (*table.blocks, *table.joints)]))
+    arrays = [array[row].ravel() for array in (*table.blocks, *table.joints)]
+    terms = np.unique(np.concatenate([own - low for own, low in zip(arrays, least[used[0]], strict=True)]))
     if np.any(terms != np.rint(terms)) or np.abs(terms).max() >= 2**53:
         return 0.0
     return float(direction[used[0]]) * math.gcd(*map(int, terms.tolist()))

@@ -23,11 +23,14 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from formulation import Architecture, Budget, Combine, Composite, DesignProblem, Separable
+from formulation import Architecture, Combine, Composite, DesignProblem, Separable
 from formulation.architecture import positive_integer
-from formulation.declarations import overestimate
+from formulation.declarations import overestimate, underestimate
+from formulation.derived import negative
+from formulation.problem import Constraint
 from formulation.table import Table, tabulate
 from formulation.values import values_of_formula
+from solvers.arrangements import SortedItems, can_sort, order_is_free, sorted_design
 from solvers.base import Answer, Limits, Run, Solver, Stopped, broken_budgets
 from solvers.evaluation import LAYERS, decode_best, objective_rounding, require_structure
 from solvers.exact.bounds import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes, narrow_parts
@@ -98,47 +101,90 @@ class DynamicProgramming:
 
 @dataclass(frozen=True)
 class Count:
-    """How many designs keep the budgets with an objective of at least `at_least`.
+    """How many designs meet the budgets with an objective as good as a threshold.
 
-    number   designs counted; values that differ by a relative 1e-9 or less are not told apart
-    exact    whether the search ended: if not, `number` is a lower bound
-    seconds  wall-clock time
+    threshold    the objective is at least that, or at most if it is minimized
+    number       designs counted; values that differ by a relative 1e-9 or less are not told apart
+    exact        whether the search ended: if not, `number` is a lower bound
+    seconds      wall-clock time
+    distinct     of these, those that differ in more than the order of equally wide neighbours; None if that was not counted
+    interrupted  whether Ctrl-C ended it
     """
 
-    at_least: float
+    threshold: float
     number: int
     exact: bool
     seconds: float
+    distinct: int | None = None
+    interrupted: bool = False
 
 
-def count_designs(problem: DesignProblem, at_least: float, limits: Limits | None = None) -> Count:
-    """Count the feasible designs of an objective of at least `at_least`, without listing them.
+def count_designs(problem: DesignProblem, threshold: float, limits: Limits | None = None) -> Count:
+    """Count the feasible designs whose objective is at least `threshold`, or at most where it is minimized, without listing them.
 
     Labels with equal totals are merged and their number kept, so that designs which differ in the order of equal blocks cost one
-    label. Raises NotSeparable for black boxes.
+    label. Those that differ in more are counted by a second search, of sorted designs alone. Raises NotSeparable for black boxes.
     """
     require_structure(problem, "count_designs")
     run = Run(limits or Limits())
-    with run.listening():
+
+    def counted(in_order: bool) -> tuple[int, bool]:
         try:
-            search = _Search(problem, run, DynamicProgramming(), floor=at_least)
+            floor = -threshold if problem.least else threshold
+            search = _Search(problem.maximizing, run, DynamicProgramming(), floor=floor, in_order=in_order)
         except Stopped:
-            return Count(at_least, 0, False, run.seconds)
+            return 0, False
         search.answer()
-    return Count(at_least, search.counted, search.ended, run.seconds)
+        return search.counted, search.ended
+
+    with run.listening():
+        number, exact = counted(False)
+        distinct, settled = (number, exact) if not order_is_free(problem) else counted(True) if can_sort(problem) else (0, False)
+    return Count(threshold, number, exact, run.seconds, distinct if exact and settled else None, run.interrupted)
+
+
+@dataclass(frozen=True, repr=False)
+class SortedDesigns:
+    """Dynamic programming over the designs that have equally wide neighbouring blocks in ascending order.
+
+    Its claims are about those of these that it may return, so it is for problems in which the sorted order of every design that is
+    sought meets the budgets and is in the space: see `can_sort`.
+
+    Attributes:
+        options: of the search; labels are not merged, since what is said of one design need not hold for another of its costs.
+        accept: whether a design may be returned.
+    """
+
+    options: DynamicProgramming
+    accept: Callable[[Architecture], bool]
+
+    distributions = ()
+
+    def __repr__(self) -> str:
+        return repr(self.options)
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return self.options.name
+
+    def search(self, problem: DesignProblem, run: Run) -> Answer:
+        """See `Solver.search`."""
+        require_structure(problem, self.name)
+        return _Search(problem, run, replace(self.options, merging=False), in_order=True, accept=self.accept).answer()
 
 
 class _Rows:
     """Which rows of the one table hold what: layers, objective parts, summed costs, maxima, parts of composite budgets."""
 
     def __init__(self, problem: DesignProblem) -> None:
-        objective = problem.maximize
+        objective = problem.goal
         self.composite = objective if isinstance(objective, Composite) else None
         quantities: list[Separable] = [LAYERS]
-        sums: list[Budget] = []
-        maxima: list[Budget] = []
-        composites: list[tuple[Budget, Composite]] = []
-        for budget in problem.subject_to:
+        sums: list[Constraint] = []
+        maxima: list[Constraint] = []
+        composites: list[tuple[Constraint, Composite]] = []
+        for budget in problem.constraints:
             if isinstance(budget.quantity, Composite):
                 composites.append((budget, budget.quantity))
             else:
@@ -149,15 +195,21 @@ class _Rows:
             quantities.extend(new)  # type: ignore[arg-type]
             return slice(len(quantities) - len(new), len(quantities))
 
-        self.parts = place(self.composite.parts if self.composite else (objective,))
+        self.objective_parts = place(self.composite.parts if self.composite else (objective,))
+        self.formulas = [(composite, place(composite.parts), budget.limit) for budget, composite in composites]
+        self.parts = slice(self.objective_parts.start, len(quantities))
+        # Composite budgets with an underestimator of their own; the others are read at the corners of boxes and at whole designs.
+        self.relaxed = [each for each in self.formulas if type(each[0]).underestimator is not Composite.underestimator]
         # Parts of composites that grow with all of them are costs of their own, with the limits that the others leave: `imply`.
         rising = [composite.parts for _, composite in composites if min(composite.signs) > 0]
         of = {combine: tuple(part for parts in rising for part in parts if part.combine is combine) for combine in Combine}
         self.costs = place(tuple(budget.quantity for budget in sums) + of[Combine.SUM])
+        # Where composite budgets go with an objective that is a sum, what a better design needs of it is one more cost.
+        self.sum_sought = bool(self.relaxed) and isinstance(objective, Separable) and objective.combine is Combine.SUM
+        self.all_costs = slice(self.costs.start, place((negative(objective),) if self.sum_sought else ()).stop)
         self.maxima = place(tuple(budget.quantity for budget in maxima) + of[Combine.MAX])
         self.cost_limits = np.array([budget.limit for budget in sums] + [np.inf] * len(of[Combine.SUM]))
         self.max_limits = np.array([budget.limit for budget in maxima] + [np.inf] * len(of[Combine.MAX]))
-        self.formulas = [(composite, place(composite.parts), budget.limit) for budget, composite in composites]
         self.rising = []
         costs, peaks = self.costs.start + len(sums), self.maxima.start + len(maxima)
         for budget, composite in composites:
@@ -187,18 +239,47 @@ class _Rows:
 
     def objective(self, totals: np.ndarray, design: Callable[[int], Architecture], among: np.ndarray) -> np.ndarray:
         """Objective of complete designs from their totals (Q, n), finite `among` those in question; `design` names them."""
-        parts = totals[self.parts]
+        parts = totals[self.objective_parts]
         return values_of_formula(self.composite, parts, design, among) if self.composite else parts[0]
 
     def overestimator(self, lower: np.ndarray, upper: np.ndarray, is_max: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (cells, P) and constants (cells,) that bound the objective on boxes (cells, P) of the parts."""
+        own = self._own(self.objective_parts)
+        coefficients, constants = np.zeros(lower.shape), np.zeros(len(lower))
         if self.composite:
-            coefficients, constants = overestimate(self.composite, lower, upper)
+            coefficients[:, own], constants = overestimate(self.composite, lower[:, own], upper[:, own])
         else:
-            coefficients, constants = np.ones(lower.shape), np.zeros(len(lower))
+            coefficients[:, own] = 1.0
         # A maximum does not add up over blocks: bound what it contributes once and for all.
         most = np.maximum(coefficients * lower, coefficients * upper)
         return np.where(is_max, 0.0, coefficients), constants + np.where(is_max, most, 0.0).sum(axis=1)
+
+    def relaxations(self, lower: np.ndarray, upper: np.ndarray, is_max: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The slopes (cells, J, P) and rooms (cells, J) of the composite budgets on boxes (cells, P) of the parts, see `Cells`."""
+        slopes, rooms = np.zeros((len(lower), len(self.relaxed), lower.shape[1])), np.zeros((len(lower), len(self.relaxed)))
+        for j, (composite, rows, limit) in enumerate(self.relaxed):
+            own = self._own(rows)
+            slopes[:, j, own], constants = underestimate(composite, lower[:, own], upper[:, own])
+            least = np.minimum(slopes[:, j] * lower, slopes[:, j] * upper)
+            rooms[:, j] = limit - constants - np.where(is_max, least, 0.0).sum(axis=1)
+            slopes[:, j] = np.where(is_max, 0.0, slopes[:, j])
+        # What is not finite relaxes to nothing at all.
+        usable = np.isfinite(slopes).all(axis=2) & np.isfinite(rooms)
+        return np.where(usable[:, :, None], slopes, 0.0), np.where(usable, rooms, 0.0)
+
+    def possible(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        """Bool (cells,): boxes (cells, P) of the parts that the best corner of every composite budget leaves open."""
+        open_ = np.ones(len(lower), dtype=bool)
+        for composite, rows, limit in self.formulas:
+            own = self._own(rows)
+            corner = np.where(np.array(composite.signs) > 0, lower[:, own], upper[:, own])
+            values = values_of_formula(composite, corner.T, lambda n: n, np.zeros(len(lower), dtype=bool))
+            open_ &= ~(values > limit + _EQUAL * abs(limit))  # what is not a number closes nothing
+        return open_
+
+    def _own(self, rows: slice) -> slice:
+        """Rows of the table as columns of the parts."""
+        return slice(rows.start - self.parts.start, rows.stop - self.parts.start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,11 +358,14 @@ class _Search:
         options: DynamicProgramming,
         start: tuple[int, ...] | None = None,
         floor: float | None = None,
+        in_order: bool = False,
+        accept: Callable[[Architecture], bool] = lambda design: True,
     ) -> None:
         self.problem, self.run, self.space, self.options, self.floor = problem, run, problem.space, options, floor
         self.rows = _Rows(problem)
         self.table = tabulate(self.rows.quantities, problem.space, run.poll)
         self.rows.imply(self.table)
+        self.sorted, self.accept = SortedItems(self.space) if in_order else None, accept
         # A term over the budget of a maximum rules its item out by itself.
         limits = self.rows.max_limits[:, None]
         self.allowed = [np.all(block[self.rows.maxima] <= limits, axis=0) for block in self.table.blocks]
@@ -341,23 +425,27 @@ class _Search:
     def _begin(self, boxes: _Boxes) -> None:
         """Seek an incumbent where the first bounds take long: before them the boxes have nothing to beat."""
         states = sum(map(len, self.space.state_widths))
-        if self.floor is not None or len(boxes) * states * int(boxes.layers.max(initial=0)) < _SLOW:
+        slow = bool(self.rows.relaxed) or len(boxes) * states * int(boxes.layers.max(initial=0)) >= _SLOW
+        if self.floor is not None or not slow:
             return
         found = quick_incumbent(self.problem, self.run)
+        if found is not None and self.sorted is not None:
+            found = sorted_design(found)
+            found = None if broken_budgets(self.problem, found) or not self.accept(found) else found
         if found is not None and (value := self.problem.objective(found)) > self.best:
             self.best, self.choices = value, self.space.encode(found)
         self._report(boxes)
 
     def _rounding_of_best(self) -> float:
         """By how much the objective of designs as good as the incumbent depends on how it is added up."""
-        rows, totals = self.rows.parts, self.table.evaluate(np.array([self.choices]))[:, 0]
-        assert isinstance(self.problem.maximize, Separable | Composite)
-        return objective_rounding(self.problem.maximize, self.table, rows, totals[rows])
+        rows, totals = self.rows.objective_parts, self.table.evaluate(np.array([self.choices]))[:, 0]
+        assert isinstance(self.problem.goal, Separable | Composite)
+        return objective_rounding(self.problem.goal, self.table, rows, totals[rows])
 
     def _ceiling(self) -> float:
         """A bound on all designs from the extremes of single blocks and joints."""
         lower, upper = (extreme[None, self.rows.parts] for extreme in self.table.extremes)
-        layers, none = np.zeros(1, dtype=np.intp), np.full((1, len(self.limits)), np.nan)
+        layers, none = np.zeros(1, dtype=np.intp), np.full((1, self.multiplied), np.nan)
         boxes = _Boxes(layers, lower, upper, np.full(1, np.inf), none)
         return float(self._cells(boxes).ceiling(lower, upper, self.table)[0])
 
@@ -375,8 +463,12 @@ class _Search:
         for row, limit in zip(range(rows.maxima.start, rows.maxima.stop), rows.max_limits, strict=True):
             alive &= table.fixed[row] <= limit
         layers, lower, upper = depth_boxes(table, self.allowed, 0, rows.parts, poll)
-        unknown = np.full((len(layers), len(costs)), np.nan)
-        boxes = _Boxes(layers, lower, upper, np.full(len(layers), np.inf), unknown).pick(alive[layers])
+        unknown = np.full((len(layers), self.multiplied), np.nan)
+        boxes = _Boxes(layers, lower, upper, np.full(len(layers), np.inf), unknown).pick(
+            alive[layers] & rows.possible(lower, upper)
+        )
+        for number in range(len(rows.relaxed)):
+            boxes = self._meeting(boxes, number, self.options.rounds)
         self.apart, cells = self._differences(boxes), self._cells(boxes)
         self.rounding = float(cells.rounding(table).max(initial=0.0))
         return boxes.bounded(cells.ceiling(boxes.lower, boxes.upper, table))
@@ -385,7 +477,54 @@ class _Search:
         """The boxes with their affine overestimators."""
         rows = self.rows
         coefficients, constants = rows.overestimator(boxes.lower, boxes.upper, self.table.is_max[rows.parts])
-        return Cells(boxes.layers, coefficients, constants, rows.parts, rows.costs, rows.cost_limits)
+        slopes, rooms = rows.relaxations(boxes.lower, boxes.upper, self.table.is_max[rows.parts])
+        return Cells(boxes.layers, coefficients, constants, rows.parts, rows.costs, rows.cost_limits, slopes, rooms)
+
+    @property
+    def multiplied(self) -> int:
+        """Number of budgets that have a multiplier in a Lagrangian bound: sums and composites."""
+        return len(self.limits) + len(self.rows.relaxed)
+
+    def _slack(self, cells: Cells, number: int) -> Cells:
+        """The cells with the slack of a composite budget as their objective, over designs that are as good as sought."""
+        limits = self.rows.cost_limits
+        if self.rows.sum_sought:
+            limits = np.append(limits, self._most_of_negative)
+        return cells.slack(number, self.rows.all_costs, limits)
+
+    @property
+    def _sought(self) -> float:
+        """Objective asked of designs while a composite budget is bounded: half the gap above the incumbent, or the floor."""
+        if self.floor is not None or not np.isfinite(self.best):
+            return self.threshold
+        return self.best + 0.5 * self.run.limits.gap * abs(self.best)
+
+    @property
+    def _most_of_negative(self) -> float:
+        """The most that the negated objective of a design that is sought can be, with room for rounding."""
+        row = slice(self.rows.all_costs.stop - 1, self.rows.all_costs.stop)
+        limit = -self._sought
+        return limit + float(self.table.rounding(row, np.array([limit]))[0]) if np.isfinite(limit) else np.finfo(float).max
+
+    def _meeting(self, boxes: _Boxes, number: int, rounds: int) -> _Boxes:
+        """The boxes in which designs may meet a composite budget together with the sums, narrowed to those designs."""
+        near = None
+        for _ in range(rounds):
+            if not len(boxes) or self.run.stopped:
+                break
+            slack = self._slack(self._cells(boxes), number)
+            self._drop_sought()
+            bound = LagrangianBound(self.table, self.allowed, slack, near, self.run.poll, np.nextafter(0.0, -1.0))
+            narrowed = narrow_parts(
+                self.table, self.allowed, slack, bound.best_multipliers, 0.0, boxes.lower, boxes.upper, self.run.poll
+            )
+            open_ = (bound.root >= 0) & np.all(narrowed[0] <= narrowed[1], axis=1) & self.rows.possible(*narrowed)
+            before, shrunk = len(boxes), bool((narrowed[1] - narrowed[0] < _WORTHWHILE * (boxes.upper - boxes.lower)).any())
+            boxes = replace(boxes, lower=narrowed[0], upper=narrowed[1]).pick(open_)
+            near = bound.best_multipliers[open_]
+            if not shrunk and len(boxes) == before:
+                break
+        return boxes
 
     def _search_boxes(self, boxes: _Boxes) -> float:
         """Closes the boxes, coarse to fine; returns a valid upper bound on the optimum, −∞ where nothing is feasible."""
@@ -407,6 +546,9 @@ class _Search:
         """Lagrangian bounds and narrower boxes in turns, as long as that brings the bounds down."""
         excess = np.inf
         for number in range(self.options.rounds):
+            if self.rows.sum_sought and np.isfinite(self.threshold):
+                for which in range(len(self.rows.relaxed)):
+                    boxes = self._meeting(boxes, which, 1)
             if not len(boxes):
                 break
             near = None if np.isnan(boxes.multipliers).any() else boxes.multipliers
@@ -416,7 +558,11 @@ class _Search:
             boxes = self._alive(replace(boxes, multipliers=bound.best_multipliers).bounded(bound.root))
             last, excess = excess, float((boxes.bounds - self.at_least).sum())
             self._report(boxes)
-            narrow = self.rows.composite is not None and number + 1 < self.options.rounds and excess < _WORTHWHILE * last
+            narrow = (
+                (self.rows.composite is not None or bool(self.rows.relaxed))
+                and number + 1 < self.options.rounds
+                and excess < _WORTHWHILE * last
+            )
             if not narrow or not len(boxes) or self.run.stopped:
                 break
             lower, upper = narrow_parts(
@@ -429,7 +575,8 @@ class _Search:
                 boxes.upper,
                 self.run.poll,
             )
-            boxes = replace(boxes, lower=lower, upper=upper).pick(np.all(lower <= upper, axis=1))
+            open_ = np.all(lower <= upper, axis=1) & self.rows.possible(lower, upper)
+            boxes = replace(boxes, lower=lower, upper=upper).pick(open_)
         return boxes
 
     def _beam_search(self, bound: LagrangianBound) -> None:
@@ -450,21 +597,48 @@ class _Search:
         layers = np.minimum((depths[:, 1] - depths[:, 0])[::-1].cumsum(), boxes.layers.max()) + 1
         states = 8 * int(layers @ [len(widths) for widths in self.space.state_widths[::-1]])
         steps = min(steps, max(_MEMORY // states, 1))
-        return (1 if boxes.multipliers.shape[1] > 1 else max(_MEMORY // (states * (steps + 1)), 1)), steps
+        alone = self.rows.all_costs.stop - self.rows.all_costs.start > 1
+        return (1 if alone else max(_MEMORY // (states * (steps + 1)), 1)), steps
 
     def _search_batch(self, boxes: _Boxes, steps: int, most: float) -> _Boxes:
         """Resource bounds and a label search of some boxes; those that remain after `most` labels, with their bounds."""
-        cells = self._cells(boxes)
-        direction = boxes.multipliers[0]
+        whole = self._cells(boxes)
+        cells, multipliers = whole.priced(boxes.multipliers)
+        direction = multipliers[0]
         direction = direction / direction.max() if direction.any() else direction
         try:
             bound = ResourceBound(self.table, self.allowed, cells, direction, steps, self.run.poll)
+            meets = [self._meets(self._slack(whole, number), steps) for number in range(len(self.rows.relaxed))]
         except Stopped:
             return boxes
+
+        def of_labels(block: int, *labels: np.ndarray) -> np.ndarray:
+            """The bound, −∞ for labels that cannot meet some composite budget, or have less than is sought."""
+            bounds = bound(block, *labels)
+            for meet in meets:
+                if self.rows.sum_sought:
+                    meet.cells.limits[-1] = self._most_of_negative
+                    self._drop_sought()
+                bounds = np.where(meet(block, *labels) < 0, -np.inf, bounds)
+            return bounds
+
         self._drop(bound.root)
-        self._beam(cells, bound)
-        left = self._grow_labels(cells, bound, most)
+        self._beam(cells, of_labels)
+        left = self._grow_labels(cells, of_labels, most)
         return self._alive(boxes.bounded(np.minimum(bound.root, left)))
+
+    def _drop_sought(self) -> None:
+        """Designs up to what is sought are left out from here on, those with the incumbent's objective and those within the gap."""
+        if self.rows.sum_sought and self.floor is None and np.isfinite(self.best):
+            self.dropped = max(self.dropped, self._sought)
+
+    def _meets(self, slack: Cells, steps: int) -> LagrangianBound | ResourceBound:
+        """A bound on the slack of a composite budget in some boxes: by resources where there are any."""
+        bound = LagrangianBound(self.table, self.allowed, slack, None, self.run.poll)
+        direction = bound.best_multipliers[0]
+        if not direction.any():
+            return bound
+        return ResourceBound(self.table, self.allowed, slack, direction / direction.max(), steps, self.run.poll)
 
     def _alive(self, boxes: _Boxes) -> _Boxes:
         """The boxes whose bounds exceed the threshold; the others are closed."""
@@ -491,6 +665,8 @@ class _Search:
         self.run.poll()
         layers, state = totals[0].astype(np.intp), self.space.state_of[block][items]
         possible = self.allowed[block][items] & (layers <= cells.layers[cell])
+        if self.sorted is not None and block:
+            possible &= self.sorted.allow(block, chosen[:, -2], items)
         left = np.where(possible, cells.layers[cell] - layers, 0)
         for least, row, limit in zip(self.least_costs, totals[self.rows.costs], self.rows.cost_limits, strict=True):
             possible &= row - least[block + 1][0, state, left] <= limit
@@ -503,7 +679,7 @@ class _Search:
                 else totals[row] - self.least_costs[row - self.rows.costs.start][block + 1][0, state, left]
                 for row in rows
             ]
-            possible &= ~(np.asarray(formula(parts)) > limit * (1 + _EQUAL))  # what is not a number rules nothing out
+            possible &= ~(np.asarray(formula(parts)) > limit + _EQUAL * abs(limit))  # what is not a number rules nothing out
         found = _Labels(cell, chosen, state, layers, totals, np.zeros(len(cell)), ways).pick(possible)
         self.run.poll()
         bounds = bound(block + 1, found.cell, found.state, found.layers, found.totals)
@@ -513,7 +689,11 @@ class _Search:
         kept = kept[np.argsort(-bounds[kept], kind="stable")]
         labels = replace(found, bounds=bounds).pick(kept)
         self.run.poll()
-        return _merged(labels, self.apart) if self.options.merging else labels
+        if not self.options.merging:
+            return labels
+        # What may follow depends on the last item where designs are sorted, else on its width alone.
+        last = labels.state if self.sorted is None else self.sorted.ranks[block][labels.chosen[:, -1]]
+        return _merged(labels, self.apart, last)
 
     def _drop(self, bounds: np.ndarray) -> None:
         """Remember the largest bound among those dropped although they exceed the incumbent (by no more than the gap)."""
@@ -581,7 +761,7 @@ class _Search:
             kept &= used <= most
             doubtful |= used > limit - margin
         for composite, rows, limit in self.rows.formulas:
-            margin = _EQUAL * limit
+            margin = _EQUAL * abs(limit)
             values = values_of_formula(composite, labels.totals[rows], design, kept)
             kept &= values <= limit + (0.0 if counting else margin)
             doubtful |= values > limit - margin
@@ -593,7 +773,7 @@ class _Search:
             return int(labels.ways[values >= self.least_counted].sum())
         while values[winner := int(values.argmax())] > self.best:
             self.run.poll()
-            if doubtful[winner] and broken_budgets(self.problem, design(winner)):
+            if (doubtful[winner] and broken_budgets(self.problem, design(winner))) or not self.accept(design(winner)):
                 values[winner] = -np.inf
                 continue
             self.best, self.choices = float(values[winner]), tuple(map(int, labels.chosen[winner]))
@@ -611,7 +791,7 @@ class _Search:
         def nearer(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
             return np.where(lower * upper > 0, np.minimum(np.abs(lower), np.abs(upper)), 0.0)
 
-        sizes[rows.costs] = np.where(np.isfinite(self.limits), self.limits, 0.0)
+        sizes[rows.costs] = np.where(np.isfinite(self.limits), np.abs(self.limits), 0.0)
         if len(boxes):
             sizes[rows.parts] = nearer(boxes.lower, boxes.upper).min(axis=0)
         for _, own, _ in rows.formulas:
@@ -619,10 +799,11 @@ class _Search:
         return np.where(self.table.is_max, 0.0, sizes / _TOTALS_APART)
 
 
-def _merged(labels: _Labels, apart: np.ndarray) -> _Labels:
-    """Labels with equal cell, state, layers and totals merged: the same completions fit them all, so one can stand for its kind.
+def _merged(labels: _Labels, apart: np.ndarray, last: np.ndarray) -> _Labels:
+    """Labels with equal cell, last block, layers and totals merged: the same completions fit them all, so one stands for its kind.
 
     apart  (Q,) totals are equal where they differ by less
+    last   (n,) last blocks are equal where this is
     """
     if len(labels) < 2:
         return labels
@@ -631,7 +812,7 @@ def _merged(labels: _Labels, apart: np.ndarray) -> _Labels:
     stepped = (apart > 0) & (np.abs(steps).max(axis=1) / 2.0**52 < apart)
     steps[stepped] = np.rint(steps[stepped] / apart[stepped, None])
     steps += 0.0  # −0 and 0 are one number of two kinds
-    keys = np.concatenate((np.stack((labels.cell, labels.state, labels.layers)), steps.view(np.int64)))
+    keys = np.concatenate((np.stack((labels.cell, last, labels.layers)), steps.view(np.int64)))
     odd = np.random.default_rng(0).integers(1, 2**62, size=len(keys), dtype=np.int64) * 2 + 1
     _, first, kind = np.unique((keys * odd[:, None]).sum(axis=0), return_index=True, return_inverse=True)
     twin = first[kind]

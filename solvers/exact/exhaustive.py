@@ -80,7 +80,7 @@ def _rounding(problem: DesignProblem, architecture: Architecture) -> float:
         return 0.0
     tabulated = Tabulated(replace(problem, subject_to=()))
     totals = tabulated.table.evaluate(np.array([problem.space.encode(architecture)]))[:, 0]
-    return objective_rounding(problem.maximize, tabulated.table, tabulated.rows[0], totals)  # type: ignore[arg-type]
+    return objective_rounding(problem.goal, tabulated.table, tabulated.rows[0], totals)  # type: ignore[arg-type]
 
 
 def _one_by_one(problem: DesignProblem, run: Run) -> Iterator[Scored]:

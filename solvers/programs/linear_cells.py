@@ -27,14 +27,14 @@ from itertools import count
 
 import numpy as np
 
-from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Separable
-from formulation.declarations import overestimate
+from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Quantity, Separable
+from formulation.declarations import overestimate, underestimate
 from formulation.table import tabulate
 from solvers.base import Answer, Run, Stopped, broken_budgets
 from solvers.evaluation import LAYERS, require_structure
 from solvers.exact.bounds import Cells, LagrangianBound, ResourceBound, depth_boxes, narrow_parts, rounding_of
 from solvers.incumbent import quick_incumbent
-from solvers.programs.linear_form import LinearForm, LinearProgram, Row, Total, prices
+from solvers.programs.linear_form import LinearForm, LinearProgram, Row, Total, formulas, prices
 
 _ROUNDS = 3
 """Rounds of Lagrangian bounds and narrowing that the first boxes get."""
@@ -98,14 +98,20 @@ class _Search:
 
     def __init__(self, problem: DesignProblem, run: Run, engine: LinearEngine) -> None:
         require_structure(problem, "a declarative program")
-        objective = problem.maximize
+        objective = problem.goal
         self.composite = objective if isinstance(objective, Composite) else None
-        own = self.composite.parts if self.composite else (objective,)
+        own: tuple[Quantity, ...] = self.composite.parts if self.composite else (objective,)
         if maxima := [part.name for part in own if isinstance(part, Separable) and part.combine is Combine.MAX]:
             what = f"{objective.name} is {'made of the' if self.composite else 'a'} maximum"
             raise NotSeparable(f"{what} ({maxima[0]}); use DynamicProgramming or Exhaustive")
         self.problem, self.run, self.engine = problem, run, engine
+        self.objective_parts = slice(0, len(own))
+        self.formulas: list[tuple[Composite, slice, float]] = []
+        for composite, limit in formulas(problem):
+            self.formulas.append((composite, slice(len(own), len(own) + len(composite.parts)), limit))
+            own = (*own, *composite.parts)
         self.parts = tabulate(own, problem.space)  # type: ignore[arg-type]
+        self.quantities = own
         self.best: float = -np.inf
         self.design: Architecture | None = None
         self.ruled_out: list[Row] = []
@@ -183,11 +189,11 @@ class _Search:
         ]
         if not self.form.possible:
             return []
-        space, composite, poll = self.problem.space, self.composite, self.run.poll
-        parts = self.composite.parts if self.composite else (self.problem.maximize,)
+        space, poll = self.problem.space, self.run.poll
+        parts = self.quantities
         sums = {
             number: budget
-            for number, budget in enumerate(self.problem.subject_to)
+            for number, budget in enumerate(self.problem.constraints)
             if isinstance(budget.quantity, Separable) and budget.quantity.combine is Combine.SUM
         }
         self.sums = list(sums)
@@ -196,20 +202,20 @@ class _Search:
         costs = self.costs = slice(rows.stop, len(table.fixed))
         limits = self.limits = np.array([budget.limit for budget in sums.values()])
         depths, lower, upper = depth_boxes(table, self.form.allowed, 0, rows, poll)
+        for composite, own, limit in self.formulas:
+            depths, lower, upper = self._meeting(composite, own, limit, depths, lower, upper)
         self.depths = depths.tolist()
         proven, multipliers = np.full(len(depths), np.inf), None
         for number in range(_ROUNDS):
             if not len(depths) or self._share_used:
                 break
-            coefficients, constants = np.ones(lower.shape), np.zeros(len(lower))
-            if composite:
-                coefficients, constants = overestimate(composite, lower, upper)
-            cells = Cells(depths, coefficients, constants, rows, costs, limits)
+            coefficients, constants = self._overestimators(lower, upper)
+            cells = Cells.of_sums(depths, coefficients, constants, rows, costs, limits)
             bound = LagrangianBound(table, self.form.allowed, cells, multipliers, self._poll_first, self.best)
             totals = [self._total(*each) for each in zip(coefficients, constants, strict=True)]
             proven = np.minimum(proven, bound.root + [total.error for total in totals])
             multipliers, last = bound.best_multipliers, (lower, upper)
-            if composite is None or number == _ROUNDS - 1 or self.design is None:
+            if not self.boxed or number == _ROUNDS - 1 or self.design is None:
                 break
             lower, upper = narrow_parts(table, self.form.allowed, cells, multipliers, self.best, lower, upper, self._poll_first)
             kept = (proven > self.threshold) & np.all(lower <= upper, axis=1)
@@ -218,7 +224,7 @@ class _Search:
             depths, lower, upper, proven, multipliers = (each[kept] for each in (depths, lower, upper, proven, multipliers))
             if np.array_equal(lower, last[0][kept]) and np.array_equal(upper, last[1][kept]):
                 break
-        if composite is None:
+        if not self.boxed:
             most, none = proven.max(initial=-np.inf), np.zeros(0)
             return [_Box(None, none, none, none, most, most)] if len(depths) else []
         return [
@@ -226,6 +232,46 @@ class _Search:
             for depth, low, high, root in zip(depths, lower, upper, proven, strict=True)
             for least in [min(float(root), self._corner(low, high))]
         ]
+
+    @property
+    def boxed(self) -> bool:
+        """Whether the search is split into boxes of parts: where the objective or a budget is a formula that is not affine."""
+        return self.composite is not None or bool(self.formulas)
+
+    def _overestimators(
+        self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients (…, P) and constants (…) of the objective on boxes (…, P) of the parts."""
+        own = self.objective_parts
+        coefficients, constants = np.zeros(lower.shape), np.zeros(lower.shape[:-1])
+        if self.composite is None:
+            coefficients[..., own] = 1.0
+        else:
+            points = None if near is None else near[..., own]
+            coefficients[..., own], constants = overestimate(self.composite, lower[..., own], upper[..., own], points)
+        return coefficients, constants
+
+    def _meeting(
+        self, composite: Composite, own: slice, limit: float, depths: np.ndarray, lower: np.ndarray, upper: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The depths and boxes (D, P) in which designs may meet a composite budget beside the sums, narrowed to those designs."""
+        for _ in range(_ROUNDS):
+            if not len(depths) or self._share_used:
+                break
+            slopes, constants = underestimate(composite, lower[:, own], upper[:, own])
+            coefficients = np.zeros(lower.shape)
+            coefficients[:, own] = -slopes
+            cells = Cells.of_sums(depths, coefficients, limit - constants, self.rows_of_parts, self.costs, self.limits)
+            bound = LagrangianBound(self.table, self.form.allowed, cells, None, self._poll_first, np.nextafter(0.0, -1.0))
+            last = lower, upper
+            lower, upper = narrow_parts(
+                self.table, self.form.allowed, cells, bound.best_multipliers, 0.0, lower, upper, self._poll_first
+            )
+            open_ = (bound.root >= 0) & np.all(lower <= upper, axis=1)
+            depths, lower, upper = depths[open_], lower[open_], upper[open_]
+            if np.array_equal(lower, last[0][open_]) and np.array_equal(upper, last[1][open_]):
+                break
+        return depths, lower, upper
 
     @property
     def _share_used(self) -> bool:
@@ -241,7 +287,7 @@ class _Search:
     def _ceiling(self) -> float:
         """A bound on all designs from the extremes of single blocks and joints."""
         lower, upper = self.parts.extremes
-        return self._corner(lower, upper) if self.composite else float(upper[0]) + rounding_of(self.parts, self.parts.sizes)[0]
+        return self._corner(lower, upper)
 
     def _total(self, coefficients: np.ndarray, constant: float) -> Total:
         """An affine function of the parts as a sum over blocks."""
@@ -252,11 +298,22 @@ class _Search:
         return self.form.total(terms, float(constant + fixed), float(abs(constant) + size))
 
     def _corner(self, lower: np.ndarray, upper: np.ndarray) -> float:
-        """The composite at the corner of a box that its signs point to: a bound that needs no engine, exact on a point."""
-        assert self.composite is not None
+        """The objective at the corner of a box that its signs point to: a bound that needs no engine, exact on a point.
+
+        −∞ where some composite budget is exceeded even at its own best corner.
+        """
         out = _CORNER * self.parts.sizes
+        low, high = lower - out, upper + out
+        for composite, own, limit in self.formulas:
+            with np.errstate(all="ignore"):
+                least = float(composite.formula(np.where(np.array(composite.signs) > 0, low[own], high[own])))
+            if least > limit + 1e-9 * abs(limit):
+                return -np.inf
+        own = self.objective_parts
+        if self.composite is None:
+            return float(upper[0] + rounding_of(self.parts, self.parts.sizes)[0])
         with np.errstate(all="ignore"):
-            value = float(self.composite.formula(np.where(np.array(self.composite.signs) > 0, upper + out, lower - out)))
+            value = float(self.composite.formula(np.where(np.array(self.composite.signs) > 0, high[own], low[own])))
         return value + 1e-9 * abs(value) if np.isfinite(value) else np.inf
 
     def _explore(self, box: _Box) -> list[_Box]:
@@ -270,6 +327,9 @@ class _Search:
         design = None if end.point is None else self.form.decode(end.point)
         if design is not None:
             self.run.evaluations += 1
+            if (halves := self._exceeding(box, design)) is not None:
+                bound = box.bound if claimed else min(box.bound, bound)
+                return [replace(half, bound=min(half.bound, bound)) for half in halves]
             if broken_budgets(self.problem, design):
                 # Within the engine's tolerance only: rule this one design out and solve the box again.
                 self.ruled_out.append(self.form.other_than(design))
@@ -332,7 +392,7 @@ class _Search:
         direction = direction / direction.max(initial=0.0) if direction.any() else direction
         most = -np.inf
         for depth in self.depths if box.layers is None else [box.layers]:
-            cells = Cells(np.array([depth]), coefficients[None], np.array([constant]), rows, costs, limits)
+            cells = Cells.of_sums(np.array([depth]), coefficients[None], np.array([constant]), rows, costs, limits)
             try:
                 bound = ResourceBound(table, self.form.allowed, cells, direction, steps, self.run.poll)
             except Stopped:
@@ -351,17 +411,43 @@ class _Search:
 
     def _affine(self, box: _Box) -> tuple[np.ndarray, float]:
         """Coefficients of the parts and constant of the overestimator of a box, or the separable objective as such."""
-        if self.composite is None:
+        if not self.boxed:
             return np.ones(1), 0.0
-        coefficients, constant = overestimate(self.composite, box.lower, box.upper, box.near)
+        coefficients, constant = self._overestimators(box.lower, box.upper, box.near)
         return coefficients.copy(), float(constant)
 
     def _rows(self, box: _Box, objective: Total) -> list[Row]:
         """Restrict the designs to a box and to those not ruled out, and ask for more than the cutoff."""
-        rows = [*self._ends(box), *self.ruled_out]
+        rows = [*self._ends(box), *self.ruled_out, *self._relaxed(box)]
         if np.isfinite(self.cutoff):
             rows.append(self.form.scaled(objective, self.cutoff - objective.margin, np.inf))
         return rows
+
+    def _relaxed(self, box: _Box) -> list[Row]:
+        """The composite budgets, relaxed to what holds in a box."""
+        rows = []
+        for composite, own, limit in self.formulas:
+            slopes, constant = underestimate(composite, box.lower[own], box.upper[own], box.near[own])
+            if np.isfinite(slopes).all() and np.isfinite(constant):
+                coefficients = np.zeros(len(box.lower))
+                coefficients[own] = slopes
+                rows.append(self.form.scaled(self._total(coefficients, float(constant)), -np.inf, limit))
+        return rows
+
+    def _exceeding(self, box: _Box, design: Architecture) -> list[_Box] | None:
+        """The parts of a box, cut at a design that exceeds a composite budget by more than an engine's tolerance; else None."""
+        here = np.array([part(design) for part in self.quantities])
+        for composite, own, limit in self.formulas:
+            value = float(composite.formula(here[own]))
+            if value <= limit + 1e-6 * abs(limit):
+                continue
+
+            def relaxed(half: _Box, composite: Composite = composite, own: slice = own) -> float:
+                slopes, constant = underestimate(composite, half.lower[own], half.upper[own], half.near[own])
+                return -float(slopes @ here[own] + constant)
+
+            return self._cut(box, here, relaxed) or None
+        return None
 
     def _ends(self, box: _Box) -> list[Row]:
         """The range of each part in a box, and last its depth; none for a box of any depth."""
@@ -382,7 +468,16 @@ class _Search:
         """
         if self.composite is None:
             return self._unresolved(box)
-        here = np.array([part(design) for part in self.composite.parts])
+
+        def overestimated(half: _Box) -> float:
+            coefficients, constant = self._overestimators(half.lower, half.upper, half.near)
+            return float(coefficients @ here + constant)
+
+        here = np.array([part(design) for part in self.quantities])
+        return self._cut(box, here, overestimated) or self._unresolved(box)
+
+    def _cut(self, box: _Box, here: np.ndarray, value_in: Callable[[_Box], float]) -> list[_Box]:
+        """Two parts of a box, cut along the part that brings a value at a point of it down most; none of a point."""
         best: tuple[float, list[_Box]] = (np.inf, [])
         for p, whole in enumerate(self.whole):
             low, high = box.lower[p], box.upper[p]
@@ -404,8 +499,7 @@ class _Search:
             values = []
             for half in halves:
                 if np.all((half.lower - step <= here) & (here <= half.upper + step)):
-                    coefficients, constant = overestimate(self.composite, half.lower, half.upper, half.near)
-                    values.append(float(coefficients @ here + constant))
+                    values.append(value_in(half))
             if values and max(values) < best[0]:
                 best = (max(values), halves)
-        return best[1] or self._unresolved(box)
+        return best[1]

@@ -22,7 +22,9 @@ from pyomo.repn import generate_standard_repn
 from scipy.optimize import linprog
 from scipy.sparse import csr_array, vstack
 
-from formulation import Architecture, Budget, Combine, Composite, DesignProblem, NotSeparable, Separable
+from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Separable
+from formulation.derived import NegativeFormula
+from formulation.problem import Constraint
 from formulation.table import Table, tabulate
 from solvers.evaluation import require_structure
 
@@ -85,7 +87,7 @@ class Total:
 
 
 class LinearForm:
-    """The columns, the rows that make z a design, and those of the budgets.
+    """The columns, the rows that make z a design, and those of the budgets but for `formulas`.
 
     open      (n,) bool: columns that may be 1
     budgets   by the number of a summed budget its row, if it needs one
@@ -107,8 +109,8 @@ class LinearForm:
         self.rows = [*self._structure()]
         self.budgets: dict[int, Row] = {}
         self._sums: list[tuple[int, np.ndarray, float, float, float]] = []
-        for number, budget in enumerate(problem.subject_to):
-            self._read_budget(number, budget)
+        for number, constraint in enumerate(problem.constraints):
+            self._read_budget(number, constraint)
         self._close()
         for number, terms, constant, size, limit in self._sums if self.possible else ():
             if (row := self._budget(terms, constant, size, limit)) is not None:
@@ -168,9 +170,9 @@ class LinearForm:
         ends = factor * (low - total.constant) - slack, factor * (high - total.constant) + slack
         return Row(columns, factor * total.coefficients[columns], *ends, factor)
 
-    def _read_budget(self, number: int, budget: Budget) -> None:
+    def _read_budget(self, number: int, constraint: Constraint) -> None:
         """Close the columns that a maximum rules out; note the sums (number, terms, constant, size, limit)."""
-        quantity, limit = budget.quantity, budget.limit
+        quantity, limit = constraint.quantity, constraint.limit
         if isinstance(quantity, Separable):
             table = tabulate([quantity], self.space, self._poll)
             terms, fixed = self.terms(table, 0), float(table.fixed[0])
@@ -181,7 +183,17 @@ class LinearForm:
                 self._sums.append((number, terms, fixed, float(table.sizes[0]), limit))
             return
         assert isinstance(quantity, Composite)
-        slopes, constant = _affine(budget)
+        if isinstance(quantity, NegativeFormula) and isinstance(quantity.quantity, Separable):
+            # A maximum of at least so much: a design takes one of the columns that are enough.
+            table = tabulate([quantity.quantity], self.space, self._poll)
+            enough = np.flatnonzero(self.terms(table, 0) >= -limit)
+            if table.fixed[0] < -limit:
+                self.possible &= bool(len(enough))
+                self.rows.append(self._row(enough, 1.0, 1.0, np.inf))
+            return
+        if (affine := _affine(quantity)) is None:
+            return
+        slopes, constant = affine
         choices = []
         for part, sign, slope in zip(quantity.parts, quantity.signs, slopes, strict=True):
             table = tabulate([part], self.space, self._poll)
@@ -289,14 +301,32 @@ def _power(wanted: float, size: float) -> float:
     return math.ldexp(1.0, math.frexp(wanted)[1] - math.frexp(size)[1]) if size > 0 else 1.0
 
 
-def _affine(budget: Budget) -> tuple[list[float], float]:
-    """Slopes and constant of a composite that is affine in its parts; NotSeparable for any other."""
+def formulas(problem: DesignProblem) -> list[tuple[Composite, float]]:
+    """The composite budgets that are not affine in their parts, with their limits: what `linear_cells` relaxes box by box.
+
+    NotSeparable for one of a maximum.
+    """
+    found = []
+    for constraint in problem.constraints:
+        quantity, limit = constraint.quantity, constraint.limit
+        if isinstance(quantity, Composite) and _affine(quantity) is None:
+            if maxima := [part.name for part in quantity.parts if part.combine is Combine.MAX]:
+                raise NotSeparable(
+                    f"a linear program cannot hold the budget {quantity.name} ≤ {limit:.6g}, a formula of the maximum {maxima[0]}; "
+                    "use DynamicProgramming or Exhaustive"
+                )
+            found.append((quantity, limit))
+    return found
+
+
+def _affine(composite: Composite) -> tuple[list[float], float] | None:
+    """Slopes and constant of a composite that is affine in its parts; None for any other."""
     model = pyo.ConcreteModel()
-    model.part = pyo.Var(range(len(budget.quantity.parts)))  # type: ignore[attr-defined]
+    model.part = pyo.Var(range(len(composite.parts)))
     variables = list(model.part.values())
-    expression = budget.quantity.formula(variables)  # type: ignore[attr-defined]
+    expression = composite.formula(variables)
     if expression.polynomial_degree() not in (0, 1):
-        raise NotSeparable(f"a linear program cannot hold the composite budget {budget}; use DynamicProgramming or Scip")
+        return None
     formula = generate_standard_repn(expression)
     slopes = {id(variable): float(slope) for variable, slope in zip(formula.linear_vars, formula.linear_coefs, strict=True)}
     return [slopes.get(id(variable), 0.0) for variable in variables], float(formula.constant)

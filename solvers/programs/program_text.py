@@ -35,15 +35,16 @@ def program_text(problem: DesignProblem, form: Form = Form.CHOICE, style: Style 
             )
         LPWriter().write(_linear_model(problem), output, symbolic_solver_labels=True)
     elif style == "latex":
-        latex_printer(build_program(problem, form).model, ostream=output)
+        latex_printer(build_program(problem.maximizing, form).model, ostream=output)
     else:
-        build_program(problem, form).model.pprint(ostream=output)
+        build_program(problem.maximizing, form).model.pprint(ostream=output)
     return output.getvalue()
 
 
 def _linear_model(problem: DesignProblem) -> pyo.ConcreteModel:
     """The choice form with a linear objective: a composite's overestimator on the whole space."""
-    program, objective = build_program(problem, Form.CHOICE), problem.maximize
+    problem = problem.maximizing
+    program, objective = build_program(problem, Form.CHOICE), problem.goal
     if isinstance(objective, Composite):
         coefficients, constant = overestimate(objective, *part_ranges(objective, problem.space))
         expression = sum(slope * part for slope, part in zip(coefficients.tolist(), program.parts, strict=True)) + float(constant)

@@ -22,8 +22,10 @@ from typing import Any, Protocol
 import numpy as np
 import pyomo.environ as pyo
 
-from formulation import Architecture, Budget, Combine, Composite, DesignProblem, NotSeparable, Separable
+from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Separable
 from formulation.declarations import overestimate
+from formulation.derived import NegativeFormula
+from formulation.problem import Constraint
 from formulation.space import SearchSpace
 from formulation.table import Table, tabulate
 from solvers.evaluation import require_structure
@@ -78,7 +80,7 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
     require_structure(problem, "a declarative program")
     model = pyo.ConcreteModel(name=f"{form.value}_form")
     writer = _LookupForm(model, problem.space) if form is Form.LOOKUP else _ChoiceForm(model, problem.space)
-    objective = problem.maximize
+    objective = problem.goal
     scales: tuple[float, ...] = ()
     parts: tuple[Any, ...] = ()
     own_parts = objective.parts if isinstance(objective, Composite) else ()
@@ -101,14 +103,20 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
         model.objective = pyo.Objective(expr=sum(term / unit for term in writer.terms(objective)), sense=pyo.maximize)
     model.ruled_out = pyo.ConstraintList(doc="designs that exceed a budget within the engine's tolerance")
     model.budgets = pyo.ConstraintList(doc="budgets, scaled")
-    for budget in problem.subject_to:
-        _add_budget(model, writer, budget)
+    made = {"part": (own_parts, scales)} if own_parts else {}
+    for number, constraint in enumerate(problem.constraints):
+        name, quantity = f"part_of_budget_{number}", constraint.quantity
+        if isinstance(quantity, Composite) and not any(part.combine is Combine.MAX for part in quantity.parts):
+            made[name] = quantity.parts, _add_formula(model, writer, quantity, constraint.limit, name)
+        else:
+            _add_budget(model, writer, constraint)
 
     def encode(architecture: Architecture) -> None:
         writer.encode(architecture)
-        for p, (part, scale) in enumerate(zip(own_parts, scales, strict=True)):
-            value = part(architecture) / scale
-            model.part[p].set_value(value, skip_validation=True)  # it may differ from a bound in its last digit
+        for name, (parts, scales) in made.items():
+            for p, (part, scale) in enumerate(zip(parts, scales, strict=True)):
+                # It may differ from a bound in its last digit.
+                model.component(name)[p].set_value(part(architecture) / scale, skip_validation=True)
 
     return Program(model, unit, parts, scales, size, writer.decode, encode, writer.forbid)
 
@@ -129,8 +137,8 @@ def part_ranges(composite: Composite, space: SearchSpace) -> tuple[np.ndarray, n
     return tabulate(composite.parts, space).extremes
 
 
-def _part_variables(model: pyo.ConcreteModel, writer: _Writer, composite: Composite) -> tuple[float, ...]:
-    """One variable per part of a composite, scaled to at most 1 unless whole; returns the scales."""
+def _part_variables(model: pyo.ConcreteModel, writer: _Writer, composite: Composite, name: str = "part") -> tuple[float, ...]:
+    """One variable per part of a composite, `model.<name>`, scaled to at most 1 unless whole; returns the scales."""
     if maxima := [part.name for part in composite.parts if part.combine is Combine.MAX]:
         raise NotSeparable(f"{composite.name} is made of the maximum {maxima[0]}; use DynamicProgramming or Exhaustive")
     lower, upper = part_ranges(composite, writer.space)
@@ -140,20 +148,40 @@ def _part_variables(model: pyo.ConcreteModel, writer: _Writer, composite: Compos
     whole = np.all(terms == np.rint(terms), axis=1) & (upper < 2**31)
     scale = [1.0 if whole[p] else float(max(abs(lower[p]), abs(upper[p]))) or 1.0 for p in range(len(lower))]
     rows = range(len(scale))
-    model.part = pyo.Var(
+    part = pyo.Var(
         rows,
         domain=lambda _, p: pyo.Integers if whole[p] else pyo.Reals,
         bounds=lambda _, p: (float(lower[p]) / scale[p], float(upper[p]) / scale[p]),
         doc="; ".join(f"{p}: {part.name} / {scale[p]:.6g} {part.unit}" for p, part in enumerate(composite.parts)),
     )
-    model.part_is = pyo.Constraint(
-        rows, rule=lambda m, p: m.part[p] == sum(term / scale[p] for term in writer.terms(composite.parts[p]))
-    )
+    model.add_component(name, part)
+    part_is = pyo.Constraint(rows, rule=lambda m, p: part[p] == sum(term / scale[p] for term in writer.terms(composite.parts[p])))
+    model.add_component(f"{name}_is", part_is)
     return tuple(scale)
 
 
-def _add_budget(model: pyo.ConcreteModel, writer: _Writer, budget: Budget) -> None:
-    quantity = budget.quantity
+def _add_formula(model: pyo.ConcreteModel, writer: _Writer, composite: Composite, limit: float, name: str) -> tuple[float, ...]:
+    """composite ≤ limit in variables of its own for the parts, as for an objective: written out, SCIP gets stuck on it."""
+    scales = _part_variables(model, writer, composite, name)
+    parts = model.component(name)
+    expression = composite.formula([scale * parts[p] for p, scale in enumerate(scales)])
+    scale = _formula_scale(composite, writer.space, limit)
+    _at_most(model, expression / scale, limit / scale)
+    return scales
+
+
+def _formula_scale(composite: Composite, space: SearchSpace, limit: float) -> float:
+    """What to divide a composite budget by. As in `budget_scale`, a limit far below the values is no scale."""
+    with np.errstate(all="ignore"):
+        most = abs(float(composite.formula(_corner(composite, space))))
+    return max(abs(limit), 1e-6 * most if math.isfinite(most) else 0.0) or 1.0
+
+
+def _add_budget(model: pyo.ConcreteModel, writer: _Writer, constraint: Constraint) -> None:
+    quantity, limit = constraint.quantity, constraint.limit
+    if isinstance(quantity, NegativeFormula) and isinstance(quantity.quantity, Separable):
+        writer.reach(quantity.quantity, -limit)
+        return
     if isinstance(quantity, Composite):
         # A maximum in which the value grows keeps the budget where each of its terms, put in its place, does.
         for part, sign in zip(quantity.parts, quantity.signs, strict=True):
@@ -161,17 +189,14 @@ def _add_budget(model: pyo.ConcreteModel, writer: _Writer, budget: Budget) -> No
                 raise NotSeparable(f"{quantity.name} falls with the maximum {part.name}; use DynamicProgramming or Exhaustive")
         terms = [writer.terms(part) for part in quantity.parts]
         choices = [own if part.combine is Combine.MAX else [sum(own)] for part, own in zip(quantity.parts, terms, strict=True)]
-        with np.errstate(all="ignore"):
-            most = abs(float(quantity.formula(_corner(quantity, writer.space))))
-        # As in `budget_scale`, a limit far below the values is no scale.
-        scale = max(budget.limit, 1e-6 * most if math.isfinite(most) else 0.0) or 1.0
+        scale = _formula_scale(quantity, writer.space, limit)
         for values in product(*choices):
-            _at_most(model, quantity.formula(values) / scale, budget.limit / scale)
+            _at_most(model, quantity.formula(values) / scale, limit / scale)
     elif quantity.combine is Combine.MAX:  # type: ignore[attr-defined]
-        writer.cap(quantity, budget.limit)  # type: ignore[arg-type]
+        writer.cap(quantity, limit)  # type: ignore[arg-type]
     else:
-        scale, limit = budget_scale(tabulate([quantity], writer.space), budget.limit)  # type: ignore[list-item]
-        _at_most(model, sum(writer.terms(quantity)) / scale, limit)  # type: ignore[arg-type]
+        scale, most = budget_scale(tabulate([quantity], writer.space), limit)  # type: ignore[list-item]
+        _at_most(model, sum(writer.terms(quantity)) / scale, most)  # type: ignore[arg-type]
 
 
 def _at_most(model: pyo.ConcreteModel, expression: Any, limit: float) -> None:
@@ -192,12 +217,12 @@ def budget_scale(table: Table, limit: float) -> tuple[float, float]:
     terms = np.concatenate([array.ravel() for array in (table.fixed, *table.blocks, *table.joints)])
     if np.all(terms == np.rint(terms)) and np.abs(terms).max() < 2**53:
         divisor = math.gcd(*(int(abs(term)) for term in set(terms.tolist())))
-        if divisor and limit / divisor < 1e9:
+        if divisor and abs(limit) / divisor < 1e9:
             return float(divisor), math.floor(limit / divisor) + 0.5
     size = float(table.sizes[0])
     # A limit far below the terms is no scale: they would be too large for any tolerance.
-    scale = max(limit, 1e-6 * size) / 1000 or 1.0
-    return scale, limit / scale + _ROUNDING * (size + limit) / scale
+    scale = max(abs(limit), 1e-6 * size) / 1000 or 1.0
+    return scale, limit / scale + _ROUNDING * (size + abs(limit)) / scale
 
 
 class _Writer(Protocol):
@@ -211,6 +236,9 @@ class _Writer(Protocol):
 
     def cap(self, quantity: Separable, limit: float) -> None:
         """Constrain every term of a maximum to at most `limit`."""
+
+    def reach(self, quantity: Separable, least: float) -> None:
+        """Constrain some term of a maximum to at least `least`."""
 
     def decode(self) -> Architecture | None:
         """The design at the variables' values."""
@@ -270,6 +298,22 @@ def _forbid(model: pyo.ConcreteModel, table: Table, limit: float, item: Callable
         model.budgets.add(expression <= 0)
 
 
+def _reach(model: pyo.ConcreteModel, table: Table, least: float, item: Callable[[int, int], Any]) -> None:
+    """Have a design take an item or a joint whose term of the single maximum in `table` is at least `least`.
+
+    item(i, j) is an expression that is at most 1 where block i takes item j, and 0 where it does not.
+    """
+    if table.fixed[0] >= least:
+        return
+    enough = [item(i, int(j)) for i, block in enumerate(table.blocks) for j in np.flatnonzero(block[0] >= least)]
+    enough += [
+        model.flow[i, int(a), int(b)]
+        for i, (joint, step) in enumerate(zip(table.joints, table.space.steps, strict=True))
+        for a, b in np.argwhere(step & (joint[0] >= least))
+    ]
+    _at_most(model, 1 - sum(enough), 0.0)
+
+
 class _ChoiceForm:
     """x[i, j] = 1 where block i takes item j of its menu."""
 
@@ -297,6 +341,9 @@ class _ChoiceForm:
 
     def cap(self, quantity: Separable, limit: float) -> None:
         _forbid(self.model, tabulate([quantity], self.space), limit, lambda i, j: self.model.x[i, j])
+
+    def reach(self, quantity: Separable, least: float) -> None:
+        _reach(self.model, tabulate([quantity], self.space), least, lambda i, j: self.model.x[i, j])
 
     def decode(self) -> Architecture | None:
         choices = []
@@ -449,13 +496,32 @@ class _LookupForm:
         ratio = [m.ratio[block, place["ffn_ratio"]]] if place["ffn_ratio"] >= 0 else []
         return [m.vertex[block, place["width"]], *ratio, self._depth_items(block)[place["depth"]]]
 
+    def _shape_and_depth(self, block: int, item: int) -> tuple[Any, Any]:
+        """The two binaries whose product is 1 where a block takes an item: of its width and ratio together, and of its depth."""
+        v, r, k = (int(self.space.menus[block].places[name][item]) for name in ("width", "ffn_ratio", "depth"))
+        return self.model.vertex[block, v] if r < 0 else self.model.weight[block, r, v], self._depth_items(block)[k]
+
     def cap(self, quantity: Separable, limit: float) -> None:
         def item(block: int, number: int) -> Any:
-            v, r, k = (int(self.space.menus[block].places[name][number]) for name in ("width", "ffn_ratio", "depth"))
-            shape = self.model.vertex[block, v] if r < 0 else self.model.weight[block, r, v]
-            return shape + self._depth_items(block)[k] - 1
+            shape, depth = self._shape_and_depth(block, number)
+            return shape + depth - 1
 
         _forbid(self.model, tabulate([quantity], self.space), limit, item)
+
+    def reach(self, quantity: Separable, least: float) -> None:
+        m = self.model
+        if m.component("taken") is None:
+            m.taken = pyo.VarList(bounds=(0, 1), doc="at most what a block takes of an item")
+            m.taken_is = pyo.ConstraintList()
+
+        def item(block: int, number: int) -> Any:
+            shape, depth = self._shape_and_depth(block, number)
+            taken = m.taken.add()
+            m.taken_is.add(taken <= shape)
+            m.taken_is.add(taken <= depth)
+            return taken
+
+        _reach(m, tabulate([quantity], self.space), least, item)
 
     def decode(self) -> Architecture | None:
         m, choices = self.model, []

@@ -101,7 +101,7 @@ class Scip:
 def _excess(problem: DesignProblem, design: Architecture) -> str:
     """Which budgets a design exceeds, and by how much."""
     usage = [used for used in problem.evaluate(design).usage if not used.within]
-    return "exceeds " + ", ".join(f"{used.name} ≤ {used.upper:.6g} {used.unit} by {-used.slack:.3g}" for used in usage)
+    return "exceeds " + ", ".join(f"{used} by {-used.slack:.3g}" for used in usage)
 
 
 def _solve(program: Program, start: Architecture | None, run: Run, plain: bool) -> _End:

@@ -5,11 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 
-from formulation import Agreement, Budget, DesignProblem
+import numpy as np
+
+from formulation import Agreement, Architecture, Budget, DesignProblem
+from solvers.arrangements import SortedItems, aligned, can_sort, order_is_free, orders, sorted_design
 from solvers.base import ROUNDING, Limits, Run, Solution, Solver, solve_within
-from solvers.exact.dynamic_programming import Count, DynamicProgramming, count_designs
+from solvers.exact.dynamic_programming import Count, DynamicProgramming, SortedDesigns, count_designs
 from solvers.exact.exhaustive import scored_designs
+
+NEAR = 1e-3
+"""Relative loss up to which a design counts as nearly as good as the best one."""
+_ORDERS = 24
+"""Orders of a design that are ruled out at once for solvers which search all of them; further ones are once they are met."""
+
+
+def apart(problem: DesignProblem, one: Architecture, other: Architecture) -> int:
+    """In how many decisions two designs differ, equally wide neighbouring blocks in the order in which they differ least.
+
+    Where the order matters to the problem (`solvers.arrangements.order_is_free`) the blocks stay where they are.
+    """
+    shared = aligned(one, other).shared if order_is_free(problem) else round(Agreement(one)(other))
+    return problem.space.decisions - shared
 
 
 def alternatives(
@@ -22,16 +40,29 @@ def alternatives(
 ) -> tuple[Solution, ...]:
     """The best design, then `count` − 1 times the best that differs from all before in at least `differing` decisions.
 
-    A decision is one choice for one block: its width, its FFN width, its depth; `space.decisions` in all. With differing = 1 these
-    are the `count` best designs of the problem, ties in any order. Each solution says whether it was proved. Where fewer than
-    `count` designs were found, the last solution has none and its status says why: INFEASIBLE where no further design exists, else
-    UNKNOWN; where the limits left no time to look for a further one, the series just ends.
+    A decision is one choice for one block: its width, its FFN width, its depth; `space.decisions` in all. Designs are compared
+    with equally wide neighbouring blocks in the order in which they differ least, see `apart`: what only reorders such blocks is
+    the same design. With differing = 1 these are the `count` best designs of the problem, ties in any order. Each solution says
+    whether it was proved.
 
-    solver   DynamicProgramming() unless given
-    limits   of the whole call, even shares for the designs; gap 0 unless given: with a larger gap g each design is the best of
-             those left only up to the fraction g
-    optimum  the solution of the problem, where it is known already: the first of the series
-    Raises ValueError for a count below 1 and for differing outside 1 … `space.decisions`.
+    Nothing is passed over: a design that the solver returns and that is too near to one before rules out, as a budget, only designs
+    that are too near as well, and the search is repeated. Dynamic programming searches just one order of each design.
+
+    Args:
+        problem: with a single objective.
+        count: designs to find, the best included.
+        differing: decisions in which each differs from all before.
+        solver: an exact one; DynamicProgramming() by default.
+        limits: of the whole call, shared out evenly among the designs; gap 0 by default: with a larger gap g each design is the
+            best of those left only up to the fraction g.
+        optimum: the solution of the problem, if it is known already: the first of the series.
+
+    Returns:
+        The solutions. If fewer than `count` designs were found, the last one has none and its status says why: INFEASIBLE if no
+        further design exists, else UNKNOWN. If the limits left no time to look for a further one, the series just ends.
+
+    Raises:
+        ValueError: for a count below 1, and for differing outside 1 … `space.decisions`.
     """
     decisions = problem.space.decisions
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
@@ -39,46 +70,110 @@ def alternatives(
     if isinstance(differing, bool) or not isinstance(differing, int) or not 1 <= differing <= decisions:
         raise ValueError(f"differing is {differing!r}; expected a whole number from 1 to {decisions}, the decisions of a design")
     run = Run(limits or Limits(gap=0))
-    found: list[Solution] = []
-    apart = problem
     with run.listening():
+        return _Series(problem, differing, solver or DynamicProgramming(), run).solutions(count, optimum)
+
+
+class _Series:
+    """One call of `alternatives`: the designs so far, and the budgets that keep further ones away from them."""
+
+    def __init__(self, problem: DesignProblem, differing: int, solver: Solver, run: Run) -> None:
+        self.problem, self.decisions, self.differing, self.run = problem, problem.space.decisions, differing, run
+        self.free = order_is_free(problem)
+        self.sorts = isinstance(solver, DynamicProgramming) and can_sort(problem)
+        self.first, self.solver = solver, SortedDesigns(solver, self._differs) if self.sorts else solver  # type: ignore[arg-type]
+        self.designs: list[Architecture] = []
+        self.away: tuple[Budget, ...] = ()
+
+    def solutions(self, count: int, optimum: Solution | None) -> tuple[Solution, ...]:
+        found: list[Solution] = []
         while len(found) < count:
-            solution = optimum if optimum is not None and not found else None
-            solution = solution or solve_within(run, apart, solver or DynamicProgramming(), count - len(found))
+            solution = optimum if optimum is not None and not found else self._next(count - len(found))
             if solution is None:
                 break
             # The budgets that keep the designs apart are ours and not the user's.
-            found.append(replace(solution, usage=solution.usage[: len(problem.subject_to)]))
+            found.append(replace(solution, usage=solution.usage[: len(self.problem.subject_to)]))
             if solution.architecture is None:
                 break
-            own = Agreement(solution.architecture)
-            apart = replace(apart, subject_to=(*apart.subject_to, Budget(own, own.most - differing)))
-    return tuple(found)
+            self._leave(solution.architecture)
+        return tuple(found)
+
+    def _next(self, shares: int) -> Solution | None:
+        """The best design away from all before, in 1/shares of what is left of the run; None once that is used up."""
+        solver = self.solver if self.designs else self.first
+        while True:
+            problem = replace(self.problem, subject_to=(*self.problem.subject_to, *self.away))
+            solution = solve_within(self.run, problem, solver, shares)
+            if solution is None or solution.architecture is None:
+                return solution
+            too_near = self._too_near(solution.architecture)
+            if not too_near:
+                return solution
+            self.away += too_near
+
+    def _leave(self, design: Architecture) -> None:
+        """Keep further designs away from this one."""
+        self.designs.append(design)
+        kept = [design]
+        if self.sorts:
+            kept = [sorted_design(design)]
+        elif self.free:
+            kept = list(islice(orders(design), _ORDERS))
+        self.away += tuple(Budget(Agreement(each), self.decisions - self.differing) for each in kept)
+
+    def _differs(self, design: Architecture) -> bool:
+        """Whether a design differs enough from all before."""
+        return all(self.decisions - aligned(before, design).shared >= self.differing for before in self.designs)
+
+    def _too_near(self, design: Architecture) -> tuple[Budget, ...]:
+        """Budgets that rule out a design which is too near to some before; none where it differs enough."""
+        budgets = []
+        for before in self.designs if self.free else ():
+            for both in (False, True):
+                alignment = aligned(before, design, both)
+                if self.decisions - alignment.shared < self.differing:
+                    budgets.append(alignment.budget(self.decisions, self.differing))
+                    break
+        return tuple(budgets)
 
 
 def count_near(
     problem: DesignProblem,
     optimum: float,
-    within: float = 1e-3,
+    within: float = NEAR,
     limits: Limits | None = None,
     counter: Callable[[DesignProblem, float, Limits | None], Count] = count_designs,
 ) -> Count:
-    """How many designs keep the budgets with an objective of at least optimum − within·|optimum|.
+    """How many designs meet the budgets with an objective worse than the optimum by at most within·|optimum|.
 
-    within   relative loss, 0.1 % unless given
-    counter  `count_designs`, which does not list them, or `count_exhaustively`
-    Raises ValueError for a `within` that is negative or no number.
+    Args:
+        problem: with a single objective.
+        optimum: an objective.
+        within: relative loss, 0.1 % by default.
+        limits: of the whole call.
+        counter: `count_designs`, which does not list them, or `count_exhaustively`.
+
+    Raises:
+        ValueError: for a `within` that is negative or not a finite number.
     """
     if not 0 <= within < math.inf:
         raise ValueError(f"within is {within!r}; expected a relative loss of at least 0, such as 1e-3")
-    return counter(problem, optimum - max(within, ROUNDING) * abs(optimum), limits)
+    loss = max(within, ROUNDING) * abs(optimum)
+    return counter(problem, optimum + loss if problem.least else optimum - loss, limits)
 
 
-def count_exhaustively(problem: DesignProblem, at_least: float, limits: Limits | None = None) -> Count:
+def count_exhaustively(problem: DesignProblem, threshold: float, limits: Limits | None = None) -> Count:
     """What `count_designs` counts, by scoring every design of the space: its witness, and the way to count with black boxes."""
     run = Run(limits or Limits())
-    number = 0
+    number = distinct = 0
+    free = order_is_free(problem)
+    in_order = SortedItems(problem.space) if can_sort(problem) else None
     with run.listening():
-        for chunk in scored_designs(problem, run):
-            number += int((chunk.values >= at_least).sum())
-    return Count(at_least, number, run.evaluations == problem.space.size, run.seconds)
+        for chunk in scored_designs(problem.maximizing, run):
+            counted = np.flatnonzero(chunk.values >= (-threshold if problem.least else threshold))
+            number += len(counted)
+            if in_order is not None:
+                distinct += int(in_order.contain(chunk.choices(counted)).sum())
+    exact = run.evaluations == problem.space.size
+    settled = distinct if in_order is not None else None if free else number
+    return Count(threshold, number, exact, run.seconds, settled if exact else None, run.interrupted)

@@ -1,4 +1,4 @@
-"""Why no design keeps the budgets: the fewest of them that conflict, and what each alone would have to be.
+"""Why no design meets the budgets: the fewest of them that conflict, and what each alone would have to be.
 
 A deletion filter over the named budgets, by size. It works with any exact solver; irreducible subsystems of a linear program
 (HiGHS `getIis`, Pyomo's `mis`) miss conflicts that only the whole numbers cause.
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from formulation import Architecture, Budget, Combine, DesignProblem, Separable
-from formulation.architecture import Block, Setting
+from formulation import Architecture, Budget, Combine, Composite, DesignProblem, Separable
+from formulation.derived import NegativeFormula, negative
 from formulation.problem import just_below
 from formulation.values import value_of
 from solvers.base import Limits, Run, Solver, Status, broken_budgets, solve_within
@@ -26,22 +26,22 @@ _SHARES = 8
 
 @dataclass(frozen=True)
 class Need:
-    """What one budget alone would have to be for a design to exist, all other budgets kept.
+    """What one budget alone would have to be for a design to exist, all other budgets met.
 
     budget        the budget as it stands
-    status        OPTIMAL: `least` is proved the least value; FEASIBLE: it suffices, and whether less would is not proved;
-                  INFEASIBLE: proved that no value helps, since the other budgets conflict without this one; UNKNOWN: the limits
-                  were reached before anything was found
-    least         that value in the budget's unit, None where there is none
+    status        OPTIMAL: `bound` is proved the nearest value, the least of a budget from above and the greatest of one from below;
+                  FEASIBLE: it suffices, and whether a nearer one would is not proved; INFEASIBLE: proved that no value helps,
+                  since the other budgets conflict without this one; UNKNOWN: the limits were reached before anything was found
+    bound         that value in the budget's unit, None where there is none
     architecture  the best design found with the budget at that value
     objective     its objective
-    alone         where no design keeps this budget even if all others are dropped: the least value that any design needs, proved;
-                  None where some design keeps it or the limits left that open
+    alone         where no design meets this budget even if all others are dropped: the nearest value that any design reaches,
+                  proved; None where some design meets it or the limits left that open
     """
 
     budget: Budget
     status: Status
-    least: float | None = None
+    bound: float | None = None
     architecture: Architecture | None = None
     objective: float | None = None
     alone: float | None = None
@@ -49,11 +49,12 @@ class Need:
     def __str__(self) -> str:
         if self.status is Status.INFEASIBLE:
             return f"{self.budget}: to change it alone is not enough, the other budgets conflict without it"
-        if self.least is None:
+        if self.bound is None:
             return f"{self.budget}: nothing found within the limits, nothing proved"
         unit = self.budget.quantity.unit
-        proof = "the least value" if self.status is Status.OPTIMAL else "not proved to be the least value"
-        return f"{self.budget}: would have to be {self.least:,.12g} {unit} ({proof})"
+        value = f"the {'least' if self.budget.upper is not None else 'greatest'} value"
+        proof = value if self.status is Status.OPTIMAL else f"not proved to be {value}"
+        return f"{self.budget}: would have to be {self.bound:,.12g} {unit} ({proof})"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Diagnosis:
 
     status    INFEASIBLE: proved that it has none; FEASIBLE: it has one, `architecture`, and there is nothing to explain;
               UNKNOWN: the limits were reached first
-    conflict  budgets that no design keeps together, proved; the fewest where `smallest`; empty unless INFEASIBLE
+    conflict  budgets that no design meets together, proved; the fewest where `smallest`; empty unless INFEASIBLE
     smallest  whether it is proved that any fewer budgets are kept by some design
     needs     one per budget of the problem, in its order; empty where it is feasible
     joint     where no change of one budget alone is known to be enough: a design met whose use of the budgets would suffice for
@@ -81,45 +82,16 @@ class Diagnosis:
 
     def __str__(self) -> str:
         if self.status is Status.FEASIBLE:
-            return "a design keeps all budgets"
+            return "a design meets all budgets"
         if self.status is Status.UNKNOWN:
-            return "whether a design keeps all budgets was not settled within the limits"
+            return "whether a design meets all budgets was not settled within the limits"
         budgets = " and ".join(map(str, self.conflict))
         if len(self.conflict) == 1:
-            return f"no design keeps {budgets}, whatever the other budgets"
+            return f"no design meets {budgets}, whatever the other budgets"
         fewer = (
-            "any fewer budgets can be kept" if self.smallest else "whether fewer budgets conflict was not settled within the limits"
+            "any fewer budgets can be met" if self.smallest else "whether fewer budgets conflict was not settled within the limits"
         )
-        return f"no design keeps {budgets} together; {fewer}"
-
-
-@dataclass(frozen=True)
-class Negative(Separable):
-    """−q of a sum q: maximizing it minimizes q."""
-
-    quantity: Separable
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """Name in messages."""
-        return f"negative {self.quantity.name}"
-
-    @property
-    def unit(self) -> str:  # type: ignore[override]
-        """That of q."""
-        return self.quantity.unit
-
-    def block(self, block: Block, setting: Setting) -> float:
-        return -self.quantity.block(block, setting)
-
-    def block_at(self, position: int, block: Block, setting: Setting) -> float:
-        return -self.quantity.block_at(position, block, setting)
-
-    def joint(self, left: int, right: int, setting: Setting) -> float:
-        return -self.quantity.joint(left, right, setting)
-
-    def fixed(self, setting: Setting) -> float:
-        return -self.quantity.fixed(setting)
+        return f"no design meets {budgets} together; {fewer}"
 
 
 def explain_infeasibility(
@@ -137,7 +109,12 @@ def explain_infeasibility(
     """
     run = Run(limits or Limits(gap=0))
     with run.listening():
-        return _Diagnosing(replace(problem, minimize=(), report=()), solver or DynamicProgramming(), run).diagnosis(proved)
+        plain = replace(problem.maximizing, minimize=(), report=())
+        diagnosis = _Diagnosing(plain, solver or DynamicProgramming(), run).diagnosis(proved)
+    if not problem.least:
+        return diagnosis
+    needs = (replace(need, objective=None if need.objective is None else 0.0 - need.objective) for need in diagnosis.needs)
+    return replace(diagnosis, needs=tuple(needs))
 
 
 class _Diagnosing:
@@ -199,55 +176,58 @@ class _Diagnosing:
         if design is None:
             return Need(budget, status, alone=alone)
         least = value_of(quantity, design)
-        if least > budget.upper:
+        if not budget.allows(least):
             # The design that shows the least value need not be good: this is the best one at that value.
-            best = self._solve(self._within(others, Budget(quantity, least)), shares, self.run.limits.gap, start=design)[1]
+            best = self._solve(self._within(others, budget.at(least)), shares, self.run.limits.gap, start=design)[1]
             design = best or design
         return Need(budget, status, least, design, self.problem.objective(design), alone)
 
     def _joint(self, needs: Sequence[Need]) -> Architecture | None:
         """A design met that would suffice for all budgets together; one at the least values that each needs alone is looked for."""
-        if any(need.least is not None for need in needs):
+        if any(need.bound is not None for need in needs):
             return None
         if any(need.alone is not None for need in needs) and not self.run.stopped:
-            budgets = (Budget(need.budget.quantity, max(need.alone or 0.0, need.budget.upper)) for need in needs)
+            budgets = (need.budget if need.alone is None else need.budget.at(need.alone) for need in needs)
             self._solve(replace(self.problem, subject_to=tuple(budgets)), 1, _ANY)
         return min(self.designs, key=self._excess, default=None)
 
     def _excess(self, design: Architecture) -> float:
-        """The largest factor by which a design exceeds a budget; infinite for a budget of nothing."""
+        """The largest share of a budget by which a design exceeds it; infinite for a budget of nothing."""
         broken = broken_budgets(self.problem, design)
-        return max((b.value(design) / b.upper if b.upper else math.inf for b in broken), default=1.0)
+        return max((abs(b.value(design) - b.bound) / abs(b.bound) if b.bound else math.inf for b in broken), default=0.0)
 
     def _least(self, budget: Budget, others: tuple[int, ...], shares: int) -> tuple[Status, Architecture | None]:
-        """The design that needs the least of a budget's quantity among those that keep the other budgets."""
-        quantity = budget.quantity
-        if isinstance(quantity, Separable) and quantity.combine is Combine.SUM:
-            status, design = self._solve(replace(self._within(others), maximize=Negative(quantity)), shares, gap=0)
+        """The design nearest to a budget, of the least of its quantity, or the most for one from below, that meets the others."""
+        quantity = budget.constraint.quantity
+        is_sum = isinstance(quantity, Separable) and quantity.combine is Combine.SUM
+        # Of a composite only the maximum is found well: that is what `overestimator` is for.
+        if is_sum or (isinstance(quantity, NegativeFormula) and isinstance(quantity.quantity, Composite)):
+            status, design = self._solve(replace(self._within(others), maximize=negative(quantity)), shares, gap=0)
             if status is not Status.FEASIBLE:
                 return status, design
             # An engine's tolerances may leave a gap that asking for less closes.
         return self._descend(budget, others, shares)
 
     def _descend(self, budget: Budget, others: tuple[int, ...], shares: int) -> tuple[Status, Architecture | None]:
-        """The design of least value among those that keep the other budgets, for a quantity that cannot be minimized.
+        """The design nearest to a budget among those that meet the others, for a quantity that cannot be minimized.
 
         Each round asks for a value just below the least one met, which ends it with a proof, and then for half the distance
-        to what is known to be too low.
+        to what is known to be too low. For a budget from below that is the negated quantity.
         """
-        quantity = budget.quantity
+        quantity, sign = budget.constraint.quantity, 1.0 if budget.upper is not None else -1.0
         status = self._kept(others, shares)
         if status is not Status.FEASIBLE:
             return status, None
-        best, low = min(self._keeping(others), key=quantity), budget.upper
-        while quantity(best) > 0:
-            status, design = self._solve(self._within(others, Budget(quantity, just_below(quantity(best)))), shares, _ANY)
+        best, low = min(self._keeping(others), key=quantity), sign * budget.bound
+        while quantity(best) > quantity.least:
+            nearer = budget.at(sign * just_below(quantity(best)))
+            status, design = self._solve(self._within(others, nearer), shares, _ANY)
             if design is None:
                 return Status.OPTIMAL if status is Status.INFEASIBLE else Status.FEASIBLE, best
             best = design
             middle = (low + quantity(best)) / 2
             if low < middle:
-                status, design = self._solve(self._within(others, Budget(quantity, middle)), shares, _ANY)
+                status, design = self._solve(self._within(others, budget.at(sign * middle)), shares, _ANY)
                 if status is Status.INFEASIBLE:
                     low = middle
                 best = design or best
@@ -269,7 +249,7 @@ class _Diagnosing:
     def _keeping(self, subset: tuple[int, ...]) -> Iterator[Architecture]:
         """The designs met so far that keep these budgets."""
         budgets = [self.budgets[i] for i in subset]
-        return (design for design in self.designs if all(b.value(design) <= b.limit for b in budgets))
+        return (design for design in self.designs if all(b.allows(b.value(design)) for b in budgets))
 
     def _within(self, subset: tuple[int, ...], *more: Budget) -> DesignProblem:
         return replace(self.problem, subject_to=(*(self.budgets[i] for i in subset), *more))

@@ -283,7 +283,12 @@ def check_objectives(problem: DesignProblem) -> None:
     """ValueError where the problem minimizes nothing, or has one objective twice."""
     if not problem.minimize:
         raise ValueError("the problem minimizes nothing; a front needs a quantity in `minimize`, `solve` does without")
-    for one, other in combinations((problem.maximize, *problem.minimize), 2):
+    if problem.maximize is None:
+        raise ValueError(
+            f"the problem minimizes {problem.goal.name} and maximizes nothing; a front needs a quantity in `maximize`, "
+            "`solve` does without"
+        )
+    for one, other in combinations((problem.goal, *problem.minimize), 2):
         if one == other:
             raise ValueError(f"{one.name} is an objective twice; expected different quantities to maximize and to minimize")
 
@@ -291,7 +296,7 @@ def check_objectives(problem: DesignProblem) -> None:
 def _root(problem: DesignProblem) -> Costs:
     """The limits that the problem itself sets on what it minimizes."""
     return tuple(
-        min((budget.upper for budget in problem.subject_to if budget.quantity == quantity), default=math.inf)
+        min((one.upper for one in problem.subject_to if one.quantity == quantity and one.upper is not None), default=math.inf)
         for quantity in problem.minimize
     )
 
@@ -302,7 +307,7 @@ def _all_within(costs: Costs, limits: Costs) -> bool:
 
 def _within(problem: DesignProblem, limits: Costs) -> DesignProblem:
     """The problem of one objective: the best design within `limits`, which replace the budgets on the same quantities."""
-    others = tuple(budget for budget in problem.subject_to if budget.quantity not in problem.minimize)
+    others = tuple(budget for budget in problem.subject_to if budget.upper is None or budget.quantity not in problem.minimize)
     costs = tuple(Budget(quantity, e) for quantity, e in zip(problem.minimize, limits, strict=True) if e < math.inf)
     return replace(problem, subject_to=(*others, *costs), report=(), minimize=())
 
@@ -362,7 +367,7 @@ def _box_faults(problem: DesignProblem, box: Box) -> Iterator[str]:
         yield f"{architecture} is not in the space"
         return
     usage = _within(problem, box.limits).evaluate(architecture).usage
-    broken = [f"{used.name} ≤ {used.upper:g}" for used in usage if not used.within]
+    broken = [str(used) for used in usage if not used.within]
     if broken:
         yield f"{architecture} breaks {', '.join(broken)}"
     if point_of(problem, architecture) != box.point:

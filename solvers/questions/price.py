@@ -1,7 +1,8 @@
 """What a budget is worth: the optimum as a function of that budget alone, exact around its present value.
 
-H*(u) = max { H(A) : q(A) ≤ u, all other budgets kept } is a step function of u that never falls. Its breakpoints are found by
-the ε-constraint method: solve, lower u to just below what the design uses, solve again.
+H*(u) = max { H(A) : q(A) ≤ u, all other budgets met } is a step function of u that never falls. Its breakpoints are found by
+the ε-constraint method: solve, lower u to just below what the design uses, solve again. A budget from below is one from above on
+−q, and an objective to be minimized is −H; what comes out is in their own words.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from formulation import Architecture, Budget, DesignProblem
+from formulation import Architecture, Budget, DesignProblem, Separable, tabulate
 from formulation.problem import just_below
 from formulation.values import value_of
-from solvers.base import ROUNDING, Limits, Run, Solution, Solver, Status, broken_budgets, share_of, solve_within
+from solvers.base import ROUNDING, Limits, Run, Solution, Solver, Status, broken_budgets, mirrored, share_of, solve_within
 from solvers.exact.dynamic_programming import DynamicProgramming
 
 _FIRST_STEP = 1e-4
@@ -23,15 +24,15 @@ _SHARES = 4
 
 @dataclass(frozen=True)
 class Breakpoint:
-    """Where the value function rises: H*(u) = objective from u = upper on, and less below.
+    """Where the value function steps: the optimum is `objective` from a budget of `bound` on, and worse where it is tighter.
 
-    upper         least value of the budget at which the objective is reached, in its unit
+    bound         tightest value of the budget at which the objective is reached, in its unit
     objective     the optimum from there on
     architecture  the design
-    proved        whether both are proved: that no design within `upper` is better, and none below it as good
+    proved        whether both are proved: that no design within `bound` is better, and no tighter one as good
     """
 
-    upper: float
+    bound: float
     objective: float
     architecture: Architecture
     proved: bool
@@ -42,13 +43,13 @@ class Price:
     """The value function of one budget around its present value, all other budgets kept.
 
     budget     the budget
-    present    the breakpoint that the present optimum belongs to; its `upper` is what the budget could be cut to without loss
-    binds      whether the optimum without this budget is higher; None where that is not proved
+    present    the breakpoint that the present optimum belongs to; its `bound` is what the budget could be tightened to without loss
+    binds      whether the optimum without this budget is better; None where that is not proved
     unlimited  the optimum without this budget, or the best found; None where none was
-    below      breakpoints under the present one, the nearest first: what less of the budget costs
-    above      breakpoints over it, the nearest first: what more of the budget buys; proved ones leave none out
-    floor      proved: no design keeps a budget lower than the last breakpoint of `below` (the present one where there is none)
-    explored   `above` holds all breakpoints up to this value; math.inf where no further budget buys anything
+    below      breakpoints of tighter budgets, the nearest first: what they cost
+    above      breakpoints of looser budgets, the nearest first: what they buy; proved ones leave none out
+    floor      proved: no design meets a budget tighter than the last breakpoint of `below` (the present one where there is none)
+    explored   `above` holds all breakpoints up to this value; ±∞ where no looser one buys anything
     limited    whether a limit ended a search without its proof: steps may be missing then, or not proved
     interrupted  whether Ctrl-C did
     """
@@ -66,12 +67,12 @@ class Price:
 
     @property
     def slack(self) -> float:
-        """Budget minus the least that an optimal design needs, in its unit."""
-        return self.budget.upper - self.present.upper
+        """How much tighter the budget could be without loss, in its unit."""
+        return abs(self.budget.bound - self.present.bound)
 
     @property
     def breakpoints(self) -> tuple[Breakpoint, ...]:
-        """All of them, the lowest budget first."""
+        """All of them, the tightest budget first."""
         return (*reversed(self.below), self.present, *self.above)
 
 
@@ -89,10 +90,10 @@ def price_of_budgets(
     limits   of the whole call, shared out among the budgets; gap 0 unless given. With a larger gap g each value is the optimum
              up to the fraction g: steps that rise by less may be missing, and `proved` says that it holds up to that fraction
     steps    breakpoints to find on each side of the present one
-    reach    multiple of the budget at which the search upwards ends
+    reach    multiple of the budget, or for one from below the fraction 1/reach of it, at which the search for looser ones ends
     optimum  the solution of the problem, where it is known already
 
-    Values of a budget that differ by less than a relative 1e-11 are not told apart. A step whose proof the limits cut short
+    Values of a budget that differ by less than a relative 1e-11 are not distinguished. A step whose proof the limits cut short
     is the last one on its side and says so. Raises ValueError where there is no design to start from, or for steps below 0 or
     a reach of 1 or less.
     """
@@ -110,14 +111,36 @@ def price_of_budgets(
             "explain_infeasibility says what conflicts"
         )
     prices = []
+    plain = problem.maximizing
+    if problem.least:
+        optimum = mirrored(optimum)
     for number in range(len(problem.subject_to)):
         # Each budget gets an even share of the time that is left, whatever the ones before needed.
         own = Run(share_of(run, len(problem.subject_to) - number), interrupted=run.interrupted)
         with own.listening():
-            prices.append(_Pricing(problem, number, solver, own).price(optimum, steps, reach))
+            price = _Pricing(plain, number, solver, own).price(optimum, steps, reach)
+        prices.append(_in_own_words(price, problem.least))
         run.evaluations += own.evaluations
         run.interrupted |= own.interrupted
     return tuple(prices)
+
+
+def _in_own_words(price: Price, least: bool) -> Price:
+    """A price of −q and −H in those of q, where the budget is from below, and of H where it is minimized."""
+    bound = -1.0 if price.budget.upper is None else 1.0
+    objective = -1.0 if least else 1.0
+
+    def own(point: Breakpoint) -> Breakpoint:
+        return replace(point, bound=bound * point.bound + 0.0, objective=objective * point.objective + 0.0)
+
+    return replace(
+        price,
+        present=own(price.present),
+        unlimited=None if price.unlimited is None else objective * price.unlimited + 0.0,
+        below=tuple(map(own, price.below)),
+        above=tuple(map(own, price.above)),
+        explored=bound * price.explored + 0.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -143,12 +166,22 @@ class _Chain:
 
 
 class _Pricing:
-    """The value function of one budget: its evaluations, and the chains of breakpoints read off them."""
+    """The value function of one budget q ≤ u, of the maximization: its evaluations, and the chains of breakpoints read off them.
+
+    sign   −1 for a budget from below, whose q and u are negated here
+    upper  the present u
+    least  q is nowhere less, as far as its terms say
+    """
 
     def __init__(self, problem: DesignProblem, number: int, solver: Solver, run: Run) -> None:
         self.problem, self.number, self.solver, self.run = problem, number, solver, run
         self.budget = problem.subject_to[number]
-        self.quantity = self.budget.quantity
+        self.sign = 1.0 if self.budget.upper is not None else -1.0
+        self.upper = self.sign * self.budget.bound
+        self.quantity = self.budget.constraint.quantity
+        self.least = self.quantity.least
+        if isinstance(self.quantity, Separable):
+            self.least = max(self.least, float(tabulate([self.quantity], problem.space).extremes[0][0]))
         self.room = max(run.limits.gap, ROUNDING)
         self.limited = False
 
@@ -169,7 +202,7 @@ class _Pricing:
     def _value(self, upper: float | None, start: Architecture | None = None) -> _Value:
         """H* at `upper`, None for no budget at all."""
         budgets = list(self.problem.subject_to)
-        budgets[self.number : self.number + 1] = [] if upper is None else [Budget(self.quantity, upper)]
+        budgets[self.number : self.number + 1] = [] if upper is None else [self.budget.at(self.sign * upper)]
         solution = solve_within(self.run, replace(self.problem, subject_to=tuple(budgets)), self.solver, _SHARES, start)
         self.limited |= solution is None or solution.status not in (Status.OPTIMAL, Status.INFEASIBLE)
         return _value_of(solution)
@@ -183,16 +216,16 @@ class _Pricing:
         found: list[Breakpoint] = []
         while (design := top.architecture) is not None and len(found) < most and not self._as_good(least, top.objective):
             used = value_of(self.quantity, design)
-            below = self._value(just_below(used)) if used > 0 else _NO_DESIGN
+            below = self._value(just_below(used)) if used > self.least else _NO_DESIGN
             if below.architecture is not None and self._as_good(below.objective, top.objective):
                 # Another design as good that needs less: the step begins there.
                 top = replace(below, proved=top.proved and below.proved)
                 continue
             proved = top.proved and not self._as_good(below.bound, top.objective)
-            found.append(Breakpoint(max(used, 0.0), top.objective, design, proved))
+            found.append(Breakpoint(used, top.objective, design, proved))
             if not proved or not below.proved:
                 if proved and len(found) < most and below.architecture is not None and not self._as_good(least, below.objective):
-                    used = max(self.quantity(below.architecture), 0.0)
+                    used = self.quantity(below.architecture)
                     found.append(Breakpoint(used, below.objective, below.architecture, False))
                 return _Chain(tuple(found), None)
             top = below
@@ -201,10 +234,10 @@ class _Pricing:
     def _above(self, present: Breakpoint, unlimited: _Value, steps: int, reach: float) -> tuple[tuple[Breakpoint, ...], float]:
         """The nearest breakpoints over the present one, and up to where none is left out."""
         found: list[Breakpoint] = []
-        last, base, step = present, self.budget.upper, _FIRST_STEP
+        last, base, step = present, self.upper, _FIRST_STEP
         most_used = self.quantity(unlimited.architecture) if unlimited.architecture is not None else 0.0
-        scale = self.budget.upper or most_used
-        end = self.budget.upper * reach or most_used
+        scale = abs(self.upper or most_used)
+        end = (self.upper * reach if self.upper > 0 else self.upper / reach) or most_used
         while len(found) < steps and base < end:
             if self._as_good(last.objective, unlimited.bound):
                 return tuple(found), math.inf
@@ -217,7 +250,7 @@ class _Pricing:
             found += nearest
             if not nearest or not nearest[-1].proved:
                 return tuple(found), base
-            last, base = nearest[-1], nearest[-1].upper
+            last, base = nearest[-1], nearest[-1].bound
         return tuple(found), math.inf if self._as_good(last.objective, unlimited.bound) else base
 
     def _between(self, base: float, last: Breakpoint, top: _Value, count: int) -> tuple[Breakpoint, ...]:
@@ -227,7 +260,7 @@ class _Pricing:
         """
         chain = self._chain(top, last.objective, 2 * count + 2)
         while chain.rest is not None and not self._as_good(last.objective, chain.rest.objective):
-            middle = (base + chain.breakpoints[-1].upper) / 2
+            middle = (base + chain.breakpoints[-1].bound) / 2
             value = self._value(middle, last.architecture)
             if value.proved and self._as_good(last.objective, value.objective):
                 base, value = middle, chain.rest

@@ -33,7 +33,8 @@ from formulation import (
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.run import command
-from formulation.command.words import text_table
+from formulation.command.words import number_text, text_table
+from formulation.problem_file import read_space
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import peak_memory_bytes, provenance, restart_peak_memory
 from formulation.records.reading import chosen
@@ -47,15 +48,14 @@ from solvers import (
     solve,
 )
 from solvers.names import SOLVERS
+from solvers.questions.alternatives import NEAR
 from studies.compare_solvers.figures import draw_anytime, draw_designs
-from studies.problems import add_budget_arguments, number_text, read_budgets, read_space
+from studies.problems import add_budget_arguments, read_budgets
 from studies.quantities import COSTS, read_quantity
 from studies.stored import check_stored, note_unknown, same_number
 
 PUBLISHED_BUDGETS = ("flops=60e9", "flops=110e9", "flops=160e9")
 """The three FLOPs budgets of the paper's search (MeRino, section 5)."""
-NEAR = 1e-3
-"""Relative loss at which a design counts as near-optimal: 0.1 %."""
 
 
 _QUICK = ("exhaustive", "dp", "highs", "ea", "ga", "random")
@@ -124,7 +124,7 @@ def cells_of(arguments: argparse.Namespace) -> list[Cell]:
     label = Path(arguments.space).stem
     cells = []
     for budgets in problems:
-        title = f"{label}, " + ", ".join(f"{b.quantity.name} ≤ {number_text(b.upper)}" for b in budgets)
+        title = f"{label}, " + ", ".join(f"{b.quantity.name} {b.sign} {number_text(b.bound)}" for b in budgets)
         problem = DesignProblem(space, EffectiveEntropy(), budgets)
         for name, entrant in entrants.items():
             # Enumerating more designs than this at some 10 million a second is hopeless within any limit worth waiting for.
@@ -253,7 +253,7 @@ def published_rows(cell: Cell, bound: float | None) -> list[Row]:
     rows = []
     for name, design in PUBLISHED.items():
         objective = cell.problem.objective(design)
-        kept = all(budget.value(design) <= budget.limit for budget in cell.problem.subject_to)
+        kept = all(budget.allows(budget.value(design)) for budget in cell.problem.subject_to)
         comparable = bound is not None and kept and design in cell.problem.space
         gap = max(bound - objective, 0) / objective if comparable and bound is not None else None
         rows.append(

@@ -11,14 +11,11 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from formulation import Architecture, Budget, DesignProblem, Quantity, Separable
-from formulation.command.words import markdown_table
+from formulation import Architecture, DesignProblem, Quantity, Separable
+from formulation.command.words import budget_text, markdown_table, number_text, quantity_text
+from formulation.derived import negative
 from solvers import Diagnosis, Solution, Status, exhaustive_front
-from solvers.questions.diagnosis import Negative
 from solvers.questions.price import Price
-from studies.problems import budget_text, number_text
-from studies.quantities import quantity_text
-from studies.shortfall import Shortfall
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#e69f00", "#009e73", "#9a9a9a"
 """Of Okabe & Ito's colours, which colour-blind readers can tell apart."""
@@ -51,7 +48,7 @@ def alternatives_table(problem: DesignProblem, solutions: Sequence[Solution], ot
     spent = list(zip(*(one.usage for one in solutions), strict=True))  # a tuple a budget
     columns = [
         ["design", *map(str, designs)],
-        _column(problem.maximize.name, problem.maximize.unit, values),
+        _column(problem.goal.name, problem.goal.unit, values),
         ["loss", *(f"{100 * (1 - value / values[0]):.2f} %" for value in values)],
         *(_column(own[0].name, own[0].unit, [one.value for one in own]) for own in spent),
         *(_column(name, one.unit, [one(design) for design in designs]) for name, one in (others or {}).items()),
@@ -80,13 +77,13 @@ def draw_design(problem: DesignProblem, solution: Solution, prices: Sequence[Pri
     _draw_network(network.subplots(), solution.architecture)
     word = {Status.OPTIMAL: "proved optimal"}.get(solution.status, "not proved optimal")
     budgets = ", ".join(map(budget_text, problem.subject_to))
-    title = f"{problem.maximize.name} {_value_text(solution.objective)} {problem.maximize.unit}, {word}"
+    title = f"{problem.goal.name} {_value_text(solution.objective)} {problem.goal.unit}, {word}"
     network.suptitle(title + (f"\n{budgets}" if budgets else ""), fontsize=11)
     if binding:
         axes = steps.subplots(1, len(binding), squeeze=False, sharey=True)[0]
         for axis, price in zip(axes, binding, strict=True):
             _draw_steps(axis, problem, price)
-        axes[0].set_ylabel(f"optimal {problem.maximize.name}, {problem.maximize.unit}")
+        axes[0].set_ylabel(f"{'least' if problem.least else 'optimal'} {problem.goal.name}, {problem.goal.unit}")
     return figure
 
 
@@ -98,7 +95,7 @@ def draw_prices(problem: DesignProblem, prices: Sequence[Price]) -> Figure:
         _draw_steps(axis, problem, price)
         word = {True: "binds", False: "does not bind"}.get(price.binds, "may bind")  # type: ignore[arg-type]
         axis.set_title(f"{budget_text(price.budget)}: {word}", fontsize=10)
-    axes[0].set_ylabel(f"optimal {problem.maximize.name}, {problem.maximize.unit}")
+    axes[0].set_ylabel(f"{'least' if problem.least else 'optimal'} {problem.goal.name}, {problem.goal.unit}")
     return figure
 
 
@@ -107,19 +104,21 @@ def draw_conflict(problem: DesignProblem, diagnosis: Diagnosis) -> Figure:
 
     Drawn are those that no other betters in both (by brute force, so for spaces of up to some million designs), the corner that the
     two budgets leave, and for each of the two the design that would do if it alone were changed. The two must be sums.
-    Raises ValueError where the problem has other than three budgets, or no design keeps the first.
+    Raises ValueError where the problem has other than three budgets, one to draw is from below, or no design meets the first.
     """
     if len(problem.subject_to) != 3:
         raise ValueError(f"the problem has {len(problem.subject_to)} budgets; expected three, one that is kept and two to draw")
     first, across, up = problem.subject_to
+    if across.upper is None or up.upper is None:
+        raise ValueError(f"the budgets to draw are {across} and {up}; expected budgets from above")
     assert isinstance(up.quantity, Separable)
-    points = exhaustive_front(DesignProblem(problem.space, Negative(up.quantity), (first,), minimize=(across.quantity,)))
+    points = exhaustive_front(DesignProblem(problem.space, negative(up.quantity), (first,), minimize=(across.quantity,)))
     if not points:
         raise ValueError(f"no design keeps {first}, so there is nothing to draw")
     budgets, names = (across, up), [budget.quantity.name.partition(":")[0] for budget in (across, up)]
-    scales, letters = zip(*(_scale(budget.upper) for budget in budgets), strict=True)
+    scales, letters = zip(*(_scale(budget.bound) for budget in budgets), strict=True)
     places = np.array([[budget.quantity(point.architecture) for budget in budgets] for point in points]) / scales
-    corner = np.array([across.upper, up.upper]) / scales
+    corner = np.array([across.bound, up.bound]) / scales
     low, high = 0.94 * np.minimum(places.min(axis=0), corner), 1.04 * np.maximum(places.max(axis=0), corner)
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axis = figure.subplots()
@@ -128,13 +127,13 @@ def draw_conflict(problem: DesignProblem, diagnosis: Diagnosis) -> Figure:
     axis.axvline(corner[0], color=_GREY, ls="--", lw=1.2)
     axis.axhline(corner[1], color=_GREY, ls="--", lw=1.2)
     axis.step(places[:, 0], places[:, 1], where="post", color=_BLUE, lw=1, alpha=0.6)
-    axis.plot(places[:, 0], places[:, 1], "o", ms=6, color=_BLUE, label=f"designs of {_demand_text(first)}")
+    axis.plot(places[:, 0], places[:, 1], "o", ms=6, color=_BLUE, label=f"designs of {budget_text(first)}")
     for number, (need, letter) in enumerate(zip(diagnosis.needs[1:], letters, strict=True)):
-        if need.architecture is None or need.least is None:
+        if need.architecture is None or need.bound is None:
             continue
         place = np.array([budget.quantity(need.architecture) for budget in budgets]) / scales
         axis.plot(*place, "*", ms=16, color=_ORANGE, mec="black", mew=0.6, zorder=4)
-        text = f"{need.least / scales[number]:.4g} {letter}{need.budget.quantity.unit} would do"
+        text = f"{need.bound / scales[number]:.4g} {letter}{need.budget.quantity.unit} would do"
         # The curve falls to the right: there is room above its left end and below its right one.
         right = place[0] > (low[0] + high[0]) / 2
         offset, ha, va = ((-10, -10), "right", "top") if right else ((10, 8), "left", "bottom")
@@ -147,17 +146,9 @@ def draw_conflict(problem: DesignProblem, diagnosis: Diagnosis) -> Figure:
     return figure
 
 
-def _demand_text(budget: Budget) -> str:
-    """effective entropy ≥ 36,283 nat for a demand of "at least", else the budget's own text."""
-    if isinstance(budget.quantity, Shortfall) and not budget.upper:
-        quantity, target = budget.quantity.quantity, budget.quantity.target
-        return f"{quantity.name} ≥ {target:,.6g} {quantity.unit}"
-    return budget_text(budget)
-
-
 def _scale(value: float) -> tuple[float, str]:
     """Billions or millions where a value is that large: by what to divide, and the letter before the unit."""
-    return next(((s, t) for s, t in ((1e9, "G "), (1e6, "M ")) if value >= s), (1.0, ""))
+    return next(((s, t) for s, t in ((1e9, "G "), (1e6, "M ")) if abs(value) >= s), (1.0, ""))
 
 
 def _value_text(value: float) -> str:
@@ -209,34 +200,35 @@ def _joint(axis: Axes, x: float, left: int, right: int) -> float:
 
 
 def _draw_steps(axis: Axes, problem: DesignProblem, price: Price) -> None:
-    """H*(u): the present design as a dot, the budget as a line; hollow where a step is not proved."""
-    scale, letter = _scale(price.budget.upper)
+    """The optimum over the budget, looser to the right: the present design as a dot, the budget as a line; hollow if not proved."""
+    scale, letter = _scale(price.budget.bound)
     points = price.breakpoints
-    uppers = np.array([point.upper for point in points]) / scale
+    sign = 1 if price.budget.upper is not None else -1
+    uppers = sign * np.array([point.bound for point in points]) / scale
     values = np.array([point.objective for point in points])
-    upper = price.budget.upper / scale
+    upper = sign * price.budget.bound / scale
     span = max(uppers[-1], upper) - uppers[0]
     right = max(uppers[-1], upper) + 0.12 * span
     if math.isfinite(price.explored):
-        right = max(uppers[-1], upper, min(right, price.explored / scale))
-    axis.step([*uppers, right], [*values, values[-1]], where="post", color=_BLUE, lw=2)
+        right = max(uppers[-1], upper, min(right, sign * price.explored / scale))
+    axis.step(sign * np.array([*uppers, right]), [*values, values[-1]], where="post", color=_BLUE, lw=2)
     for point, x, y in zip(points, uppers, values, strict=True):
-        axis.plot([x], [y], "o", ms=5, mfc=_BLUE if point.proved else "white", mec=_BLUE, zorder=3)
-    axis.axvline(upper, color=_GREY, ls="--", lw=1.2, zorder=0)
+        axis.plot([sign * x], [y], "o", ms=5, mfc=_BLUE if point.proved else "white", mec=_BLUE, zorder=3)
+    axis.axvline(sign * upper, color=_GREY, ls="--", lw=1.2, zorder=0)
     here = price.present
-    axis.plot([here.upper / scale], [here.objective], "o", ms=10, mfc=_GREEN, mec="white", zorder=4)
+    axis.plot([here.bound / scale], [here.objective], "o", ms=10, mfc=_GREEN, mec="white", zorder=4)
     # The words stand left of the dot unless the axis ends there.
-    near_edge = here.upper / scale - uppers[0] < 0.15 * span
+    near_edge = sign * here.bound / scale - uppers[0] < 0.15 * span
     axis.annotate(
         "this design",
-        (here.upper / scale, here.objective),
+        (here.bound / scale, here.objective),
         xytext=(8 if near_edge else -8, 6),
         textcoords="offset points",
         ha="left" if near_edge else "right",
         color=_GREEN,
         fontweight="bold",
     )
-    tall, labelled = values[-1] - values[0] or 1.0, (math.inf, math.inf)
+    tall, labelled = abs(values[-1] - values[0]) or 1.0, (math.inf, math.inf)
     for point, x, y in zip(points, uppers, values, strict=True):
         # Labels would overlap at steps too near each other: the first of these speaks for them.
         near = abs(x - labelled[0]) < 0.08 * span and abs(y - labelled[1]) < 0.06 * tall
@@ -244,14 +236,14 @@ def _draw_steps(axis: Axes, problem: DesignProblem, price: Price) -> None:
             labelled = (x, y)
             change = 100 * (point.objective / here.objective - 1) if here.objective else 0.0
             text = f"{change:+.{2 if abs(change) < 0.1 else 1}f} %".replace("-", "−")
-            axis.annotate(text, (x, y), xytext=(-6, 4), textcoords="offset points", ha="right", fontsize=8, bbox=_CLEAR)
+            axis.annotate(text, (sign * x, y), xytext=(-6, 4), textcoords="offset points", ha="right", fontsize=8, bbox=_CLEAR)
     axis.set_xlabel(f"{quantity_text(price.budget.quantity)}, {letter}{price.budget.quantity.unit}")
     ends = uppers[0] - 0.2 * span, right + 0.04 * span  # room for the words left of the first step
-    axis.set_xlim(*ends)
+    axis.set_xlim(sign * ends[0], sign * ends[1])
     inwards = upper > ends[0] + 0.85 * (ends[1] - ends[0])  # right of a line so near the edge the word would run into the frame
     axis.annotate(
         "budget",
-        (upper, 0.03),
+        (sign * upper, 0.03),
         xycoords=("data", "axes fraction"),
         xytext=(-4 if inwards else 4, 0),
         textcoords="offset points",

@@ -1,6 +1,7 @@
 """The everyday command: the best design for your budgets, its proof, and what a designer asks next.
 
     python -m studies.design --space fine --budget flops=60e9 --budget params=60e6
+    python -m studies.design --minimize latency@amd-epyc-2cpu --budget "entropy>=20e3" --budget "params<=60e6"
     python -m studies.design problem.json --seconds 30
     python -m studies.design --verify results/design/design.json
 
@@ -19,42 +20,29 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from formulation import DesignProblem, EffectiveEntropy, Quantity
+from formulation import Composite, DesignProblem, EffectiveEntropy, Quantity, Separable
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
+from formulation.command.words import budget_text, counted, quantity_text
+from formulation.problem_file import ReadQuantity, problem_to_dict, read_problem, read_space
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.reading import chosen
-from solvers import Limits, Solution, Solver, Status, alternatives, count_near, explain_infeasibility, price_of_budgets, solve
+from solvers import Findings, Limits, Solver, Status, design
 from solvers.names import SOLVERS
-from studies.compare_solvers.study import NEAR
+from solvers.questions.design_check import Undecided, check_design, identity_note
+from solvers.questions.design_file import design_in, read_design
+from solvers.questions.findings import gap_of
 from studies.design.figures import draw_design
 from studies.design.tabulator import Tabulator
-from studies.design_check import gap_of, verify
-from studies.design_file import Findings, record_of
-from studies.design_text import (
-    alternatives_text,
-    counted,
-    design_text,
-    diagnosis_text,
-    near_text,
-    price_text,
-    proof_text,
-)
-from studies.problems import (
-    add_budget_arguments,
-    add_trust_argument,
-    budget_text,
-    problem_to_dict,
-    read_budgets,
-    read_problem,
-    read_space,
-)
-from studies.quantities import quantity_from_dict, quantity_to_dict
+from studies.problems import add_budget_arguments, add_trust_argument, read_budgets
+from studies.quantities import quantity_from_dict, quantity_to_dict, read_quantity
+from studies.ship import check_network
 
 EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.items() if not entrant.seeded}
 """Solvers that prove and leave nothing to chance."""
@@ -63,9 +51,14 @@ EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.it
 def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
     parser = command_parser(__spec__, __doc__)
-    parser.add_argument("problem", nargs="?", metavar="FILE", help="a problem file (JSON); studies/problems.py says what it holds")
+    parser.add_argument(
+        "problem", nargs="?", metavar="FILE", help="a problem file (JSON); formulation/problem_file.py says what it holds"
+    )
     parser.add_argument("--space", default=None, metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
     add_budget_arguments(parser, "all hold together")
+    objective = parser.add_mutually_exclusive_group()
+    objective.add_argument("--maximize", metavar="NAME", help="the objective, a quantity as of a budget (default entropy)")
+    objective.add_argument("--minimize", metavar="NAME", help="the objective, if the least of it is wanted, such as params")
     parser.add_argument(
         "--measure",
         type=int,
@@ -95,16 +88,58 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def problem_of(options: argparse.Namespace, tabulated: Callable[[Quantity], Quantity]) -> tuple[str, DesignProblem]:
+@dataclass(frozen=True)
+class DesignOptions:
+    """What the command was asked for, see --help; ValueError for a number out of range."""
+
+    problem: str | None
+    space: str | None
+    budget: tuple[str, ...]
+    confidence: float | None
+    extrapolate: bool
+    maximize: str | None
+    minimize: str | None
+    measure: int
+    solver: str
+    seconds: float
+    alternatives: int
+    differ: int | None
+    steps: int
+    output: str
+    verify: str | None
+    trust_code: bool
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"--seconds is {self.seconds}; expected a positive number")
+        for flag, number in (("alternatives", self.alternatives), ("steps", self.steps)):
+            if number < 0:
+                raise ValueError(f"--{flag} is {number}; expected at least 0")
+        if self.measure and self.measure < 20:
+            raise ValueError(f"--measure is {self.measure}; expected at least 20 designs to fit a table to")
+
+    @property
+    def read_quantity(self) -> ReadQuantity:
+        """How a file names quantities; code only if the user trusts it."""
+        return partial(quantity_from_dict, trust_code=self.trust_code)
+
+    @property
+    def exact_solver(self) -> Solver:
+        """The solver; ValueError with the nearest name for one that is not known."""
+        solver: Solver = chosen("solver", self.solver, EXACT)
+        return solver
+
+
+def problem_of(options: DesignOptions, tabulated: Callable[[Quantity], Quantity]) -> tuple[str, DesignProblem]:
     """The one problem that the command line names, with a title; `tabulated` stands in for a black box."""
     if options.problem is not None:
-        flags = ("space", "budget", "confidence", "extrapolate", "measure")
+        flags = ("space", "budget", "maximize", "minimize", "confidence", "extrapolate", "measure")
         if given := [f"--{flag}" for flag in flags if getattr(options, flag)]:
             raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
         if "=" in options.problem and not Path(options.problem).exists():
             raise ValueError(f"there is no problem file {options.problem}; a budget is written --budget {options.problem}")
-        problem = read_problem(Path(options.problem), partial(quantity_from_dict, trust_code=options.trust_code))
-        if problem.minimize:
+        problem = read_problem(Path(options.problem), options.read_quantity)
+        if problem.minimize and not problem.least:
             names = [quantity.name for quantity in problem.minimize]
             raise ValueError(
                 f"{options.problem} also minimizes {' and '.join(names)}, which has no single best design; give a budget in its "
@@ -117,83 +152,87 @@ def problem_of(options: argparse.Namespace, tabulated: Callable[[Quantity], Quan
     if len(problems) > 1:
         raise ValueError("a budget is named twice with different values; this command solves one problem, so give each name once")
     space = options.space or "paper"
-    return Path(space).stem, DesignProblem(read_space(space), EffectiveEntropy(), problems[0])
+    name = options.maximize or options.minimize
+    goal = EffectiveEntropy() if name is None else read_quantity(name, "objective", options.extrapolate)
+    if not isinstance(goal, Separable | Composite):
+        goal = tabulated(goal)
+    maximize, minimize = (goal, ()) if options.minimize is None else (None, (goal,))
+    return Path(space).stem, DesignProblem(read_space(space), maximize, problems[0], minimize=minimize)
 
 
-def investigate(title: str, problem: DesignProblem, options: argparse.Namespace) -> Findings:
-    """Solve the problem and answer what a designer asks next; prints each part as soon as it is known."""
-    solver = chosen("solver", options.solver, EXACT)
-    limits = Limits(seconds=options.seconds, gap=gap_of(solver))
-    size = counted(problem.space.size, "design")
-    print(f"{title}: {', '.join(map(budget_text, problem.subject_to)) or 'no budgets'}; {size}\n", flush=True)
-    solution = solve(problem, solver, limits)
-    _note_interruption("the search for a design", solution.interrupted)
-    if solution.architecture is None:
-        diagnosis = explain_infeasibility(problem, solver, limits, proved=solution.status is Status.INFEASIBLE)
-        _note_interruption("the search for the reason", diagnosis.interrupted)
-        if diagnosis.architecture is None:
-            # What either search proved is proved.
-            solution = replace(solution, status=diagnosis.status)
-            print(f"{proof_text(problem, solution, solver)}\n\n{diagnosis_text(problem, diagnosis)}")
-            return Findings(problem, solution, diagnosis=diagnosis)
-        print("No design was found at first; looking for the reason met one, and the search went on from it.\n", flush=True)
-        solution = solve(problem, solver, replace(limits, start=diagnosis.architecture))
-        _note_interruption("the search for a better design", solution.interrupted)
-    print(design_text(problem, solution, solver), flush=True)
-    prices = price_of_budgets(problem, solver, limits, options.steps, optimum=solution)
-    print(price_text(problem, prices), flush=True)
-    _note_interruption("the prices", any(price.interrupted for price in prices))
-    others: tuple[Solution, ...] = (solution,)
-    if options.alternatives:
-        others = alternatives(problem, options.alternatives + 1, options.differ, solver, limits, solution)
-        print(alternatives_text(problem, others, options.differ, options.alternatives), flush=True)
-        _note_interruption("the alternatives", any(other.interrupted for other in others[1:]))
-    assert solution.objective is not None
-    near = count_near(problem, solution.objective, NEAR, limits)
-    print(near_text(near, solution), flush=True)
-    # Nothing else ends a count before its time.
-    _note_interruption("the count", not near.exact and near.seconds < options.seconds)
-    return Findings(problem, solution, prices, others, options.differ, near)
+class _Printer:
+    """Prints the parts of findings as they come, and notes on stderr what Ctrl-C ended."""
+
+    def __init__(self) -> None:
+        self.parts = self.notes = 0
+
+    def __call__(self, findings: Findings) -> None:
+        for text in findings.parts[self.parts :]:
+            print(text, flush=True)
+        for part in findings.interrupted[self.notes :]:
+            print(f"Ctrl-C ended {part} early; the command goes on (a second one within a part stops it all).", file=sys.stderr)
+        self.parts, self.notes = len(findings.parts), len(findings.interrupted)
 
 
-def _note_interruption(part: str, interrupted: bool) -> None:
-    if interrupted:
-        print(f"Ctrl-C ended {part} early; the command goes on (a second one within a part stops it all).", file=sys.stderr)
+def investigate(title: str, problem: DesignProblem, options: DesignOptions) -> Findings:
+    """Answer what a designer asks; prints each part as soon as it is known."""
+    solver, size = options.exact_solver, counted(problem.space.size, "design")
+    goal = f"least {quantity_text(problem.goal)}, " if problem.least else ""
+    print(f"{title}: {goal}{', '.join(map(budget_text, problem.subject_to)) or 'no budgets'}; {size}\n", flush=True)
+    return design(
+        problem,
+        solver,
+        Limits(seconds=options.seconds, gap=gap_of(solver)),
+        steps=options.steps,
+        alternatives=options.alternatives,
+        differing=options.differ,
+        progress=_Printer(),
+    )
+
+
+def verify(path: Path, options: DesignOptions) -> int:
+    """Check a design file, or the one in a folder, and the network beside it; prints what agrees and returns the exit code."""
+    solver, path = options.exact_solver, design_in(path)
+    stored = read_design(path, options.read_quantity)
+    if note := identity_note(stored):
+        print(note, file=sys.stderr)
+    checked = check_design(stored, solver, options.seconds, print)
+    for fault in checked.faults:
+        print(f"{'Not decided' if isinstance(fault, Undecided) else 'Does not hold'}: {fault}.", file=sys.stderr)
+    if checked.faults:
+        return ExitCode.NO_ANSWER if checked.undecided else ExitCode.BROKEN_PROMISE
+    if stored.record["solution"]["status"] == Status.UNKNOWN.value:
+        print(f"Nothing to verify: {path} claims neither a design nor that there is none; design again with more --seconds.")
+        return ExitCode.NO_ANSWER
+    if code := check_network(stored, path.parent):
+        return code
+    unproved = " and ".join(checked.unproved)
+    print(f"Verified: {path}." + (f" Evaluated, but not proved again: {unproved}." if unproved else ""))
+    return ExitCode.DONE
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = command_line().parse_args(arguments)
-    if not 0 < options.seconds < math.inf:
-        raise ValueError(f"--seconds is {options.seconds}; expected a positive number")
-    for flag in ("alternatives", "steps"):
-        if getattr(options, flag) < 0:
-            raise ValueError(f"--{flag} is {getattr(options, flag)}; expected at least 0")
-    if options.measure and options.measure < 20:
-        raise ValueError(f"--measure is {options.measure}; expected at least 20 designs to fit a table to")
+    options = read_options(DesignOptions, command_line(), arguments)
     if options.verify is not None:
-        read = partial(quantity_from_dict, trust_code=options.trust_code)
-        return verify(Path(options.verify), chosen("solver", options.solver, EXACT), options.seconds, read)
+        return verify(Path(options.verify), options)
     folder = output_folder(options.output)
     tabulator = Tabulator(read_space(options.space or "paper"), options.measure, folder)
     title, problem = problem_of(options, tabulator)
-    if options.differ is None:
-        options.differ = min(4, problem.space.decisions)
-    if not 1 <= options.differ <= problem.space.decisions:
+    if options.differ is not None and not 1 <= options.differ <= problem.space.decisions:
         raise ValueError(f"--differ is {options.differ}; expected 1 to {problem.space.decisions}, the decisions of a design")
-    solver = chosen("solver", options.solver, EXACT)
     problem_to_dict(problem, quantity_to_dict)  # refuses, before any work is done, what design.json could not hold
     findings = investigate(title, problem, options)
     (folder / "design.png").unlink(missing_ok=True)  # of an earlier run: it would show another problem, should this one end here
-    write_json(folder / "design.json", record_of(findings, solver, quantity_to_dict))
+    write_json(folder / "design.json", findings.to_dict(quantity_to_dict))
     written = ["design.json"]
-    if findings.solution.architecture is not None and (text := tabulator.check_text(findings.solution.architecture)):
-        print(text)
-    if findings.solution.architecture is not None:
+    if findings.architecture is not None:
+        if text := tabulator.check_text(findings.architecture):
+            print(text)
         save_figure(draw_design(problem, findings.solution, findings.prices), folder / "design.png")
         written.append("design.png")
     print(f"\nWritten to {folder}: {', '.join(written)}")
-    if findings.solution.architecture is not None:
+    if findings.architecture is not None:
         return ExitCode.DONE
     return ExitCode.INFEASIBLE if findings.solution.status is Status.INFEASIBLE else ExitCode.NO_ANSWER

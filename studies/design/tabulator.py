@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from formulation import Architecture, Quantity, SearchSpace
+from formulation.command.words import number_text
 from hardware_models import BlackBox, Device, Latency, read_device, write_device
-from studies.problems import number_text
 
 
 @dataclass

@@ -25,16 +25,15 @@ from scipy.stats import spearmanr
 from formulation import PUBLISHED, Architecture, Budget, DesignProblem, EffectiveEntropy, Quantity, SearchSpace, evaluator
 from formulation.command.help import command_parser
 from formulation.command.run import command
-from formulation.command.words import counted, text_table
+from formulation.command.words import counted, quantity_text, short, text_table
+from formulation.problem_file import read_space
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.reading import chosen
 from hardware_models import Flops, Latency, Workload
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
-from studies.design_text import short
 from studies.hardware.figures import draw_latency, draw_matrix, draw_optima, marks
-from studies.problems import read_space
-from studies.quantities import quantity_text, read_quantity
+from studies.quantities import read_quantity
 
 DEFAULT_COSTS = (
     "params",
@@ -172,7 +171,7 @@ def study(space: SearchSpace, costs: dict[str, Quantity], reference: Architectur
     return {
         "reference": {"name": options.reference, "design": str(reference), "entropy": EffectiveEntropy()(reference)},
         "optima": [_optimum_record(one) for one in optima],
-        "matrix": [[other.budget.quantity(one.design) / other.budget.upper for other in optima] for one in optima],
+        "matrix": [[other.budget.quantity(one.design) / other.budget.bound for other in optima] for one in optima],
         "common": None if common is None else _common_record(common, devices),
         "flops": latency_at_equal_flops(space, {one.name: one.budget.quantity for one in devices}, options.designs, seed=0),
     }
@@ -183,7 +182,7 @@ def _optimum_record(one: Optimum) -> dict[str, Any]:
         "cost": one.name,
         "quantity": quantity_text(one.budget.quantity),
         "unit": one.budget.quantity.unit,
-        "budget": one.budget.upper,
+        "budget": one.budget.bound,
         "spent": one.budget.quantity(one.design),
         "entropy": one.solution.objective,
         "gap": one.solution.gap,
@@ -206,7 +205,7 @@ def _common_record(common: Solution, devices: Sequence[Optimum]) -> dict[str, An
         "devices": [
             {
                 "cost": one.name,
-                "spent_of_limit": one.budget.quantity(common.architecture) / one.budget.upper,
+                "spent_of_limit": one.budget.quantity(common.architecture) / one.budget.bound,
                 "own_entropy": one.solution.objective,
                 "entropy_lost": 1 - common.objective / one.solution.objective,  # type: ignore[operator]
                 "extrapolated": outside(one.budget.quantity, common.architecture),

@@ -36,6 +36,7 @@ from formulation.command.help import command_parser
 from formulation.command.run import command
 from formulation.command.words import counted, text_table
 from formulation.problem import just_below
+from formulation.problem_file import SPACES, read_space
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile
@@ -43,7 +44,6 @@ from hardware_models import Flops, Latency, LatencyTable, fit_error, read_device
 from hardware_models.profile import Key, measure_steadily, steadiest, usual_paces
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
 from studies.latency_check.figures import draw_check
-from studies.problems import SPACES, read_space
 
 if TYPE_CHECKING:
     from hardware_models.engines import Engine

@@ -107,7 +107,7 @@ class _Tables:
         self.problem, self.space = problem, problem.space
         parts: list[Separable] = []
         self._readings: list[tuple[Quantity, slice]] = []
-        for quantity in (problem.maximize, *(budget.quantity for budget in problem.subject_to)):
+        for quantity in (problem.goal, *(constraint.quantity for constraint in problem.constraints)):
             own = _parts_of(quantity)
             self._readings.append((quantity, slice(len(parts), len(parts) + len(own))))
             parts += own
@@ -166,14 +166,14 @@ class _Tables:
 
     def fits(self, costs: Sequence[float]) -> bool:
         """Whether every budget can be kept where no completion spends less than `costs`."""
-        return all(cost <= budget.limit + _ROOM * abs(cost) for cost, budget in zip(costs, self.problem.subject_to, strict=True))
+        return all(cost <= one.limit + _ROOM * abs(cost) for cost, one in zip(costs, self.problem.constraints, strict=True))
 
     def losses(self, partial: _Partial) -> np.ndarray:
         """The parts so far, each turned so that less is better: what dominance compares."""
         values = np.concatenate([partial.totals[rows] for _, rows in self._readings])
         turns = [
-            -np.array(_signs(self.problem.maximize)),
-            *(np.array(_signs(budget.quantity)) for budget in self.problem.subject_to),
+            -np.array(_signs(self.problem.goal)),
+            *(np.array(_signs(constraint.quantity)) for constraint in self.problem.constraints),
         ]
         return values * np.concatenate(turns)
 
@@ -410,7 +410,7 @@ class _Lagrangian:
     """`lagrangian_bound` of the completions of any partial design."""
 
     def __init__(self, tables: _Tables, prices: Sequence[float]) -> None:
-        budgets = tables.problem.subject_to
+        budgets = tables.problem.constraints
         if len(prices) != len(budgets) or not all(0 <= price < math.inf for price in prices):
             raise ValueError(f"prices is {tuple(prices)}; expected one number of at least 0 for each of the {len(budgets)} budgets")
         for budget, price in zip(budgets, prices, strict=True):
@@ -438,7 +438,7 @@ class _Lagrangian:
 
     def _weights(self, partial: _Partial) -> tuple[np.ndarray, float]:
         """Per row of the table its weight in the bracket, and what does not depend on the design."""
-        tables, objective = self._tables, self._tables.problem.maximize
+        tables, objective = self._tables, self._tables.problem.goal
         least, most = tables.ends(partial)
         rows = tables.rows(0)
         if isinstance(objective, Composite):

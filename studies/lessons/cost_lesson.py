@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 
 from formulation import Architecture, Block, Combine, Composite, Quantity, Separable
 from formulation.architecture import Setting
-from formulation.command.words import markdown_table
+from formulation.command.words import markdown_table, quantity_text, short
 from formulation.layer import layer_of
 from formulation.records.rows import RowFile, packed_path
 from hardware_models import Datasheet, FitError, Flops, LatencyTable, Memory, WeightMemory, fit_error
@@ -27,10 +27,8 @@ from hardware_models.fit import NEAR, nonnegative_fit
 from hardware_models.latency import unseen_rounds
 from hardware_models.roofline import BYTES, map_product
 from hardware_models.workload import BODY_FEATURES, FEATURES, feature_matrix
-from studies.design_text import short
 from studies.lessons.formulation_lesson import path_terms
 from studies.palette import COLOURS, HATCHES, STYLES, draw_blocks
-from studies.quantities import quantity_text
 
 _BLUE, _ORANGE, _GREEN, _PINK = COLOURS[:4]
 _FOLDS = 10

@@ -510,7 +510,7 @@ def draw_equal_parameters(sizes: EqualSize, parameters: float) -> Figure:
 
 def optima_by_weight(problem: DesignProblem, attention_weights: Sequence[float]) -> dict[float, Solution]:
     """The proven optimum of `problem` for each α₁, with α₂ = 1 − α₁. ValueError where its objective is no `EffectiveEntropy`."""
-    objective = problem.maximize
+    objective = problem.goal
     if not isinstance(objective, EffectiveEntropy):
         raise ValueError(f"the objective is {objective!r}; expected an EffectiveEntropy, whose weights can be changed")
     return {

@@ -228,8 +228,8 @@ def design_table(problem: DesignProblem) -> str:
             cells = [f"★ **{cells[0]}**", f"**{cells[1]}**"]
         cells += [_number(usage.value) if usage.within else f"**{_number(usage.value)}** ✗" for usage in evaluation.usage]
         rows.append(cells)
-    budgets = [f"{budget.quantity.name} ≤ {_number(budget.upper)}" for budget in problem.subject_to]
-    header = ["design: E/F × L, block by block", f"{problem.maximize.name} [{problem.maximize.unit}]", *budgets]
+    budgets = [f"{budget.quantity.name} {budget.sign} {_number(budget.bound)}" for budget in problem.subject_to]
+    header = ["design: E/F × L, block by block", f"{problem.goal.name} [{problem.goal.unit}]", *budgets]
     return markdown_table(header, rows)
 
 
@@ -444,7 +444,7 @@ def draw_nonconvexity(relaxed: UniformRelaxation, budget: Budget, chords: Mappin
     values = relaxed.value(widths[:, None], depths[None, :]).T / 1e3
     contours = plane.contour(widths, depths, values, levels=10, colors="0.55", linewidths=0.9)
     plane.clabel(contours, fontsize=8, fmt="%g")
-    border = relaxed.depth_at(widths, budget.upper)
+    border = relaxed.depth_at(widths, budget.bound)
     plane.plot(widths, border, color="black", lw=2)
     plane.fill_between(widths, border, deepest, color="0.9", zorder=0)
     plane.set(xlabel="width E", ylabel="depth L [layers]", ylim=(1, deepest))
@@ -482,7 +482,7 @@ class Overestimate:
 
 def overestimates(problem: DesignProblem) -> tuple[Overestimate, ...]:
     """All designs of a small space by rising objective, with the affine bounds that a linear solver has of them."""
-    objective = problem.maximize
+    objective = problem.goal
     if not isinstance(objective, Composite):
         raise ValueError(f"the objective is {objective.name}; expected a composite such as EffectiveEntropy()")
     designs = sorted(problem.space, key=objective)
@@ -536,7 +536,7 @@ def draw_budgets(problem: DesignProblem, designs: Sequence[Architecture], best: 
     if len(problem.subject_to) != 2:
         raise ValueError(f"the problem has {len(problem.subject_to)} budgets; expected two, the axes of the picture")
     across, up = problem.subject_to
-    (x_scale, x_letter), (y_scale, y_letter) = map(_scale, (across.upper, up.upper))
+    (x_scale, x_letter), (y_scale, y_letter) = map(_scale, (across.bound, up.bound))
     found = [problem.evaluate(design) for design in designs]
     x = np.array([one.usage[0].value for one in found]) / x_scale
     y = np.array([one.usage[1].value for one in found]) / y_scale
@@ -545,11 +545,11 @@ def draw_budgets(problem: DesignProblem, designs: Sequence[Architecture], best: 
     few = len(designs) <= 20
     figure = Figure(figsize=(8.2, 4.4), layout="constrained")
     axis = figure.subplots()
-    limits = across.upper / x_scale, up.upper / y_scale
+    limits = across.bound / x_scale, up.bound / y_scale
     style: dict[str, Any] = {"cmap": "cividis", "vmin": values.min(), "vmax": values.max()}
     axis.scatter(x[~kept], y[~kept], 45 if few else 9, values[~kept], marker="x", lw=1.6 if few else 0.7, **style)
     dots = axis.scatter(x[kept], y[kept], 60 if few else 12, values[kept], edgecolors="black", lw=0.7, **style)
-    figure.colorbar(dots, ax=axis, label=f"{problem.maximize.name} [{problem.maximize.unit}]", format="{x:,.0f}")
+    figure.colorbar(dots, ax=axis, label=f"{problem.goal.name} [{problem.goal.unit}]", format="{x:,.0f}")
     for limit, line in zip(limits, (axis.axvline, axis.axhline), strict=True):
         line(limit, color=_ORANGE, lw=1.8, ls="--")
     axis.margins(0.1)

@@ -36,7 +36,6 @@ from studies.lessons.branch_and_bound import (
     lagrangian_bound,
 )
 from studies.palette import COLOURS
-from studies.shortfall import Shortfall
 
 _BLUE, _ORANGE, _GREEN, _PINK = COLOURS[:4]
 _GREY = "0.55"
@@ -76,7 +75,7 @@ def _scaled_budget(problem: DesignProblem) -> tuple[Budget, float, str]:
     if not problem.subject_to:
         raise ValueError("the problem has no budget; expected at least one, against whose quantity designs are drawn")
     budget = problem.subject_to[0]
-    return budget, *next(((s, t) for s, t in ((1e9, "G"), (1e6, "M ")) if budget.upper >= s), (1.0, ""))
+    return budget, *next(((s, t) for s, t in ((1e9, "G"), (1e6, "M ")) if budget.bound >= s), (1.0, ""))
 
 
 def _budget_axis(problem: DesignProblem) -> tuple[Quantity, float, float, str]:
@@ -84,7 +83,7 @@ def _budget_axis(problem: DesignProblem) -> tuple[Quantity, float, float, str]:
     budget, scale, letter = _scaled_budget(problem)
     name, unit = budget.quantity.name, budget.quantity.unit
     label = f"{letter}{unit}" if name.casefold() == unit.casefold() else f"{name} [{letter}{unit}]"
-    return budget.quantity, budget.upper / scale, scale, label
+    return budget.quantity, budget.bound / scale, scale, label
 
 
 # The plane of cost and objective
@@ -113,7 +112,7 @@ def draw_plane(problem: DesignProblem) -> Figure:
 
 
 def _objective_label(problem: DesignProblem) -> str:
-    return f"{problem.maximize.name} [1,000 {problem.maximize.unit}]"
+    return f"{problem.goal.name} [1,000 {problem.goal.unit}]"
 
 
 # Branch and bound
@@ -225,7 +224,7 @@ def draw_progress(trees: Mapping[str, Tree]) -> Figure:
         axis.fill_between(number, found, proved, step="post", color="0.9", zorder=0)
         axis.set(title=f"{name}: {len(number)} nodes", xlabel="nodes settled")
         axis.grid(alpha=0.3)
-    objective = next(iter(trees.values())).problem.maximize
+    objective = next(iter(trees.values())).problem.goal
     axes[0].set_ylabel(f"{objective.name} [1,000 {objective.unit}]")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
@@ -234,7 +233,7 @@ def draw_progress(trees: Mapping[str, Tree]) -> Figure:
 def _price_unit(problem: DesignProblem) -> tuple[float, str]:
     """The scale of the first budget, and in words the unit of its price at that scale."""
     budget, scale, letter = _scaled_budget(problem)
-    return scale, f"{problem.maximize.unit} per {letter}{budget.quantity.unit.removesuffix('s')}"
+    return scale, f"{problem.goal.unit} per {letter}{budget.quantity.unit.removesuffix('s')}"
 
 
 def draw_lagrangian(problem: DesignProblem, prices: Sequence[float], optimum: float) -> Figure:
@@ -259,7 +258,7 @@ def draw_lagrangian(problem: DesignProblem, prices: Sequence[float], optimum: fl
         ha="center",
         arrowprops={"arrowstyle": "-", "color": _GREEN},
     )
-    axis.set(xlabel=f"price λ of the budget [{unit}]", ylabel=f"{problem.maximize.name} [1,000 {problem.maximize.unit}]")
+    axis.set(xlabel=f"price λ of the budget [{unit}]", ylabel=f"{problem.goal.name} [1,000 {problem.goal.unit}]")
     axis.legend(frameon=False, loc="upper center")
     axis.grid(alpha=0.3)
     return figure
@@ -405,7 +404,7 @@ def draw_labels(labels: Labels, block: int, width: int) -> Figure:
     axis.set(
         title=f"labels after block {block}, width {width}; {counts[LabelFate.BUDGET]} more are over budget",
         xlabel=f"spent so far: {label}",
-        ylabel=f"gathered so far: {problem.maximize.name} [1,000 {problem.maximize.unit}]",
+        ylabel=f"gathered so far: {problem.goal.name} [1,000 {problem.goal.unit}]",
     )
     axis.legend(frameon=False, loc="upper left")
     axis.grid(alpha=0.3)
@@ -427,7 +426,7 @@ def visits(problem: DesignProblem, solver: Solver, limits: Limits | None = None)
         seen.append(design)
         return problem.objective(design)
 
-    box = Measured(problem.maximize.name, problem.maximize.unit, score)
+    box = Measured(problem.goal.name, problem.goal.unit, score)
     solver.search(dataclasses.replace(problem, maximize=box), Run(limits or Limits()))
     return tuple(seen)
 
@@ -467,14 +466,14 @@ def neighbourhood_table(problem: DesignProblem, design: Architecture, changes: S
     other = Budget(shared, shared.most - 1)
     rows = []
     for most in changes:
-        near = Budget(Shortfall(shared, shared.most - most), 0)
+        near = Budget(shared, at_least=shared.most - most)
         found = solve(dataclasses.replace(problem, subject_to=(*problem.subject_to, other, near)), Exhaustive()).architecture
         cells = ["none", "", "", ""]
         if found is not None:
             changed = shared.most - round(shared(found))
             cells = [f"{found}", _value(problem.objective(found)), f"{changed}", f"{mutations(design, found, problem.space)}"]
         rows.append([f"{most} of {decisions}", *cells])
-    header = ["changed at most", "best other design", f"{problem.maximize.name} [{problem.maximize.unit}]", "changed", "mutations"]
+    header = ["changed at most", "best other design", f"{problem.goal.name} [{problem.goal.unit}]", "changed", "mutations"]
     return markdown_table(header, rows, left=2)
 
 
@@ -544,7 +543,7 @@ def draw_evolution(
     for axis in axes[-1]:
         axis.set_xlabel(label)
     for axis in axes[:, 0]:
-        axis.set_ylabel(f"{problem.maximize.name}\n[1,000 {problem.maximize.unit}]")
+        axis.set_ylabel(f"{problem.goal.name}\n[1,000 {problem.goal.unit}]")
     for axis in axes.ravel()[len(moments) :]:
         axis.set_axis_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)

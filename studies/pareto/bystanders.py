@@ -53,7 +53,7 @@ def baselines_of(front: Front) -> list[Baseline]:
     baselines = []
     for name, family, design in designs:
         point = Point(design, problem.objective(design), tuple(cost(design) for cost in problem.minimize))
-        within = all(budget.value(design) <= budget.limit for budget in problem.subject_to)
+        within = all(budget.allows(budget.value(design)) for budget in problem.subject_to)
         cheaper = (own.objective for own in front.points if all(np.array(own.costs) <= point.costs))
         best = max(cheaper, default=None)
         baselines.append(Baseline(name, family, point, design in problem.space, within, best, front.settles(point.costs)))

@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from formulation import DesignProblem, Quantity
-from formulation.command.words import counted, markdown_table
+from formulation.command.words import counted, markdown_table, quantity_text
 from formulation.records.rows import Row
 from solvers.base import Limits
 from solvers.heuristics.nsga2 import nsga2_front
 from solvers.questions.pareto import Box, Front, hypervolume, values_of
 from studies.pareto.bystanders import Baseline
-from studies.quantities import quantity_text
 
 _FLOOR = 1e-3
 """Per cent at which anything closer to the whole hypervolume is drawn."""
@@ -123,7 +122,7 @@ def draw_boxes(problem: DesignProblem, boxes: Sequence[Box]) -> Figure:
     axis.set(xlim=(costs.min() - 0.04 * room, limits.max()), ylim=(low, high))
     axis.xaxis.set_major_formatter(EngFormatter())
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axis.set(xlabel=_label(problem.minimize[0]), ylabel=_label(problem.maximize))
+    axis.set(xlabel=_label(problem.minimize[0]), ylabel=_label(problem.goal))
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
@@ -143,7 +142,7 @@ def draw_hypervolume(problem: DesignProblem, sets: Mapping[str, np.ndarray], ref
         x = np.append(own[:, 1], reference[0])
         y = np.maximum.accumulate(np.append(own[:, 0], own[-1, 0]))
         size = 6 if len(own) < 30 else 0
-        text = f"{name}: hypervolume {hypervolume(values, reference):,.0f} {problem.maximize.unit}"
+        text = f"{name}: hypervolume {hypervolume(values, reference):,.0f} {problem.goal.unit}"
         axis.step(x, y, line, where="post", color=colour, lw=1.8, label=text)
         axis.plot(own[:, 1], own[:, 0], marker, ms=size, color=colour)
         stairs.append((x, y))
@@ -155,7 +154,7 @@ def draw_hypervolume(problem: DesignProblem, sets: Mapping[str, np.ndarray], ref
             grid, heights[1], heights[0], step="post", color=_NSGA2, alpha=0.45, lw=0, label=f"what {list(sets)[1]} lacks"
         )
     axis.plot(reference[0], 0, "k*", ms=13, clip_on=False, zorder=5, label="reference point")
-    axis.set(xlim=(0, 1.02 * reference[0]), ylim=(0, None), xlabel=_label(problem.minimize[0]), ylabel=_label(problem.maximize))
+    axis.set(xlim=(0, 1.02 * reference[0]), ylim=(0, None), xlabel=_label(problem.minimize[0]), ylabel=_label(problem.goal))
     axis.xaxis.set_major_formatter(EngFormatter())
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axis.legend(frameon=False, loc="upper left")
@@ -198,7 +197,7 @@ def _draw_plane(figure: Figure, axis: Axes, front: Front, rows: Sequence[Row], b
     axis.xaxis.set_major_formatter(EngFormatter())
     axis.yaxis.set_major_formatter(EngFormatter())
     axis.set_xlabel(_label(problem.minimize[0]))
-    axis.set_ylabel(_label(problem.maximize))
+    axis.set_ylabel(_label(problem.goal))
     axis.grid(alpha=0.3)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False, fontsize=8)
 

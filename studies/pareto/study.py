@@ -20,6 +20,7 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ import numpy as np
 from formulation import Architecture, DesignProblem
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
-from formulation.command.words import counted, text_table
+from formulation.command.words import counted, number_text, quantity_text, text_table
+from formulation.problem_file import problem_to_dict, read_problem, read_space
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile, cell_key, write_rows
@@ -50,16 +53,8 @@ from solvers import (
 from solvers.questions.pareto import check_objectives, point_of
 from studies.pareto.bystanders import Baseline, baselines_of
 from studies.pareto.figures import draw_front
-from studies.problems import (
-    add_budget_arguments,
-    add_trust_argument,
-    number_text,
-    problem_to_dict,
-    read_budgets,
-    read_problem,
-    read_space,
-)
-from studies.quantities import quantity_from_dict, quantity_text, quantity_to_dict, read_quantity
+from studies.problems import add_budget_arguments, add_trust_argument, read_budgets
+from studies.quantities import quantity_from_dict, quantity_to_dict, read_quantity
 from studies.stored import check_number, note_unknown
 
 SOLVER = DynamicProgramming()
@@ -103,30 +98,48 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def check_numbers(options: argparse.Namespace) -> None:
-    """ValueError for a number out of range."""
-    for flag, least in (("seeds", 0), ("population", 2), ("evaluations", 1)):
-        value = getattr(options, flag)
-        if value is not None and value < least:
-            raise ValueError(f"--{flag} is {value}; expected at least {least}")
-    for flag in ("seconds", "exact_seconds"):
-        value = getattr(options, flag)
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"--{flag.replace('_', '-')} is {value}; expected a positive number")
+@dataclass(frozen=True)
+class ParetoOptions:
+    """What the study was asked for, see --help; ValueError for a number out of range."""
+
+    problem: str | None
+    space: str | None
+    maximize: str | None
+    minimize: tuple[str, ...] | None
+    budget: tuple[str, ...]
+    confidence: float | None
+    extrapolate: bool
+    seeds: int
+    seconds: float
+    evaluations: int | None
+    population: int
+    exact_seconds: float | None
+    trust_code: bool
+    output: str
+
+    def __post_init__(self) -> None:
+        for flag, least in (("seeds", 0), ("population", 2), ("evaluations", 1)):
+            value = getattr(self, flag)
+            if value is not None and value < least:
+                raise ValueError(f"--{flag} is {value}; expected at least {least}")
+        for flag in ("seconds", "exact_seconds"):
+            value = getattr(self, flag)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"--{flag.replace('_', '-')} is {value}; expected a positive number")
 
 
-def problem_of(options: argparse.Namespace) -> tuple[str, DesignProblem]:
+def problem_of(options: ParetoOptions) -> tuple[str, DesignProblem]:
     """The problem that the command line names, with a title; ValueError for names that are unknown or repeated."""
     problem = _problem_in_flags(options) if options.problem is None else _problem_in_file(options)
-    budgets = (f"{quantity_text(budget.quantity)} ≤ {number_text(budget.upper)}" for budget in problem.subject_to)
+    budgets = (f"{quantity_text(b.quantity)} {b.sign} {number_text(b.bound)}" for b in problem.subject_to)
     return ", ".join((Path(options.problem or options.space or "paper").stem, *budgets)), problem
 
 
-def _problem_in_file(options: argparse.Namespace) -> DesignProblem:
+def _problem_in_file(options: ParetoOptions) -> DesignProblem:
     flags = ("space", "maximize", "minimize", "budget", "confidence", "extrapolate")
     if given := [f"--{flag}" for flag in flags if getattr(options, flag)]:
         raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
-    problem = read_problem(Path(options.problem), partial(quantity_from_dict, trust_code=options.trust_code))
+    problem = read_problem(Path(str(options.problem)), partial(quantity_from_dict, trust_code=options.trust_code))
     if not problem.minimize:
         raise ValueError(
             f'the problem file {options.problem} minimizes nothing; name the costs in it, such as "minimize": ["flops"]'
@@ -135,8 +148,8 @@ def _problem_in_file(options: argparse.Namespace) -> DesignProblem:
     return problem
 
 
-def _problem_in_flags(options: argparse.Namespace) -> DesignProblem:
-    maximize, names = options.maximize or "entropy", options.minimize or []
+def _problem_in_flags(options: ParetoOptions) -> DesignProblem:
+    maximize, names = options.maximize or "entropy", options.minimize or ()
     if not names:
         raise ValueError("--minimize is missing; name what to minimize, such as --minimize flops")
     quantities = [read_quantity(name, extrapolate=options.extrapolate) for name in (maximize, *names)]
@@ -187,7 +200,7 @@ def _check_point(where: str, problem: DesignProblem, stored: Point) -> None:
     if stored.architecture not in problem.space:
         raise ValueError(f"{where} has the design {stored.architecture}, which is not in the space; remove the row")
     true = point_of(problem, stored.architecture)
-    check_number(f"{where} gives {problem.maximize.name}", stored.objective, true.objective)
+    check_number(f"{where} gives {problem.goal.name}", stored.objective, true.objective)
     for quantity, cost, real in zip(problem.minimize, stored.costs, true.costs, strict=True):
         check_number(f"{where} gives {quantity_text(quantity)}", cost, real)
 
@@ -223,7 +236,7 @@ def _box(row: Row) -> Box:
 class Nsga2Runs:
     """The runs of NSGA-II that the command line asks for, one per seed, with the rows that the file holds of them."""
 
-    def __init__(self, problem: DesignProblem, options: argparse.Namespace, file: RowFile) -> None:
+    def __init__(self, problem: DesignProblem, options: ParetoOptions, file: RowFile) -> None:
         self._problem, self._options = problem, options
         asked = (options.population, options.seconds, options.evaluations)
         self._keys = [cell_key("nsga2", problem, *asked, seed) for seed in range(options.seeds)]
@@ -253,7 +266,7 @@ class Nsga2Runs:
             _check_point(f"the stored NSGA-II run of seed {row['seed']}", self._problem, stored)
 
 
-def _nsga2_row(key: str | None, seed: int, options: argparse.Namespace, front: Front) -> Row:
+def _nsga2_row(key: str | None, seed: int, options: ParetoOptions, front: Front) -> Row:
     return {
         "key": key,
         "kind": "nsga2",
@@ -298,7 +311,7 @@ def _short(value: float) -> str:
 def front_table(front: Front) -> str:
     """The points by increasing costs, thinned evenly where there are many."""
     numbers = np.unique(np.linspace(0, len(front.points) - 1, min(_SHOWN, len(front.points))).round().astype(int))
-    header = [front.problem.maximize.name, *map(quantity_text, front.problem.minimize), "design: width/ffn x depth"]
+    header = [front.problem.goal.name, *map(quantity_text, front.problem.minimize), "design: width/ffn x depth"]
     lines = []
     for number in numbers:
         point = front.points[number]
@@ -309,7 +322,7 @@ def front_table(front: Front) -> str:
 
 def published_table(baselines: Sequence[Baseline], front: Front) -> str:
     """The published designs against the front."""
-    header = ["published design", front.problem.maximize.name, *map(quantity_text, front.problem.minimize), "front", "loss"]
+    header = ["published design", front.problem.goal.name, *map(quantity_text, front.problem.minimize), "front", "loss"]
     lines = [
         [one.name, f"{one.point.objective:,.1f}", *map(_short, one.point.costs), *_comparison(one)]
         for one in baselines
@@ -379,7 +392,7 @@ def summary_of(
     return {
         "problem": problem_to_dict(front.problem, quantity_to_dict),
         "objectives": {
-            "maximize": front.problem.maximize.name,
+            "maximize": front.problem.goal.name,
             "minimize": [quantity_text(cost) for cost in front.problem.minimize],
         },
         "reference": {"objective": 0, "costs": list(reference), "rule": "each cost's budget, else its largest value on the space"},
@@ -443,7 +456,7 @@ def write_results(
     print(f"\nWritten to {folder}: {', '.join(written)}", flush=True)
 
 
-def study(title: str, problem: DesignProblem, options: argparse.Namespace, folder: Path) -> int:
+def study(title: str, problem: DesignProblem, options: ParetoOptions, folder: Path) -> int:
     """Prove the front, show and write it, then run NSGA-II; returns the exit code. KeyboardInterrupt where the user stops it."""
     file = RowFile(folder / "rows.jsonl")
     note_unknown([problem])
@@ -451,7 +464,7 @@ def study(title: str, problem: DesignProblem, options: argparse.Namespace, folde
     front = prove_front(problem, options.exact_seconds, file)
     faults = check_certificate(front)
     baselines = baselines_of(front)
-    print(f"\n{title}: {problem.maximize.name} against {' and '.join(map(quantity_text, problem.minimize))}")
+    print(f"\n{title}: {problem.goal.name} against {' and '.join(map(quantity_text, problem.minimize))}")
     if front.complete and not front.points and not faults:
         print(f"\nProved: no design keeps the budgets; {_design_command(options)} says which conflict.")
         write_results(folder, title, front, faults, reference, (), (), baselines)
@@ -473,7 +486,7 @@ def study(title: str, problem: DesignProblem, options: argparse.Namespace, folde
     return ExitCode.DONE if front.complete else ExitCode.NO_ANSWER
 
 
-def _design_command(options: argparse.Namespace) -> str:
+def _design_command(options: ParetoOptions) -> str:
     """The command that explains why no design keeps the budgets; it takes no problem of several objectives."""
     command = ["python", "-m", "studies.design"]
     if options.problem is not None:
@@ -488,13 +501,12 @@ def _ratio_note(front: Front, reference: tuple[float, ...]) -> str:
         return "hypervolumes as shares of the exact front's follow when the front is complete"
     problem = front.problem
     at = ", ".join(f"{quantity_text(cost)} {number_text(most)}" for cost, most in zip(problem.minimize, reference, strict=True))
-    return f"hypervolume as a share of the exact front's; reference point: {problem.maximize.name} 0, {at}"
+    return f"hypervolume as a share of the exact front's; reference point: {problem.goal.name} 0, {at}"
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code, see --help."""
-    options = command_line().parse_args(arguments)
-    check_numbers(options)
+    options = read_options(ParetoOptions, command_line(), arguments)
     title, problem = problem_of(options)
     return study(title, problem, options, output_folder(options.output))

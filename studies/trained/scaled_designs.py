@@ -69,15 +69,15 @@ def uniform_design(problem: DesignProblem) -> Architecture:
         (width, depth)
         for width in range(HEAD_SIZE, widest + 1, HEAD_SIZE)
         for depth in range(1, _DEEPEST + 1)
-        if 0.9 * budget.upper <= budget.quantity(design(width, FFN_RATIO * width, depth)) <= budget.upper
+        if 0.9 * budget.bound <= budget.quantity(design(width, FFN_RATIO * width, depth)) <= budget.bound
     ]
     if not shapes:
         raise ValueError(
-            f"no uniform design comes within 10 % of {budget.upper:,.0f} FLOPs; choose another published design or scale"
+            f"no uniform design comes within 10 % of {budget.bound:,.0f} FLOPs; choose another published design or scale"
         )
     width, depth = min(shapes, key=lambda shape: abs(math.log(shape[0] / shape[1] / _GPT2_SHAPE)))
     ffn_widths = range(FFN_RATIO * width, 2 * FFN_RATIO * width, HEAD_SIZE)
-    fitting = [f for f in ffn_widths if budget.quantity(design(width, f, depth)) <= budget.upper]
+    fitting = [f for f in ffn_widths if budget.quantity(design(width, f, depth)) <= budget.bound]
     return design(width, fitting[-1], depth)
 
 
@@ -117,7 +117,7 @@ def _blocks(problem: DesignProblem, width: int, layers: int) -> Architecture:
 
 def _largest(problem: DesignProblem, designs: Iterable[Architecture]) -> Architecture:
     """The last of the growing designs that keeps every budget."""
-    fitting = [design for design in designs if all(one.value(design) <= one.limit for one in problem.subject_to)]
+    fitting = [design for design in designs if all(one.allows(one.value(design)) for one in problem.subject_to)]
     if not fitting:
         raise ValueError("no scaled design keeps the budget; choose a larger published design or a smaller --scale")
     return fitting[-1]

@@ -62,7 +62,7 @@ class Searches:
         problem = dataclasses.replace(problem, report=())
         key = fingerprint((problem, "optimum") if minibatch is None else (problem, solver, limits, minibatch))
         where = f"the row of {name} for {budget} in {self._path}"
-        relative = {"relative": _NETWORKS} if isinstance(problem.maximize, BlackBox) else {}
+        relative = {"relative": _NETWORKS} if isinstance(problem.goal, BlackBox) else {}
 
         def check(row: Row) -> None:
             check_stored(where, problem, design_of(row), row["value"], row["usage"], **relative)
@@ -91,7 +91,7 @@ def _found(problem: DesignProblem, solver: Solver, limits: Limits, budget: str, 
             "evaluations": limits.evaluations,
             "seed": None if minibatch is None else limits.seed,
             "space": problem.space.to_dict(),
-            "budgets": [[one.quantity.name, one.upper] for one in problem.subject_to],
+            "budgets": [[one.quantity.name, one.bound] for one in problem.subject_to],
         },
         "architecture": solution.architecture.to_dict(),
         "status": solution.status.value,
@@ -99,7 +99,7 @@ def _found(problem: DesignProblem, solver: Solver, limits: Limits, budget: str, 
         "usage": {used.name: used.value for used in solution.usage},
         "seconds": solution.seconds,
         "evaluations": solution.evaluations,
-        "scored": problem.maximize.designs if isinstance(problem.maximize, BlackBox) else None,
+        "scored": problem.goal.designs if isinstance(problem.goal, BlackBox) else None,
     }
 
 

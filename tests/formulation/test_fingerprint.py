@@ -32,9 +32,9 @@ from formulation import (
     fingerprint,
     paper_space,
 )
+from formulation.problem_file import problem_from_dict, problem_to_dict
 from hardware_models import BlackBox, Flops, Latency, Memory, Params, WeightMemory, read_device
 from solvers import DynamicProgramming, Exhaustive, Highs, Limits, solve
-from studies.problems import problem_from_dict, problem_to_dict
 from studies.quantities import quantity_from_dict, quantity_to_dict
 
 ROOT = Path(__file__).parents[2]

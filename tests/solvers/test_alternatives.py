@@ -2,50 +2,138 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, permutations, product
+
 import numpy as np
 import pytest
 
-from formulation import Agreement, Budget, DesignProblem, EffectiveEntropy, Measured, SearchSpace, paper_space
+from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEntropy, Measured, SearchSpace, paper_space
+from formulation.architecture import Setting
 from hardware_models import Flops, Params
-from solvers import DynamicProgramming, Exhaustive, Limits, Status, solve
+from solvers import Count, DynamicProgramming, Exhaustive, Limits, Solution, Solver, Status, solve
+from solvers.arrangements import aligned, orders, sorted_design
 from solvers.exact.dynamic_programming import count_designs
-from solvers.questions.alternatives import alternatives, count_exhaustively, count_near
-from tests.toys import toy
+from solvers.questions.alternatives import alternatives, apart, count_exhaustively, count_near
+from tests.toys import RandomCost, toy
 
 TOYS = [number for number in range(30) if toy(number).optimum is not None]
+
+UNIFORM = [
+    SearchSpace.uniform(3, (256, 512), (1, 2), (1, 2)),
+    SearchSpace.uniform(3, (256, 320), (1, 2), (1, 3), non_decreasing=False),
+    SearchSpace.uniform(4, (256,), (1, 2), (1, 2, 3)),
+    SearchSpace((*SearchSpace.uniform(2, (256, 512), (1, 2), (1, 2)).menus, *SearchSpace.uniform(1, (512,), (1, 4), (2, 3)).menus)),
+]
+"""Spaces in which many designs have equally wide neighbours; the menus of the last one differ, so that not every order is in it."""
+SMALL = [DesignProblem(space, EffectiveEntropy(), (Budget(Flops(), 50e9), Budget(Params(), 46e6))) for space in UNIFORM]
+
+
+def in_every_order(design: Architecture) -> Iterator[tuple[Block, ...]]:
+    """The blocks in every order that leaves the widths as they are, by trying all permutations."""
+    for blocks in set(permutations(design.blocks)):
+        stretches = [list(group) for _, group in groupby(range(len(blocks)), key=lambda i: design.blocks[i].width)]
+        if all(Counter(blocks[i] for i in own) == Counter(design.blocks[i] for i in own) for own in stretches):
+            yield blocks
+
+
+def least_apart(one: Architecture, other: Architecture) -> int:
+    """Decisions in which two designs differ, by trying every pair of orders."""
+
+    def differing(left: Block, right: Block) -> int:
+        return (left.width != right.width) + (left.ffn_width != right.ffn_width) + (left.depth != right.depth)
+
+    pairs = product(in_every_order(one), in_every_order(other))
+    return min(sum(map(differing, left, right)) for left, right in pairs)
+
+
+def feasible(problem: DesignProblem) -> dict[Architecture, float]:
+    return {design: problem.objective(design) for design in problem.space if problem.evaluate(design).feasible}
+
+
+def check_series(problem: DesignProblem, found: Sequence[Solution], differing: int, count: int) -> None:
+    """Each design is the best of those that differ enough from all before, by brute force; and the series ends where none does."""
+    left = feasible(problem)
+    for solution in found:
+        if solution.architecture is None:
+            assert solution.status is Status.INFEASIBLE
+            assert not left
+            return
+        assert solution.status is Status.OPTIMAL
+        assert solution.objective == pytest.approx(max(left.values()), rel=1e-9)
+        assert len(solution.usage) == len(problem.subject_to)
+        left = {design: value for design, value in left.items() if least_apart(solution.architecture, design) >= differing}
+    assert len(found) == count
 
 
 @pytest.mark.parametrize("number", TOYS)
 def test_the_k_best_designs(number: int) -> None:
     given = toy(number)
-    truth = np.sort(given.objectives[given.feasible])[::-1][:6]
-    found = alternatives(given.problem, 6)
-    designs = [solution.architecture for solution in found if solution.architecture is not None]
-    assert [given.problem.maximize(design) for design in designs] == pytest.approx(truth, rel=1e-9)
-    assert len(set(designs)) == len(designs)
-    if len(truth) < 6:
-        assert found[-1].status is Status.INFEASIBLE
-    assert all(solution.status is Status.OPTIMAL for solution in found[: len(designs)])
-    assert all(len(solution.usage) == len(given.problem.subject_to) for solution in found[: len(designs)])
+    check_series(given.problem, alternatives(given.problem, 6), 1, 6)
 
 
 @pytest.mark.parametrize("differing", [2, 3, 6])
 @pytest.mark.parametrize("number", TOYS[::3])
 def test_each_is_the_best_that_differs_from_all_before(number: int, differing: int) -> None:
     given = toy(number)
-    decisions = given.problem.space.decisions
-    if differing > decisions:
-        return
-    left = dict(zip(given.designs, given.objectives, strict=True))
-    left = {design: value for design, value in left.items() if given.problem.evaluate(design).feasible}
-    for solution in alternatives(given.problem, 4, differing):
-        if solution.architecture is None:
-            assert solution.status is Status.INFEASIBLE
-            assert not left
-            break
-        assert solution.objective == pytest.approx(max(left.values()), rel=1e-9)
-        agreement = Agreement(solution.architecture)
-        left = {design: value for design, value in left.items() if decisions - agreement(design) >= differing}
+    if differing <= given.problem.space.decisions:
+        check_series(given.problem, alternatives(given.problem, 4, differing), differing, 4)
+
+
+@pytest.mark.parametrize("differing", [1, 2, 4])
+@pytest.mark.parametrize("problem", SMALL)
+@pytest.mark.parametrize("solver", [DynamicProgramming(), Exhaustive()], ids=["dp", "exhaustive"])
+def test_what_only_reorders_blocks_is_no_alternative(solver: Solver, problem: DesignProblem, differing: int) -> None:
+    check_series(problem, alternatives(problem, 5, differing, solver), differing, 5)
+
+
+@dataclass(frozen=True)
+class Rising(RandomCost):
+    """A cost that counts a block the more, the further back it is."""
+
+    def block_at(self, position: int, block: Block, setting: Setting) -> float:
+        return (position + 1) * self.block(block, setting)
+
+
+def test_where_the_position_counts_every_order_is_a_design_of_its_own() -> None:
+    space = SearchSpace.uniform(2, (256,), (1, 2), (1, 2))
+    problem = DesignProblem(space, Rising(3))
+    assert problem.maximize.positional
+    assert not Flops().positional
+    found = alternatives(problem, space.size)
+    assert [solution.objective for solution in found] == pytest.approx(sorted(feasible(problem).values(), reverse=True))
+    assert len({solution.architecture for solution in found}) == space.size
+    count = count_near(problem, 0.0, 0.0)
+    assert (count.number, count.distinct) == (space.size, space.size)
+
+
+@pytest.mark.parametrize("problem", SMALL)
+def test_designs_are_apart_as_far_as_their_nearest_orders(problem: DesignProblem) -> None:
+    draw = np.random.default_rng(0)
+    designs = [problem.space.decode(row) for row in problem.space.sample(draw, 60)]
+    for one, other in zip(designs[::2], designs[1::2], strict=True):
+        assert apart(problem, one, other) == apart(problem, other, one) == least_apart(one, other)
+        assert apart(problem, one, sorted_design(one)) == 0
+        assert set(in_every_order(one)) == {each.blocks for each in orders(one)}
+
+
+@pytest.mark.parametrize("problem", SMALL)
+def test_a_budget_against_a_design_rules_out_only_what_is_as_near(problem: DesignProblem) -> None:
+    draw, designs = np.random.default_rng(1), list(problem.space)
+    decisions = problem.space.decisions
+    for first, second in draw.integers(len(designs), size=(25, 2)):
+        given, design = designs[first], designs[second]
+        for both in (False, True):
+            alignment = aligned(given, design, both)
+            differing = decisions - alignment.shared + 1
+            if differing > decisions:
+                continue
+            budget = alignment.budget(decisions, differing)
+            out = [each for each in designs if budget.value(each) > budget.limit]
+            assert design in out
+            assert all(least_apart(given, each) < differing for each in out)
 
 
 def test_the_known_optimum_is_the_first() -> None:
@@ -82,12 +170,28 @@ def test_counts(number: int) -> None:
             assert count.number == truth
 
 
+@pytest.mark.parametrize("problem", SMALL)
+@pytest.mark.parametrize("counter", [count_designs, count_exhaustively])
+def test_reordered_designs_are_counted_once(
+    counter: Callable[[DesignProblem, float, Limits | None], Count], problem: DesignProblem
+) -> None:
+    values = feasible(problem)
+    best = max(values.values())
+    for within in (0.0, 0.05, 0.3):
+        near = [design for design, value in values.items() if value >= best - (within + 1e-9) * best]
+        count = count_near(problem, best, within, None, counter)
+        assert (count.number, count.exact) == (len(near), True)
+        distinct = len({frozenset(in_every_order(design)) for design in near})
+        # Where the menus differ the sorted order of a design may be outside the space, and nothing is said.
+        assert count.distinct == (distinct if len(set(problem.space.menus)) == 1 else None)
+
+
 def test_counting_by_enumeration_agrees_on_the_paper_space() -> None:
     problem = DesignProblem(paper_space(), EffectiveEntropy(), (Budget(Flops(), 60e9), Budget(Params(), 55e6)))
     optimum = solve(problem, DynamicProgramming(), Limits(gap=0)).objective
     assert optimum is not None
-    counts = [count_near(problem, optimum, counter=counter).number for counter in (count_designs, count_exhaustively)]
-    assert counts == [54, 54]
+    counts = [count_near(problem, optimum, counter=counter) for counter in (count_designs, count_exhaustively)]
+    assert [(count.number, count.distinct) for count in counts] == [(54, 4), (54, 4)]
 
 
 def test_a_count_that_is_stopped_says_so() -> None:

@@ -83,7 +83,7 @@ def case(space: SearchSpace, composite: Composite, costs: tuple[Separable, ...],
     spent = totals[parts.stop :]
     limits = np.quantile(spent, share, axis=1, method="nearest") * (1 + 1e-12)
     depths, lower, upper = depth_boxes(table, allowed, 0, parts)
-    cells = Cells(depths, *composite.overestimator(lower, upper), parts, slice(parts.stop, len(table.fixed)), limits)
+    cells = Cells.of_sums(depths, *composite.overestimator(lower, upper), parts, slice(parts.stop, len(table.fixed)), limits)
     cell = np.searchsorted(depths, totals[0])
     affine = cells.constants[cell] + np.einsum("np,pn->n", cells.coefficients[cell], totals[parts])
     value = np.array([composite.formula(list(column)) for column in totals[parts].T])

@@ -22,9 +22,10 @@ from formulation import (
     paper_space,
 )
 from formulation.architecture import Setting
+from formulation.derived import negative
 from hardware_models import Flops, Params
 from solvers import DynamicProgramming, Exhaustive, Highs, Limits, RandomSearch, Solver, Status
-from solvers.questions.diagnosis import Negative, explain_infeasibility
+from solvers.questions.diagnosis import explain_infeasibility
 from tests.toys import RandomCost, toy
 
 
@@ -97,18 +98,18 @@ def check(problem: DesignProblem, kept: np.ndarray, solver: Solver) -> str:
         among = np.flatnonzero(np.delete(kept, number, axis=0).all(axis=0))
         if not len(among):
             assert need.status is Status.INFEASIBLE
-            assert need.least is None
+            assert need.bound is None
             assert need.architecture is None
             continue
         values = np.array([budget.quantity(DESIGNS[i]) for i in among])
         assert need.status is Status.OPTIMAL
-        assert need.least == pytest.approx(values.min(), rel=1e-11)
+        assert need.bound == pytest.approx(values.min(), rel=1e-11)
         assert need.architecture is not None
         best = max(
             problem.maximize(DESIGNS[i]) for i, value in zip(among, values, strict=True) if value <= values.min() * (1 + 1e-12)
         )
         assert need.objective == pytest.approx(best, rel=1e-9)
-        relaxed = [b if i != number else Budget(b.quantity, need.least) for i, b in enumerate(problem.subject_to)]
+        relaxed = [b if i != number else Budget(b.quantity, need.bound) for i, b in enumerate(problem.subject_to)]
         assert DesignProblem(SPACE, problem.maximize, tuple(relaxed)).evaluate(need.architecture).feasible
     return f"conflict of {len(diagnosis.conflict)}"
 
@@ -128,7 +129,7 @@ def test_an_engine_finds_the_same() -> None:
     problem = DesignProblem(paper_space(), EffectiveEntropy(), budgets)
     ours, theirs = explain_infeasibility(problem), explain_infeasibility(problem, Highs(), Limits(seconds=30))
     assert theirs.conflict == ours.conflict == budgets[:1]
-    assert theirs.needs[0].least == ours.needs[0].least
+    assert theirs.needs[0].bound == ours.needs[0].bound
     assert theirs.needs[1].status is ours.needs[1].status is Status.INFEASIBLE
 
 
@@ -147,12 +148,12 @@ def test_black_boxes_by_enumeration() -> None:
     budget = Budget(Measured("latency", "s", lambda design: float(sum(design.depths))), 1)
     diagnosis = explain_infeasibility(DesignProblem(SPACE, Params(), (budget,)), Exhaustive())
     assert diagnosis.needs[0].status is Status.OPTIMAL
-    assert diagnosis.needs[0].least == 2
+    assert diagnosis.needs[0].bound == 2
 
 
 def test_objectives_to_minimize_do_not_matter() -> None:
     problem = DesignProblem(SPACE, Params(), (Budget(Flops(), 1),), minimize=(Flops(),))
-    assert explain_infeasibility(problem).needs[0].least == VALUES[0].min()
+    assert explain_infeasibility(problem).needs[0].bound == VALUES[0].min()
 
 
 def test_a_heuristic_proves_nothing() -> None:
@@ -207,7 +208,7 @@ def test_the_time_limit_leaves_things_open() -> None:
 def test_it_speaks_in_sentences() -> None:
     problem = DesignProblem(SPACE, Params(), (Budget(Flops(), 1), Budget(Params(), 1e9)))
     diagnosis = explain_infeasibility(problem)
-    assert str(diagnosis) == "no design keeps flops ≤ 1 FLOPs, whatever the other budgets"
+    assert str(diagnosis) == "no design meets flops ≤ 1 FLOPs, whatever the other budgets"
     assert "would have to be" in str(diagnosis.needs[0])
     assert "not enough" in str(diagnosis.needs[1])
 
@@ -216,4 +217,4 @@ def test_it_speaks_in_sentences() -> None:
 def test_the_negative_of_a_sum(number: int) -> None:
     for design in toy(number).designs[:5]:
         for quantity in (Flops(head=True), Params(), RandomCost(3)):
-            assert Negative(quantity)(design) == pytest.approx(-quantity(design), rel=1e-12)
+            assert negative(quantity)(design) == pytest.approx(-quantity(design), rel=1e-12)

@@ -335,7 +335,7 @@ def test_stopped_prices_and_alternatives_prove_nothing_false(clock: Clock) -> No
             continue
         for one, true in zip(found, prices, strict=True):
             assert one.limited or one == true
-            assert not one.present.proved or one.present.upper == true.present.upper
+            assert not one.present.proved or one.present.bound == true.present.bound
             assert one.binds in (None, true.binds)
     for _ in clock.stops(dense=2):
         for one, true in zip(alternatives(given.problem, 3), series, strict=False):
@@ -356,5 +356,5 @@ def test_a_stopped_diagnosis_says_what_is_open(clock: Clock) -> None:
         if found.conflict and found.smallest:
             assert len(found.conflict) == len(truth.conflict)
         for need, true in zip(found.needs, truth.needs, strict=False):
-            assert need.status is not Status.OPTIMAL or need.least == pytest.approx(true.least)
+            assert need.status is not Status.OPTIMAL or need.bound == pytest.approx(true.least)
     assert found.smallest

@@ -37,7 +37,7 @@ def check(problem: DesignProblem, number: int, price: Price, steps: int, reach: 
     here = max(i for i, (upper, _) in enumerate(every) if upper <= budget.limit)
     end = max(budget.upper * reach, budget.upper)
     below, above = every[max(here - steps, 0) : here], [point for point in every[here + 1 :] if point[0] <= end][:steps]
-    found = [(point.upper, point.objective) for point in price.breakpoints]
+    found = [(point.bound, point.objective) for point in price.breakpoints]
     assert found == pytest.approx(np.array([*below, every[here], *above]), rel=1e-9)
     assert price.slack == pytest.approx(budget.upper - every[here][0], abs=1e-9 * max(budget.upper, 1))
     assert price.binds is (here < len(every) - 1)
@@ -47,7 +47,7 @@ def check(problem: DesignProblem, number: int, price: Price, steps: int, reach: 
     assert math.isinf(price.explored) is (here + len(above) == len(every) - 1)
     for point in price.breakpoints:
         budgets = list(problem.subject_to)
-        budgets[number] = Budget(budget.quantity, point.upper)
+        budgets[number] = Budget(budget.quantity, point.bound)
         assert replace(problem, subject_to=tuple(budgets)).evaluate(point.architecture).feasible
 
 
@@ -65,9 +65,9 @@ def test_the_nearest_steps(number: int, steps: int) -> None:
     for k, price in enumerate(price_of_budgets(problem, steps=steps, reach=1.5)):
         every = truth(problem, k)
         found = price.breakpoints
-        here = next(i for i, point in enumerate(every) if point[0] == pytest.approx(price.present.upper, rel=1e-11))
+        here = next(i for i, point in enumerate(every) if point[0] == pytest.approx(price.present.bound, rel=1e-11))
         expected = every[max(here - steps, 0) : here + len(price.above) + 1]
-        assert [(p.upper, p.objective) for p in found] == pytest.approx(np.array(expected), rel=1e-9)
+        assert [(p.bound, p.objective) for p in found] == pytest.approx(np.array(expected), rel=1e-9)
         assert len(price.above) <= steps
         # Nothing within reach is left out.
         if len(price.above) < steps and here + len(price.above) + 1 < len(every):
@@ -81,7 +81,7 @@ def test_other_solvers_agree(solver: Solver) -> None:
     prices = price_of_budgets(problem, steps=1), price_of_budgets(problem, solver, Limits(gap=gap), steps=1)
     for ours, theirs in zip(*prices, strict=True):
         assert not ours.limited
-        assert [p.upper for p in theirs.breakpoints] == pytest.approx([p.upper for p in ours.breakpoints])
+        assert [p.bound for p in theirs.breakpoints] == pytest.approx([p.bound for p in ours.breakpoints])
         assert theirs.binds is ours.binds
 
 
@@ -95,7 +95,7 @@ def test_a_maximum_and_a_composite_have_a_price() -> None:
 def test_a_budget_of_nothing_has_a_price() -> None:
     wide = Measured("wide blocks", "blocks", lambda design: float(sum(width > 256 for width in design.widths)))
     price = price_of_budgets(DesignProblem(SPACE, Params(), (Budget(wide, 0),)), Exhaustive())[0]
-    assert [point.upper for point in price.breakpoints] == [0, 1, 2]
+    assert [point.bound for point in price.breakpoints] == [0, 1, 2]
     assert price.floor
     assert price.binds
 

@@ -19,22 +19,23 @@ from hypothesis import strategies as st
 
 from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy
 from formulation.command.exit_code import ExitCode
+from formulation.command.words import change_text
+from formulation.problem_file import problem_to_dict
 from hardware_models import Device, Flops, LatencyTable, Params, Validated, Workload, write_device
 from hardware_models.fit import FitError
 from solvers import Count, DynamicProgramming, Exhaustive, Limits, RandomSearch, Run, Status, price_of_budgets, solve
 from solvers.base import Answer
+from solvers.questions.design_file import read_design
+from solvers.questions.text import alternatives_text, near_text, price_text
 from studies.design import study as design
 from studies.design.study import main
-from studies.design_file import read_design
-from studies.design_text import alternatives_text, change_text, near_text, price_text
-from studies.problems import problem_to_dict
 from studies.quantities import quantity_from_dict, quantity_to_dict
 from tests.studies.test_problem_file import PROBLEMS, QUICK, SMALL, damaged, sentence
 
 FEASIBLE = DesignProblem(SMALL, EffectiveEntropy(), (Budget(Flops(), 15e9), Budget(Params(), 44e6)), (Flops(head=True),))
 INFEASIBLE = DesignProblem(SMALL, EffectiveEntropy(), (Budget(Flops(), 4e9), Budget(Params(), 42e6), Budget(Flops(128), 1e12)))
 FREE = DesignProblem(SMALL, Params())
-NOT_ENOUGH = {"status": "infeasible", "least": None, "objective": None, "architecture": None}
+NOT_ENOUGH = {"status": "infeasible", "bound": None, "objective": None, "architecture": None}
 DESIGNED = {"feasible": FEASIBLE, "infeasible": INFEASIBLE, "free": FREE}
 
 
@@ -95,7 +96,8 @@ def test_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         "+129.6 M FLOPs buys +0.74 % effective entropy",
         "less than 59.592671232 G FLOPs costs 0.74 %",
         "more of it buys nothing",
-        "54 designs lie within 0.1 % of the optimum.",
+        "54 designs lie within 0.1 % of the optimum, 4 apart from the order of equally wide neighbouring blocks.",
+        "in at least 4 of 12 decisions, whatever the order of equally wide neighbouring blocks",
         "design.png",
     ):
         assert words in text
@@ -106,7 +108,7 @@ def test_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_an_infeasible_problem_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--budget", "flops=20e9", "--budget", "params=48e6", "--output", str(tmp_path)]) == 1
     text = capsys.readouterr().out
-    assert "No design keeps flops ≤ 20 G FLOPs, whatever the other budgets (proved)." in text
+    assert "No design meets flops ≤ 20 G FLOPs, whatever the other budgets (proved)." in text
     assert "23.085449216 G (+3.086 G)" in text
     assert "not part of the conflict" in text
     assert main(["--verify", str(tmp_path / "design.json")]) == 0
@@ -123,7 +125,7 @@ def test_every_budget_that_is_impossible_is_named(tmp_path: Path, capsys: pytest
     assert "flops ≤ 20 G FLOPs; every design needs at least 23.085449216 G\n" in text
     assert "params ≤ 20 M parameters; every design needs at least 47.270144 M\n" in text
     assert "Enough together: flops ≤ 23.085449216 G FLOPs and params ≤ 47.270144 M parameters" in text
-    assert "no design needs less of any" in text
+    assert "no design comes nearer to any" in text
     assert not (tmp_path / "design.png").exists()
     assert main(["--verify", str(tmp_path / "design.json")]) == 0
 
@@ -187,7 +189,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, problem: DesignPro
 def test_what_is_proved_stays_proved(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert scripted(monkeypatch, tmp_path, INFEASIBLE, Scripted(only=3)) == 1
     text = capsys.readouterr().out
-    assert "Proved: no design keeps the budgets" in text
+    assert "Proved: no design meets the budgets" in text
     assert "together (proved). Whether fewer conflict already is open; give more --seconds." in text
     diagnosis = json.loads((tmp_path / "design.json").read_text())["diagnosis"]
     assert (diagnosis["conflict"], diagnosis["smallest"]) == ([0, 1, 2], False)
@@ -222,14 +224,16 @@ def test_what_the_limits_left_open_is_said() -> None:
     prices = price_of_budgets(FEASIBLE, RandomSearch(samples=20), optimum=optimum)
     text = price_text(FEASIBLE, prices)
     assert "The time limit ended the prices" in text
-    assert "whether less suffices is open" in text
+    assert "whether a tighter one suffices is open" in text
     assert "ended the prices" not in price_text(FEASIBLE, price_of_budgets(FEASIBLE, optimum=optimum))
     others = (optimum, replace(optimum, status=Status.FEASIBLE))
     assert "each the best that" not in alternatives_text(FEASIBLE, others, 1, 1)
     assert "each the best that" in alternatives_text(FEASIBLE, (optimum, optimum), 1, 1)
     assert "ended before a further one" in alternatives_text(FEASIBLE, (optimum,), 1, 1)
     assert near_text(Count(1.0, 0, False, 1.0), optimum).startswith("\nAt least 1 design lies within 0.1 % of the optimum;")
-    assert near_text(Count(1.0, 2, True, 1.0), optimum) == "\n2 designs lie within 0.1 % of the optimum."
+    assert near_text(Count(1.0, 2, True, 1.0, 2), optimum) == "\n2 designs lie within 0.1 % of the optimum."
+    assert "of the optimum, 1 apart from the order" in near_text(Count(1.0, 2, True, 1.0, 1), optimum)
+    assert "with every order of equally wide neighbouring blocks counted" in near_text(Count(1.0, 2, True, 1.0), optimum)
 
 
 def test_several_objectives_are_sent_to_the_front(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,7 +338,7 @@ def set_in(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         ("feasible", set_in("solution", "gap", to=0.1), "bound and objective give"),
         ("feasible", set_in("solution", "usage", 0, "value", to=1e9), "is said to use"),
         ("feasible", set_in("solution", "report", 0, "value", to=1e9), "evaluated"),
-        ("feasible", set_in("problem", "budgets", 0, "upper", to=10e9), "breaks flops ≤ 10 G FLOPs"),
+        ("feasible", set_in("problem", "budgets", 0, "upper", to=10e9), "exceeds flops ≤ 10 G FLOPs"),
         ("feasible", set_in("problem", "budgets", 0, "upper", to=90e9), "evaluated"),
         ("feasible", set_in("problem", "space", "menus", 0, "depths", to=[5]), "not in the space"),
         ("feasible", set_in("problem", "maximize", "rho", to=0.5), "evaluated"),
@@ -346,11 +350,11 @@ def set_in(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         ("feasible", set_in("near", "number", to=10_000), "counted again"),
         ("infeasible", set_in("problem", "budgets", 0, "upper", to=500e9), "names a budget"),
         ("infeasible", set_in("diagnosis", "conflict", to=[1]), "said to conflict"),
-        ("infeasible", set_in("diagnosis", "needs", 0, "least", to=1.0), "breaks flops"),
+        ("infeasible", set_in("diagnosis", "needs", 0, "bound", to=1.0), "exceeds flops"),
         ("feasible", set_in("price", 0, "binds", to=False), "is said not to bind"),
         ("feasible", set_in("price", 1, "binds", to=True), "is said to bind"),
         ("infeasible", set_in("diagnosis", "conflict", to=[0, 1]), "no fewer budgets should conflict"),
-        ("infeasible", set_in("diagnosis", "needs", 0, "least", to=lambda v: v * 1.1), "the least value of flops"),
+        ("infeasible", set_in("diagnosis", "needs", 0, "bound", to=lambda v: v * 1.1), "the least value of flops"),
         ("infeasible", set_in("diagnosis", "needs", 0, "alone", to=lambda v: v * 1.1), "by itself"),
         ("infeasible", set_in("diagnosis", "needs", 0, to=lambda v: v | NOT_ENOUGH), "is said not to be enough"),
     ],
@@ -396,7 +400,7 @@ def test_a_count_that_was_ended_is_a_lower_bound(made: dict[str, dict[str, Any]]
         ("feasible", lambda record: record.pop("near"), "lacks near"),
         ("infeasible", set_in("diagnosis", "conflict", to=[7]), "counted from 0"),
         ("infeasible", set_in("diagnosis", "conflict", to=[]), "does not go with its conflict"),
-        ("infeasible", set_in("diagnosis", "needs", 0, "least", to=None), "only some of"),
+        ("infeasible", set_in("diagnosis", "needs", 0, "bound", to=None), "only some of"),
     ],
 )
 def test_what_cannot_be_read(

@@ -59,7 +59,6 @@ from studies.lessons.search_lesson import (
     visits_text,
 )
 from studies.pareto.figures import draw_boxes, draw_front, draw_hypervolume, nsga2_rows
-from studies.shortfall import Shortfall
 
 SPACE = SearchSpace.uniform(3, (512, 768), (1,), (1, 2))
 PLAIN = undiscounted(EffectiveEntropy())
@@ -433,12 +432,12 @@ def test_prices_stand_side_by_side() -> None:
     ]
     for axis, price, scale in zip(figure.axes, prices, (1e9, 1e6), strict=True):
         steps = np.column_stack(axis.get_lines()[0].get_data())[:-1]
-        assert steps == pytest.approx(np.array([(point.upper / scale, point.objective) for point in price.breakpoints]))
+        assert steps == pytest.approx(np.array([(point.bound / scale, point.objective) for point in price.breakpoints]))
 
 
 def test_a_conflict_leaves_its_corner_empty() -> None:
     entropy = EffectiveEntropy()
-    budgets = (Budget(Shortfall(entropy, 22_000), 0), Budget(Flops(), 59e9), Budget(Params(), 46.5e6))
+    budgets = (Budget(entropy, at_least=22_000), Budget(Flops(), 59e9), Budget(Params(), 46.5e6))
     problem = DesignProblem(LARGER, entropy, budgets)
     diagnosis = explain_infeasibility(problem, Exhaustive())
     assert diagnosis.status is Status.INFEASIBLE
@@ -448,9 +447,9 @@ def test_a_conflict_leaves_its_corner_empty() -> None:
     assert all(any(np.all(point <= each * (1 + 1e-12)) for point in points) for each in kept)
     assert all(np.isclose(kept, point).all(axis=1).any() for point in points)
     assert not np.any((points[:, 0] <= 59) & (points[:, 1] <= 46.5))
-    assert len(texts(axis)) == sum(need.least is not None for need in diagnosis.needs[1:])
+    assert len(texts(axis)) == sum(need.bound is not None for need in diagnosis.needs[1:])
     with pytest.raises(ValueError, match="expected three"):
         draw_conflict(PROBLEM, diagnosis)
-    hopeless = dataclasses.replace(problem, subject_to=(Budget(Shortfall(entropy, 1e9), 0), *budgets[1:]))
-    with pytest.raises(ValueError, match="no design keeps 1e"):
+    hopeless = dataclasses.replace(problem, subject_to=(Budget(entropy, at_least=1e9), *budgets[1:]))
+    with pytest.raises(ValueError, match="no design keeps effective entropy ≥ 1e"):
         draw_conflict(hopeless, diagnosis)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from formulation import Block, Budget, DesignProblem, EffectiveEntropy, Measured, SearchSpace
+from formulation.problem_file import read_problem
 from formulation.records.rows import RowFile
 from hardware_models import Params
 from solvers import Exhaustive
@@ -22,7 +23,6 @@ from studies.compare_solvers import study as compare_solvers
 from studies.compare_solvers.study import Cell, check_row, resumed, run_cell, run_cells
 from studies.design import study as design
 from studies.pareto import study as pareto
-from studies.problems import read_problem
 from studies.quantities import quantity_from_dict
 from studies.stored import check_stored
 

@@ -1,138 +1,21 @@
-"""The file design.json: what `python -m studies.design` found out, as JSON, and a strict reader of it.
+"""A strict reader of the file design.json, which `Findings.to_dict` fills.
 
 Top-level keys: format, version, architecture, problem, solution (status, objective, bound, gap, seconds, …), price, alternatives,
-near, diagnosis, provenance. Whether what a file says is true is `studies.design_check`.
+near, diagnosis, provenance. Whether what a file says is true is `solvers.questions.design_check`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from formulation import Architecture, DesignProblem, Quantity
-from formulation.records.provenance import provenance
-from formulation.records.reading import VERSION, Within, brief, read_json, read_record, shown, versioned
-from solvers import Breakpoint, Count, Diagnosis, Price, Solution, Solver, Status
-from studies.compare_solvers.study import NEAR
-from studies.problems import ReadQuantity, WriteQuantity, problem_from_dict, problem_to_dict
-
-_FORMAT = "merino design"
-
-
-@dataclass(frozen=True)
-class Findings:
-    """All that the command found out about a problem.
-
-    prices        per budget; empty without a design
-    others        the best design and its alternatives; the last may hold none and say why
-    differing     decisions in which the alternatives differ at least
-    near          how many designs lie within 0.1 % of the optimum, None without a design
-    diagnosis     why there is no design, None where there is one
-    """
-
-    problem: DesignProblem
-    solution: Solution
-    prices: tuple[Price, ...] = ()
-    others: tuple[Solution, ...] = ()
-    differing: int = 1
-    near: Count | None = None
-    diagnosis: Diagnosis | None = None
-
-
-def record_of(findings: Findings, solver: Solver, write_quantity: WriteQuantity) -> dict[str, Any]:
-    """The object of design.json, which `read_design` reads; ValueError for a quantity that has no name in a file."""
-    problem, solution = findings.problem, findings.solution
-    return {
-        "format": _FORMAT,
-        "version": VERSION,
-        "architecture": None if solution.architecture is None else solution.architecture.to_dict(),
-        "problem": problem_to_dict(problem, write_quantity),
-        "solution": _solution_record(problem, solution)
-        | {
-            "report": [] if solution.architecture is None else _report_record(problem, solution.architecture),
-            "seconds": solution.seconds,
-            "evaluations": solution.evaluations,
-            "message": solution.message,
-        },
-        "price": [_price_record(price) for price in findings.prices],
-        "alternatives": {
-            "differing": findings.differing,
-            "designs": [
-                _solution_record(problem, other) | {"architecture": other.architecture.to_dict()}
-                for other in findings.others[1:]
-                if other.architecture is not None
-            ],
-        },
-        "near": None if findings.near is None else {"within": NEAR, "number": findings.near.number, "exact": findings.near.exact},
-        "diagnosis": None if findings.diagnosis is None else _diagnosis_record(problem, findings.diagnosis),
-        "provenance": provenance(0, ("numpy", "scipy", *solver.distributions))
-        | {"solver": repr(solver), "problem_sha256": solution.provenance.problem_sha256},
-    }
-
-
-def _solution_record(problem: DesignProblem, solution: Solution) -> dict[str, Any]:
-    return {
-        "status": solution.status.value,
-        "objective": solution.objective,
-        "unit": problem.maximize.unit,
-        "bound": solution.bound,
-        "gap": solution.gap,
-        "usage": [{"name": u.name, "unit": u.unit, "value": u.value, "upper": u.upper} for u in solution.usage],
-    }
-
-
-def _report_record(problem: DesignProblem, design: Architecture) -> list[dict[str, Any]]:
-    return [{"name": u.name, "unit": u.unit, "value": u.value} for u in problem.evaluate(design).report]
-
-
-def _price_record(price: Price) -> dict[str, Any]:
-    return {
-        "name": price.budget.quantity.name,
-        "unit": price.budget.quantity.unit,
-        "upper": price.budget.upper,
-        "binds": price.binds,
-        "slack": price.slack,
-        "unlimited": price.unlimited,
-        "floor": price.floor,
-        "explored": None if math.isinf(price.explored) else price.explored,
-        "below": [_breakpoint_record(point) for point in price.below],
-        "present": _breakpoint_record(price.present),
-        "above": [_breakpoint_record(point) for point in price.above],
-    }
-
-
-def _breakpoint_record(point: Breakpoint) -> dict[str, Any]:
-    return {
-        "upper": point.upper,
-        "objective": point.objective,
-        "proved": point.proved,
-        "architecture": point.architecture.to_dict(),
-    }
-
-
-def _diagnosis_record(problem: DesignProblem, diagnosis: Diagnosis) -> dict[str, Any]:
-    return {
-        "status": diagnosis.status.value,
-        "conflict": [problem.subject_to.index(budget) for budget in diagnosis.conflict],
-        "smallest": diagnosis.smallest,
-        "needs": [
-            {
-                "name": need.budget.quantity.name,
-                "unit": need.budget.quantity.unit,
-                "upper": need.budget.upper,
-                "status": need.status.value,
-                "least": need.least,
-                "objective": need.objective,
-                "architecture": None if need.architecture is None else need.architecture.to_dict(),
-                "alone": need.alone,
-            }
-            for need in diagnosis.needs
-        ],
-        "joint": None if diagnosis.joint is None else diagnosis.joint.to_dict(),
-    }
+from formulation import Architecture, Budget, DesignProblem, Quantity
+from formulation.problem_file import ReadQuantity, problem_from_dict
+from formulation.records.reading import Within, brief, read_json, read_record, shown, versioned
+from solvers.base import Status
+from solvers.questions.findings import FORMAT
 
 
 @dataclass(frozen=True)
@@ -163,7 +46,8 @@ class _Used:
     name: str
     unit: str
     value: float
-    upper: float
+    upper: float | None = None
+    at_least: float | None = None
 
 
 @dataclass(frozen=True)
@@ -207,10 +91,11 @@ class _Alternatives:
 class _Step:
     """A value of a budget at which the best design changes."""
 
-    upper: float
     objective: float
     proved: bool
     architecture: Architecture
+    upper: float | None = None
+    at_least: float | None = None
 
 
 @dataclass(frozen=True)
@@ -219,7 +104,6 @@ class _Price:
 
     name: str
     unit: str
-    upper: float
     binds: bool | None
     slack: float
     unlimited: float | None
@@ -228,6 +112,8 @@ class _Price:
     below: tuple[_Step, ...]
     present: _Step
     above: tuple[_Step, ...]
+    upper: float | None = None
+    at_least: float | None = None
 
 
 @dataclass(frozen=True)
@@ -237,6 +123,7 @@ class _Near:
     within: Annotated[float, Within(0, 1)]
     number: _Natural
     exact: bool
+    distinct: _Natural | None = None
 
 
 @dataclass(frozen=True)
@@ -245,12 +132,13 @@ class _Need:
 
     name: str
     unit: str
-    upper: float
     status: Status
-    least: float | None
+    bound: float | None
     objective: float | None
     architecture: Architecture | None
     alone: float | None
+    upper: float | None = None
+    at_least: float | None = None
 
 
 @dataclass(frozen=True)
@@ -278,6 +166,11 @@ class _Written:
     provenance: dict[str, Any]
 
 
+def design_in(path: Path) -> Path:
+    """The design file that a path names: itself, or design.json in a folder."""
+    return path / "design.json" if path.is_dir() else path
+
+
 def read_design(path: Path, read_quantity: ReadQuantity) -> Stored:
     """The design file at `path`.
 
@@ -296,12 +189,15 @@ def read_design(path: Path, read_quantity: ReadQuantity) -> Stored:
 
 
 def _stored(record: Any, read_quantity: ReadQuantity) -> Stored:
-    written = read_record(_Written, versioned(record, _FORMAT, "design"), "design")
+    written = read_record(_Written, versioned(record, FORMAT, "design"), "design")
     problem = problem_from_dict(written.problem, read_quantity, "design.problem")
     found, solution = written.architecture is not None, written.solution
     _check_claim("design.solution", solution, problem, found)
     _check_named("design.solution.report", solution.report, problem.report if found else ())
-    _check_named("design.price", written.price, _quantities(problem) if written.price else ())
+    _check_budgets("design.price", written.price, problem.subject_to if written.price else ())
+    for number, (price, budget) in enumerate(zip(written.price, problem.subject_to, strict=bool(written.price))):
+        for step in (*price.below, price.present, *price.above):
+            _check_side(f"a step of design.price[{number}]", step, budget)
     for number, other in enumerate(written.alternatives.designs):
         _check_claim(f"design.alternatives.designs[{number}]", other, problem, True)
     if written.diagnosis is not None:
@@ -323,15 +219,29 @@ def _check_named(where: str, entries: Sequence[_Reported | _Used | _Price | _Nee
             )
 
 
+def _check_budgets(where: str, entries: Sequence[_Used | _Price | _Need], budgets: Sequence[Budget]) -> None:
+    """ValueError unless there is one entry per budget, with the name and unit of its quantity and a bound on the same side."""
+    _check_named(where, entries, [budget.quantity for budget in budgets])
+    for number, (entry, budget) in enumerate(zip(entries, budgets, strict=True)):
+        _check_side(f"{where}[{number}]", entry, budget)
+
+
+def _check_side(where: str, entry: _Used | _Price | _Need | _Step, budget: Budget) -> None:
+    """ValueError unless the bound of an entry is on the side of the budget."""
+    given = [side for side in ("upper", "at_least") if getattr(entry, side) is not None]
+    if given != [budget.side]:
+        raise ValueError(f"{where} has {' and '.join(given) or 'no bound'}; expected {budget.side}, as the budget has")
+
+
 def _check_claim(where: str, claim: _Solution | _Alternative, problem: DesignProblem, found: bool) -> None:
     """ValueError unless status, design and numbers belong together."""
-    if claim.unit != problem.maximize.unit:
-        raise ValueError(f"{where}.unit is {shown(claim.unit)}; expected {problem.maximize.unit!r}, nothing is converted")
+    if claim.unit != problem.goal.unit:
+        raise ValueError(f"{where}.unit is {shown(claim.unit)}; expected {problem.goal.unit!r}, nothing is converted")
     if (claim.status in (Status.OPTIMAL, Status.FEASIBLE)) != found or (claim.objective is not None) != found:
         raise ValueError(f"{where}.status is {claim.status.value}, which does not go with its architecture and objective")
     if claim.status is Status.OPTIMAL and (claim.bound is None or claim.gap is None):
         raise ValueError(f"{where}.status is optimal, which needs a bound and a gap")
-    _check_named(f"{where}.usage", claim.usage, _quantities(problem) if found else ())
+    _check_budgets(f"{where}.usage", claim.usage, problem.subject_to if found else ())
 
 
 def _check_diagnosis(diagnosis: _Diagnosis, problem: DesignProblem) -> None:
@@ -341,12 +251,8 @@ def _check_diagnosis(diagnosis: _Diagnosis, problem: DesignProblem) -> None:
         )
     if (diagnosis.status is Status.INFEASIBLE) != bool(diagnosis.conflict):
         raise ValueError(f"design.diagnosis.status is {diagnosis.status.value}, which does not go with its conflict")
-    _check_named("design.diagnosis.needs", diagnosis.needs, _quantities(problem) if diagnosis.needs else ())
+    _check_budgets("design.diagnosis.needs", diagnosis.needs, problem.subject_to if diagnosis.needs else ())
     for number, need in enumerate(diagnosis.needs):
-        given = [one is not None for one in (need.least, need.objective, need.architecture)]
+        given = [one is not None for one in (need.bound, need.objective, need.architecture)]
         if any(given) != all(given):
-            raise ValueError(f"design.diagnosis.needs[{number}] has only some of least, objective and architecture")
-
-
-def _quantities(problem: DesignProblem) -> tuple[Quantity, ...]:
-    return tuple(budget.quantity for budget in problem.subject_to)
+            raise ValueError(f"design.diagnosis.needs[{number}] has only some of bound, objective and architecture")

@@ -2,93 +2,104 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from formulation import Agreement, Architecture, Budget, DesignProblem, NoIdentity, fingerprint
-from formulation.command.exit_code import ExitCode
-from formulation.command.words import counted
+from formulation import Architecture, Budget, DesignProblem, NoIdentity, fingerprint
+from formulation.command.words import budget_text, counted, number_text
 from formulation.records.reading import brief
-from solvers import DynamicProgramming, Exhaustive, Limits, Need, Solver, Status, count_near, explain_infeasibility, solve
-from solvers.base import relative_gap
-from studies.design_file import Stored, read_design
-from studies.design_text import proof_text
-from studies.problems import ReadQuantity, budget_text, number_text
-from studies.ship import check_network, design_in
+from solvers.base import Limits, Solver, Status, relative_gap, solve
+from solvers.questions.alternatives import apart, count_near
+from solvers.questions.design_file import Stored
+from solvers.questions.diagnosis import Need, explain_infeasibility
+from solvers.questions.findings import GAP, gap_of
+from solvers.questions.text import proof_text
 
-_GAP = 1e-6
-"""Relative gap up to which a stored design counts as optimal."""
 _SAME = 1e-9
 """Relative difference up to which a stored number agrees with the one evaluated anew."""
+
+
+class Agreed(str):
+    """What a check found to hold."""
 
 
 class Undecided(str):
     """A fault that is only that the time did not suffice to prove a claim again."""
 
 
-def gap_of(solver: Solver) -> float:
-    """The gap to ask for: 0 where the solver has no tolerances; those of the engines leave about 1e-7."""
-    return 0.0 if isinstance(solver, DynamicProgramming | Exhaustive) else _GAP
+@dataclass(frozen=True)
+class Verification:
+    """What became of the claims of a design file.
 
-
-def verify(path: Path, solver: Solver, seconds: float, read_quantity: ReadQuantity) -> int:
-    """Hold a design file against the definitions and prove its claim anew; prints what agrees and returns the exit code.
-
-    Every stored design is evaluated again: objective, use of the budgets, and that it keeps them. The claim of `solution` and the
-    diagnosis are proved again, and the count of near designs repeated; prices and alternatives are not, and the text says so.
-    Of a folder, the design.json in it is verified. A network beside the file is compared with the design and its budgets.
-
-    read_quantity  how the file names quantities; ValueError if it names code and that is not trusted
+    Attributes:
+        agreed: sentences on what holds.
+        faults: what does not, or could not be decided (`Undecided`): sentences without their full stop.
+        unproved: what was re-evaluated but not proved again, such as "the alternatives".
     """
-    path = design_in(path)
-    stored = read_design(path, read_quantity)
-    record = stored.record
-    _note_identity(stored)
-    faults = list(_number_faults(stored))
+
+    agreed: tuple[str, ...]
+    faults: tuple[str, ...]
+    unproved: tuple[str, ...]
+
+    @property
+    def undecided(self) -> bool:
+        """Whether all that is wrong is that the time did not suffice."""
+        return bool(self.faults) and all(isinstance(fault, Undecided) for fault in self.faults)
+
+
+def check_design(
+    stored: Stored, solver: Solver, seconds: float, progress: Callable[[str], object] = lambda sentence: None
+) -> Verification:
+    """Compare a design file with the definitions, and prove its claim again.
+
+    Every stored design is evaluated again: objective, use of the budgets, and that it meets them. The claim of `solution` and the
+    diagnosis are proved again, and the count of near designs repeated; prices and alternatives are not.
+
+    Args:
+        stored: the file, as `read_design` gives it.
+        solver: for the proofs.
+        seconds: of each of them.
+        progress: called with each sentence on what holds as it is known.
+    """
+    record, agreed, faults = stored.record, list[str](), list[str]()
+
+    def take(found: Iterator[str]) -> None:
+        for each in found:
+            if isinstance(each, Agreed):
+                agreed.append(each)
+                progress(each)
+            else:
+                faults.append(each)
+
+    take(_number_faults(stored))
     if not faults:
-        print(_numbers_text(record))
+        take(iter([Agreed(_numbers_text(record))]))
         limits = Limits(seconds=seconds, gap=gap_of(solver), start=stored.architecture)
-        faults = [*_claim_faults(stored, solver, limits), *_diagnosis_faults(stored, solver, limits)]
+        take(_claim_faults(stored, solver, limits))
+        take(_diagnosis_faults(stored, solver, limits))
         if record["near"] is not None:
-            faults += _near_faults(stored, limits)
-    if faults:
-        for fault in faults:
-            print(f"{'Not decided' if isinstance(fault, Undecided) else 'Does not hold'}: {fault}.", file=sys.stderr)
-        return ExitCode.NO_ANSWER if all(isinstance(fault, Undecided) for fault in faults) else ExitCode.BROKEN_PROMISE
-    if record["solution"]["status"] == Status.UNKNOWN.value:
-        print(f"Nothing to verify: {path} claims neither a design nor that there is none; design again with more --seconds.")
-        return ExitCode.NO_ANSWER
+            take(_near_faults(stored, limits))
     further = [
         ("the steps of the budgets", record["price"]),
         ("the alternatives", record["alternatives"]["designs"]),
         ("the diagnosis", record["diagnosis"] is not None and not _explained(record["diagnosis"])),
     ]
-    evaluated = " and ".join(name for name, held in further if held)
-    if code := check_network(stored, path.parent):
-        return code
-    print(f"Verified: {path}." + (f" Evaluated, but not proved again: {evaluated}." if evaluated else ""))
-    return ExitCode.DONE
+    return Verification(tuple(agreed), tuple(faults), tuple(name for name, held in further if held))
 
 
-def _note_identity(stored: Stored) -> None:
-    """Say on stderr where the problem is not known to be the one that was solved: what is verified then is the problem of today."""
+def identity_note(stored: Stored) -> str:
+    """A sentence if the problem is not known to be the one that was solved, else empty: what is verified is today's problem."""
     solved = stored.record["provenance"].get("problem_sha256")
     try:
         same = fingerprint(stored.problem) == solved
     except NoIdentity as error:
-        print(
-            f"Verified is what the problem says now; whether it said so when it was solved is not known: {error}.", file=sys.stderr
-        )
-        return
-    if not same:
-        known = (
-            "has changed since it was solved: a device file or code that it names" if solved else "has no fingerprint in the file"
-        )
-        print(f"Verified is what the problem says now; it {known}.", file=sys.stderr)
+        return f"Verified is what the problem says now; whether it said so when it was solved is not known: {error}."
+    if same:
+        return ""
+    known = "has changed since it was solved: a device file or code that it names" if solved else "has no fingerprint in the file"
+    return f"Verified is what the problem says now; it {known}."
 
 
 def _numbers_text(record: dict[str, Any]) -> str:
@@ -122,7 +133,7 @@ def _number_faults(stored: Stored) -> Iterator[str]:
     if stored.architecture is not None:
         solution = record["solution"]
         yield from _design_faults("the design", solution, stored.architecture, problem, problem.subject_to)
-        yield from _claimed_faults("the design", solution)
+        yield from _claimed_faults("the design", solution, problem.least)
         if stored.architecture in problem.space:
             for entry, true in zip(solution["report"], problem.evaluate(stored.architecture).report, strict=True):
                 if not _same(entry["value"], true.value):
@@ -130,55 +141,59 @@ def _number_faults(stored: Stored) -> Iterator[str]:
     for number, price in enumerate(record["price"]):
         budget = problem.subject_to[number]
         others = [problem.subject_to[i] for i in everything if i != number]
-        if not _same(price["upper"], budget.upper):
-            yield f"price names a budget of {price['upper']!r} for {budget.quantity.name}, the problem {budget.upper!r}"
-        if not abs(price["slack"] - (price["upper"] - price["present"]["upper"])) <= _SAME * abs(price["upper"]):
-            yield f"the slack of {budget.quantity.name} is not its budget less what is needed"
+        side = budget.side
+        if not _same(price[side], budget.bound):
+            yield f"price names a budget of {price[side]!r} for {budget.quantity.name}, the problem {budget.bound!r}"
+        if not abs(price["slack"] - abs(price[side] - price["present"][side])) <= _SAME * abs(price[side]):
+            yield f"the slack of {budget.quantity.name} is not the difference of its budget from what is needed"
         points = [*reversed(price["below"]), price["present"], *price["above"]]
         for point in points:
             design = Architecture.from_dict(point["architecture"])
-            what = f"the step of {budget.quantity.name} at {point['upper']!r}"
+            what = f"the step of {budget.quantity.name} at {point[side]!r}"
             yield from _design_faults(what, point, design, problem, others)
-            if not _same(point["upper"], max(budget.value(design), 0.0)):
+            if not _same(point[side], budget.value(design)):
                 yield f"{what} is not what its design needs, {budget.value(design)!r} {budget.quantity.unit}"
-        yield from _binding_faults(price, budget)
+        yield from _binding_faults(price, budget, problem.least)
         for left, right in pairwise(points):
-            if not (left["upper"] < right["upper"] and left["objective"] < right["objective"]):
-                yield f"the steps of {budget.quantity.name} do not rise"
+            looser = left[side] < right[side] if budget.upper is not None else left[side] > right[side]
+            better = left["objective"] > right["objective"] if problem.least else left["objective"] < right["objective"]
+            if not (looser and better):
+                yield f"the steps of {budget.quantity.name} do not {'fall' if problem.least else 'rise'}"
     designs = [] if stored.architecture is None else [stored.architecture]
     for number, other in enumerate(record["alternatives"]["designs"], start=1):
         design, what = Architecture.from_dict(other["architecture"]), f"alternative {number}"
         yield from _design_faults(what, other, design, problem, problem.subject_to)
-        yield from _claimed_faults(what, other)
+        yield from _claimed_faults(what, other, problem.least)
         for before in designs:
             if len(design.blocks) == len(before.blocks) == problem.space.blocks:
-                apart = Agreement(before).most - Agreement(before)(design)
-                if apart < record["alternatives"]["differing"]:
-                    yield f"{what} differs from a design before it in {counted(round(apart), 'decision')} only"
+                differing = apart(problem, before, design)
+                if differing < record["alternatives"]["differing"]:
+                    yield f"{what} differs from a design before it in {counted(differing, 'decision')} only"
         designs.append(design)
     joint = (record["diagnosis"] or {"joint": None})["joint"]
     if joint is not None and Architecture.from_dict(joint) not in problem.space:
         yield "the design that shows what is enough together is not in the space of the problem"
     for number, need in enumerate((record["diagnosis"] or {"needs": []})["needs"]):
         budget = problem.subject_to[number]
-        if not _same(need["upper"], budget.upper):
-            yield f"diagnosis names a budget of {need['upper']!r} for {budget.quantity.name}, the problem {budget.upper!r}"
+        if not _same(need[budget.side], budget.bound):
+            yield f"diagnosis names a budget of {need[budget.side]!r} for {budget.quantity.name}, the problem {budget.bound!r}"
         if need["architecture"] is not None:
             relaxed = [problem.subject_to[i] for i in everything if i != number]
-            relaxed.append(Budget(budget.quantity, max(need["least"], 0.0)))
+            relaxed.append(budget.at(need["bound"]))
             design = Architecture.from_dict(need["architecture"])
             yield from _design_faults(f"the design that needs other {budget.quantity.name}", need, design, problem, relaxed)
 
 
-def _binding_faults(price: dict[str, Any], budget: Budget) -> Iterator[str]:
+def _binding_faults(price: dict[str, Any], budget: Budget, least: bool) -> Iterator[str]:
     """Whether `binds` goes with the optimum without the budget and with the steps above the present one."""
     present, unlimited = price["present"]["objective"], price["unlimited"]
-    room = _GAP * abs(present)
+    room, sign = GAP * abs(present), -1 if least else 1
     known = [point["objective"] for point in price["above"]] + ([] if unlimited is None else [unlimited])
-    if price["binds"] is False and max(known, default=present) > present + room:
-        yield f"{budget_text(budget)} is said not to bind, yet {max(known)!r} is stored for more of it, above {present!r}"
-    if price["binds"] is True and (unlimited is None or unlimited <= present):
-        yield f"{budget_text(budget)} is said to bind, yet nothing above {present!r} is stored for the problem without it"
+    best = max(known, key=lambda value: sign * value, default=present)
+    if price["binds"] is False and sign * (best - present) > room:
+        yield f"{budget_text(budget)} is said not to bind, yet {best!r} is stored for a looser one, better than {present!r}"
+    if price["binds"] is True and (unlimited is None or sign * (unlimited - present) <= 0):
+        yield f"{budget_text(budget)} is said to bind, yet nothing better than {present!r} is stored for the problem without it"
 
 
 def _design_faults(
@@ -192,34 +207,35 @@ def _design_faults(
         return
     true = problem.objective(design)
     if not _same(entry["objective"], true):
-        yield f"{what} has {problem.maximize.name} {entry['objective']!r}, evaluated {true!r} {problem.maximize.unit}"
+        yield f"{what} has {problem.goal.name} {entry['objective']!r}, evaluated {true!r} {problem.goal.unit}"
     for budget in budgets:
-        if (value := budget.value(design)) > budget.limit:
-            yield f"{what} breaks {budget_text(budget)}: it uses {number_text(value)}"
+        if not budget.allows(value := budget.value(design)):
+            yield f"{what} exceeds {budget_text(budget)}: it has {number_text(value)}"
     for used, budget in zip(entry.get("usage", ()), problem.subject_to, strict="usage" in entry):
         value = budget.value(design)
-        if not _same(used["value"], value) or not _same(used["upper"], budget.upper):
+        if not _same(used["value"], value) or not _same(used[budget.side], budget.bound):
             yield (
-                f"{what} is said to use {used['value']!r} of {used['upper']!r} {budget.quantity.name}, evaluated {value!r} of "
-                f"{budget.upper!r}"
+                f"{what} is said to use {used['value']!r} of {used[budget.side]!r} {budget.quantity.name}, evaluated {value!r} of "
+                f"{budget.bound!r}"
             )
 
 
-def _claimed_faults(what: str, entry: dict[str, Any]) -> Iterator[str]:
+def _claimed_faults(what: str, entry: dict[str, Any], least: bool) -> Iterator[str]:
     """What is wrong with a stored status, bound and gap among themselves."""
     if entry["bound"] is None or entry["gap"] is None:
         return
-    gap = relative_gap(entry["objective"], entry["bound"])
-    if entry["bound"] < entry["objective"] - _SAME * abs(entry["objective"]):
-        yield f"{what} has a bound of {entry['bound']!r}, below its own objective"
+    sign = -1 if least else 1
+    gap = relative_gap(sign * entry["objective"], sign * entry["bound"])
+    if sign * (entry["objective"] - entry["bound"]) > _SAME * abs(entry["objective"]):
+        yield f"{what} has a bound of {entry['bound']!r}, {'above' if least else 'below'} its own objective"
     if abs(entry["gap"] - gap) > _SAME:
         yield f"{what} has gap {entry['gap']!r}; bound and objective give {gap!r}"
-    elif entry["status"] == Status.OPTIMAL.value and gap > _GAP:
-        yield f"{what} is called optimal with a gap of {gap:.2g}; optimal means {_GAP:g} at most"
+    elif entry["status"] == Status.OPTIMAL.value and gap > GAP:
+        yield f"{what} is called optimal with a gap of {gap:.2g}; optimal means {GAP:g} at most"
 
 
 def _claim_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[str]:
-    """Prove the stored claim anew; a sentence where it is refuted or cannot be proved in time. Prints what was proved."""
+    """Prove the stored claim anew; a sentence where it is refuted or cannot be proved in time, and what was proved."""
     claim, problem = stored.record["solution"], stored.problem
     late = f"could not be proved in {limits.seconds:g} s; give more --seconds"
     if claim["status"] == Status.UNKNOWN.value:
@@ -231,18 +247,19 @@ def _claim_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[st
         elif solution.status is not Status.INFEASIBLE:
             yield Undecided(f"that no design keeps the budgets {late}")
         else:
-            print(proof_text(problem, solution, solver))
+            yield Agreed(proof_text(problem, solution, solver))
     elif claim["bound"] is None:
-        print("The file claims no bound, so there is nothing to prove.")
+        yield Agreed("The file claims no bound, so there is nothing to prove.")
     else:
-        bound, room = claim["bound"], abs(claim["bound"])
-        if solution.objective is not None and solution.objective > bound + _SAME * room:
+        bound, room, sign = claim["bound"], abs(claim["bound"]), -1 if problem.least else 1
+        exceed = "have less than" if problem.least else "exceed"
+        if solution.objective is not None and sign * (solution.objective - bound) > _SAME * room:
             found = f"{solution.architecture} has {solution.objective!r}"
-            yield f"no design should exceed {bound!r} {problem.maximize.unit}, but {found}"
-        elif solution.status is Status.INFEASIBLE or (solution.bound is not None and solution.bound <= bound + _GAP * room):
-            print(f"No design exceeds the stored bound. {proof_text(problem, solution, solver)}")
+            yield f"no design should {exceed} {bound!r} {problem.goal.unit}, but {found}"
+        elif solution.status is Status.INFEASIBLE or (solution.bound is not None and sign * (solution.bound - bound) <= GAP * room):
+            yield Agreed(f"No design exceeds the stored bound. {proof_text(problem, solution, solver)}")
         else:
-            yield Undecided(f"that no design exceeds {bound!r} {problem.maximize.unit} {late}")
+            yield Undecided(f"that no design can {exceed} {bound!r} {problem.goal.unit} {late}")
 
 
 def _diagnosis_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[str]:
@@ -268,7 +285,7 @@ def _diagnosis_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterato
     faults = [fault for old, new in zip(diagnosis["needs"], again.needs, strict=True) for fault in _need_faults(old, new, late)]
     yield from faults
     if not faults:
-        print("The conflict of the budgets and what each would have to be agree.")
+        yield Agreed("The conflict of the budgets and what each would have to be agree.")
 
 
 def _explained(diagnosis: dict[str, Any] | None) -> bool:
@@ -280,29 +297,34 @@ def _need_faults(stored: dict[str, Any], need: Need, late: str) -> Iterator[str]
     """What a stored need claims as proved and a fresh diagnosis refutes or leaves open."""
     name = budget_text(need.budget)
     if stored["status"] == Status.INFEASIBLE.value and need.status is not Status.INFEASIBLE:
-        if need.least is None:
+        if need.bound is None:
             yield Undecided(f"that to change {name} alone is not enough {late}")
         else:
-            yield f"to change {name} alone is said not to be enough, but {number_text(need.least)} is"
-    claims = [("with the other budgets kept", stored["least"] if stored["status"] == Status.OPTIMAL.value else None, need.least)]
+            yield f"to change {name} alone is said not to be enough, but {number_text(need.bound)} is"
+    claims = [("with the other budgets kept", stored["bound"] if stored["status"] == Status.OPTIMAL.value else None, need.bound)]
     claims += [("by itself", stored["alone"], need.alone)]
     for which, claimed, found in claims:
         if claimed is None:
             continue
         proved = need.status is Status.OPTIMAL or which == "by itself"
-        if found is not None and not abs(found - claimed) <= _GAP * abs(claimed) and (proved or found < claimed):
-            yield f"the least value of {name} {which} is said to be {claimed!r}, proved again {found!r}"
+        nearer = found is not None and (found < claimed if need.budget.upper is not None else found > claimed)
+        extreme = "least" if need.budget.upper is not None else "greatest"
+        if found is not None and not abs(found - claimed) <= GAP * abs(claimed) and (proved or nearer):
+            yield f"the {extreme} value of {name} {which} is said to be {claimed!r}, proved again {found!r}"
         elif found is None or not proved:
-            yield Undecided(f"the least value of {name} {which} {late}")
+            yield Undecided(f"the {extreme} value of {name} {which} {late}")
 
 
 def _near_faults(stored: Stored, limits: Limits) -> Iterator[str]:
     near = stored.record["near"]
     again = count_near(stored.problem, stored.record["solution"]["objective"], near["within"], limits)
     # A count that is not exact is one of at least so many designs.
+    distinct = near.get("distinct")
+    if distinct is not None and again.distinct is not None and distinct != again.distinct:
+        yield f"{distinct:,} near designs are said to differ in more than the order of blocks, counted again {again.distinct:,}"
     if (near["exact"] and again.number > near["number"]) or (again.exact and again.number < near["number"]):
         yield f"{near['number']:,} designs are said to lie within {100 * near['within']:g} % of it, counted again {again.number:,}"
     elif near["exact"] and not again.exact:
         yield Undecided(f"the count of near designs could not be repeated in {limits.seconds:g} s; give more --seconds")
     else:
-        print(f"The count of {'' if near['exact'] else 'at least '}{counted(near['number'], 'near design')} agrees.")
+        yield Agreed(f"The count of {'' if near['exact'] else 'at least '}{counted(near['number'], 'near design')} agrees.")

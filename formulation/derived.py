@@ -1,0 +1,151 @@
+"""Quantities made from others: the negation of any, so that who can maximize can minimize and who knows ≤ knows ≥."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from formulation.architecture import Architecture, Block, Setting
+from formulation.quantity import Combine, Composite, Quantity, Separable
+
+if TYPE_CHECKING:
+    from formulation.space import SearchSpace
+
+
+def negative(quantity: Quantity) -> Quantity:
+    """−q, with the structure that q has: a sum stays a sum, a composite a composite, a black box a black box.
+
+    A maximum over blocks becomes a composite whose one part it is, since −max is neither a sum nor a maximum.
+
+    Args:
+        quantity: q; where it is a negation itself, what it negates comes back.
+    """
+    if isinstance(quantity, NegativeSum | NegativeFormula | NegativeValue):
+        return quantity.quantity
+    if isinstance(quantity, Separable) and quantity.combine is Combine.SUM:
+        return NegativeSum(quantity)
+    if isinstance(quantity, Separable | Composite):
+        return NegativeFormula(quantity)
+    return NegativeValue(quantity)
+
+
+@dataclass(frozen=True)
+class NegativeSum(Separable):
+    """−q of a sum q.
+
+    Attributes:
+        quantity: q.
+    """
+
+    quantity: Separable
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Name in messages."""
+        return f"negative {self.quantity.name}"
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """That of q."""
+        return self.quantity.unit
+
+    def block(self, block: Block, setting: Setting) -> float:
+        return -self.quantity.block(block, setting)
+
+    def block_at(self, position: int, block: Block, setting: Setting) -> float:
+        return -self.quantity.block_at(position, block, setting)
+
+    @property
+    def positional(self) -> bool:
+        """As q."""
+        return self.quantity.positional
+
+    def joint(self, left: int, right: int, setting: Setting) -> float:
+        return -self.quantity.joint(left, right, setting)
+
+    def fixed(self, setting: Setting) -> float:
+        return -self.quantity.fixed(setting)
+
+    def check(self, space: SearchSpace) -> None:
+        self.quantity.check(space)
+
+
+@dataclass(frozen=True)
+class NegativeFormula(Composite):
+    """−q of a composite, or of a maximum over blocks, which is then the only part.
+
+    Attributes:
+        quantity: q.
+    """
+
+    quantity: Composite | Separable
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Name in messages."""
+        return f"negative {self.quantity.name}"
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """That of q."""
+        return self.quantity.unit
+
+    @property
+    def parts(self) -> tuple[Separable, ...]:
+        """Those of q."""
+        return self.quantity.parts if isinstance(self.quantity, Composite) else (self.quantity,)
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """Those of q, turned."""
+        return tuple(-sign for sign in self.quantity.signs) if isinstance(self.quantity, Composite) else (-1,)
+
+    def formula(self, parts: Sequence[Any] | np.ndarray) -> Any:
+        return -(self.quantity.formula(parts) if isinstance(self.quantity, Composite) else parts[0])
+
+    def overestimator(self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `Composite.overestimator`: the underestimator of q, turned."""
+        if not isinstance(self.quantity, Composite):
+            return -np.ones(np.shape(lower)), np.zeros(np.shape(lower)[:-1])
+        coefficients, constants = self.quantity.underestimator(lower, upper, near)
+        return -coefficients, -constants
+
+    def underestimator(self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """See `Composite.underestimator`: the overestimator of q, turned."""
+        if not isinstance(self.quantity, Composite):
+            return -np.ones(np.shape(lower)), np.zeros(np.shape(lower)[:-1])
+        coefficients, constants = self.quantity.overestimator(lower, upper, near)
+        return -np.asarray(coefficients), -np.asarray(constants)
+
+    def check(self, space: SearchSpace) -> None:
+        self.quantity.check(space)
+
+
+@dataclass(frozen=True)
+class NegativeValue(Quantity):
+    """−q of a black box q.
+
+    Attributes:
+        quantity: q.
+    """
+
+    quantity: Quantity
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Name in messages."""
+        return f"negative {self.quantity.name}"
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """That of q."""
+        return self.quantity.unit
+
+    def __call__(self, architecture: Architecture) -> float:
+        return -self.quantity(architecture)
+
+    def check(self, space: SearchSpace) -> None:
+        self.quantity.check(space)

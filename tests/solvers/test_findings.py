@@ -1,0 +1,127 @@
+"""`design`: all answers as one value that says itself, and nothing printed on the way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError, dataclass, field, replace
+
+import pytest
+
+from formulation import Budget, DesignProblem, EffectiveEntropy, SearchSpace
+from hardware_models import Flops, Params
+from solvers import (
+    DynamicProgramming,
+    Exhaustive,
+    Findings,
+    Limits,
+    Run,
+    Status,
+    alternatives,
+    count_near,
+    design,
+    explain_infeasibility,
+    price_of_budgets,
+    solve,
+)
+from solvers.base import Answer
+from studies.quantities import quantity_to_dict
+
+SMALL = SearchSpace.uniform(2, (256, 512), (1, 1.5), (1, 2))
+FEASIBLE = DesignProblem(SMALL, EffectiveEntropy(), (Budget(Flops(), 15e9), Budget(Params(), 44e6)))
+INFEASIBLE = replace(FEASIBLE, subject_to=(Budget(Flops(), 4e9), Budget(Params(), 42e6)))
+EXACT = Limits(gap=0)
+
+
+def test_they_are_the_answers_of_the_single_questions() -> None:
+    found = design(FEASIBLE, steps=2, alternatives=2, differing=2)
+    best = solve(FEASIBLE, DynamicProgramming(), EXACT)
+    assert found.architecture == best.architecture
+    assert (found.solution.objective, found.solution.status) == (best.objective, Status.OPTIMAL)
+    assert found.prices == price_of_budgets(FEASIBLE, steps=2)
+    assert found.binding == (FEASIBLE.subject_to[0],)
+    series = alternatives(FEASIBLE, 3, 2)
+    assert [other.architecture for other in found.others] == [other.architecture for other in series]
+    assert found.alternatives == found.others[1:]
+    assert best.objective is not None
+    count = count_near(FEASIBLE, best.objective)
+    assert found.near is not None
+    assert (found.near.number, found.near.distinct, found.near.exact) == (count.number, count.distinct, True)
+    assert (found.diagnosis, found.interrupted, found.met) == (None, (), False)
+
+
+def test_a_conflict_is_explained() -> None:
+    found = design(INFEASIBLE)
+    assert (found.architecture, found.solution.status, found.prices, found.others, found.near) == (
+        None,
+        Status.INFEASIBLE,
+        (),
+        (),
+        None,
+    )
+    assert found.diagnosis is not None
+    assert found.diagnosis.conflict == explain_infeasibility(INFEASIBLE).conflict
+    assert "No design meets flops ≤ 4 G FLOPs, whatever the other budgets (proved)." in str(found)
+    assert "No design meets flops" in found.parts[-1]
+
+
+def test_nothing_is_printed_and_progress_grows_part_by_part(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[Findings] = []
+    found = design(FEASIBLE, Exhaustive(), steps=1, alternatives=1, progress=seen.append)
+    assert capsys.readouterr() == ("", "")
+    assert seen[-1] == found
+    assert [len(one.parts) for one in seen] == [1, 2, 3, 4]
+    assert all(found.parts[: len(one.parts)] == one.parts for one in seen)
+    assert str(found) == "\n".join(found.parts)
+    for words in ("Proved optimal", "binds", "Alternatives, each the best", "within 0.1 % of the optimum"):
+        assert words in str(found)
+
+
+def test_without_alternatives_none_are_looked_for() -> None:
+    found = design(FEASIBLE, steps=0, alternatives=0)
+    assert found.alternatives == ()
+    assert "Alternatives" not in str(found)
+    assert found.to_dict(quantity_to_dict)["alternatives"]["designs"] == []
+
+
+def test_they_are_data() -> None:
+    found = design(FEASIBLE, steps=1, alternatives=2)
+    with pytest.raises(FrozenInstanceError):
+        found.near = None  # type: ignore[misc]
+    record = json.loads(json.dumps(found.to_dict(quantity_to_dict)))
+    assert record["solution"]["objective"] == found.solution.objective
+    assert len(record["price"]) == 2
+    assert found.near is not None
+    assert record["near"] == {"within": 1e-3, "number": found.near.number, "exact": True, "distinct": found.near.distinct}
+
+
+@dataclass(frozen=True)
+class Pressed:
+    """Dynamic programming during whose solve of that number Ctrl-C is pressed."""
+
+    call: int
+    calls: list[int] = field(default_factory=list, compare=False)
+
+    name = "pressed"
+    distributions = ()
+
+    def search(self, problem: DesignProblem, run: Run) -> Answer:
+        self.calls.append(len(self.calls))
+        run.interrupted |= len(self.calls) == self.call
+        return DynamicProgramming().search(problem, Run(run.limits))
+
+
+def test_what_ctrl_c_ended_is_said_and_the_rest_follows() -> None:
+    counter = Pressed(0)
+    design(FEASIBLE, counter, steps=1, alternatives=1)
+    for call, part in ((1, "the search for a design"), (2, "the prices"), (len(counter.calls), "the alternatives")):
+        found = design(FEASIBLE, Pressed(call), steps=1, alternatives=1)
+        assert found.interrupted == (part,)
+        assert found.near is not None
+        assert found.architecture == solve(FEASIBLE, DynamicProgramming(), EXACT).architecture
+
+
+@pytest.mark.parametrize("mistake", [{"steps": -1}, {"alternatives": -1}, {"differing": 0}, {"differing": 7}, {"steps": True}])
+def test_numbers_out_of_range(mistake: dict[str, int]) -> None:
+    (name,) = mistake
+    with pytest.raises(ValueError, match=name):
+        design(FEASIBLE, **mistake)
