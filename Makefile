@@ -36,8 +36,9 @@ compare: $(MAIN)
 design: $(MAIN)
 	$(IN_VENV) -m studies.design $(ARGS)
 
+# A module stays with one worker: what its tests share, such as a trained network, is made once.
 test: $(DEV)
-	$(IN_VENV) -m pytest -n 2 $(ARGS)
+	$(IN_VENV) -m pytest -n 2 --dist loadscope $(ARGS)
 
 lint: $(DEV)
 	$(IN_VENV) -m ruff format --check .

@@ -13,6 +13,8 @@ import runpy
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,9 @@ def stopped(
     return result
 
 
-def main(name: str, at_call: str, of: str, module: str, *flags: str) -> None:
-    """Run `module` as a command, with a signal after the given call."""
+@contextmanager
+def signalled(sign: signal.Signals, at_call: int, of: str = ROW_WRITTEN) -> Iterator[None]:
+    """Within it this process gets the signal when the method `of` has been called `at_call` times."""
     place, _, path = of.partition(":")
     owner, method = path.split(".")
     patched = getattr(importlib.import_module(place), owner)
@@ -41,14 +44,23 @@ def main(name: str, at_call: str, of: str, module: str, *flags: str) -> None:
         nonlocal calls
         result = original(*arguments)
         calls += 1
-        if calls == int(at_call):
+        if calls == at_call:
             print(f"stopped at call {at_call}", file=sys.stderr, flush=True)
-            signal.raise_signal(signal.Signals[name])
+            signal.raise_signal(sign)
         return result
 
     setattr(patched, method, counting)
+    try:
+        yield
+    finally:
+        setattr(patched, method, original)
+
+
+def main(name: str, at_call: str, of: str, module: str, *flags: str) -> None:
+    """Run `module` as a command, with a signal after the given call."""
     sys.argv = [module, *flags]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    with signalled(signal.Signals[name], int(at_call), of):
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

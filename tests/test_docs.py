@@ -24,6 +24,7 @@ from mkdocs.structure.pages import Page
 from studies.design import study as design
 from studies.front_door import COMMANDS, STUDY, load
 from tests.shown import ROOT, arguments_of, blocks, check, commands
+from tests.slow import slow
 
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "tools"))
@@ -56,10 +57,11 @@ def save_files(page: str) -> list[str]:
     return [block.saved for block in saved]
 
 
-PYTHON = [name for name, text in PAGES.items() if any(block.language == "python" for block in blocks(text))]
+PYTHON = {name for name, text in PAGES.items() if any(block.language == "python" for block in blocks(text))}
+QUICK = sorted(PYTHON - {"own_cost_model.md", "export.md"})  # the former: test_own_cost_model.py; the latter traces a network
 
 
-@pytest.mark.parametrize("page", [name for name in PYTHON if name != "own_cost_model.md"])  # tests/test_own_cost_model.py runs it
+@pytest.mark.parametrize("page", [*QUICK, *slow(["export.md"])])
 def test_the_python_of_a_page_runs(page: str, folder: Path) -> None:
     save_files(PAGES[page])
     names: dict[str, Any] = {"__name__": "page"}

@@ -84,7 +84,7 @@ def test_an_exception_of_a_users_function_names_quantity_and_design() -> None:
         raise KeyError("no such design")
 
     score = Measured("score", "1", fails)
-    with pytest.raises(Undefined, match=r"score has no value for the design 256/256x1 .*: its code raised KeyError"):
+    with pytest.raises(Undefined, match=r"score .*256/256x1 .*KeyError"):
         solve(DesignProblem(SPACE, score), Exhaustive())
     with pytest.raises(Undefined, match="score has no value"):
         solve(DesignProblem(SPACE, Params(), (Budget(score, 1),)), RandomSearch(10))
@@ -139,7 +139,7 @@ def test_a_formula_that_is_undefined_somewhere_is_refused_with_the_design() -> N
         lambda: DesignProblem(SPACE, Params(), report=(Undefinable(),)),
         lambda: exact_front(DesignProblem(SPACE, Undefinable(), minimize=(Params(),))),
     ):
-        with pytest.raises(Undefined, match=r"undefined has no value for the design 768/\S+ 768/\S+ 768/\S+: it is nan"):
+        with pytest.raises(Undefined, match=r"undefined .*768/\S+ 768/\S+ 768/\S+.*nan"):
             pose()
 
 
@@ -261,6 +261,6 @@ def test_an_undefined_value_among_many_is_refused_where_they_are_evaluated() -> 
     choices = np.array(list(SPACE.iterate_choices()))
     first = int(values.argmax())
     rare = Rare(bad=float(values[first]))
-    with pytest.raises(Undefined, match=f"rare has no value for the design {SPACE.decode(choices[first])}: it is nan"):
+    with pytest.raises(Undefined, match=f"rare .*{SPACE.decode(choices[first])}.*nan"):
         evaluator(rare, SPACE)(choices)
     assert len(evaluator(rare, SPACE)(choices[:first])) == first

@@ -71,7 +71,7 @@ def test_values_of_another_function_are_not_taken_from_the_file(tmp_path: Path) 
     file.write_text("\n".join(json.dumps({key: row[key] for key in ("design", "values")}) for row in rows) + "\n")
     assert BlackBox("cost", "1", lambda a: 5.0, 1, file)(design) == 5.0  # rows that do not say whose they are
     file.write_text(json.dumps({**rows[0], "identity": "a board", "values": [-1]}) + "\n")
-    with pytest.raises(ValueError, match=r"row 1 of .*board.jsonl is not a call of cost \(a value is -1; expected"):
+    with pytest.raises(ValueError, match=r"row 1 .*board\.jsonl.* cost .*-1"):
         BlackBox("cost", "1", lambda a: 5.0, 1, file, identity="a board")(design)
 
 

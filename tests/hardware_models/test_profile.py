@@ -328,7 +328,7 @@ def test_both_scripts_choose_the_same_visits(busy: BusyMachine, tmp_path: Path, 
 def test_a_machine_that_is_never_free_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, busy: BusyMachine) -> None:
     paces = iter(range(1000))
     monkeypatch.setattr(Engine, "measure", lambda self, design, seconds: Measurement(9.0, 0.1, 5, 5.6 * 1.05 ** next(paces)))
-    with pytest.raises(ValueError, match=r"fewer than 20 networks were measured at the usual pace .* when it has none"):
+    with pytest.raises(ValueError, match=r"fewer than 20 networks .*usual pace"):
         measure(tmp_path, "--rounds", "1")
     assert not (tmp_path / "box.json").exists()
 

@@ -345,7 +345,7 @@ def test_benchmark_files(tmp_path: Path) -> None:
     )
     assert "without <unk>" in benchmark_text("wikitext2", tmp_path).variant
     (tmp_path / "wikitext2.test.txt").unlink()
-    with pytest.raises(ValueError, match=r"WikiText-2 test is neither .*eval.wikitext2.test.txt; name another --data-dir"):
+    with pytest.raises(ValueError, match=r"WikiText-2 test .*eval\.wikitext2\.test\.txt.*--data-dir"):
         benchmark_text("wikitext2", tmp_path)
 
 
@@ -365,7 +365,7 @@ def test_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConnectionError("Couldn't reach the Hub\nand more")
 
     monkeypatch.setattr("datasets.load_dataset", fail)
-    with pytest.raises(ValueError, match=r"cannot be had .* \(Couldn't reach the Hub\); give a folder that holds ptb.test.txt"):
+    with pytest.raises(ValueError, match=r"Couldn't reach the Hub.*ptb\.test\.txt"):
         benchmark_text("ptb")
 
 
@@ -856,7 +856,7 @@ def test_tasks_without_a_file_are_named(
 
 
 def test_tasks_of_a_hub_that_does_not_answer(tmp_path: Path, model: PreTrainedModel, harness: ZeroShot, no_hub: list[str]) -> None:
-    with pytest.raises(HubUnreachable, match=r"the data of boolq cannot be had .* give a folder that holds superglue_boolq"):
+    with pytest.raises(HubUnreachable, match=r"boolq .*superglue_boolq"):
         harness.accuracy("boolq")
     assert no_hub == ["aps/super_glue"]
 

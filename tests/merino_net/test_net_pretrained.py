@@ -239,7 +239,7 @@ def test_an_encoder_is_refused(tmp_path: Path, encoder: Callable[[], Any]) -> No
     torch.manual_seed(0)
     save(encoder(), tmp_path / "model")
     (tmp_path / "text.txt").write_text(TEXT)
-    with pytest.raises(ValueError, match="model is no causal language model: its predictions depend on the tokens that follow"):
+    with pytest.raises(ValueError, match=r"model .*causal.* tokens that follow"):
         evaluate.main([str(tmp_path / "model"), "--text", str(tmp_path / "text.txt"), "--output", str(tmp_path / "out")])
     assert not any((tmp_path / "out").iterdir())
 

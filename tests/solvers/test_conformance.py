@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -23,7 +26,8 @@ from solvers import (
     Status,
     solve,
 )
-from tests.toys import toy
+from tests.slow import slow
+from tests.toys import RandomCost, toy
 
 EXACT = {
     "exhaustive": Exhaustive(),
@@ -42,6 +46,10 @@ HEURISTIC = {
     "random": RandomSearch(samples=2000),
 }
 TOYS = range(50)
+ENGINES = ("scip choice", "scip lookup", "cbc", "highs", "cpsat")
+"""These start a process or build a program for each toy."""
+FEW = (2, 6, 8, 16, 20, 24, 25, 31, 34, 39, 45, 48)
+"""Toys of every kind, for those who take their time; all others are slow."""
 LIMITS = Limits(seconds=60)
 
 
@@ -51,16 +59,26 @@ def test_every_solver_is_in_the_table() -> None:
     assert classes == {type(solver) for solver in (*EXACT.values(), *HEURISTIC.values())}
 
 
-def test_toys_are_of_every_kind() -> None:
-    toys = [toy(number) for number in TOYS]
+@pytest.mark.parametrize("numbers", [TOYS, FEW])
+def test_toys_are_of_every_kind(numbers: Sequence[int]) -> None:
+    toys = [toy(number) for number in numbers]
     assert sum(each.optimum is None for each in toys) >= 3
     assert {len(each.problem.subject_to) for each in toys} == {1, 2, 3}
     assert any(not each.problem.space.non_decreasing for each in toys)
     assert any(not each.problem.space.shared for each in toys)
+    assert {each.problem.space.blocks for each in toys} == {1, 2, 3}
+    assert {type(each.problem.maximize) for each in toys} == {EffectiveEntropy, RandomCost}
+    assert {type(budget.quantity) for each in toys for budget in each.problem.subject_to} == {Flops, Params, RandomCost}
 
 
-@pytest.mark.parametrize("number", [*TOYS, *(pytest.param(number, marks=pytest.mark.slow) for number in range(50, 200))])
-@pytest.mark.parametrize("name", EXACT)
+def on_toys(names: Iterable[str], slowly: Container[str]) -> list[Any]:
+    """Pairs of a solver and a toy: a few toys for those that run `slowly`, 50 for the others; the rest of 200 with -m slow."""
+    quick = {name: FEW if name in slowly else TOYS for name in names}
+    fast = [(name, number) for name, numbers in quick.items() for number in numbers]
+    return [*fast, *slow((name, number) for name in names for number in range(200) if number not in quick[name])]
+
+
+@pytest.mark.parametrize(("name", "number"), on_toys(EXACT, ENGINES))
 def test_exact_solver_proves_the_optimum(name: str, number: int) -> None:
     given = toy(number)
     solution = solve(given.problem, EXACT[name], LIMITS)
@@ -80,8 +98,7 @@ def test_exact_solver_proves_the_optimum(name: str, number: int) -> None:
     assert all(bound >= given.optimum * (1 - 1e-6) for bound in bounds)
 
 
-@pytest.mark.parametrize("number", TOYS)
-@pytest.mark.parametrize("name", HEURISTIC)
+@pytest.mark.parametrize(("name", "number"), on_toys(HEURISTIC, ("ga",)))
 def test_heuristic_is_feasible_and_repeats(name: str, number: int) -> None:
     given = toy(number)
     solution = solve(given.problem, HEURISTIC[name], Limits(seconds=60, seed=3))

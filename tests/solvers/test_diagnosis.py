@@ -208,7 +208,8 @@ def test_the_time_limit_leaves_things_open() -> None:
 def test_it_speaks_in_sentences() -> None:
     problem = DesignProblem(SPACE, Params(), (Budget(Flops(), 1), Budget(Params(), 1e9)))
     diagnosis = explain_infeasibility(problem)
-    assert str(diagnosis) == "no design meets flops ≤ 1 FLOPs, whatever the other budgets"
+    assert "flops ≤ 1 FLOPs" in str(diagnosis)
+    assert "whatever the other budgets" in str(diagnosis)
     assert "would have to be" in str(diagnosis.needs[0])
     assert "not enough" in str(diagnosis.needs[1])
 

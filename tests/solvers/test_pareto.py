@@ -38,11 +38,14 @@ from solvers.questions.pareto import (
     point_of,
     reference_costs,
 )
+from tests.slow import slow
 from tests.toys import RandomCost, toy
 
 SAME = 1e-11
 SMALL = SearchSpace.uniform(3, (512, 640, 768), (1, 2), (1, 2))
 ALL_COSTS: tuple[Quantity, ...] = (Flops(), Params())
+LARGE = (4, 11)
+"""Problems with hundreds of boxes, which took more than half of the time of all 30."""
 
 
 def several(number: int) -> DesignProblem:
@@ -93,7 +96,7 @@ def without_times(front: Front) -> tuple:
     return front.points, tuple(replace(box, seconds=0.0) for box in front.boxes)
 
 
-@pytest.mark.parametrize("number", range(30))
+@pytest.mark.parametrize("number", [*(number for number in range(30) if number not in LARGE), *slow(LARGE)])
 def test_exact_front_is_the_true_one(number: int) -> None:
     problem = several(number)
     expected = truth(problem)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from studies.compare_solvers.study import main
-from tests.stopping import stopped
+from solvers import EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch
+from studies.compare_solvers.study import SOLVERS, main
+from tests import commands
 
 SPACE = {"blocks": 3, "widths": [512, 640, 768], "ffn_ratios": [1, 2], "depths": [1, 2, 3]}
 KEYS = {
@@ -37,10 +37,19 @@ def space(tmp_path: Path) -> str:
     return str(path)
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "studies.compare_solvers", *arguments], capture_output=True, text=True, timeout=1800
-    )
+@pytest.fixture(autouse=True)
+def quick_heuristics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heuristics score hundreds of designs, not tens of thousands."""
+    quick = {
+        "ea": EvolutionaryAlgorithm(iterations=300),
+        "ga": GeneticAlgorithm(population=20, evaluations=200),
+        "random": RandomSearch(samples=300),
+    }
+    for name, solver in quick.items():
+        monkeypatch.setitem(SOLVERS, name, replace(SOLVERS[name], solver=solver))
+
+
+run = partial(commands.run, "studies.compare_solvers")
 
 
 def test_it_writes_what_it_promises_and_resumes(space: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +159,7 @@ def test_control_c_keeps_finished_rows_and_a_re_run_completes(space: str, tmp_pa
         str(tmp_path),
     ]
     rows = tmp_path / "rows.jsonl"
-    interrupted = stopped(signal.SIGINT, 1, "studies.compare_solvers", *flags)
+    interrupted = commands.interrupted(1, "studies.compare_solvers", *flags)
     assert interrupted.returncode == 130
     assert "interrupted; what is finished is kept" in interrupted.stderr
     assert "Traceback" not in interrupted.stderr

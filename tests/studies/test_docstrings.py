@@ -38,7 +38,7 @@ def test_each_docstring_once_in_the_order_of_files_and_lines(library: Path) -> N
 
 def test_a_folder_without_docstrings_is_a_sentence(tmp_path: Path) -> None:
     write(tmp_path, "x.py", "x = 1\n")
-    with pytest.raises(ValueError, match="holds no Python file with a docstring; expected the folder of a library"):
+    with pytest.raises(ValueError, match=r"docstring; .*folder of a library"):
         docstrings(tmp_path)
 
 

@@ -51,7 +51,7 @@ def test_every_optimum_keeps_its_own_budget_and_the_common_design_all(folder: Pa
     assert "latency@toy.json*" in out
     assert "* outside what the device's table was validated on" in out
     for name in ("optima.png", "matrix.png", "flops_latency.png"):
-        assert (folder / "out" / name).stat().st_size > 10_000
+        assert (folder / "out" / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_is_not_validated_is_left_out_unless_asked_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,7 @@ def test_without_a_text_the_documentation_gets_the_vocabulary_of_the_design(
 
 
 def test_a_text_too_small_for_the_vocabulary_says_what_it_supports(plain: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"supports a vocabulary of 2\d\d tokens at most, fewer than the 300 .*--vocabulary 2\d\d"):
+    with pytest.raises(ValueError, match=r"vocabulary of 2\d\d tokens.* 300 .*--vocabulary 2\d\d"):
         run(plain, tmp_path, text="the wool of the merino is soft " * 40)
     assert not (tmp_path / "network" / "config.json").exists()
 
@@ -150,7 +150,7 @@ def test_another_vocabulary_within_the_budgets_is_reported(plain: Path, tmp_path
 
 def test_a_budget_that_a_network_cannot_show_is_not_known_for_another_vocabulary(tmp_path: Path) -> None:
     path = designed(tmp_path / "design", {"quantity": "cache-memory", "upper": 1e9})
-    with pytest.raises(ValueError, match="cache memory was proved for a vocabulary of 300 and is not known for one of 310"):
+    with pytest.raises(ValueError, match=r"cache memory .*vocabulary of 300 .*310"):
         run(path, tmp_path, "--vocabulary", "310")
     code, folder = run(path, tmp_path, "--vocabulary", "290")
     assert code == 0
@@ -312,16 +312,23 @@ def test_the_card_lists_what_only_a_cost_model_knows_as_predicted(tmp_path: Path
     assert "What the network in this folder has of them" not in model_card(source)  # nothing was compared there
 
 
-def test_each_exported_form_has_bytes_of_its_own(tmp_path: Path) -> None:
-    pytest.importorskip("merino_net.shipping.onnx_model")
+def test_each_exported_form_has_bytes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx_model = pytest.importorskip("merino_net.shipping.onnx_model")
+
+    def trace(model: Any, folder: Path) -> None:  # a stand-in: tracing takes seconds
+        folder.mkdir()
+        (folder / "model.onnx").touch()
+        (folder / "model.onnx.data").write_bytes(bytes(600_001))
+
+    monkeypatch.setattr(onnx_model, "export_onnx", trace)
+    monkeypatch.setattr(onnx_model, "compare_onnx", lambda model, folder: {"prefill": 0.0})
     path = designed(tmp_path / "design", {"quantity": "weight-memory", "upper": 600e3})
     source = placed(tmp_path / "source", path, architecture_in(path))
-    code = export.main([str(source), "--output", str(tmp_path / "out")])
+    assert export.main([str(source), "--output", str(tmp_path / "out")]) == ExitCode.BROKEN_PROMISE
     torch_form, onnx_form = record(tmp_path / "out" / "export.json")["budgets"]
     assert (torch_form["name"], onnx_form["name"]) == ("weight memory", "weight memory, onnx")
     assert torch_form["value"] == WeightMemory()(architecture_in(path))
-    assert onnx_form["value"] == (tmp_path / "out" / "onnx" / "model.onnx.data").stat().st_size
-    assert code == (ExitCode.BROKEN_PROMISE if onnx_form["value"] > 600e3 else 0)
+    assert (torch_form["verdict"], onnx_form["verdict"], onnx_form["value"]) == ("within", "exceeds", 600_001)
 
 
 # --- Verifying a run folder ---------------------------------------------------------------------------------------------------

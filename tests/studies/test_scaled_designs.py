@@ -63,7 +63,7 @@ def test_a_search_is_made_once_and_its_design_kept(tmp_path: Path, monkeypatch: 
     Searches(tmp_path).optimum(looser, "more", "entropy")
     assert len(kept.read_text().splitlines()) == 2
     kept.write_text(json.dumps({**other, "value": 1.001 * evaluation.objective}) + "\n")
-    with pytest.raises(ValueError, match=r"the row of entropy for a budget in .*searches.jsonl gives effective entropy as"):
+    with pytest.raises(ValueError, match=r"row of entropy for a budget .*searches\.jsonl .*effective entropy"):
         Searches(tmp_path).optimum(problem, "a budget", "entropy")
     (tmp_path / "elsewhere").mkdir()
     with monkeypatch.context() as patch:
@@ -97,7 +97,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def test_runs_are_resumed_and_compared_on_equal_terms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = arguments(tmp_path, "--parts", "wide-deep")
-    assert ablation.main([*flags, "--jobs", "2"]) == 0
+    assert ablation.main([*flags, "--jobs", "1"]) == 0  # several at once: test_training_runs.py
     first = rows(tmp_path)
     assert sorted((row["design"], row["seed"]) for row in first) == [(name, seed) for name in ("deep", "wide") for seed in (0, 1)]
     assert {row["tokens"] for row in first} == {10 * 4 * 16}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -31,11 +30,8 @@ from studies.scaling.study import (
     report,
     summarise,
 )
+from tests import commands
 from tests.solvers.test_conformance import HEURISTIC
-
-
-def command(*flags: str) -> list[str]:
-    return [sys.executable, "-m", "studies.scaling", "--quick", *flags]
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -205,7 +201,7 @@ def test_one_solver_alone_is_drawn(solver: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_sentence(flags: list[str], words: str) -> None:
-    result = subprocess.run(command(*flags), capture_output=True, text=True, timeout=1800)
+    result = commands.run("studies.scaling", "--quick", *flags)
     assert result.returncode == 2
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

@@ -188,7 +188,7 @@ def test_labels_are_drawn_by_fate() -> None:
         assert len(line(axis, fate.value)) == sum(label.fate is fate for label in own)
     over = sum(label.fate is LabelFate.BUDGET for label in own)
     assert axis.get_title() == f"labels after block 2, width 768; {over} more are over budget"
-    with pytest.raises(ValueError, match=r"no label ends with block 2 of width 640; its menu has the widths \(512, 768, 1024\)"):
+    with pytest.raises(ValueError, match=r"block 2 .*640.*\(512, 768, 1024\)"):
         draw_labels(labels, 2, 640)
     with pytest.raises(ValueError, match="one sum each"):
         draw_labels(label_setting(PROBLEM), 2, 768)
