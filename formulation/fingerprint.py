@@ -31,7 +31,7 @@ import numpy as np
 from formulation.quantity import Quantity
 
 _HOME = Path(__file__).resolve().parent.parent
-_OURS = ("formulation", "solvers", "hardware_models", "merino_net", "studies")
+_OURS = ("merino", "formulation", "solvers", "hardware_models", "merino_net", "studies")
 _PLAIN_BASES = ("builtins.object", "abc.ABC", "typing.Generic", "typing.Protocol")
 _STATELESS = (logging.Logger, type(threading.Lock()), type(threading.RLock()))
 """What code may refer to without a value depending on it."""

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import pairwise, product
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import networkx
 import numpy as np
 
 from formulation.architecture import (
@@ -26,6 +25,9 @@ from formulation.architecture import (
     whole_number,
 )
 from formulation.records.reading import Count, check_keys, read_record, read_value
+
+if TYPE_CHECKING:
+    import networkx
 
 Choices = tuple[int, ...]
 """One item number per block."""
@@ -473,6 +475,8 @@ class SearchSpace:
         Where designs may begin with blocks without layers, a node (i, Block, "no layer yet") stands for such a block as long as no
         layer has come before it, so that no path is without any.
         """
+        import networkx
+
         graph = networkx.DiGraph()
         layers: list[list[Any]] = []
         for number, (menu, kinds) in enumerate(zip(self.menus, self._kinds, strict=True), start=1):

@@ -15,12 +15,14 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy.interpolate import RegularGridInterpolator
 
 from formulation.records.files import replace_file
+
+if TYPE_CHECKING:
+    from scipy.interpolate import RegularGridInterpolator
 
 Method = Literal["closed", "svd"]
 
@@ -167,6 +169,8 @@ class EntropyTable:
 
     @cached_property
     def _interpolate(self) -> RegularGridInterpolator:
+        from scipy.interpolate import RegularGridInterpolator
+
         return RegularGridInterpolator((self.grid, self.grid), self.values, method="linear")
 
     def __call__(self, rows: Any, columns: Any) -> Any:

@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t as student
 
 from formulation import Architecture, NoIdentity, Quantity, SearchSpace, fingerprint
 from formulation.architecture import positive_integer
@@ -85,6 +84,8 @@ class BlackBox(Quantity):
         values = self.calls(architecture)
         if self.confidence is None:
             return statistics.median(values)
+        from scipy.stats import t as student
+
         logs = [math.log(value) for value in values]
         spread = statistics.stdev(logs) * math.sqrt(1 + 1 / len(logs))
         return math.exp(statistics.fmean(logs) + student.ppf(self.confidence, len(logs) - 1) * spread)

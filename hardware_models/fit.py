@@ -13,8 +13,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
-from scipy.stats import rankdata, t
 
 PROBABILITIES = (0.5, 0.8, 0.9, 0.95, 0.975, 0.99)
 """Probabilities at which a `FitError` states its quantiles."""
@@ -98,18 +96,22 @@ def fit_error(predicted: Any, measured: Any) -> FitError:
 
 def _spearman(left: np.ndarray, right: np.ndarray) -> float:
     """Correlation of ranks, ties at their mean rank."""
+    from scipy.stats import rankdata
+
     a, b = (ranks - ranks.mean() for ranks in (rankdata(left), rankdata(right)))
     norm = math.sqrt(float(a @ a) * float(b @ b))
     return float(np.clip(a @ b / norm, -1, 1)) if norm else 0.0
 
 
 def _quantiles(ratios: np.ndarray) -> tuple[tuple[float, float], ...]:
+    from scipy.stats import t as student
+
     count, logs = len(ratios), np.log(ratios)
     spread = logs.std(ddof=1) * math.sqrt(1 + 1 / count)
     ordered, quantiles, least = np.sort(ratios), [], 0.0
     for probability in PROBABILITIES:
         rank = math.ceil((count + 1) * probability - 1e-9)
-        ratio = ordered[rank - 1] if rank <= count else math.exp(logs.mean() + t.ppf(probability, count - 1) * spread)
+        ratio = ordered[rank - 1] if rank <= count else math.exp(logs.mean() + student.ppf(probability, count - 1) * spread)
         least = max(least, float(ratio))
         quantiles.append((probability, least))
     return tuple(quantiles)
@@ -156,6 +158,8 @@ def _checked(features: Any, values: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _weighted_fit(relative: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """argmin of Σ_i w_i²(relative_i·b − 1)² over b ≥ 0, with columns scaled to one length."""
+    from scipy.optimize import nnls
+
     weighted = relative * weights[:, None]
     lengths = np.linalg.norm(weighted, axis=0)
     lengths[lengths == 0] = 1

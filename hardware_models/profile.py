@@ -27,7 +27,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -87,35 +87,79 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def engines_of(options: argparse.Namespace) -> list[Engine]:
-    """One engine for each table asked for; ValueError naming the flag that is wrong. Loads PyTorch."""
-    for flag, known in (("runtimes", _RUNTIMES), ("precisions", _PRECISIONS), ("phases", PHASES)):
-        names = getattr(options, flag).split(",")
-        if not set(names) <= set(known):
-            raise ValueError(f"--{flag} is {getattr(options, flag)!r}; expected some of {', '.join(known)}, with commas")
-    for flag, least in (("networks", _LEAST), ("rounds", 1), ("threads", 1), ("seq_len", 1), ("batch", 1)):
-        if getattr(options, flag) < least:
-            raise ValueError(f"--{flag.replace('_', '-')} is {getattr(options, flag)}; expected at least {least}")
-    if not 0 < options.seconds < 3600:
-        raise ValueError(f"--seconds is {options.seconds}; expected a positive number of seconds, such as 0.3")
-    needed = ("torch", "transformers", *(("onnx", "onnxruntime") if "onnx" in options.runtimes.split(",") else ()))
-    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"{missing[0]} is not installed; run pip install -e '.[net,export]', or name other --runtimes")
-    from hardware_models.engines import RUNTIMES, Engine
+@dataclass(frozen=True)
+class Campaign:
+    """What is to be measured, and how long: a command line, checked.
 
-    wanted = [
-        (runtime, precision, phase)
-        for runtime in options.runtimes.split(",")
-        for precision in options.precisions.split(",")
-        for phase in options.phases.split(",")
-        if precision in RUNTIMES[runtime]
-    ]
-    if not wanted:
-        raise ValueError(f"{options.runtimes} has no precision {options.precisions}; choose another of each")
-    return [
-        Engine(runtime, precision, Workload(phase, options.seq_len, options.batch, options.logits), options.device, options.threads)
-        for runtime, precision, phase in wanted
-    ]
+    Attributes:
+        runtimes, precisions, phases: of each combination that there is, a table.
+        seq_len: tokens of a query, or in the cache.
+        batch: sequences at a time.
+        logits: which tokens of a prefill the head sees, "last" or "all".
+        threads, device: of the runtimes.
+        networks: how many to measure.
+        rounds: how often to measure all of them.
+        seconds: to time each network for in a round.
+
+    Raises:
+        ValueError: a name that is unknown or a number out of range, with its flag; a runtime that is not installed.
+    """
+
+    runtimes: tuple[str, ...]
+    precisions: tuple[str, ...]
+    phases: tuple[str, ...]
+    seq_len: int
+    batch: int
+    logits: str
+    threads: int
+    device: str
+    networks: int
+    rounds: int
+    seconds: float
+
+    @classmethod
+    def of(cls, flags: Mapping[str, Any]) -> Campaign:
+        """What the flags of the command line ask for."""
+        names: dict[str, Any] = {flag: tuple(flags[flag].split(",")) for flag in ("runtimes", "precisions", "phases")}
+        others = ("seq_len", "batch", "logits", "threads", "device", "networks", "rounds", "seconds")
+        return cls(**names, **{flag: flags[flag] for flag in others})
+
+    def __post_init__(self) -> None:
+        for flag, known in (("runtimes", _RUNTIMES), ("precisions", _PRECISIONS), ("phases", PHASES)):
+            if not set(getattr(self, flag)) <= set(known):
+                given = ",".join(getattr(self, flag))
+                raise ValueError(f"--{flag} is {given!r}; expected some of {', '.join(known)}, with commas")
+        for flag, least in (("networks", _LEAST), ("rounds", 1), ("threads", 1), ("seq_len", 1), ("batch", 1)):
+            if getattr(self, flag) < least:
+                raise ValueError(f"--{flag.replace('_', '-')} is {getattr(self, flag)}; expected at least {least}")
+        if not 0 < self.seconds < 3600:
+            raise ValueError(f"--seconds is {self.seconds}; expected a positive number of seconds, such as 0.3")
+        needed = ("torch", "transformers", *(("onnx", "onnxruntime") if "onnx" in self.runtimes else ()))
+        if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+            raise ValueError(f"{missing[0]} is not installed; run pip install -e '.[net,export]', or name other --runtimes")
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What all measurements of one file have in common."""
+        return {key: getattr(self, key) for key in ("seq_len", "batch", "logits", "threads", "device")}
+
+    def engines(self) -> list[Engine]:
+        """One engine for each table; ValueError where no runtime has a precision asked for. Loads PyTorch."""
+        from hardware_models.engines import RUNTIMES, Engine
+
+        wanted = [
+            (runtime, precision, phase)
+            for runtime in self.runtimes
+            for precision in self.precisions
+            for phase in self.phases
+            if precision in RUNTIMES[runtime]
+        ]
+        if not wanted:
+            raise ValueError(f"{','.join(self.runtimes)} has no precision {','.join(self.precisions)}; choose another of each")
+        return [
+            Engine(runtime, precision, Workload(phase, self.seq_len, self.batch, self.logits), self.device, self.threads)
+            for runtime, precision, phase in wanted
+        ]
 
 
 def networks_to_measure(count: int) -> list[Architecture]:
@@ -292,13 +336,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, fit and write; returns the exit code."""
     options = command_line().parse_args(arguments)
     check_device_name(options.name)
-    engines = engines_of(options)
+    campaign = Campaign.of(vars(options))
+    engines = campaign.engines()
     folder = output_folder(options.output)
     path = folder / f"{options.name}.rows.jsonl"
     file = RowFile(path)
-    conditions = {key: getattr(options, key) for key in ("seq_len", "batch", "logits", "threads", "device")}
-    file.begin({"table": "", "conditions": conditions})
-    measure_rounds(engines, networks_to_measure(options.networks), options.rounds, options.seconds, file)
+    file.begin({"table": "", "conditions": campaign.conditions})
+    measure_rounds(engines, networks_to_measure(campaign.networks), campaign.rounds, campaign.seconds, file)
     device = device_of(file.rows, options.name, options.description, options.source)
     write_device(device, folder / f"{options.name}.json")
     print(f"{error_text(device.tables)}\n\nOf networks and rounds that the fit had not seen; the margin is measured / predicted.")

@@ -1,17 +1,28 @@
-"""The network: a designed architecture as a PyTorch model of the Hugging Face family. Importing this package registers it there."""
+"""The network: a designed architecture as a PyTorch model of the Hugging Face family. Importing this package registers it there.
 
-try:
-    import torch  # noqa: F401
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-except ImportError as error:
-    raise ImportError(f"merino_net needs {error.name}: install the extra net, as in pip install -e '.[net]'") from None
+PyTorch and transformers are imported with the first of the names below that is asked for, not before.
+"""
 
-from merino_net.network.configuration import MerinoConfig
-from merino_net.network.modeling import MerinoForCausalLM, MerinoModel
-from merino_net.shipping import quantized_weights  # noqa: F401  (registers the format with transformers)
+from __future__ import annotations
 
-AutoConfig.register(MerinoConfig.model_type, MerinoConfig, exist_ok=True)
-AutoModel.register(MerinoConfig, MerinoModel, exist_ok=True)
-AutoModelForCausalLM.register(MerinoConfig, MerinoForCausalLM, exist_ok=True)
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from merino_net.network.registration import register, require_network
+
+if TYPE_CHECKING:
+    from merino_net.network.configuration import MerinoConfig
+    from merino_net.network.modeling import MerinoForCausalLM, MerinoModel
 
 __all__ = ["MerinoConfig", "MerinoForCausalLM", "MerinoModel"]
+
+register()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require_network()
+    importlib.import_module("transformers.models.auto.modeling_auto")  # where the network is registered
+    home = "configuration" if name == "MerinoConfig" else "modeling"
+    return getattr(importlib.import_module(f"merino_net.network.{home}"), name)

@@ -21,12 +21,11 @@ import importlib.util
 import logging
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from formulation.command.exit_code import ExitCode
@@ -38,10 +37,84 @@ from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile, content_key
 from merino_net.corpus.text import Reading, Text, add_reading_arguments
 from merino_net.network.pretrained import Model, device_of, find_models, load_model, quieten, start_token
+from merino_net.network.registration import require_network
 from merino_net.scoring.perplexity import BENCHMARKS, NamedText, benchmark_text, score_text, window_of
 from merino_net.scoring.zero_shot import TASKS, HubUnreachable, TaskUnavailable, ZeroShot, file_sha256, task_file, which_examples
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "lm_eval")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured, and how: a command line, checked.
+
+    Attributes:
+        models: folders, or names on the hub.
+        benchmarks: of `BENCHMARKS`.
+        sources: further texts, as `Text` takes them.
+        reading: how these are read.
+        tasks: of `TASKS`, or "all".
+        data_dir: folder of local files in place of the hub.
+        context: window of the perplexities in tokens; None: the positions, at most 1,024.
+        stride: tokens from window to window; None: half the window.
+        batch: windows or prompts in a forward pass.
+        dtype: number format of the model.
+        device: to compute on; None: cuda where there is one.
+        limit: examples of each task at most; None: all.
+        again: measure anew what is measured already.
+
+    Raises:
+        ValueError: nothing to measure, names that are unknown or given twice, numbers out of range, or no such folder.
+        ImportError: tasks are asked for without lm-evaluation-harness.
+    """
+
+    models: tuple[str, ...]
+    benchmarks: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    reading: Reading = field(default_factory=Reading)
+    tasks: tuple[str, ...] = ()
+    data_dir: Path | None = None
+    context: int | None = None
+    stride: int | None = None
+    batch: int = 8
+    dtype: str = "float32"
+    device: str | None = None
+    limit: int | None = None
+    again: bool = False
+
+    @classmethod
+    def of(cls, flags: Mapping[str, Any]) -> Request:
+        """What the flags of the command line ask for."""
+        alike = ("context", "stride", "batch", "dtype", "device", "limit", "again")
+        return cls(
+            models=tuple(flags["models"]),
+            benchmarks=tuple(flags["benchmark"]),
+            sources=tuple(flags["text"]),
+            reading=Reading.of(flags["text_field"], flags["text_format"], flags["text_memory"]),
+            tasks=tuple(flags["tasks"]),
+            data_dir=None if flags["data_dir"] is None else Path(flags["data_dir"]),
+            **{name: flags[name] for name in alike},
+        )
+
+    def __post_init__(self) -> None:
+        if not (self.benchmarks or self.sources or self.tasks):
+            raise ValueError("nothing to measure; give --benchmark wikitext2 ptb, --text FILE, --tasks all, or several of them")
+        for flag, given, known in (("benchmark", self.benchmarks, tuple(BENCHMARKS)), ("tasks", self.tasks, ("all", *TASKS))):
+            unknown = [name for name in given if name not in known]
+            if unknown:
+                raise ValueError(f"--{flag} {unknown[0]} is not known; expected {', '.join(known[:-1])} or {known[-1]}")
+        for flag in ("context", "stride", "batch", "limit"):
+            value = getattr(self, flag)
+            if value is not None and value < 1:
+                raise ValueError(f"--{flag} is {value}; expected at least 1")
+        if self.data_dir is not None and not self.data_dir.is_dir():
+            raise ValueError(f"--data-dir {self.data_dir} is no folder; name the one that holds the evaluation files")
+        for flag, given in (("MODEL", self.models), ("--text", self.sources)):
+            twice = next((name for name in given if given.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{flag} names {twice} twice; expected each once")
+        if self.tasks and importlib.util.find_spec("lm_eval") is None:
+            raise ImportError("--tasks needs lm-evaluation-harness, which is not installed; pip install lm_eval")
 
 
 @dataclass(frozen=True)
@@ -92,34 +165,10 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def check_options(options: argparse.Namespace) -> None:
-    """ValueError for a command line that asks for nothing, for names that are unknown, and for numbers out of range."""
-    if not (options.benchmark or options.text or options.tasks):
-        raise ValueError("nothing to measure; give --benchmark wikitext2 ptb, --text FILE, --tasks all, or several of them")
-    for flag, given, known in (("benchmark", options.benchmark, tuple(BENCHMARKS)), ("tasks", options.tasks, ("all", *TASKS))):
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise ValueError(f"--{flag} {unknown[0]} is not known; expected {', '.join(known[:-1])} or {known[-1]}")
-    for flag in ("context", "stride", "batch", "limit"):
-        value = getattr(options, flag)
-        if value is not None and value < 1:
-            raise ValueError(f"--{flag} is {value}; expected at least 1")
-    if options.data_dir is not None and not Path(options.data_dir).is_dir():
-        raise ValueError(f"--data-dir {options.data_dir} is no folder; name the one that holds the evaluation files")
-    for flag, given in (("MODEL", options.models), ("--text", options.text)):
-        twice = next((name for name in given if given.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"{flag} names {twice} twice; expected each once")
-    if options.tasks and importlib.util.find_spec("lm_eval") is None:
-        raise ImportError("--tasks needs lm-evaluation-harness, which is not installed; pip install lm_eval")
-
-
-def find_texts(options: argparse.Namespace) -> list[NamedText]:
-    """The benchmarks and files that the command line names; ValueError for one that cannot be read."""
-    folder = None if options.data_dir is None else Path(options.data_dir)
-    texts = [benchmark_text(name, folder) for name in dict.fromkeys(options.benchmark)]
-    reading = Reading.of(options)
-    texts += [NamedText(*_named(source), Text((source,), reading=reading).in_memory()) for source in options.text]
+def find_texts(benchmarks: Sequence[str], sources: Sequence[str], data_dir: Path | None, reading: Reading) -> list[NamedText]:
+    """The benchmarks and texts of these names; ValueError for one that cannot be read."""
+    texts = [benchmark_text(name, data_dir) for name in dict.fromkeys(benchmarks)]
+    texts += [NamedText(*_named(source), Text((source,), reading=reading).in_memory()) for source in sources]
     names = [text.name for text in texts]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -133,35 +182,35 @@ def _named(source: str) -> tuple[str, str]:
     return (path.name, f"{'folder' if path.is_dir() else 'file'} {path.name}") if path.exists() else (source, source)
 
 
-def find_tasks(options: argparse.Namespace) -> tuple[list[TaskData], dict[str, str]]:
+def find_tasks(names: Sequence[str], data_dir: Path | None) -> tuple[list[TaskData], dict[str, str]]:
     """The tasks to run in the paper's order, and those that cannot be with the reason. ValueError where none is left."""
-    wanted = [name for name in TASKS if "all" in options.tasks or name in options.tasks]
-    if options.data_dir is None:
+    wanted = [name for name in TASKS if "all" in names or name in names]
+    if data_dir is None:
         return [TaskData(name, None, None) for name in wanted], {}
-    files = {name: task_file(name, Path(options.data_dir)) for name in wanted}
+    files = {name: task_file(name, data_dir) for name in wanted}
     missing = {name: f"no file {TASKS[name].files[0]} in the data folder" for name, file in files.items() if file is None}
     found = [TaskData(name, file, file_sha256(file)) for name, file in files.items() if file is not None]
     if wanted and not found:
         first = TASKS[wanted[0]].files[0]
         raise ValueError(
-            f"{options.data_dir} holds none of the tasks' files, such as {first}; name another --data-dir, or none for the hub"
+            f"{data_dir} holds none of the tasks' files, such as {first}; name another --data-dir, or none for the hub"
         )
     return found, missing
 
 
-def text_key(model: Model, text: NamedText, options: argparse.Namespace) -> str:
+def text_key(model: Model, text: NamedText, request: Request) -> str:
     """The key of a perplexity; ValueError for a window that the model does not take."""
     try:
-        window = window_of(model.positions, options.context, options.stride)
+        window = window_of(model.positions, request.context, request.stride)
     except ValueError as error:
         raise ValueError(f"{model.name}: {error}") from None
-    return content_key("text", model.fingerprint, text.name, text.sha256, *window, options.dtype)
+    return content_key("text", model.fingerprint, text.name, text.sha256, *window, request.dtype)
 
 
-def task_key(model: Model, task: TaskData, options: argparse.Namespace) -> str:
+def task_key(model: Model, task: TaskData, request: Request) -> str:
     """The key of an accuracy."""
-    examples = which_examples(options.limit)
-    return content_key("task", model.fingerprint, task.name, task.sha256, examples, options.dtype, _version("lm_eval"))
+    examples = which_examples(request.limit)
+    return content_key("task", model.fingerprint, task.name, task.sha256, examples, request.dtype, _version("lm_eval"))
 
 
 def _version(package: str) -> str:
@@ -169,35 +218,37 @@ def _version(package: str) -> str:
 
 
 def measure(
-    models: Sequence[Model], texts: Sequence[NamedText], tasks: Sequence[TaskData], options: argparse.Namespace, file: RowFile
+    models: Sequence[Model], texts: Sequence[NamedText], tasks: Sequence[TaskData], request: Request, file: RowFile
 ) -> tuple[Resume[str], dict[str, str]]:
     """Every row by its key, those missing in the file measured and appended; and the tasks that the hub does not give, and why."""
     plan: list[tuple[Model, str, NamedText | TaskData]] = [
-        *((model, text_key(model, text, options), text) for model in models for text in texts),
-        *((model, task_key(model, task, options), task) for model in models for task in tasks),
+        *((model, text_key(model, text, request), text) for model in models for text in texts),
+        *((model, task_key(model, task, request), task) for model in models for task in tasks),
     ]
-    device = device_of(options.device)
+    device = device_of(request.device)
     failed: dict[str, str] = {}
     keys = [key for _, key, _ in plan]
-    with Resume(file, keys, columns={"measured"}, unit="measurement", again=options.again) as resume:
+    with Resume(file, keys, columns={"measured"}, unit="measurement", again=request.again) as resume:
         for model in models:
             missing = [(key, what) for one, key, what in plan if one is model and key not in resume]
             if missing:
-                _measure_model(model, missing, options, device, failed, resume)
+                _measure_model(model, missing, request, device, failed, resume)
     return resume, failed
 
 
 def _measure_model(
     model: Model,
     missing: Sequence[tuple[str, NamedText | TaskData]],
-    options: argparse.Namespace,
+    request: Request,
     device: str,
     failed: dict[str, str],
     resume: Resume[str],
 ) -> None:
     """Load a model once and measure what is missing."""
+    import torch
+
     resume.note(f"{model.name}: loading")
-    network, tokenizer = load_model(model, options.dtype, device)
+    network, tokenizer = load_model(model, request.dtype, device)
     harness: ZeroShot | None = None
     for key, what in missing:
         resume.note(f"{model.name}: {what.name}")
@@ -207,10 +258,10 @@ def _measure_model(
                 if what.name in failed:
                     resume.skip([key])
                     continue
-                harness = harness or ZeroShot(network, tokenizer, model.positions, options.batch)
-                measured = _task_record(harness, model, what, options)
+                harness = harness or ZeroShot(network, tokenizer, model.positions, request.batch)
+                measured = _task_record(harness, model, what, request)
             else:
-                measured = _text_record(network, tokenizer, model, what, options)
+                measured = _text_record(network, tokenizer, model, what, request)
         except HubUnreachable:
             raise
         except TaskUnavailable as error:
@@ -219,7 +270,7 @@ def _measure_model(
             continue
         except torch.OutOfMemoryError:
             raise ValueError(
-                f"{model.name} on {what.name} needs more memory than {device} has with --batch {options.batch}; give a smaller one"
+                f"{model.name} on {what.name} needs more memory than {device} has with --batch {request.batch}; give a smaller one"
             ) from None
         except ValueError as error:
             raise ValueError(f"{model.name} on {what.name}: {error}") from None
@@ -229,9 +280,9 @@ def _measure_model(
             "fingerprint": model.fingerprint,
             "parameters": network.num_parameters(),
             "positions": model.positions,
-            "dtype": options.dtype,
+            "dtype": request.dtype,
             "device": device if device == "cpu" else torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
-            "batch": options.batch,
+            "batch": request.batch,
             "seconds": time.perf_counter() - start,
             "machine": provenance(0)["machine"],
             "versions": provenance(0, _PACKAGES)["versions"],
@@ -240,8 +291,8 @@ def _measure_model(
         resume.add(key, row)
 
 
-def _text_record(network: Any, tokenizer: Any, model: Model, text: NamedText, options: argparse.Namespace) -> Row:
-    context, stride = window_of(model.positions, options.context, options.stride)
+def _text_record(network: Any, tokenizer: Any, model: Model, text: NamedText, request: Request) -> Row:
+    context, stride = window_of(model.positions, request.context, request.stride)
     # Shown on a terminal only.
     with tqdm(unit="token", unit_scale=True, leave=False, disable=None, file=sys.stderr, dynamic_ncols=True) as bar:
 
@@ -250,7 +301,7 @@ def _text_record(network: Any, tokenizer: Any, model: Model, text: NamedText, op
             bar.update(scored)
 
         score = score_text(
-            network, tokenizer, text.documents, context=context, stride=stride, batch=options.batch, progress=advance
+            network, tokenizer, text.documents, context=context, stride=stride, batch=request.batch, progress=advance
         )
     start = tokenizer.convert_ids_to_tokens(start_token(tokenizer))
     return {
@@ -264,16 +315,16 @@ def _text_record(network: Any, tokenizer: Any, model: Model, text: NamedText, op
     }
 
 
-def _task_record(harness: ZeroShot, model: Model, task: TaskData, options: argparse.Namespace) -> Row:
+def _task_record(harness: ZeroShot, model: Model, task: TaskData, request: Request) -> Row:
     return {
         "task": task.name,
         "data": "hub" if task.file is None else task.file.name,
         "sha256": task.sha256,
         "complete": TASKS[task.name].examples,
-        "limit": options.limit,
+        "limit": request.limit,
         "few_shot": 0,
         "lm_eval": _version("lm_eval"),
-        **asdict(harness.accuracy(task.name, task.file, options.limit)),
+        **asdict(harness.accuracy(task.name, task.file, request.limit)),
     }
 
 
@@ -385,29 +436,30 @@ class Measurements:
     not_run: dict[str, str]
 
 
-def measurements(options: argparse.Namespace, folder: Path) -> Measurements:
-    """Measure what `options` ask for and folder/rows.jsonl does not hold yet.
+def measurements(request: Request, folder: Path) -> Measurements:
+    """Measure what `request` asks for and folder/rows.jsonl does not hold yet.
 
     Raises ValueError for a model, text or task that cannot be had, where nothing is left to measure.
     """
-    texts, (tasks, not_run) = find_texts(options), find_tasks(options)
-    models = find_models(options.models)
-    rows, failed = measure(models, texts, tasks, options, RowFile(folder / "rows.jsonl"))
+    texts = find_texts(request.benchmarks, request.sources, request.data_dir, request.reading)
+    tasks, not_run = find_tasks(request.tasks, request.data_dir)
+    models = find_models(request.models)
+    rows, failed = measure(models, texts, tasks, request, RowFile(folder / "rows.jsonl"))
     tasks = [task for task in tasks if task.name not in failed]
     if not texts and not tasks:
         raise ValueError(next(iter(failed.values())))
     return Measurements(
         models=models,
         texts=texts,
-        of_texts={text.name: [(model, rows[text_key(model, text, options)]) for model in models] for text in texts},
-        of_tasks=[(model, [rows[task_key(model, task, options)] for task in tasks]) for model in models],
+        of_texts={text.name: [(model, rows[text_key(model, text, request)]) for model in models] for text in texts},
+        of_tasks=[(model, [rows[task_key(model, task, request)] for task in tasks]) for model in models],
         not_run=not_run | failed,
     )
 
 
-def study(options: argparse.Namespace, folder: Path) -> int:
+def study(request: Request, folder: Path) -> int:
     """Measure, show and write; returns the exit code."""
-    found = measurements(options, folder)
+    found = measurements(request, folder)
     for text in found.texts:
         print(f"\n{perplexity_table(text, found.of_texts[text.name])}")
     conventions: dict[str, list[str]] = {}
@@ -460,9 +512,10 @@ def quieten_all() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code, see --help."""
     options = command_line().parse_args(arguments)
-    check_options(options)
+    request = Request.of(vars(options))
+    require_network()
     quieten_all()
-    return study(options, output_folder(options.output))
+    return study(request, output_folder(options.output))
 
 
 if __name__ == "__main__":

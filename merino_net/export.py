@@ -23,10 +23,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedModel
-
 from formulation.command.help import command_parser
 from formulation.command.run import run_command
 from formulation.command.words import counted, text_table
@@ -34,11 +30,12 @@ from formulation.records.files import locked, replace_file, writable_folder, wri
 from formulation.records.provenance import provenance
 from merino_net.network.counting import parameter_count
 from merino_net.network.pretrained import Model, embedding_rows, find_models, first_line, load_model, quieten
-from merino_net.shipping.model_card import DEVICES, model_card
+from merino_net.network.registration import require_network
+from merino_net.shipping.forms import DEVICES
 from merino_net.shipping.promises import Made, Outcome, Promise, exit_code, read_promises, table
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _FORMAT, _VERSION = "merino export", 1
 _RECORD, _CARD = "export.json", "README.md"
@@ -142,6 +139,8 @@ def export_model(
 
     Raises ValueError where a form differs from the model by more than rounding, or cannot be made of this model.
     """
+    from safetensors import SafetensorError
+
     try:
         model.save_pretrained(folder)
     except SafetensorError as error:
@@ -175,6 +174,9 @@ def _bytes(folder: Path) -> int:
 
 def _compare_weights(model: PreTrainedModel, folder: Path) -> float:
     """Largest difference between the weights of the model and those read back, which must be none: 0."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
     for name, weight in model.state_dict().items():
         if not torch.equal(weight, again[name]):
@@ -233,6 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_line().parse_args(arguments)
     output = Path(options.output).resolve()
     check_output(output, options.model)
+    require_network()
     if options.onnx:
         require("the ONNX export", "leave it out with --no-onnx", ("onnx", "onnxscript", "onnxruntime"))
     if options.openvino is not None:
@@ -262,6 +265,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "provenance": provenance(0, _PACKAGES),
         }
         write_json(folder / _RECORD, record)
+        from merino_net.shipping.model_card import model_card
+
         card = model_card(folder, options.name or output.name)
         with replace_file(folder / _CARD) as file:
             file.write(card.encode())

@@ -18,16 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from transformers import GenerationConfig, TextStreamer
-
 from formulation.command.help import command_parser
 from formulation.command.run import run_command
 from formulation.command.words import counted
 from merino_net.network.pretrained import device_of, embedding_rows, find_models, load_model, positions_of, quieten, start_token
+from merino_net.network.registration import require_network
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
     from transformers.generation.streamers import BaseStreamer
 
@@ -81,6 +79,9 @@ def continuation(
     cache  keep keys and values instead of computing the whole sequence for every token: the same text, faster
     seed   of the draws: the same seed gives the same tokens
     """
+    import torch
+    from transformers import GenerationConfig
+
     drawn: dict[str, Any] = {"do_sample": False}
     if sampling.temperature > 0:
         drawn = {"do_sample": True, "temperature": float(sampling.temperature), "top_k": sampling.top_k, "top_p": sampling.top_p}
@@ -125,13 +126,13 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def sampling_of(options: argparse.Namespace) -> Sampling:
-    """The sampling that the command line asks for; ValueError for values that make no sense or contradict --greedy."""
-    given = {name: value for name in ("temperature", "top_k", "top_p") if (value := getattr(options, name)) is not None}
-    if options.greedy and given:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ValueError(f"--greedy takes the most probable token, so {flags} would do nothing; give one or the other")
-    return GREEDY if options.greedy else Sampling(**given)
+def sampling_of(greedy: bool, **flags: Any) -> Sampling:
+    """The sampling that flags ask for, None standing for one not given; ValueError for senseless values or ones beside --greedy."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    if greedy and given:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"--greedy takes the most probable token, so {named} would do nothing; give one or the other")
+    return GREEDY if greedy else Sampling(**given)
 
 
 def prompt_of(text: str) -> str:
@@ -152,6 +153,8 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, count: int, p
 
     ValueError where the prompt with `count` tokens behind it exceeds the model's positions.
     """
+    import torch
+
     tokens = tokenizer(prompt, verbose=False)["input_ids"] if prompt else []
     tokens = tokens or [start_token(tokenizer)]
     left = None if positions is None else positions - len(tokens)
@@ -166,11 +169,14 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, count: int, p
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = command_line().parse_args(arguments)
-    sampling = sampling_of(options)
+    sampling = sampling_of(options.greedy, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p)
     if options.tokens < 1:
         raise ValueError(f"--tokens is {options.tokens}; expected at least 1")
     if not 0 <= options.seed <= _LARGEST_SEED:
         raise ValueError(f"--seed is {options.seed}; expected a whole number of at least 0 and less than 2^63")
+    require_network()
+    from transformers import TextStreamer
+
     prompt = prompt_of(options.prompt)
     quieten(options.model)
     [found] = find_models([options.model])

@@ -25,11 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from formulation.architecture import positive_integer
 from formulation.command.help import command_parser
@@ -39,14 +34,16 @@ from formulation.records.files import cache_folder, write_json
 from formulation.records.provenance import provenance
 from merino_net.corpus.text import Reading, Text, add_reading_arguments
 from merino_net.export import replace_folder, require
-from merino_net.network.configuration import MerinoConfig
 from merino_net.network.counting import parameter_count, part_bytes
 from merino_net.network.pretrained import Model, find_models, first_line, load_model, quieten
+from merino_net.network.registration import require_network
+from merino_net.shipping.forms import BITS
 from merino_net.shipping.promises import Made, exit_code, read_promises, table
-from merino_net.shipping.quantized_weights import BITS, METHOD, Quantized, restored, round_to_nearest, stored_tensors
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from merino_net.shipping.quantized_weights import Quantized
 
 METHODS = {
     "rtn": "each weight rounded to the nearest step",
@@ -142,6 +139,8 @@ def calibration_sequences(
 
 def linear_maps(model: PreTrainedModel) -> list[str]:
     """Names of the linear maps in blocks and joints, each once however often it is applied; the head is the embedding's matter."""
+    from torch import nn
+
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
 
 
@@ -152,6 +151,8 @@ def quantize(
 
     The embeddings are rounded to nearest under either method: GPTQ calibrates on the inputs of a map, and a look-up has none.
     """
+    from merino_net.shipping.quantized_weights import round_to_nearest
+
     names = linear_maps(model)
     bits = {f"{name}.weight": plan.bits for name in names}
     if plan.method == "gptq":
@@ -178,6 +179,13 @@ def write_model(
     folder: Path,
 ) -> None:
     """Write a folder that from_pretrained takes, and read it back. ValueError where a weight is not what was written."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM
+
+    from merino_net.shipping.quantized_weights import METHOD, restored, stored_tensors
+
     # The head is the token embedding: it is stored as such, or not at all.
     state = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
     try:
@@ -276,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else f"{plan.method} needs no --text; leave it out"
         )
     check_output(output, source)
+    require_network()
     _require(plan)
     quieten(options.model)
     [found] = find_models([options.model])
@@ -289,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         length = min(512, positions) if options.sequence is None else positive_integer("--sequence", options.sequence)
         if length > positions:
             raise ValueError(f"--sequence is {length}; the network has {positions} positions")
-        text = Text(tuple(options.text), reading=Reading.of(options))
+        text = Text(tuple(options.text), reading=Reading.of(options.text_field, options.text_format, options.text_memory))
         sequences, calibration = calibration_sequences(
             text, tokenizer, options.sequences, length, options.seed, Path(options.cache)
         )
@@ -342,6 +351,10 @@ def _require(plan: Plan) -> None:
 
 def load_float_model(found: Model) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A MeRino network that is not quantized, in float32 on the CPU, with its tokenizer; ValueError for any other."""
+    from transformers import AutoConfig
+
+    from merino_net.network.configuration import MerinoConfig
+
     config = AutoConfig.from_pretrained(found.source)
     if config.model_type != MerinoConfig.model_type:
         raise ValueError(f"{found.source} is a {config.model_type} model; only the weights of MeRino networks are known here")

@@ -24,7 +24,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ from formulation.records.files import cache_folder, hold_folder, replace_file, w
 from formulation.records.provenance import provenance
 from formulation.records.reading import read_json, versioned
 from merino_net.corpus.text import Reading, Text, add_reading_arguments
+from merino_net.network.registration import require_network
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -79,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.processes is not None:
         positive_integer("processes", options.processes)
 
+    require_network()
     from merino_net.training.allocator import keep_memory
 
     keep_memory()
@@ -90,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    plan = _plan(options)
+    plan = _plan(vars(options))
     if plan.seq_len > architecture.positions:
         raise ValueError(
             f"a sequence of {plan.seq_len} is longer than the design's {architecture.positions} positions; use --sequence"
@@ -116,12 +118,12 @@ def main(arguments: list[str] | None = None) -> int:
     folder = writable_folder(options.output)
     if processes.is_main_process:
         hold_folder(folder)
-    reading = Reading.of(options)
+    reading = Reading.of(options.text_field, options.text_format, options.text_memory)
     text = Text(tuple(options.text), options.documents, reading)
     separate = Text(tuple(options.held_out_text), options.documents, reading) if options.held_out_text else None
     with processes.main_process_first():
         tokenizer = _tokenizer(options.tokenizer, text, architecture.vocabulary, folder)
-        training, held_out, identity = _data(text, separate, tokenizer, plan, options)
+        training, held_out, identity = _data(text, separate, tokenizer, plan, options.held_out, Path(options.cache))
     config = MerinoConfig.from_architecture(
         architecture,
         **network,
@@ -199,32 +201,36 @@ def _finish(design: Path, architecture: Architecture, plan: TrainingPlan, folder
         write_json(path, record)
 
 
-def _plan(options: argparse.Namespace) -> TrainingPlan:
+_PLANNED = (
+    "steps",
+    "batch",
+    "learning_rate",
+    "optimizer",
+    "warm_up",
+    "weight_decay",
+    "clip",
+    "device_batch",
+    "precision",
+    "compile",
+    "checkpointing",
+    "fsdp",
+    "log_every",
+    "evaluate_every",
+    "save_every",
+    "evaluate_at_most",
+    "keep",
+    "seed",
+)
+"""Fields of the `TrainingPlan` that have a flag of the same name."""
+
+
+def _plan(flags: Mapping[str, Any]) -> TrainingPlan:
+    """The plan of a recipe with what the flags change: None and False leave the recipe's own."""
     from merino_net.training.run import TrainingPlan
 
-    given = {
-        "steps": options.steps,
-        "batch": options.batch,
-        "seq_len": options.sequence,
-        "learning_rate": options.learning_rate,
-        "optimizer": options.optimizer,
-        "warm_up": options.warm_up,
-        "weight_decay": options.weight_decay,
-        "clip": options.clip,
-        "device_batch": options.device_batch,
-        "precision": options.precision,
-        "compile": options.compile or None,
-        "checkpointing": options.checkpointing or None,
-        "fsdp": options.fsdp or None,
-        "log_every": options.log_every,
-        "evaluate_every": options.evaluate_every,
-        "save_every": options.save_every,
-        "evaluate_at_most": options.evaluate_at_most,
-        "keep": options.keep,
-        "seed": options.seed,
-    }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return TrainingPlan.paper(**changes) if options.recipe == "paper" else TrainingPlan(**changes)
+    given = {"seq_len": flags["sequence"], **{name: flags[name] for name in _PLANNED}}
+    changes = {name: value for name, value in given.items() if value is not None and value is not False}
+    return TrainingPlan.paper(**changes) if flags["recipe"] == "paper" else TrainingPlan(**changes)
 
 
 def _tokenizer(name: str | None, text: Text, vocabulary: int, folder: Path) -> PreTrainedTokenizerBase:
@@ -243,12 +249,11 @@ def _tokenizer(name: str | None, text: Text, vocabulary: int, folder: Path) -> P
 
 
 def _data(
-    text: Text, separate: Text | None, tokenizer: PreTrainedTokenizerBase, plan: TrainingPlan, options: argparse.Namespace
+    text: Text, separate: Text | None, tokenizer: PreTrainedTokenizerBase, plan: TrainingPlan, share: float, cache: Path
 ) -> tuple[Sequences, Sequences, dict[str, Any]]:
-    """The sequences to train on, those held out, and what tells them from others."""
+    """The sequences to train on, those held out (a `share` where there is no separate text), and what distinguishes them."""
     from merino_net.corpus.data import Sequences, packed, split, token_array
 
-    cache = Path(options.cache)
     rows = packed(token_array(text, tokenizer, cache), plan.seq_len)
     identity: dict[str, Any] = {
         "text_sha256": text.fingerprint(),
@@ -259,8 +264,8 @@ def _data(
     if separate is not None:
         others = packed(token_array(separate, tokenizer, cache), plan.seq_len)
         return Sequences(rows), Sequences(others), {**identity, "held_out_text_sha256": separate.fingerprint()}
-    trained, held_out = split(len(rows), options.held_out, plan.seed)
-    return Sequences(rows, trained), Sequences(rows, held_out), {**identity, "held_out_share": options.held_out}
+    trained, held_out = split(len(rows), share, plan.seed)
+    return Sequences(rows, trained), Sequences(rows, held_out), {**identity, "held_out_share": share}
 
 
 def command_line() -> argparse.ArgumentParser:

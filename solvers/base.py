@@ -146,6 +146,15 @@ class Run:
             self.trace.append(TracePoint(self.seconds, self.evaluations, incumbent, bound))
 
     @contextmanager
+    def loading(self) -> Iterator[None]:
+        """An engine is imported within it, which takes none of the run's time: only the first search of a process has to."""
+        since = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.started += time.perf_counter() - since
+
+    @contextmanager
     def listening(self) -> Iterator[None]:
         """Ctrl-C asks the solver to stop with its incumbent; a second Ctrl-C raises KeyboardInterrupt at once."""
         if threading.current_thread() is not threading.main_thread():

@@ -6,14 +6,12 @@
 
 A line installs it, once its folder exists; new shells then have it. bash reads that folder by the package bash-completion (without
 it: source the file in ~/.bashrc), zsh any folder that `fpath+=~/.zfunc` names before `compinit` in ~/.zshrc.
-The script is made of the parsers that the commands themselves use. Commands whose extras are not installed complete by name only;
-install them and write the script again.
+The script is made of the parsers that the commands themselves use, whether or not their extras are installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 import shtab
@@ -41,10 +39,7 @@ COMPLETED = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the script; returns the exit code."""
     options = command_line().parse_args(arguments)
-    parser, missing = whole_parser()
-    print(shtab.complete(parser, options.shell))
-    for sentence, names in missing.items():
-        print(f"completed by name only: {', '.join(names)} ({sentence})", file=sys.stderr)
+    print(shtab.complete(whole_parser(), options.shell))
     return 0
 
 
@@ -55,24 +50,18 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def whole_parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
-    """One parser of the whole front door, and the commands that could not be imported, by the reason."""
+def whole_parser() -> argparse.ArgumentParser:
+    """One parser of the whole front door."""
     parser = front_door()
     commands = parser.add_subparsers()
     studies = commands.add_parser(STUDY, help="the experiments").add_subparsers()
-    missing: dict[str, list[str]] = {}
     for name, (module, gives) in COMMANDS.items():
-        try:
-            parents = [load(module).command_line()]
-        except ImportError as error:
-            missing.setdefault(str(error), []).append(name)
-            parents = []
         group = studies if name.startswith(f"{STUDY} ") else commands
-        own = group.add_parser(name.rpartition(" ")[2], help=gives, parents=parents, add_help=not parents)
+        own = group.add_parser(name.rpartition(" ")[2], help=gives, parents=[load(module).command_line()], add_help=False)
         for action in own._actions:  # argparse has no public list of them
             if isinstance(action.metavar, str) and action.metavar in COMPLETED:
                 action.complete = COMPLETED[action.metavar]  # type: ignore[attr-defined]
-    return parser, missing
+    return parser
 
 
 if __name__ == "__main__":

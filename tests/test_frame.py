@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from merino_packages import PACKAGES
+
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -22,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "solvers": {"formulation"},
     "merino_net": {"formulation"},
     "studies": {"formulation", "hardware_models", "solvers", "merino_net"},
+    "merino": {"formulation", "hardware_models", "solvers"},
 }
 """Package -> the other packages of the house that it may import. A new package gets its line here."""
 
@@ -30,25 +33,28 @@ MEASURES = {"hardware_models/engines.py", "hardware_models/profile.py"}
 
 HOUSE = {*MAY_IMPORT, "tests"}
 
-WITHOUT_TORCH = (
+HEAVY = {
+    *("torch", "transformers", "accelerate", "tokenizers", "safetensors", "datasets"),
+    *("pyomo", "pymoo", "moocore", "highspy", "pyscipopt", "ortools", "cbcbox"),
+    *("scipy", "networkx", "matplotlib", "sklearn", "onnx", "onnxruntime", "openvino", "nncf"),
+}
+"""What takes long to load, or is not part of every installation: imported where it runs."""
+
+LIGHT = (
+    "merino",
     "formulation",
-    "solvers",
+    "formulation.records.files",
     "hardware_models",
-    *(
-        f"studies.{name}"
-        for name in (
-            "front_door",
-            "compare_solvers.study",
-            "design.study",
-            "pareto.study",
-            "calibration.study",
-            "proxy_correlation.study",
-            "zero_shot.study",
-            "lessons.entropy_lesson",
-            "lessons.formulation_lesson",
-        )
-    ),
+    "hardware_models.profile",
+    "solvers",
+    "solvers.names",
+    "merino_net",
+    *(f"merino_net.{name}" for name in ("train", "evaluate", "generate", "quantize", "export")),
+    "studies.front_door",
+    "studies.completion",
+    *sorted(f"studies.{file.parent.name}.study" for file in (ROOT / "studies").glob("*/study.py")),
 )
+"""What loads nothing of that when it is imported: packages, and whatever a command needs to show its help."""
 
 NETWORK_MAY_IMPORT = {f"formulation.{module}" for module in ("architecture", "layer", "published", "records", "command")}
 """What the network knows of the house: designs as data, and what every command does around its work."""
@@ -108,25 +114,80 @@ def test_the_network_knows_designs_and_nothing_of_problems() -> None:
 def test_every_package_is_declared() -> None:
     folders = {".".join(file.parent.relative_to(ROOT).parts) for package in MAY_IMPORT for file in source_files(package)}
     assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == folders
-    assert set(PYPROJECT["tool"]["mypy"]["packages"]) == set(MAY_IMPORT)
+    assert set(PYPROJECT["tool"]["mypy"]["packages"]) == set(MAY_IMPORT) == {"merino", *PACKAGES}
+    assert {name for name, files in PYPROJECT["tool"]["setuptools"]["package-data"].items() if "py.typed" in files} == set(
+        MAY_IMPORT
+    )
+    modules = {file.stem for file in ROOT.glob("*.py")}
+    assert set(PYPROJECT["tool"]["setuptools"]["py-modules"]) == set(PYPROJECT["tool"]["mypy"]["modules"]) == modules
     top_level = {file.parent.name for file in ROOT.glob("[!.]*/__init__.py")} - {"tests"}
     assert top_level <= set(MAY_IMPORT), "a package without a line in MAY_IMPORT"
 
 
-def test_importing_does_not_load_torch() -> None:
-    # Watching for the attempt shows it even where torch is not installed and a `try` around the import would hide it.
+def test_importing_loads_nothing_heavy() -> None:
+    # Watching for the attempt shows it even where a package is not installed and a `try` around the import would hide it.
     program = f"""
 import importlib, sys
 class Watch:
     def find_spec(self, name, path=None, target=None):
-        if name == "torch":
-            raise SystemExit(f"torch was imported by {{module}}")
+        if name in {HEAVY!r}:
+            seen.append(f"{{module}} imports {{name}}")
+seen = []
 sys.meta_path.insert(0, Watch())
-for module in {WITHOUT_TORCH}:
+for module in {LIGHT!r}:
     importlib.import_module(module)
+sys.exit(", ".join(seen) or 0)
 """
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert ended.returncode == 0, ended.stderr
+
+
+def imported_names(node: ast.AST) -> set[str]:
+    """The names that imports anywhere in `node` make."""
+    imports = (one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom))
+    return {(alias.asname or alias.name).partition(".")[0] for one in imports for alias in one.names}
+
+
+def used_without_import(source: str) -> list[str]:
+    """Names imported under TYPE_CHECKING that code uses when it runs; linters take them for defined."""
+    tree = ast.parse(source)
+    guards = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    for_types = set().union(*map(imported_names, guards))
+    found: list[str] = []
+
+    def visit(node: ast.AST, have: set[str]) -> None:
+        children = [child for child in ast.iter_child_nodes(node) if child not in guards]
+        if isinstance(node, ast.FunctionDef):
+            have = have | imported_names(node)
+            children = [*node.body, *node.decorator_list, *node.args.defaults]
+        elif isinstance(node, ast.AnnAssign):
+            children = [node.value] if node.value else []
+        elif isinstance(node, ast.Name) and node.id in for_types - have:
+            found.append(f"{node.id} in line {node.lineno}")
+        for child in children:
+            visit(child, have)
+
+    visit(tree, set())
+    return found
+
+
+def test_what_is_imported_for_types_is_imported_where_it_runs() -> None:
+    source = """
+if TYPE_CHECKING:
+    import torch
+def typed(x: torch.Tensor) -> torch.Tensor:
+    y: torch.Tensor = x
+    return y
+def right():
+    import torch
+    return torch.zeros(1)
+def wrong():
+    return torch.zeros(1)
+"""
+    assert used_without_import(source) == ["torch in line 11"]
+    files = [file for package in MAY_IMPORT for file in source_files(package)]
+    found = {file.relative_to(ROOT).as_posix(): used_without_import(file.read_text(encoding="utf-8")) for file in files}
+    assert {file: names for file, names in found.items() if names} == {}
 
 
 def test_conda_environment_keeps_step() -> None:

@@ -113,10 +113,10 @@ class Reading:
             raise ValueError(f"memory_bytes is {self.memory_bytes}; expected at least 1")
 
     @classmethod
-    def of(cls, options: argparse.Namespace) -> Reading:
-        """What the flags of `add_reading_arguments` say."""
-        memory = positive_integer("--text-memory", options.text_memory)
-        return cls(options.text_field, None if options.text_format is None else TextFormat(options.text_format), memory * _MIB)
+    def of(cls, text_field: str | None, text_format: str | None, text_memory: int) -> Reading:
+        """What the flags of `add_reading_arguments` say, the memory in MiB."""
+        memory = positive_integer("--text-memory", text_memory)
+        return cls(text_field, None if text_format is None else TextFormat(text_format), memory * _MIB)
 
     @property
     def memory(self) -> str:

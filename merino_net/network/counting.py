@@ -6,14 +6,12 @@ import copy
 import math
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors import safe_open
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, PreTrainedConfig
-
-from merino_net.shipping.quantized_weights import PACKED
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedConfig
 
 PARTS = ("embedding", "positions", "layers", "norm")
 """Of a network's weights: token embedding with the tied head, position embedding, blocks with their joints, final norm."""
@@ -29,6 +27,12 @@ def stored_parameters(folder: Path, config: PreTrainedConfig) -> int:
 
     A matrix in 8 or 4 bits counts as what it stands for; scales are no parameters. ValueError where there are no such files.
     """
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoModelForCausalLM
+
+    from merino_net.shipping.quantized_weights import PACKED
+
     with torch.device("meta"):
         known = dict(AutoModelForCausalLM.from_config(copy.deepcopy(config)).named_parameters())
     count = 0
@@ -46,6 +50,8 @@ def stored_parameters(folder: Path, config: PreTrainedConfig) -> int:
 
 def part_bytes(folder: Path) -> dict[str, int]:
     """Bytes of the weights' files in a model's folder, and of their tensors by part; ValueError where there is none."""
+    from safetensors import safe_open
+
     sizes = dict.fromkeys(("file", *PARTS), 0)
     for path in _weight_files(folder):
         sizes["file"] += path.stat().st_size
@@ -77,6 +83,10 @@ def forward_flops(config: PreTrainedConfig, seq_len: int, head: bool = True) -> 
     config  of any causal language model that transformers knows, ours included
     head    whether the output head counts
     """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModelForCausalLM
+
     with torch.device("meta"):
         # A copy, as transformers writes the attention into the configuration it is given.
         model = AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="eager").eval()
@@ -94,6 +104,8 @@ def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
     The best of several products after a warm-up, 2n³ FLOPs each; n is 2048 on a CPU (all threads that PyTorch uses) and 8192
     elsewhere. A practical peak: datasheets name more, which no product of matrices reaches.
     """
+    import torch
+
     n, repetitions = (2048, 5) if device.type == "cpu" else (8192, 20)
     generator = torch.Generator().manual_seed(0)  # the caller's random numbers stay as they are
     left, right = (torch.randn(n, n, generator=generator).to(device, dtype) for _ in range(2))

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+from typing import TYPE_CHECKING, Any
 
 from formulation.command.words import counted
-from merino_net.network.configuration import MerinoConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _MODEL_FILES = re.compile(
     r"config\.json|tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab.*|merges\.txt|.*\.(safetensors|bin|model|py)"
@@ -58,6 +56,8 @@ def find_models(sources: Sequence[str]) -> list[Model]:
 
 def _configuration(source: str) -> Any:
     """A model's configuration; ValueError in one sentence where there is none."""
+    from transformers import AutoConfig
+
     folder = Path(source)
     if folder.is_file():
         raise ValueError(f"{source} is a file; expected a folder that save_pretrained wrote, or a name on the hub")
@@ -94,6 +94,9 @@ def load_model(model: Model, dtype: str, device: str) -> tuple[PreTrainedModel, 
 
     Raises ValueError where either cannot be read, and for weights that `load_weights` refuses.
     """
+    import torch
+    from transformers import AutoTokenizer
+
     network: Any = load_weights(model.source, model.name, getattr(torch, dtype))
     try:
         tokenizer = AutoTokenizer.from_pretrained(model.source)
@@ -112,6 +115,12 @@ def load_weights(source: str | Path, name: str, dtype: torch.dtype) -> PreTraine
     of another shape, which transformers would fill with random numbers, where one of our networks has weights too many, where a
     weight is not a finite number, and for an encoder, whose predictions see the token that they are to predict.
     """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    from merino_net.network.configuration import MerinoConfig
+
     try:
         # With output_loading_info it returns a pair, which its annotation does not say.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -145,7 +154,8 @@ def load_weights(source: str | Path, name: str, dtype: torch.dtype) -> PreTraine
             "the weights and config.json are of two different networks"
         )
     check_finite(network, name)
-    _check_causal(network.eval(), name)
+    with torch.inference_mode():
+        _check_causal(network.eval(), name)
     return network
 
 
@@ -154,6 +164,8 @@ def check_finite(network: nn.Module, name: str) -> None:
 
     It names the first such tensor and how many of its values are bad. One pass over the weights, without a copy.
     """
+    import torch
+
     for weight, tensor in network.state_dict().items():
         if not tensor.is_floating_point() or not tensor.numel():
             continue
@@ -169,9 +181,10 @@ _CAUSAL = 1e-3
 """Largest change of a logit, relative to the largest, that is put down to rounding; of a small random BERT it is 1e-2."""
 
 
-@torch.inference_mode()
 def _check_causal(network: PreTrainedModel, name: str) -> None:
     """ValueError where what `network` predicts depends on tokens that come later, as with BERT, or is not a finite number."""
+    import torch
+
     if embedding_rows(network) < 3 or (positions_of(network.config) or 2) < 2:
         return
     logits = network(input_ids=torch.tensor([[0, 1], [0, 2]], device=network.device)).logits[:, 0].float()
@@ -188,6 +201,8 @@ def _check_causal(network: PreTrainedModel, name: str) -> None:
 
 def device_of(name: str | None) -> str:
     """The device to compute on, tried; ValueError for one that does not work here."""
+    import torch
+
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -227,6 +242,8 @@ def first_line(error: BaseException) -> str:
 
 def quieten(source: str | None = None) -> None:
     """Leave the terminal to our own lines; the download of a `source` on the hub keeps its bar."""
+    from transformers.utils import logging
+
     logging.set_verbosity_error()
     if source is None or Path(source).is_dir():
         logging.disable_progress_bar()

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from merino_net.corpus.text import END_OF_TEXT, Text
 from merino_net.network.pretrained import first_line, positions_of, start_token
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CONTEXT = 1024
@@ -237,6 +236,8 @@ def score_text(
     Raises ValueError for an empty text, a tokenizer without an end-of-text token or with tokens the model does not know, a window
     that does not fit, and a loss that is not finite.
     """
+    import torch
+
     documents = [text] if isinstance(text, str) else list(text)
     if not documents or not all(documents):
         raise ValueError("the text is empty; expected at least one character, in every document")
@@ -283,7 +284,7 @@ def _all_windows(encoded: Sequence[Sequence[int]], context: int, stride: int) ->
     return sorted(found, key=lambda window: window[0] - window[1])
 
 
-_Map = Callable[[torch.Tensor], torch.Tensor]
+_Map: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 
 def _halves(model: PreTrainedModel, probe: torch.Tensor) -> tuple[_Map, _Map | None]:
@@ -292,6 +293,7 @@ def _halves(model: PreTrainedModel, probe: torch.Tensor) -> tuple[_Map, _Map | N
     Applying the head to the scored positions alone, some rows at a time, saves the memory of full logits and the work for tokens
     that are context only. Some models do more to their logits than the head (a scale, a cap), so it is tried on a few tokens first.
     """
+    import torch
 
     def logits(tokens: torch.Tensor) -> torch.Tensor:
         return model(input_ids=tokens, use_cache=False).logits
@@ -319,6 +321,8 @@ def _group_nats(
     states_of: _Map, head: _Map | None, sequence: torch.Tensor, group: list[tuple[int, int, int]], device: torch.device
 ) -> float:
     """Negative log-likelihood in nat of the scored tokens of windows of one length."""
+    import torch
+
     states = states_of(torch.stack([sequence[start:end] for start, end, _ in group]).to(device))
     scored = torch.cat([row[len(row) - count :] for row, (_, _, count) in zip(states, group, strict=True)])
     targets = torch.cat([sequence[end + 1 - count : end + 1] for _, end, count in group]).to(device)

@@ -19,25 +19,10 @@ from formulation.records.reading import read_json, shown
 from merino_net.network.configuration import MerinoConfig
 from merino_net.network.counting import forward_flops, parameter_count
 from merino_net.network.pretrained import first_line, positions_of
+from merino_net.shipping.forms import DEVICES
 from merino_net.shipping.promises import differences
 
 Record = dict[str, Any]
-
-DEVICES = (
-    (
-        "Intel CPU",
-        "OpenVINO, in `openvino/`",
-        "the fastest measured there; with AMX, bfloat16 is about three times as fast as float32",
-    ),
-    ("ARM CPU", "ONNX Runtime, in `onnx/`", "its CPU provider; wheels for aarch64 are on PyPI"),
-    (
-        "NVIDIA Jetson, GPU",
-        "ONNX Runtime, in `onnx/`",
-        "the CUDA or TensorRT provider, from NVIDIA's builds (`TensorrtExecutionProvider`)",
-    ),
-    ("anything PyTorch runs on", "`model.safetensors`", "transformers"),
-)
-"""Device, runtime, remark: which of the exported forms is for what."""
 
 _CITATION = """\
 @inproceedings{zhao2025merino,

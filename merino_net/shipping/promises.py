@@ -12,17 +12,16 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from typing import TYPE_CHECKING, Any
 
 from formulation.architecture import Architecture, positive_integer
 from formulation.command.exit_code import ExitCode
 from formulation.command.words import text_table
 from formulation.records.reading import read_json, versioned
-from merino_net.network.configuration import MerinoConfig
 from merino_net.network.counting import forward_flops, parameter_count, part_bytes, stored_parameters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 _ROUNDING = 1e-12
 """Relative excess over a limit that is put down to the order of floating-point sums; whole numbers have none."""
@@ -46,6 +45,9 @@ class Made:
     @classmethod
     def planned(cls, config: PreTrainedConfig) -> Made:
         """The float32 network that a configuration describes; it is built, but takes no memory."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         weights = sum(parameter.nbytes for parameter in model.parameters())
@@ -54,6 +56,8 @@ class Made:
     @classmethod
     def stored(cls, folder: Path) -> Made:
         """The network in a folder that from_pretrained reads, by what its files hold; ValueError where they cannot be read."""
+        from transformers import AutoConfig
+
         config = AutoConfig.from_pretrained(folder)
         sizes = part_bytes(folder)
         quantized = getattr(config, "quantization_config", None) is not None
@@ -62,6 +66,8 @@ class Made:
     @property
     def architecture(self) -> Architecture | None:
         """The architecture that it realizes; None for a network of another family."""
+        from merino_net.network.configuration import MerinoConfig
+
         return self.config.to_architecture() if isinstance(self.config, MerinoConfig) else None
 
 

@@ -25,7 +25,6 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 METHOD = "merino"
 """Name of the format in config.json, where `quantization_config` says what was done; loading needs only that name."""
 
-BITS = (8, 4)
 PACKED, SCALE = "_packed", "_scale"
 
 Quantized = tuple[Tensor, Tensor]

@@ -1,30 +1,15 @@
-"""Genetic algorithm by pymoo over vectors of menu places; designs are kept feasible by repair, never by penalties."""
+"""Genetic algorithm by pymoo over vectors of menu places; designs are kept feasible by repair, never by penalties.
+
+What is pymoo's is `solvers.heuristics.breeding`.
+"""
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
-from pymoo.algorithms.base import genetic as pymoo_genetic
-from pymoo.algorithms.soo.nonconvex.ga import FitnessSurvival
-from pymoo.core.crossover import Crossover
-from pymoo.core.duplicate import DuplicateElimination
-from pymoo.core.infill import InfillCriterion
-from pymoo.core.mutation import Mutation
-from pymoo.core.population import Population
-from pymoo.core.problem import Problem
-from pymoo.core.repair import Repair
-from pymoo.core.sampling import Sampling
-from pymoo.core.selection import Selection
-from pymoo.operators.crossover.sbx import SBX
-from pymoo.operators.mutation.pm import PM
-from pymoo.operators.repair.rounding import RoundingRepair
-from pymoo.operators.selection.rnd import RandomSelection
-from pymoo.termination import get_termination
 
 from formulation import DesignProblem
 from formulation.space import Choices, Menu
@@ -51,13 +36,14 @@ class GeneticAlgorithm:
 
     def search(self, problem: DesignProblem, run: Run) -> Answer:
         """See `Solver.search`. Finds, proves nothing."""
+        with run.loading():
+            from solvers.heuristics.breeding import generations
+
         task = _Task(problem, run)
-        mating = RandomSelection(), SBX(vtype=float, repair=RoundingRepair()), PM(vtype=float, repair=RoundingRepair())
-        algorithm = pymoo_genetic.GeneticAlgorithm(self.population, survival=FitnessSurvival(), **operators(task.designs, *mating))
-        algorithm.setup(task, termination=get_termination("n_eval", self.evaluations), seed=run.limits.seed, verbose=False)
         with suppress(Stopped):
-            while algorithm.has_next() and not run.stopped:
-                algorithm.next()
+            for _ in generations(task.designs, task.score, self.population, self.evaluations, run.limits.seed):
+                if run.stopped:
+                    break
         message = run.why_stopped or f"{run.evaluations:,} designs scored"
         if task.best_choices is None and task.designs.feasible is not None:
             # Stopped before the first generation was scored.
@@ -214,95 +200,8 @@ class _Places:
         return int(among[np.lexsort((apart[:, 1:].sum(axis=1), apart[:, 0]))[0]])
 
 
-def operators(designs: DesignVectors, selection: Selection, crossover: Crossover, mutation: Mutation) -> dict[str, Any]:
-    """What pymoo's genetic algorithms take: sampling, mating and repair of `designs`, of which no two are equal.
-
-    `crossover` and `mutation` act on amounts. Other choices, as FFN ratios, take uniform crossover and mutate to any of the menu.
-    """
-    repair, unlike = _Feasible(designs), _Unlike()
-    # pymoo's mating leaves children unrepaired, and tries 100 times over to fill a generation of a space too small for it.
-    mating = _Mating(designs, selection, crossover, mutation, repair=repair, eliminate_duplicates=unlike, n_max_iterations=10)
-    return {"sampling": _Sampling(designs), "repair": repair, "eliminate_duplicates": unlike, "mating": mating}
-
-
-class _Sampling(Sampling):
-    """Every index equally likely."""
-
-    def __init__(self, designs: DesignVectors) -> None:
-        super().__init__()
-        self._counts = designs.counts
-
-    def _do(self, problem: Problem, n_samples: int, *, random_state: np.random.Generator, **kwargs: Any) -> np.ndarray:
-        return np.column_stack([random_state.integers(count, size=n_samples) for count in self._counts])
-
-
-class _Feasible(Repair):
-    def __init__(self, designs: DesignVectors) -> None:
-        super().__init__()
-        self._designs = designs
-
-    def _do(self, problem: Problem, vectors: np.ndarray, **kwargs: Any) -> np.ndarray:
-        return np.array([self._designs.repair(vector) for vector in vectors])
-
-
-class _Unlike(DuplicateElimination):
-    """Of equal designs the last stays; those that the other population holds go. pymoo's own compares every pair in Python."""
-
-    def _do(self, pop: Population, other: Population | None, is_duplicate: np.ndarray) -> np.ndarray:
-        seen = set() if other is None else {each.X.tobytes() for each in other}
-        for i in reversed(range(len(pop))):
-            design = pop[i].X.tobytes()
-            is_duplicate[i] = design in seen
-            if other is None:
-                seen.add(design)
-        return is_duplicate
-
-
-class _Mating(InfillCriterion):
-    """Two children of two parents. Amounts are crossed and mutated together, other choices one by one."""
-
-    def __init__(
-        self, designs: DesignVectors, selection: Selection, crossover: Crossover, mutation: Mutation, **options: Any
-    ) -> None:
-        super().__init__(**options)
-        self._counts, self._selection, self._crossover, self._mutation = designs.counts, selection, crossover, mutation
-        self._amounts, self._ratios = np.flatnonzero(designs.ordered), np.flatnonzero(~designs.ordered)
-        self._task = Problem(n_var=len(self._amounts), xl=0, xu=self._counts[self._amounts] - 1)
-
-    def _do(
-        self, problem: Problem, pop: Population, n_offsprings: int, *, random_state: np.random.Generator, **kwargs: Any
-    ) -> Population:
-        pairs = math.ceil(n_offsprings / 2)
-        parents = self._selection(problem, pop, pairs, 2, to_pop=False, random_state=random_state, **kwargs)
-        vectors = pop.get("X")
-        children = np.empty((2 * pairs, len(self._counts)), dtype=int)
-        amounts = Population.new("X", vectors[:, self._amounts])
-        amounts = self._crossover(self._task, amounts, parents, random_state=random_state)
-        children[:, self._amounts] = self._mutation(self._task, amounts, random_state=random_state).get("X")
-        for part in self._ratios:
-            own = vectors[:, part][parents.T]
-            children[:, part] = _mixed(own, self._counts[part], random_state).ravel()
-        return Population.new("X", children[:n_offsprings])
-
-
-def _mixed(parents: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Children of pairs of parents, one index of a menu of `count` entries each; int arrays of shape (2, pairs).
-
-    Nine pairs of ten are crossed: they swap their indices half of the time. Then every other child's index is drawn anew.
-    """
-    children = parents.copy()
-    crossed = np.less(random.random(parents.shape[1]), 0.9)
-    if crossed.any():
-        swapped = crossed & (random.random(parents.shape[1]) < 0.5)
-        children[:, swapped] = parents[::-1, swapped]
-    anew = random.random(children.size).reshape(children.shape) < 0.5
-    children[anew] = random.integers(count, size=anew.sum())
-    random.random(children.size)  # pymoo asks here which children mutate, and all do: the draw keeps what a seed gives
-    return children
-
-
-class _Task(Problem):
-    """The design problem as pymoo minimizes it, and the best design seen."""
+class _Task:
+    """The design problem as it is bred for, and the best design seen."""
 
     def __init__(self, problem: DesignProblem, run: Run) -> None:
         self._run, self._scorer = run, Scorer(problem, run.poll)
@@ -313,13 +212,10 @@ class _Task(Problem):
             self.best_choices = self.designs.feasible
             self.best = problem.objective(run.limits.start)
             run.record(self.best)
-        super().__init__(n_var=len(self.designs.counts), n_obj=1, xl=0, xu=self.designs.counts - 1, vtype=int)
 
-    def _evaluate(self, vectors: np.ndarray, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        out["F"] = [self._score(self.designs.read(vector)) for vector in vectors]
-
-    def _score(self, choices: Choices) -> float:
+    def score(self, vector: np.ndarray) -> float:
         """−objective, +∞ for the rare design that repair could not mend."""
+        choices = self.designs.read(vector)
         self._run.evaluations += 1
         if not self.designs.allows(choices):
             return np.inf

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
-from pymoo.algorithms.moo.nsga2 import NSGA2, binary_tournament
-from pymoo.core.problem import Problem
-from pymoo.core.termination import NoTermination
-from pymoo.operators.crossover.ux import UX
-from pymoo.operators.mutation.pm import PM
-from pymoo.operators.repair.rounding import RoundingRepair
-from pymoo.operators.selection.tournament import TournamentSelection
 
 from formulation import DesignProblem
 from formulation.space import Choices
 from solvers.base import Limits, Run, Stopped
 from solvers.evaluation import Scorer
-from solvers.heuristics.genetic import DesignVectors, operators
+from solvers.heuristics.genetic import DesignVectors
 from solvers.questions.pareto import Found, Front, check_objectives, non_dominated, point_of
 
 
@@ -34,6 +26,8 @@ def nsga2_front(problem: DesignProblem, limits: Limits, population: int = 100) -
 
     Raises ValueError where nothing is minimized, an objective is given twice, no limit is given, or the population is below 2.
     """
+    from solvers.heuristics.breeding import front_generations
+
     check_objectives(problem)
     if limits.seconds is None and limits.evaluations is None:
         raise ValueError("NSGA-II does not end by itself; set limits.seconds or limits.evaluations")
@@ -43,14 +37,9 @@ def nsga2_front(problem: DesignProblem, limits: Limits, population: int = 100) -
     archive = _Archive(run, 1 + len(problem.minimize))
     with run.listening(), suppress(Stopped):
         task = _Task(problem, run, archive)
-        # Defaults for integers (simulated binary crossover, spread indices 15 and 20) move so little that on menus of four or five
-        # entries rounding takes the child back to its parent: on the paper's space they left 4 to 7 % of the hypervolume where
-        # these leave less than 0.3 %, after 10,000 designs.
-        mating = TournamentSelection(func_comp=binary_tournament), UX(), PM(eta=3, vtype=float, repair=RoundingRepair())
-        algorithm = NSGA2(pop_size=population, **operators(task.designs, *mating))
-        algorithm.setup(task, termination=NoTermination(), seed=limits.seed, verbose=False)
-        while algorithm.has_next() and not run.stopped:
-            algorithm.next()
+        for _ in front_generations(task.designs, task.score, 1 + len(problem.minimize), population, limits.seed):
+            if run.stopped:
+                break
     points = non_dominated(point_of(problem, problem.space.decode(choices)) for choices in archive.choices)
     message = run.why_stopped or f"no new designs after {run.evaluations:,}"
     if not points:
@@ -78,8 +67,8 @@ class _Archive:
         self.trace.append(Found(self._run.seconds, self._run.evaluations, values))
 
 
-class _Task(Problem):
-    """The design problem as pymoo minimizes it: −objective and the costs."""
+class _Task:
+    """The design problem as it is bred for: −objective and the costs."""
 
     def __init__(self, problem: DesignProblem, run: Run, archive: _Archive) -> None:
         self._run, scorer = run, Scorer(problem, run.poll)
@@ -88,22 +77,15 @@ class _Task(Problem):
         start = self.designs.feasible
         if start is not None and self.designs.allows(start):
             self.archive.offer(start, self._losses(start))
-        counts = self.designs.counts
-        super().__init__(n_var=len(counts), n_obj=len(self._readers), n_ieq_constr=1, xl=0, xu=counts - 1, vtype=int)
 
     def _losses(self, choices: Choices) -> np.ndarray:
         losses = np.array([reader.objective(choices) for reader in self._readers], dtype=float)
         losses[0] = -losses[0]
         return losses
 
-    def _evaluate(self, vectors: np.ndarray, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        scores = [self._score(self.designs.read(vector)) for vector in vectors]
-        out["F"] = np.array([losses for losses, _ in scores])
-        # The rare design that repair could not mend is no candidate: pymoo ranks it behind all that are.
-        out["G"] = np.array([[0.0 if allowed else 1.0] for _, allowed in scores])
-
-    def _score(self, choices: Choices) -> tuple[np.ndarray, bool]:
+    def score(self, vector: np.ndarray) -> tuple[np.ndarray, bool]:
         """The losses, and whether the design is a candidate; losses of 0 where it is none."""
+        choices = self.designs.read(vector)
         self._run.evaluations += 1
         if not self.designs.allows(choices):
             return np.zeros(len(self._readers)), False

@@ -21,6 +21,7 @@ Trusted: the bound of a box that is still open when a limit ends the search, for
 from __future__ import annotations
 
 import heapq
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
@@ -70,6 +71,10 @@ LinearEngine = Callable[[LinearProgram, float | None, bool], LinearEnd]
 
 def search_cells(problem: DesignProblem, run: Run, engine: LinearEngine) -> Answer:
     """Solve `problem` to proof with a linear engine; NotSeparable for black boxes and for composite budgets that are not linear."""
+    with run.loading():  # what `solvers.programs.linear_form` needs
+        importlib.import_module("scipy.optimize")
+        if any(isinstance(budget.quantity, Composite) for budget in problem.subject_to):
+            importlib.import_module("pyomo.environ")
     return _Search(problem, run, engine).answer()
 
 

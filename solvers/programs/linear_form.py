@@ -17,10 +17,6 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
-import pyomo.environ as pyo
-from pyomo.repn import generate_standard_repn
-from scipy.optimize import linprog
-from scipy.sparse import csr_array, vstack
 
 from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Separable
 from formulation.derived import NegativeFormula
@@ -273,6 +269,9 @@ class LinearForm:
 
 def prices(program: LinearProgram) -> np.ndarray:
     """Multipliers of the rows, optimal for continuous z: ≥ 0 for upper ends, ≤ 0 for lower ones; 0 for equalities."""
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_array, vstack
+
     lengths = [len(row.columns) for row in program.rows]
     entries = np.concatenate([row.coefficients for row in program.rows])
     columns = np.concatenate([row.columns for row in program.rows])
@@ -321,6 +320,9 @@ def formulas(problem: DesignProblem) -> list[tuple[Composite, float]]:
 
 def _affine(composite: Composite) -> tuple[list[float], float] | None:
     """Slopes and constant of a composite that is affine in its parts; None for any other."""
+    import pyomo.environ as pyo
+    from pyomo.repn import generate_standard_repn
+
     model = pyo.ConcreteModel()
     model.part = pyo.Var(range(len(composite.parts)))
     variables = list(model.part.values())

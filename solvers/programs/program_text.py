@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-from typing import Literal
-
-import pyomo.environ as pyo
-from pyomo.contrib.latex_printer import latex_printer
-from pyomo.repn.plugins.lp_writer import LPWriter
+from typing import TYPE_CHECKING, Literal
 
 from formulation import Composite, DesignProblem
 from formulation.declarations import overestimate
 from solvers.programs.pyomo_model import Form, build_program, part_ranges
+
+if TYPE_CHECKING:
+    import pyomo.environ as pyo
 
 Style = Literal["text", "lp", "latex"]
 
@@ -33,8 +32,12 @@ def program_text(problem: DesignProblem, form: Form = Form.CHOICE, style: Style 
             raise ValueError(
                 "the look-up form has nonlinear constraints, which an LP file cannot hold; use Form.CHOICE, or text or latex"
             )
+        from pyomo.repn.plugins.lp_writer import LPWriter
+
         LPWriter().write(_linear_model(problem), output, symbolic_solver_labels=True)
     elif style == "latex":
+        from pyomo.contrib.latex_printer import latex_printer
+
         latex_printer(build_program(problem.maximizing, form).model, ostream=output)
     else:
         build_program(problem.maximizing, form).model.pprint(ostream=output)
@@ -43,6 +46,8 @@ def program_text(problem: DesignProblem, form: Form = Form.CHOICE, style: Style 
 
 def _linear_model(problem: DesignProblem) -> pyo.ConcreteModel:
     """The choice form with a linear objective: a composite's overestimator on the whole space."""
+    import pyomo.environ as pyo
+
     problem = problem.maximizing
     program, objective = build_program(problem, Form.CHOICE), problem.goal
     if isinstance(objective, Composite):

@@ -17,10 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from itertools import product
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pyomo.environ as pyo
 
 from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Separable
 from formulation.declarations import overestimate
@@ -29,6 +28,9 @@ from formulation.problem import Constraint
 from formulation.space import SearchSpace
 from formulation.table import Table, tabulate
 from solvers.evaluation import require_structure
+
+if TYPE_CHECKING:
+    import pyomo.environ as pyo
 
 _SAFETY = 1e-7
 """Relative amount added to SCIP's bounds: what its own tolerances can hide."""
@@ -77,6 +79,8 @@ def engine_bound(program: Program, bound: float) -> float:
 
 def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
     """The program of `problem` in one of its two forms; NotSeparable where a quantity has no structure to write down."""
+    import pyomo.environ as pyo
+
     require_structure(problem, "a declarative program")
     model = pyo.ConcreteModel(name=f"{form.value}_form")
     writer = _LookupForm(model, problem.space) if form is Form.LOOKUP else _ChoiceForm(model, problem.space)
@@ -139,6 +143,8 @@ def part_ranges(composite: Composite, space: SearchSpace) -> tuple[np.ndarray, n
 
 def _part_variables(model: pyo.ConcreteModel, writer: _Writer, composite: Composite, name: str = "part") -> tuple[float, ...]:
     """One variable per part of a composite, `model.<name>`, scaled to at most 1 unless whole; returns the scales."""
+    import pyomo.environ as pyo
+
     if maxima := [part.name for part in composite.parts if part.combine is Combine.MAX]:
         raise NotSeparable(f"{composite.name} is made of the maximum {maxima[0]}; use DynamicProgramming or Exhaustive")
     lower, upper = part_ranges(composite, writer.space)
@@ -201,6 +207,8 @@ def _add_budget(model: pyo.ConcreteModel, writer: _Writer, constraint: Constrain
 
 def _at_most(model: pyo.ConcreteModel, expression: Any, limit: float) -> None:
     """Add expression ≤ limit to the budgets. Where all designs cost the same it is a number, which Pyomo refuses."""
+    import pyomo.environ as pyo
+
     if not isinstance(expression, int | float):
         model.budgets.add(expression <= limit)
     elif expression > limit and model.component("never") is None:
@@ -255,6 +263,8 @@ def _add_flow(model: pyo.ConcreteModel, space: SearchSpace, has_state: Callable[
 
     Without a rule of the user's for steps the states are the widths.
     """
+    import pyomo.environ as pyo
+
     steps = [(i, int(a), int(b)) for i, step in enumerate(space.steps) for a, b in np.argwhere(step)]
     model.flow = pyo.Var(steps, bounds=(0, 1), doc="block i has state a, block i + 1 state b")
     model.leave = pyo.Constraint(
@@ -272,6 +282,8 @@ def _joint_terms(model: pyo.ConcreteModel, table: Table) -> list[Any]:
 
     Where a maximum has no joint term its fixed one stands for it.
     """
+    import pyomo.environ as pyo
+
     expressions = []
     for i, (joint, step) in enumerate(zip(table.joints, table.space.steps, strict=True)):
         values = np.where(np.isfinite(joint[0]), joint[0], table.fixed[0])
@@ -318,6 +330,8 @@ class _ChoiceForm:
     """x[i, j] = 1 where block i takes item j of its menu."""
 
     def __init__(self, model: pyo.ConcreteModel, space: SearchSpace) -> None:
+        import pyomo.environ as pyo
+
         self.model, self.space = model, space
         self._blocks = range(space.blocks)
         items = [(i, j) for i in self._blocks for j in range(len(space.menus[i]))]
@@ -335,6 +349,8 @@ class _ChoiceForm:
             model.some_layer = pyo.Constraint(expr=pyo.quicksum(model.x[i, j] for i, j in layered) >= 1)
 
     def terms(self, quantity: Separable) -> list[Any]:
+        import pyomo.environ as pyo
+
         table, x = tabulate([quantity], self.space), self.model.x
         blocks = [pyo.quicksum(float(value) * x[i, j] for j, value in enumerate(block[0])) for i, block in enumerate(table.blocks)]
         return [float(table.fixed[0]), *blocks, *_joint_terms(self.model, table)]
@@ -360,6 +376,8 @@ class _ChoiceForm:
             variable.set_value(int(choices[i] == j))
 
     def forbid(self, architecture: Architecture) -> None:
+        import pyomo.environ as pyo
+
         chosen = [self.model.x[i, item] for i, item in enumerate(self.space.encode(architecture))]
         self.model.ruled_out.add(pyo.quicksum(chosen) <= self.space.blocks - 1)
 
@@ -381,6 +399,8 @@ class _LookupForm:
     """
 
     def __init__(self, model: pyo.ConcreteModel, space: SearchSpace) -> None:
+        import pyomo.environ as pyo
+
         if any(len(widths) > len(menu.widths) for widths, menu in zip(space.state_widths, space.menus, strict=True)):
             raise ValueError(
                 f"the look-up form states which width may follow which, and the rule {space.step!r} asks for more of a block; "
@@ -469,6 +489,8 @@ class _LookupForm:
 
     def _look_up(self, variable: Any, block: int, values: np.ndarray) -> Any:
         """Σ values[v, r] · variable[block, r, v]: a look-up for `weight`, depth times the look-up for `layers`."""
+        import pyomo.environ as pyo
+
         used = [(r, v) for r in self._ratios(block) for v in self._vertices(block) if values[v, r]]
         return pyo.quicksum(float(values[v, r]) * variable[block, r, v] for r, v in used)
 
@@ -509,6 +531,8 @@ class _LookupForm:
         _forbid(self.model, tabulate([quantity], self.space), limit, item)
 
     def reach(self, quantity: Separable, least: float) -> None:
+        import pyomo.environ as pyo
+
         m = self.model
         if m.component("taken") is None:
             m.taken = pyo.VarList(bounds=(0, 1), doc="at most what a block takes of an item")
@@ -555,6 +579,8 @@ class _LookupForm:
                     m.depth_item[i, k] = int(k == at_depth)
 
     def forbid(self, architecture: Architecture) -> None:
+        import pyomo.environ as pyo
+
         chosen = [variable for i, item in enumerate(self.space.encode(architecture)) for variable in self._chosen(i, item)]
         self.model.ruled_out.add(pyo.quicksum(chosen) <= len(chosen) - 1)
 

@@ -5,6 +5,7 @@ The engine runs in a process of its own, `scip_process.py`: on `deep` SCIP 10 wa
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import signal
@@ -15,8 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from pyomo.contrib.solver.common.factory import SolverFactory
 
 from formulation import Architecture, Budget, DesignProblem
 from formulation.command.processes import child_process, temporary_folder
@@ -65,6 +64,8 @@ class Scip:
         if importlib.util.find_spec("pyscipopt") is None:
             raise EngineMissing("SCIP is not installed; install it with: pip install pyscipopt")
         require_structure(problem, "a declarative program")
+        with run.loading():
+            importlib.import_module("pyomo.environ")
         best = quick_incumbent(problem, run)
         program = build_program(problem, self.form)
         nodes, ruled_out, plain = 0, 0, True
@@ -110,6 +111,8 @@ def _solve(program: Program, start: Architecture | None, run: Run, plain: bool) 
         program.encode(start)
     # Pyomo translates the program; its own `solve` would run SCIP in this process and read its messages from a pipe that nobody
     # empties meanwhile.
+    from pyomo.contrib.solver.common.factory import SolverFactory
+
     solver = SolverFactory("scip_persistent")
     solver.set_instance(program.model)
     variables = {own.name: variable for variable, own in solver._pyomo_var_to_solver_var_map.items()}

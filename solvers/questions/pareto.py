@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-import moocore
 import numpy as np
 
 from formulation import Architecture, Budget, DesignProblem, evaluator
@@ -164,6 +163,8 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 def _undominated(values: np.ndarray) -> np.ndarray:
     """Bool array: which rows (to maximize, to minimize, …) are not dominated; of equal rows the first."""
+    import moocore
+
     maximise = [True] + [False] * (values.shape[1] - 1)
     return moocore.is_nondominated(np.asarray(values, dtype=float), maximise=maximise, keep_weakly=False)
 
@@ -426,5 +427,7 @@ def hypervolume(values: np.ndarray, reference: Costs) -> float:
     values = np.asarray(values, dtype=float)
     if not len(values):
         return 0.0
+    import moocore
+
     scaled = np.column_stack((-values[:, 0], values[:, 1:] / np.array(reference)))
     return float(moocore.hypervolume(scaled, ref=[0.0] + [1.0] * len(reference)))

@@ -21,7 +21,6 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from scipy.optimize import differential_evolution
 
 from formulation import PUBLISHED, Architecture, Budget, DesignProblem, paper_space
 from formulation.architecture import positive_integer
@@ -50,7 +49,6 @@ from studies.calibration.data import (
     read_corpus,
     scores,
 )
-from studies.calibration.figures import calibration_figure
 from studies.trained.rank_correlation import interval, spearman, with_interval
 
 _AXES: Mapping[str, Sequence[Any]] = {"rho": RHOS, "attention": ATTENTIONS, "beta": BETAS, "mean": tuple(MEANS)}
@@ -297,6 +295,8 @@ def nearest_setting(equals: Sequence[Equals], losses: np.ndarray) -> Setting:
 
     losses   of the grid, (settings, designs): its best point of each mean width takes part
     """
+    from scipy.optimize import differential_evolution
+
     found = []
     for mean in MEANS:
         own = [number for number, setting in enumerate(GRID) if setting.mean == mean]
@@ -470,6 +470,8 @@ def main(arguments: list[str] | None = None) -> int:
         "provenance": provenance(options.seed),
     }
     print(text_of(record))
+    from studies.calibration.figures import calibration_figure
+
     save_figure(calibration_figure(record), folder / "calibration.png")
     write_json(folder / "calibration.json", record)
     return 0

@@ -49,7 +49,6 @@ from solvers import (
 )
 from solvers.names import SOLVERS
 from solvers.questions.alternatives import NEAR
-from studies.compare_solvers.figures import draw_anytime, draw_designs
 from studies.problems import add_budget_arguments, read_budgets
 from studies.quantities import COSTS, read_quantity
 from studies.stored import check_stored, note_unknown, same_number
@@ -453,6 +452,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\n{sentence(rows, titles)}")
     write_json(folder / "summary.json", summary)
     write_json(folder / "published.json", {"losses": losses, "provenance": provenance(0)})
+    from studies.compare_solvers.figures import draw_anytime, draw_designs
+
     save_figure(draw_anytime(rows, titles), folder / "anytime.png")
     save_figure(draw_designs(rows, titles), folder / "designs.png")
     print(f"\nWritten to {folder}: rows.jsonl, summary.json, published.json, anytime.png, designs.png")

@@ -1,7 +1,6 @@
 """`python -m studies.design`."""
 
-from formulation.command.run import run_command
-from studies.design.study import main
+from studies.front_door import start
 
 if __name__ == "__main__":
-    run_command(main)
+    start("studies.design")

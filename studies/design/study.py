@@ -7,7 +7,8 @@
 
 Prints the design, what binds, what more or less of each budget buys, alternatives and the number of near-optimal designs; where
 no design exists, which budgets conflict and what each would have to be. Writes design.json, which --verify holds against the
-definitions and a fresh proof, and design.png. A file that names code of a module is refused unless --trust-code lets it run.
+definitions and a fresh proof, and, unless --steps is 0, design.png. A file that names code of a module is refused unless
+--trust-code lets it run.
 
 Exit code: 0 a design was found (whether it is proved is printed and written) or, with --verify, verified; 1 proved that no design
 meets the budgets; 2 a mistake in the command or a file that cannot be read; 3 with --verify, something stored does not hold;
@@ -38,7 +39,6 @@ from solvers.names import SOLVERS
 from solvers.questions.design_check import Undecided, check_design, identity_note
 from solvers.questions.design_file import design_in, read_design
 from solvers.questions.findings import gap_of
-from studies.design.figures import draw_design
 from studies.design.tabulator import Tabulator
 from studies.problems import add_budget_arguments, add_trust_argument, read_budgets
 from studies.quantities import quantity_from_dict, quantity_to_dict, read_quantity
@@ -76,7 +76,9 @@ def command_line() -> argparse.ArgumentParser:
     )
     parser.add_argument("--alternatives", type=int, default=3, metavar="K", help="further designs to show (default 3)")
     parser.add_argument("--differ", type=int, metavar="D", help="decisions in which they differ at least (default 4)")
-    parser.add_argument("--steps", type=int, default=3, metavar="K", help="steps of each budget to price, up and down (default 3)")
+    parser.add_argument(
+        "--steps", type=int, default=3, metavar="K", help="steps of each budget to price, up and down, and to draw (default 3)"
+    )
     parser.add_argument("--output", default="results/design", metavar="DIR", help="folder of the results (default results/design)")
     parser.add_argument(
         "--verify",
@@ -230,8 +232,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if findings.architecture is not None:
         if text := tabulator.check_text(findings.architecture):
             print(text)
-        save_figure(draw_design(problem, findings.solution, findings.prices), folder / "design.png")
-        written.append("design.png")
+        if options.steps:
+            from studies.design.figures import draw_design
+
+            save_figure(draw_design(problem, findings.solution, findings.prices), folder / "design.png")
+            written.append("design.png")
     print(f"\nWritten to {folder}: {', '.join(written)}")
     if findings.architecture is not None:
         return ExitCode.DONE

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from formulation import PUBLISHED, Architecture, Budget, DesignProblem, EffectiveEntropy, Quantity, SearchSpace, evaluator
 from formulation.command.help import command_parser
@@ -32,7 +31,6 @@ from formulation.records.provenance import provenance
 from formulation.records.reading import chosen
 from hardware_models import Flops, Latency, Workload
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
-from studies.hardware.figures import draw_latency, draw_matrix, draw_optima, marks
 from studies.quantities import read_quantity
 
 DEFAULT_COSTS = (
@@ -130,6 +128,8 @@ def latency_at_equal_flops(space: SearchSpace, costs: dict[str, Quantity], desig
 
     spread is the median, over the sampled designs, of the ratio of the largest to the smallest cost among those of equal FLOPs.
     """
+    from scipy.stats import spearmanr
+
     choices = space.sample(np.random.default_rng(seed), designs)
     result: dict[str, Any] = {"designs": designs, "seed": seed, "flops": {}, "costs": {}}
     for name, quantity in costs.items():
@@ -218,6 +218,8 @@ def _common_record(common: Solution, devices: Sequence[Optimum]) -> dict[str, An
 
 def report(record: dict[str, Any]) -> str:
     """The tables for people; * marks what lies outside what a table was validated on, ? a table of large error."""
+    from studies.hardware.figures import marks
+
     optima, reference = record["optima"], record["reference"]
 
     letters = [chr(65 + number) + marks(one) for number, one in enumerate(optima)]
@@ -313,6 +315,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(report(record))
     write_json(folder / "hardware.json", without_dots(record) | {"space": options.space, "provenance": provenance(0)})
     written = ["hardware.json", "optima.png", "matrix.png"]
+    from studies.hardware.figures import draw_latency, draw_matrix, draw_optima
+
     save_figure(draw_optima(record), folder / "optima.png")
     save_figure(draw_matrix(record), folder / "matrix.png")
     if record["flops"]["costs"]:

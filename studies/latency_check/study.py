@@ -27,7 +27,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import binomtest
 from tqdm import tqdm
 
 from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace, fingerprint
@@ -43,7 +42,6 @@ from formulation.records.rows import Resume, Row, RowFile
 from hardware_models import Flops, Latency, LatencyTable, fit_error, read_device
 from hardware_models.profile import Key, measure_steadily, steadiest, usual_paces
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
-from studies.latency_check.figures import draw_check
 
 if TYPE_CHECKING:
     from hardware_models.engines import Engine
@@ -268,6 +266,8 @@ def _budgets(check: Check, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _kept(rows: Sequence[Row]) -> dict[str, Any]:
+    from scipy.stats import binomtest
+
     ratios = [row["measured_ms"] / row["limit_ms"] for row in rows]
     kept = sum(ratio <= 1 for ratio in ratios)
     interval = binomtest(kept, len(rows)).proportion_ci(0.95, method="exact")
@@ -452,6 +452,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     print(report(summary))
     write_json(folder / "summary.json", summary)
+    from studies.latency_check.figures import draw_check
+
     steady = steadiest(file.rows, _measured_key, check.pace_ms)
     save_figure(draw_check(summary, [row | _seen(steady[_key(row)]) for row in plan]), folder / "latency_check.png")
     print(f"\nWritten to {folder}: rows.jsonl, summary.json, latency_check.png")

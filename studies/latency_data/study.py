@@ -36,7 +36,6 @@ from formulation.records.reading import read_json
 from hardware_models.device import Device, write_device
 from hardware_models.fit import assign_folds, cross_validated, fit_error, nonnegative_fit
 from studies.latency_data.devices import device_of, encoder_check, error_record
-from studies.latency_data.figures import draw_data, draw_published, print_data, print_published
 from studies.latency_data.hat_file import (
     DESIGN_COLUMNS,
     FEWEST,
@@ -289,6 +288,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     read = _read_all(flags)
     if read:
         _scikit_learn()
+    from studies.latency_data.figures import draw_data, draw_published, print_data, print_published
+
     folder = output_folder(flags.output)
     if flags.devices is not None:
         flags.devices.mkdir(parents=True, exist_ok=True)

@@ -29,9 +29,6 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, DynamicCache, GPT2Config, PreTrainedConfig, PreTrainedModel
 
 from formulation import PUBLISHED
 from formulation.architecture import HEAD_SIZE
@@ -44,13 +41,16 @@ from formulation.published import FFN_RATIO, PUBLISHED_MS, PUBLISHED_TOKENS
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile
-from merino_net import MerinoConfig
-from merino_net.network.baselines import baseline_config
 from merino_net.network.counting import forward_flops, parameter_count
+from merino_net.network.registration import require_network
 from merino_net.training.allocator import keep_memory
-from studies.net_speed.figures import draw_speed
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+    from transformers import GPT2Config, PreTrainedConfig, PreTrainedModel
+
+    from merino_net import MerinoConfig
     from merino_net.shipping.onnx_model import OnnxModel
 
 PARTS = ("train", "prefill", "decode")
@@ -73,6 +73,8 @@ def equal_gpt2(config: MerinoConfig, seq_len: int, activation: str = "gelu_new")
     `forward_flops` counts them, are within 1 % of the design's, it is the one with F / E nearest GPT-2's, of several the nearest.
     activation is by its name in transformers: "gelu_new" is GPT-2's own, written out in eight operations; "gelu" is a single one.
     """
+    from transformers import GPT2Config
+
     widest = 2 * max(config.embedding_width, *config.block_widths)
     grid = np.meshgrid(
         np.arange(1, 2 * config.num_hidden_layers + 1),
@@ -174,6 +176,9 @@ def random_model(config: PreTrainedConfig) -> PreTrainedModel:
     It keeps a copy of the configuration: transformers writes the attention into the one it is given, where all who share it
     would use it.
     """
+    import torch
+    from transformers import AutoModelForCausalLM
+
     torch.manual_seed(_SEED)
     own = copy.deepcopy(config)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(own, dtype=torch.float32, attn_implementation="sdpa")
@@ -182,6 +187,8 @@ def random_model(config: PreTrainedConfig) -> PreTrainedModel:
 
 def random_tokens(config: PreTrainedConfig, batch: int, length: int) -> Tensor:
     """Tokens (batch, length), the same ones every time."""
+    import torch
+
     return torch.randint(config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(_SEED))
 
 
@@ -219,6 +226,8 @@ def train_bench(config: MerinoConfig, shapes: Shapes, dtype: str, compiled: bool
 
 def _training_timer(model: PreTrainedModel, shapes: Shapes, autocast: bool, compiled: bool) -> Timer:
     """Seconds of some steps on one batch: forward pass with the loss, backward pass, fused AdamW."""
+    import torch
+
     tokens = random_tokens(model.config, shapes.batch, shapes.seq_len)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     forward: Callable[..., Any] = torch.compile(model) if compiled else model
@@ -257,18 +266,23 @@ class TorchEngine:
     model: PreTrainedModel
     prompt: Tensor
 
-    @torch.inference_mode()
     def prefill(self, logits_to_keep: int) -> None:
-        self.model(input_ids=self.prompt, use_cache=False, logits_to_keep=logits_to_keep)
+        import torch
 
-    @torch.inference_mode()
+        with torch.inference_mode():
+            self.model(input_ids=self.prompt, use_cache=False, logits_to_keep=logits_to_keep)
+
     def decode(self, new_tokens: int) -> float:
-        step = partial(self.model, past_key_values=DynamicCache(config=self.model.config), use_cache=True, logits_to_keep=1)
-        token = step(input_ids=self.prompt).logits.argmax(-1)
-        start = time.perf_counter()
-        for _ in range(new_tokens):
-            token = step(input_ids=token).logits.argmax(-1)
-        return time.perf_counter() - start
+        import torch
+        from transformers import DynamicCache
+
+        with torch.inference_mode():
+            step = partial(self.model, past_key_values=DynamicCache(config=self.model.config), use_cache=True, logits_to_keep=1)
+            token = step(input_ids=self.prompt).logits.argmax(-1)
+            start = time.perf_counter()
+            for _ in range(new_tokens):
+                token = step(input_ids=token).logits.argmax(-1)
+            return time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -341,6 +355,8 @@ def inference_benches(
         if onnx:
             build = partial(onnx_engine, prompt=prompt, threads=threads)
         else:
+            import torch
+
             dtype = torch.bfloat16 if runtime == "torch-bf16" else torch.float32
             build = partial(torch_engine, prompt=prompt, dtype=dtype)
         benches.append(Bench(models, tuple(references), turns, build, tuple(tasks)))
@@ -388,6 +404,8 @@ def weights_read(model: nn.Module) -> int:
 
     A tied embedding is the output head as well, and counts.
     """
+    from torch import nn
+
     read = {
         id(parameter): parameter.numel()
         for module in model.modules()
@@ -398,6 +416,9 @@ def weights_read(model: nn.Module) -> int:
 
 
 def _size(config: PreTrainedConfig) -> dict[str, int]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     return {"parameters": parameter_count(model), "weights_read": weights_read(model)}
@@ -657,6 +678,10 @@ def benches_of(arguments: argparse.Namespace) -> list[Bench]:
             raise ValueError(f"{flag} is {number}; expected at least 1")
     if "onnx" in runtimes and {"prefill", "decode"} & set(parts):
         _check_onnx(runtimes)
+    require_network()
+    from merino_net import MerinoConfig
+    from merino_net.network.baselines import baseline_config
+
     shapes = QUICK if quick else Shapes()
     benches = []
     if "train" in parts:
@@ -696,6 +721,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_line().parse_args(arguments)
     benches = benches_of(options)
     folder = output_folder(options.output)
+    import torch
+
     torch.set_num_threads(options.threads)
     return run_study(benches, folder)
 
@@ -707,6 +734,8 @@ def run_study(benches: Sequence[Bench], folder: Path) -> int:
     summary = summarise(file.rows)
     print(f"\n{report(summary)}")
     write_json(folder / "summary.json", summary)
+    from studies.net_speed.figures import draw_speed
+
     save_figure(draw_speed(summary), folder / "net_speed.png")
     print(f"\nWritten to {folder}: rows.jsonl, summary.json, net_speed.png")
     return 0

@@ -52,7 +52,6 @@ from solvers import (
 )
 from solvers.questions.pareto import check_objectives, point_of
 from studies.pareto.bystanders import Baseline, baselines_of
-from studies.pareto.figures import draw_front
 from studies.problems import add_budget_arguments, add_trust_argument, read_budgets
 from studies.quantities import quantity_from_dict, quantity_to_dict, read_quantity
 from studies.stored import check_number, note_unknown
@@ -449,6 +448,8 @@ def write_results(
     write_rows(folder / "front.jsonl", map(_point_record, front.points))
     written = ["rows.jsonl", "front.jsonl", "front.json"]
     if front.points:
+        from studies.pareto.figures import draw_front
+
         save_figure(draw_front(front, title, rows, baselines, reference), folder / "front.png")
         written.append("front.png")
     else:

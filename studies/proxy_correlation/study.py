@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import chi2
 
 from formulation import Architecture, EffectiveEntropy, Quantity
 from formulation.architecture import positive_integer
@@ -32,7 +31,6 @@ from formulation.records.rows import Row, RowFile
 from hardware_models import BlackBox
 from studies.calibration.data import fitted_name, read_calibration
 from studies.proxy_correlation.bigram import counted_losses
-from studies.proxy_correlation.figures import correlation_figure, scatter_figure
 from studies.proxy_correlation.proxies import ENTROPY, FLOPS, PARAMS, analytic_proxies, first_sequences, network_proxies
 from studies.trained.rank_correlation import RESAMPLES, alike, kendall, rank_correlations, spearman, with_interval
 from studies.trained.runs import (
@@ -227,6 +225,8 @@ def _repeats(plan: PlannedRuns, trained: Trained) -> dict[str, Any]:
     both = np.array([(once[design], loss) for design, loss in again.items() if design in once and max(once[design], loss) < np.inf])
     if len(both) < 3:
         return {"designs": len(both)}
+    from scipy.stats import chi2
+
     noise = float(np.std(both[:, 0] - both[:, 1], ddof=1) / np.sqrt(2))
     freedom = len(both) - 1
     least, most = (noise * float(np.sqrt(freedom / chi2.ppf(share, freedom))) for share in (0.975, 0.025))
@@ -360,6 +360,8 @@ def main(arguments: list[str] | None = None) -> int:
     points = {name: [design for design in designs if design in done] for name, designs in plan.groups.items()}
     perplexity = {design: float(np.exp(loss)) for design, loss in zip(done, trained, strict=True)}
     units = {name: quantity.unit for name, quantity in proxies.items() if quantity.unit not in ("1", name)}
+    from studies.proxy_correlation.figures import correlation_figure, scatter_figure
+
     save_figure(scatter_figure(points, values, perplexity, summary["groups"], units), folder / "scatter.png")
     save_figure(correlation_figure(summary["groups"]), folder / "correlation.png")
     write_json(folder / "summary.json", summary)

@@ -23,10 +23,7 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from formulation.architecture import positive_integer
 from formulation.command.help import command_parser
@@ -35,26 +32,28 @@ from formulation.command.words import counted, text_table
 from formulation.records.files import cache_folder, output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile, content_key
-from merino_net.corpus.text import add_reading_arguments
+from merino_net.corpus.text import Reading, add_reading_arguments
 from merino_net.evaluate import TaskData, find_tasks, find_texts
 from merino_net.export import require
 from merino_net.network.counting import part_bytes
 from merino_net.network.pretrained import Model, find_models, load_model, quieten, start_token
+from merino_net.network.registration import require_network
 from merino_net.quantize import graph_bytes, load_float_model
 from merino_net.scoring.perplexity import NamedText, score_text, window_of
 from merino_net.scoring.zero_shot import TASKS, ZeroShot, which_examples
 from studies.net_speed.study import Load
-from studies.quantization.figures import draw_quantization
 from studies.quantization.variants import (
     NEW_TOKENS,
     PROMPT,
-    OpenVinoNetwork,
     Variant,
     calibration_of,
     make_variant,
     timed,
     variants_of,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 METHODS = ("rtn", "gptq", "openvino")
 _PACKAGES = ("torch", "transformers", "openvino", "nncf", "lm_eval")
@@ -145,6 +144,10 @@ class Bench:
     def _load(self) -> tuple[Any, PreTrainedTokenizerBase]:
         if self._network is None or self._tokenizer is None:
             if self._variant.openvino:
+                from transformers import AutoConfig, AutoTokenizer
+
+                from studies.quantization.openvino_network import OpenVinoNetwork
+
                 config = AutoConfig.from_pretrained(self._found.source)
                 self._network = OpenVinoNetwork(self._folder, config, self._options.threads)
                 self._tokenizer = AutoTokenizer.from_pretrained(self._folder)
@@ -164,6 +167,8 @@ class Bench:
 
     def logits(self) -> Row:
         """√(Σ (logit − float32 logit)² / Σ (float32 logit)²) over the first tokens of the first text, all logits."""
+        import torch
+
         network, tokenizer = self._load()
         reference, _ = load_float_model(self._found)
         length, _ = window_of(self._found.positions, self._work.context)
@@ -227,6 +232,10 @@ def _measure_speed(
     missing = [turn for turn, key in enumerate(keys) if key not in resume]
     if not missing:
         return
+    from transformers import AutoConfig
+
+    from studies.quantization.openvino_network import OpenVinoNetwork
+
     resume.note(f"{model.name}: speed")
     config = AutoConfig.from_pretrained(model.source)
     networks = {
@@ -361,9 +370,11 @@ def work_of(options: argparse.Namespace) -> tuple[Work, dict[str, str]]:
         require("the method openvino", "leave it out with --methods rtn gptq", ("openvino", "nncf"))
     if options.tasks and importlib.util.find_spec("lm_eval") is None:
         raise ImportError("--tasks needs lm-evaluation-harness, which is not installed; pip install lm_eval")
-    named = argparse.Namespace(**vars(options) | {"text": options.evaluation_text})
-    tasks, not_run = find_tasks(named)
-    return Work(find_texts(named), tasks, options.context, options.batch, options.limit, options.error_sequences), not_run
+    folder = None if options.data_dir is None else Path(options.data_dir)
+    tasks, not_run = find_tasks(options.tasks, folder)
+    reading = Reading.of(options.text_field, options.text_format, options.text_memory)
+    texts = find_texts(options.benchmark, options.evaluation_text, folder, reading)
+    return Work(texts, tasks, options.context, options.batch, options.limit, options.error_sequences), not_run
 
 
 @command
@@ -372,9 +383,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_line().parse_args(arguments)
     work, not_run = work_of(options)
     variants = variants_of(list(dict.fromkeys(options.methods)), options.group_size, options.variants)
+    require_network()
     quieten()
     models = find_models(options.models)
     folder = output_folder(options.output)
+    import torch
+
     torch.set_num_threads(options.threads)
     rows = measure(models, variants, work, options, folder, RowFile(folder / "rows.jsonl"))
     records = summarise(rows, variants)
@@ -397,6 +411,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "provenance": provenance(options.seed, _PACKAGES),
         },
     )
+    from studies.quantization.figures import draw_quantization
+
     save_figure(draw_quantization(records), folder / "quantization.png")
     print(f"\nWritten to {folder}: rows.jsonl, summary.json, quantization.png, variants/", flush=True)
     return 0

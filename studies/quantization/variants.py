@@ -1,4 +1,4 @@
-"""Variants of a network that the quantization study compares: what they are, how they are made, and OpenVINO's as a network.
+"""Variants of a network that the quantization study compares: what they are and how they are made.
 
 What is measured of them is `studies.quantization`'s.
 """
@@ -15,12 +15,9 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
 from formulation.command.processes import run_child
 from formulation.records.rows import Row
@@ -29,6 +26,9 @@ from merino_net.corpus.text import Reading, Text
 from merino_net.export import replace_folder
 from merino_net.network.pretrained import Model
 from merino_net.quantize import Plan, load_float_model, read_record
+
+if TYPE_CHECKING:
+    from studies.quantization.openvino_network import OpenVinoNetwork
 
 PROMPT, NEW_TOKENS = 128, 64
 """Tokens of the query whose prefill (all logits) is timed, and tokens decoded after it; fewer where the positions are."""
@@ -78,34 +78,6 @@ def variants_of(methods: Sequence[str], group_size: int | None, only: Sequence[s
     return [variant for variant in found if not only or variant == found[0] or variant.folder in only]
 
 
-class OpenVinoNetwork(nn.Module):
-    """An OpenVINO graph behind what `score_text` and the harness ask of a network: tokens (B, T) in, float32 logits out."""
-
-    def __init__(self, folder: Path, config: Any, threads: int, precision: str = "f32") -> None:
-        from merino_net.shipping.openvino_model import OpenVinoModel
-
-        super().__init__()
-        self.graph, self.config, self.device = OpenVinoModel(folder, precision, threads), config, torch.device("cpu")
-
-    @property
-    def base_model(self) -> nn.Module:
-        return self
-
-    def get_output_embeddings(self) -> None:
-        return None
-
-    def get_input_embeddings(self) -> nn.Module:
-        return nn.Embedding(self.config.vocab_size, 1, device="meta")
-
-    def tie_weights(self) -> None:
-        return None
-
-    def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
-        tokens = input_ids.numpy()
-        self.graph.begin()
-        return SimpleNamespace(logits=torch.from_numpy(self.graph.logits(tokens, np.ones_like(tokens))))
-
-
 def make_variant(found: Model, variant: Variant, folder: Path, options: argparse.Namespace) -> Path:
     """The folder of a variant below `folder`, made where it is not there yet; the network's own for float32."""
     if variant.plan is None and not variant.openvino:
@@ -136,7 +108,7 @@ def make_variant(found: Model, variant: Variant, folder: Path, options: argparse
             quantize.main(arguments)
         return place
     arguments += ["--text", *options.calibration_text, "--sequences", str(options.sequences), "--seed", str(options.seed)]
-    arguments += ["--cache", options.cache, *Reading.of(options).arguments()]
+    arguments += ["--cache", options.cache, *Reading.of(options.text_field, options.text_format, options.text_memory).arguments()]
     ended = run_child([options.gptq_python, "-m", "merino_net.quantize", *arguments], stderr=subprocess.PIPE)
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -146,7 +118,9 @@ def make_variant(found: Model, variant: Variant, folder: Path, options: argparse
 
 def calibration_of(options: argparse.Namespace) -> Row:
     """What tells one calibration from another."""
-    text = _text_sha256(Text(tuple(options.calibration_text), reading=Reading.of(options)))
+    text = _text_sha256(
+        Text(tuple(options.calibration_text), reading=Reading.of(options.text_field, options.text_format, options.text_memory))
+    )
     return {"text_sha256": text, "sequences": options.sequences, "seed": options.seed}
 
 

@@ -1,7 +1,6 @@
 """`python -m studies.report`."""
 
-from formulation.command.run import run_command
-from studies.report.study import main
+from studies.front_door import start
 
 if __name__ == "__main__":
-    run_command(main)
+    start("studies.report")

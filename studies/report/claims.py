@@ -18,8 +18,6 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
-from scipy.stats import t as student
-
 from formulation import PUBLISHED, Architecture, Block, EffectiveEntropy
 from formulation.published import PUBLISHED_MS, published_designs
 from hardware_models import Flops, Memory, Params
@@ -263,6 +261,8 @@ def _difference(record: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[fl
     pairs = [record["losses"][seed] - other["losses"][seed] for seed in record["losses"] if seed in other["losses"]]
     if len(pairs) < 2:
         return None
+    from scipy.stats import t as student
+
     half = float(student.ppf(0.975, len(pairs) - 1)) * stdev(pairs) / len(pairs) ** 0.5
     return fmean(pairs) - half, fmean(pairs) + half
 

@@ -36,7 +36,6 @@ from hardware_models import Flops, Params
 from solvers import EngineMissing, EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch, Solver
 from solvers.names import SOLVERS
 from studies.compare_solvers.study import Cell, best_bound, loss_at, resumed, run_cell
-from studies.scaling.figures import draw_scaling
 
 
 @dataclass(frozen=True)
@@ -454,6 +453,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary = summarise(plan, results)
     print(f"\n{report(summary)}")
     write_json(folder / "summary.json", summary)
+    from studies.scaling.figures import draw_scaling
+
     save_figure(draw_scaling(summary), folder / "scaling.png")
     print(f"\nWritten to {folder}: rows.jsonl, summary.json, scaling.png")
     return ExitCode.DONE

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import kendalltau, rankdata
 
 RESAMPLES = 20_000
 """Of the designs: the ends of an interval then move by some 0.003 from one seed to the next."""
@@ -42,6 +41,8 @@ def spearman(scores: np.ndarray, quality: np.ndarray) -> np.ndarray:
 
     0 where one side is constant.
     """
+    from scipy.stats import rankdata
+
     left, right = rankdata(scores, axis=-1), rankdata(quality)
     left, right = left - left.mean(axis=-1, keepdims=True), right - right.mean()
     norms = np.sqrt((left**2).sum(axis=-1) * (right @ right))
@@ -50,12 +51,16 @@ def spearman(scores: np.ndarray, quality: np.ndarray) -> np.ndarray:
 
 def kendall(score: np.ndarray, quality: np.ndarray) -> float:
     """τ_b; 0 where one side is constant."""
+    from scipy.stats import kendalltau
+
     value = float(kendalltau(score, quality).statistic)
     return 0.0 if math.isnan(value) else value
 
 
 def alike(score: np.ndarray, other: np.ndarray) -> bool:
     """Whether two scores rank the designs in the same way, ties included."""
+    from scipy.stats import rankdata
+
     return bool(np.array_equal(rankdata(score), rankdata(other)))
 
 
@@ -79,6 +84,8 @@ def resampled_spearman(score: np.ndarray, quality: np.ndarray, times: np.ndarray
 
 def resampled_kendall(score: np.ndarray, quality: np.ndarray, times: np.ndarray) -> np.ndarray:
     """τ_b in each resample, as `resampled_spearman`: concordant minus discordant pairs over the pairs without a tie."""
+    from scipy.stats import rankdata
+
     left, right = (np.sign(one[:, None] - one) for one in (rankdata(score), rankdata(quality)))  # infinities have no differences
 
     def pairs(signs: np.ndarray) -> np.ndarray:

@@ -112,7 +112,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> TokenData:
     from merino_net.corpus.data import kept_tokenizer, token_array
     from merino_net.corpus.text import Reading, Text
 
-    reading = Reading.of(options)
+    reading = Reading.of(options.text_field, options.text_format, options.text_memory)
     text = Text(tuple(options.text), reading=reading)
     tokenizer = kept_tokenizer(text, options.vocabulary, folder / "tokenizer")
     training = token_array(text, tokenizer, Path(options.cache))

@@ -1,7 +1,6 @@
 """`python -m studies.zero_shot`."""
 
-from formulation.command.run import run_command
-from studies.zero_shot.study import main
+from studies.front_door import start
 
 if __name__ == "__main__":
-    run_command(main)
+    start("studies.zero_shot")

@@ -16,7 +16,7 @@ read.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,14 @@ from formulation.command.run import command
 from formulation.command.words import text_table
 from formulation.records.files import output_folder, replace_file, save_figure, write_json
 from formulation.records.provenance import provenance
+from merino_net.evaluate import Measurements, Request, measurements, quieten_all
+from merino_net.network.registration import require_network
 from studies.zero_shot.findings import SEQUENCE, findings, notes
 from studies.zero_shot.levels import Level, level_of, standard_error
 from studies.zero_shot.published import PAPER_TASKS, PUBLISHED_SCORES
 from studies.zero_shot.table import BENCHMARKS, Line, chance_levels, markdown_of, published_lines, table_of
 
 if TYPE_CHECKING:
-    from merino_net.evaluate import Measurements
     from merino_net.network.pretrained import Model
 
 _MEASURED_WITH = ("torch", "transformers", "tokenizers", "datasets", "lm_eval")
@@ -83,15 +84,13 @@ def task_levels(data_dir: str | None) -> dict[str, Level]:
     return {name: level_of(name, local_examples(name, file)) for name, file in files.items() if file is not None}
 
 
-def check_options(options: argparse.Namespace) -> None:
-    """ValueError for names that are unknown, numbers out of range and folders that are none."""
-    if options.models:
-        from merino_net import evaluate
-
-        evaluate.check_options(options)
-        evaluate.quieten_all()
-    elif options.data_dir is not None and not Path(options.data_dir).is_dir():
-        raise ValueError(f"--data-dir {options.data_dir} is no folder; name the one that holds the evaluation files")
+def request_of(flags: Mapping[str, Any]) -> Request | None:
+    """What is to be measured of the models named, None where there are none; ValueError for what is wrong with the flags."""
+    if flags["models"]:
+        return Request.of(flags)
+    if flags["data_dir"] is not None and not Path(flags["data_dir"]).is_dir():
+        raise ValueError(f"--data-dir {flags['data_dir']} is no folder; name the one that holds the evaluation files")
+    return None
 
 
 def measured_details(found: Measurements) -> tuple[list[str], dict[str, list[str]]]:
@@ -110,7 +109,7 @@ def measured_details(found: Measurements) -> tuple[list[str], dict[str, list[str
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     options = command_line().parse_args(arguments)
-    check_options(options)
+    request = request_of(vars(options))
     folder = output_folder(options.output)
     levels = task_levels(options.data_dir)
     if options.data_dir is not None and not (levels or options.models):
@@ -118,10 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{options.data_dir} holds none of the tasks' files, such as superglue_rte.val.jsonl; name another --data-dir, or none"
         )
     lines, tables, conventions, not_run = published_lines(), list[str](), dict[str, list[str]](), dict[str, str]()
-    if options.models:
-        from merino_net.evaluate import measurements
-
-        found = measurements(options, folder)
+    if request is not None:
+        require_network()
+        quieten_all()
+        found = measurements(request, folder)
         lines += measured_lines(found)
         tables, conventions = measured_details(found)
         not_run = found.not_run

@@ -239,6 +239,6 @@ def test_the_command_line(folder: Path) -> None:
 
 
 def test_greedy_is_temperature_zero() -> None:
-    assert generate.sampling_of(generate.command_line().parse_args(["m", "--temperature", "0"])) == GREEDY
-    assert generate.sampling_of(generate.command_line().parse_args(["m", "--greedy"])) == GREEDY
-    assert generate.sampling_of(generate.command_line().parse_args(["m", "--top-p", "0.5"])) == Sampling(top_p=0.5)
+    assert generate.sampling_of(False, temperature=0.0, top_k=None, top_p=None) == GREEDY
+    assert generate.sampling_of(True, temperature=None) == GREEDY
+    assert generate.sampling_of(False, temperature=None, top_p=0.5) == Sampling(top_p=0.5)

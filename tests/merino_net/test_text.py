@@ -429,13 +429,18 @@ NEEDED = {
 }
 
 
+def reading_of(name: str, flags: Sequence[str]) -> Reading:
+    options = COMMANDS[name]().parse_args([*NEEDED.get(name, []), *flags])
+    return Reading.of(options.text_field, options.text_format, options.text_memory)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_that_reads_a_text_has_the_same_flags(name: str) -> None:
     flags = ["--text-field", "body", "--text-format", "csv", "--text-memory", "7"]
     reading = Reading("body", TextFormat.CSV, 7 << 20)
-    assert Reading.of(COMMANDS[name]().parse_args([*NEEDED.get(name, []), *flags])) == reading
+    assert reading_of(name, flags) == reading
     assert reading.arguments() == flags
-    default = Reading.of(COMMANDS[name]().parse_args(NEEDED.get(name, [])))
+    default = reading_of(name, [])
     assert default == Reading()
     assert default.arguments() == ["--text-memory", "1024"]
 

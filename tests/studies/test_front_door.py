@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import os
@@ -331,21 +330,3 @@ def test_scripts_hold_commands_and_flags(shell: str, capsys: pytest.CaptureFixtu
     assert said == ""
     for word in ("merino", "proxy_correlation", "latency_check", "extrapolate", "openvino", "held-out-text", "quantize"):
         assert word in text
-
-
-def test_without_an_extra_its_commands_complete_by_name(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(module: str) -> Any:
-        if module.startswith("merino_net"):
-            raise ImportError("merino_net needs torch")
-        line = argparse.ArgumentParser()
-        line.add_argument("--flag-of-" + module.partition(".")[2])
-        return SimpleNamespace(command_line=lambda: line)
-
-    monkeypatch.setattr(completion, "load", missing)
-    assert completion.main(["bash"]) == 0
-    text, said = capsys.readouterr()
-    assert said == "completed by name only: train, evaluate, generate, quantize, export (merino_net needs torch)\n"
-    assert "--flag-of-design" in text
-    assert "_shtab_merino_train_option_strings=(-h --help)" in text

@@ -291,7 +291,7 @@ def test_uniform_designs_are_alike_in_every_block() -> None:
         (["--minimize", "entropy"], "both maximized and minimized"),
         (["--minimize", "flops", "--minimize", "flops"], "expected each quantity once"),
         (["--minimize", "flops", "--space", "papr"], "did you mean 'paper'"),
-        (["--minimize", "flops", "--budget", "flops"], "write it as flops=60e9"),
+        (["--minimize", "flops", "--budget", "flops"], "or flops=60e9"),
         (["--minimize", "flops", "--budget", "flops=1e9", "--budget", "flops=2e9"], "expected one for each"),
         (["--minimize", "flops", "--seconds", "0"], "--seconds is 0"),
         (["--minimize", "flops", "--exact-seconds", "nan"], "--exact-seconds is nan"),

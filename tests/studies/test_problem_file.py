@@ -171,9 +171,10 @@ def test_the_shortest_file(name: str, space: SearchSpace) -> None:
 
 
 def test_the_example_of_the_documentation() -> None:
-    from studies import problems
+    from formulation import problem_file
 
-    text = problems.__doc__.split("\n\n")[2]
+    assert problem_file.__doc__ is not None
+    text = problem_file.__doc__.split("\n\n")[2]
     problem = problem_from_dict(json.loads(text), quantity_from_dict)
     assert problem.subject_to == (Budget(Flops(), 60e9), Budget(Params(), at_least=45e6))
     assert problem.minimize == problem.report == (Params(),)

@@ -193,7 +193,7 @@ class Watch:
         if name == "torch":
             sys.exit("torch was imported")
 sys.meta_path.insert(0, Watch())
-from studies.zero_shot import main
+from studies.zero_shot.study import main
 sys.exit(main(["--output", {str(tmp_path)!r}]))
 """
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=1800)
