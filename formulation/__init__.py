@@ -2,13 +2,15 @@
 
 from formulation.architecture import Architecture, Block
 from formulation.declarations import FalseDeclaration
-from formulation.entropy import BlockwiseEntropy, EffectiveEntropy, LayerSum, TransformerEntropy
+from formulation.derived import Agreement, LayerSum
+from formulation.entropy import BlockwiseEntropy, EffectiveEntropy, TransformerEntropy
 from formulation.fingerprint import NoIdentity, fingerprint
 from formulation.layer import Group, Layer, LinearMap, Norm, layer_of, stored_layers
+from formulation.menu import Menu
 from formulation.problem import Budget, DesignProblem, Evaluation, Usage
 from formulation.published import PUBLISHED
-from formulation.quantity import Agreement, Combine, Composite, Measured, NotSeparable, Quantity, Separable
-from formulation.space import Menu, SearchSpace, deep_space, fine_space, paper_space
+from formulation.quantity import Combine, Composite, Measured, NotSeparable, Quantity, Separable
+from formulation.space import SearchSpace, deep_space, fine_space, paper_space
 from formulation.spectral import EntropyTable, Estimate, closed_form_entropy, monte_carlo_entropy, spectral_entropy
 from formulation.table import Table, evaluator, tabulate
 from formulation.values import Undefined

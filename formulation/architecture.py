@@ -7,11 +7,15 @@ PyTorch network built from it reads this file alone.
 from __future__ import annotations
 
 import json
+import math
 import operator
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
+
+import numpy as np
 
 from formulation.records.reading import VERSION, parse_json, read_record, versioned
 
@@ -207,3 +211,24 @@ class Architecture:
         except ValueError as error:
             raise ValueError(f"the architecture {error}") from None
         return cls.from_dict(record)
+
+
+_BLOCK = re.compile(r"([0-9]{1,9})/([0-9]{1,9})x([0-9]{1,9})")
+
+
+def read_blocks(text: str) -> tuple[Block, ...]:
+    """The blocks that `str` of an architecture writes, width/ffn_width x depth: "512/512x2 640/960x1"; ValueError for any other."""
+    matches = [_BLOCK.fullmatch(part) for part in text.split()]
+    if not matches or None in matches:
+        raise ValueError(
+            f"the blocks are {text[:100]!r}; expected width/ffn_widthxdepth, one after another, such as '512/512x2 640/960x1'"
+        )
+    return tuple(Block(*map(int, match.groups())) for match in matches if match)
+
+
+def positive_number(name: str, value: Any) -> float:
+    """`value` as a float; ValueError where it is not a finite number above 0."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value!r}; expected a finite number above 0")
+    return float(value)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from formulation.architecture import Architecture, Block, Setting
+from formulation.layer import Layer, layer_of
 from formulation.quantity import Combine, Composite, Quantity, Separable
 
 if TYPE_CHECKING:
@@ -149,3 +150,60 @@ class NegativeValue(Quantity):
 
     def check(self, space: SearchSpace) -> None:
         self.quantity.check(space)
+
+
+@dataclass(frozen=True)
+class LayerSum(Separable):
+    """Σ_i L_i · per_layer(layer of block i): what every layer of a block contributes alike; nothing where a block has none.
+
+    Attributes:
+        name: as in `Quantity`.
+        unit: as in `Quantity`.
+        per_layer: the term of one layer, in `unit`; see `formulation.layer`.
+    """
+
+    name: str
+    unit: str
+    per_layer: Callable[[Layer], float]
+
+    def block(self, block: Block, setting: Setting) -> float:
+        return block.depth * self.per_layer(layer_of(block, setting)) if block.depth else 0.0
+
+
+def shared_decisions(own: Block, other: Block) -> int:
+    """How many choices two blocks share, of those that each of them has by name."""
+    chosen = own.choices
+    return sum(chosen[name] == value for name, value in other.choices.items())
+
+
+@dataclass(frozen=True)
+class Agreement(Separable):
+    """The number of decisions that a design shares with a given one: of each block the choices that both have by the same name.
+
+    Budget(agreement, agreement.most − d) asks for designs that differ from the given one in at least d decisions. A block without
+    layers has no FFN width, so that it differs in two from the same block with some.
+
+    Attributes:
+        architecture: the given design.
+    """
+
+    architecture: Architecture
+
+    name = "agreement"
+    unit = "decisions"
+    least = 0.0
+
+    def block(self, block: Block, setting: Setting) -> float:
+        raise ValueError("agreement depends on the position of a block; use block_at")
+
+    def block_at(self, position: int, block: Block, setting: Setting) -> float:
+        return shared_decisions(self.architecture.blocks[position], block)
+
+    @property
+    def most(self) -> int:
+        """The number of decisions that the given design shares with itself: all of them."""
+        return sum(len(block.choices) for block in self.architecture.blocks)
+
+
+LAYERS = LayerSum("layers", "layers", lambda layer: 1.0)
+"""Total depth as a quantity: what exact methods split a search by."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from formulation.architecture import Architecture, Block, Setting
-from formulation.layer import Group, Layer, layer_of
+from formulation.architecture import Architecture, Block
+from formulation.derived import LayerSum
+from formulation.layer import Group, Layer
 from formulation.quantity import Composite, Separable
 from formulation.spectral import EntropyTable, check_rho, closed_form_entropy
 
@@ -35,24 +36,6 @@ def _entropy(layer: Layer, group: Group, rho: float) -> float:
 
 
 _ATTENTION, _FFN = Group.ATTENTION, Group.FFN
-
-
-@dataclass(frozen=True)
-class LayerSum(Separable):
-    """Σ_i L_i · per_layer(layer of block i): what every layer of a block contributes alike; nothing where a block has none.
-
-    Attributes:
-        name: as in `Quantity`.
-        unit: as in `Quantity`.
-        per_layer: the term of one layer, in `unit`; see `formulation.layer`.
-    """
-
-    name: str
-    unit: str
-    per_layer: Callable[[Layer], float]
-
-    def block(self, block: Block, setting: Setting) -> float:
-        return block.depth * self.per_layer(layer_of(block, setting)) if block.depth else 0.0
 
 
 def _one(layer: Layer) -> float:

@@ -52,7 +52,7 @@ def read_space(name: str) -> SearchSpace:
 
 
 class ReadQuantity(Protocol):
-    """How a file names a quantity: `studies.quantities.quantity_from_dict`, with or without trust in code."""
+    """How a file names a quantity: `hardware_models.names.quantity_from_dict`, with or without trust in code."""
 
     def __call__(self, record: Any, where: str, beside: Collection[str] = (), /) -> Quantity:
         """The quantity of a JSON value; ValueError with its path `where`. Keys in `beside` belong to somebody else."""
@@ -60,7 +60,7 @@ class ReadQuantity(Protocol):
 
 
 WriteQuantity = Callable[[Quantity], dict[str, Any]]
-"""The other way round: `studies.quantities.quantity_to_dict`."""
+"""The other way round: `hardware_models.names.quantity_to_dict`."""
 
 
 @dataclass(frozen=True)
@@ -189,4 +189,7 @@ def _budgets(record: Any, read_quantity: ReadQuantity, where: str) -> list[Budge
     bounds = {side: bound for side in ("upper", "at_least") if (bound := getattr(limit, side)) is not None}
     if not bounds:
         raise ValueError(f"{where} lacks upper or at_least; expected a number of {quantity.unit}")
-    return [Budget(quantity, **{side: bound}) for side, bound in bounds.items()]
+    try:
+        return [Budget(quantity, **{side: bound}) for side, bound in bounds.items()]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None

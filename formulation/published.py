@@ -6,7 +6,10 @@ the paper is here.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from formulation.architecture import Architecture, Block
+from formulation.records.reading import read_json, versioned
 
 PUBLISHED: dict[str, Architecture] = {
     "MeRino-52M": Architecture((Block(512, 512, 2), Block(512, 512, 3), Block(640, 640, 2), Block(896, 896, 1))),
@@ -50,3 +53,23 @@ def published_designs() -> dict[str, Architecture]:
         "OPT-350M": uniform(24, 1024, 50_272, 512),
         **PUBLISHED,
     }
+
+
+def read_design(source: str) -> Architecture:
+    """The architecture in a design.json, in an architecture's own JSON file, or of a published name; ValueError otherwise."""
+    if source in PUBLISHED:
+        return PUBLISHED[source]
+    path = Path(source)
+    if not path.is_file():
+        raise ValueError(
+            f"there is no file {source}; expected a design.json, an architecture's JSON or one of {', '.join(PUBLISHED)}"
+        )
+    record = read_json("design file", path)
+    try:
+        if isinstance(record, dict) and record.get("format") == "merino design":
+            record = versioned(record, "merino design", "design").get("architecture")
+            if record is None:
+                raise ValueError("the design has no architecture: no design was found for its problem")
+        return Architecture.from_dict(record)
+    except ValueError as error:
+        raise ValueError(f"the design file {source}: {error}") from None

@@ -161,41 +161,6 @@ class Composite(Quantity):
         return as_float(self.formula([part(architecture) for part in self.parts]))
 
 
-def shared_decisions(own: Block, other: Block) -> int:
-    """How many choices two blocks share, of those that each of them has by name."""
-    chosen = own.choices
-    return sum(chosen[name] == value for name, value in other.choices.items())
-
-
-@dataclass(frozen=True)
-class Agreement(Separable):
-    """The number of decisions that a design shares with a given one: of each block the choices that both have by the same name.
-
-    Budget(agreement, agreement.most − d) asks for designs that differ from the given one in at least d decisions. A block without
-    layers has no FFN width, so that it differs in two from the same block with some.
-
-    Attributes:
-        architecture: the given design.
-    """
-
-    architecture: Architecture
-
-    name = "agreement"
-    unit = "decisions"
-    least = 0.0
-
-    def block(self, block: Block, setting: Setting) -> float:
-        raise ValueError("agreement depends on the position of a block; use block_at")
-
-    def block_at(self, position: int, block: Block, setting: Setting) -> float:
-        return shared_decisions(self.architecture.blocks[position], block)
-
-    @property
-    def most(self) -> int:
-        """The number of decisions that the given design shares with itself: all of them."""
-        return sum(len(block.choices) for block in self.architecture.blocks)
-
-
 @dataclass(frozen=True)
 class Measured(Quantity):
     """Any function of an architecture: a latency measured on a device, the score of a trained network.

@@ -9,8 +9,9 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from formulation.menu import Menu
 from formulation.quantity import Combine, Composite, NotSeparable, Quantity, Separable
-from formulation.space import Menu, SearchSpace
+from formulation.space import SearchSpace
 from formulation.values import Undefined, finite, value_of, values_of_formula
 
 Evaluate = Callable[[np.ndarray], np.ndarray]

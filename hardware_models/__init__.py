@@ -1,14 +1,14 @@
 """What a design costs: each cost model is a `Quantity` with a physical unit."""
 
 from hardware_models.black_box import BlackBox
+from hardware_models.datasheet import DATASHEETS, Datasheet, datasheet
 from hardware_models.device import Device, read_device, shipped, write_device
 from hardware_models.fit import FitError, fit_error, nonnegative_fit
 from hardware_models.flops import Flops
-from hardware_models.latency import Latency, LatencyTable, Validated, fit_table
-from hardware_models.measurement import MeasuredNetwork
+from hardware_models.latency import Latency, LatencyTable, MeasuredNetwork, Validated, fit_table
 from hardware_models.memory import ActivationMemory, CacheMemory, Memory, MemoryShare, WeightMemory
 from hardware_models.params import DecoderParams, Params
-from hardware_models.roofline import DATASHEETS, Datasheet, DecodeEnergy, DecodeLatency, PrefillEnergy, PrefillLatency, datasheet
+from hardware_models.roofline import DecodeEnergy, DecodeLatency, PrefillEnergy, PrefillLatency
 from hardware_models.workload import FEATURES, Workload
 
 __all__ = [

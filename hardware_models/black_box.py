@@ -22,8 +22,7 @@ from formulation.architecture import positive_integer
 from formulation.command.processes import end_with_parent
 from formulation.records.reading import read_record
 from formulation.records.rows import RowFile
-from hardware_models.latency import LatencyTable, Validated, fit_table
-from hardware_models.measurement import MeasuredNetwork
+from hardware_models.latency import LatencyTable, MeasuredNetwork, Validated, fit_table
 from hardware_models.workload import BODY_FEATURES, Workload
 
 

@@ -56,8 +56,7 @@ from formulation.records.reading import (
     versioned,
 )
 from hardware_models.fit import FitError
-from hardware_models.latency import LatencyTable, Validated, fit_table
-from hardware_models.measurement import MeasuredNetwork
+from hardware_models.latency import LatencyTable, MeasuredNetwork, Validated, fit_table
 from hardware_models.workload import FEATURES, Workload
 
 _FORMAT = "merino device"

@@ -17,7 +17,6 @@ import numpy as np
 from formulation import Architecture, Block, SearchSpace, Separable
 from formulation.architecture import Setting
 from hardware_models.fit import LARGE_ERROR, FitError, fit_error, nonnegative_fit
-from hardware_models.measurement import MeasuredNetwork
 from hardware_models.workload import BODY_FEATURES, FEATURES, Workload, feature_matrix
 
 
@@ -311,3 +310,37 @@ def unseen_rounds(work: np.ndarray, rows: Sequence[MeasuredNetwork], folds: int,
                 np.array([row.rounds_ms[k] for row, own in zip(rows, fold, strict=True) if own == held_out and row.rounds_ms[k:]])
             )
     return np.concatenate(predicted), np.concatenate(measured)
+
+
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """The latency of one network, measured in one or several rounds.
+
+    design     the network
+    rounds_ms  a latency for each round [ms]: a trimmed mean of repeated passes; rounds lie apart in time, so that what the
+               machine does otherwise differs between them
+    std_ms     standard deviation of single passes within a round, of all rounds together [ms]
+    passes     timed passes of all rounds together
+
+    Raises ValueError for a latency that is not positive and finite.
+    """
+
+    design: Architecture
+    rounds_ms: tuple[float, ...]
+    std_ms: float = 0.0
+    passes: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rounds_ms", tuple(self.rounds_ms))
+        if not self.rounds_ms:
+            raise ValueError(f"the network {self.design} was measured in no round; expected at least one latency")
+        for value in self.rounds_ms:
+            if not 0 < value < math.inf:
+                raise ValueError(f"a latency of the network {self.design} is {value!r} ms; expected a positive number")
+        if not 0 <= self.std_ms < math.inf:
+            raise ValueError(f"the standard deviation of the network {self.design} is {self.std_ms!r} ms; expected 0 or more")
+
+    @property
+    def mean_ms(self) -> float:
+        """Mean of the rounds [ms]."""
+        return fmean(self.rounds_ms)

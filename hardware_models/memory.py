@@ -6,7 +6,6 @@ what PyTorch allocates. What a device's runtime takes for itself (libraries, CUD
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,20 +14,12 @@ from typing import Any
 import numpy as np
 
 from formulation import Block, Combine, Composite, Separable
-from formulation.architecture import Setting, positive_integer
+from formulation.architecture import Setting, positive_integer, positive_number
 from formulation.layer import Layer, layer_of, surroundings
 from hardware_models.params import Params
 from hardware_models.workload import LOGITS
 
 ATTENTION = ("fused", "eager")
-
-
-def positive_number(name: str, value: Any) -> float:
-    """`value` as a float; ValueError where it is not a finite number above 0."""
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        raise ValueError(f"{name} is {value!r}; expected a finite number above 0")
-    return float(value)
 
 
 @dataclass(frozen=True)
@@ -266,7 +257,7 @@ class MemoryShare(Composite):
 
     memory     a `Memory`
     ram_bytes  memory of the device, such as 4e9
-    device     its name, where it has one that `studies.quantities` knows
+    device     its name, where it has one that `hardware_models.names` knows
 
     Raises ValueError for another memory and for ram_bytes that is not a finite number above 0.
     """

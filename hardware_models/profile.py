@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from formulation import Architecture, Block
+from formulation.architecture import read_blocks
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.run import command, run_command
@@ -41,8 +42,7 @@ from formulation.command.words import text_table
 from formulation.records.files import output_folder
 from formulation.records.rows import Resume, Row, RowFile
 from hardware_models.device import Device, check_device_name, write_device
-from hardware_models.latency import LatencyTable, fit_table
-from hardware_models.measurement import MeasuredNetwork, read_blocks
+from hardware_models.latency import LatencyTable, MeasuredNetwork, fit_table
 from hardware_models.workload import PHASES, Workload
 
 if TYPE_CHECKING:

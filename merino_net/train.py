@@ -33,10 +33,9 @@ from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.run import command, run_command
 from formulation.command.words import counted
-from formulation.published import PUBLISHED
+from formulation.published import read_design
 from formulation.records.files import cache_folder, hold_folder, replace_file, writable_folder, write_json
 from formulation.records.provenance import provenance
-from formulation.records.reading import read_json, versioned
 from merino_net.corpus.text import Reading, Text, add_reading_arguments
 from merino_net.network.registration import require_network
 
@@ -46,26 +45,6 @@ if TYPE_CHECKING:
     from merino_net.corpus.data import Sequences
     from merino_net.shipping.promises import Outcome
     from merino_net.training.run import TrainingPlan
-
-
-def read_design(source: str) -> Architecture:
-    """The architecture in a design.json, in an architecture's own JSON file, or of a published name; ValueError otherwise."""
-    if source in PUBLISHED:
-        return PUBLISHED[source]
-    path = Path(source)
-    if not path.is_file():
-        raise ValueError(
-            f"there is no file {source}; expected a design.json, an architecture's JSON or one of {', '.join(PUBLISHED)}"
-        )
-    record = read_json("design file", path)
-    try:
-        if isinstance(record, dict) and record.get("format") == "merino design":
-            record = versioned(record, "merino design", "design").get("architecture")
-            if record is None:
-                raise ValueError("the design has no architecture: no design was found for its problem")
-        return Architecture.from_dict(record)
-    except ValueError as error:
-        raise ValueError(f"the design file {source}: {error}") from None
 
 
 @command

@@ -14,7 +14,7 @@ import numpy as np
 
 from formulation import Architecture, Block, Budget, DesignProblem, SearchSpace, Separable
 from formulation.architecture import Setting
-from formulation.quantity import shared_decisions
+from formulation.derived import shared_decisions
 
 
 def order_is_free(problem: DesignProblem) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from formulation import Architecture, Composite, DesignProblem, LayerSum, NotSeparable, Quantity, Separable
-from formulation.space import Choices
+from formulation import Architecture, Composite, DesignProblem, NotSeparable, Quantity, Separable
+from formulation.menu import Choices
 from formulation.table import Table, evaluator, tabulate
 from formulation.values import finite, value_of, values_of_formula
 from solvers.base import ROUNDING
@@ -18,9 +18,6 @@ _PORTION = 4096
 
 Design = Callable[[int], Architecture]
 """The n-th of some designs."""
-
-LAYERS = LayerSum("layers", "layers", lambda layer: 1.0)
-"""Total depth as a quantity: what exact methods split a search by."""
 
 
 def require_structure(problem: DesignProblem, solver: str) -> None:

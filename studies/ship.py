@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from formulation import Budget
 from formulation.command.exit_code import ExitCode
+from hardware_models.names import quantity_to_dict
 from solvers.questions.design_file import Stored
-from studies.quantities import quantity_to_dict
 
 if TYPE_CHECKING:
     from merino_net.shipping.promises import Made, Promise

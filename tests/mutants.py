@@ -271,7 +271,7 @@ MUTANTS = (
         COMPLETION,
         "table.fixed[rows] - self._to_come[:, 0]",
         "table.fixed[rows] + self._to_come[:, 0]",
-        "tests/test_two_sided.py -k range",
+        "tests/solvers/test_two_sided.py -k range",
     ),
     Mutant(COMPLETION, "int(room / self._unit + 1e-6)", "int(room / self._unit) - 1", BOUNDS),
     Mutant(COMPLETION, "steps = np.floor(np.tensordot(", "steps = np.ceil(np.tensordot(", BOUNDS),

@@ -87,7 +87,7 @@ def test_imported_packages_finds_every_form() -> None:
 import json, solvers.base as base
 from . import own
 def late():
-    from studies.problems import read_space
+    from studies.budget_flags import read_space
 if TYPE_CHECKING:
     import formulation
 """

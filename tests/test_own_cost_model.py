@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from formulation import Separable
+from hardware_models.names import quantity_from_dict, quantity_to_dict, read_quantity
 from solvers import Status
 from studies.compare_solvers import study as compare_solvers
 from studies.design import study as design
-from studies.quantities import quantity_from_dict, quantity_to_dict, read_quantity
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "own_cost_model.md").read_text(encoding="utf-8")

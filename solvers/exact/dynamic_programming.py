@@ -26,13 +26,13 @@ import numpy as np
 from formulation import Architecture, Combine, Composite, DesignProblem, Separable
 from formulation.architecture import positive_integer
 from formulation.declarations import overestimate, underestimate
-from formulation.derived import negative
+from formulation.derived import LAYERS, negative
 from formulation.problem import Constraint
 from formulation.table import Table, tabulate
 from formulation.values import values_of_formula
 from solvers.arrangements import SortedItems, can_sort, order_is_free, sorted_design
 from solvers.base import Answer, Limits, Run, Solver, Stopped, broken_budgets
-from solvers.evaluation import LAYERS, decode_best, objective_rounding, require_structure
+from solvers.evaluation import decode_best, objective_rounding, require_structure
 from solvers.exact.bounds import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes, narrow_parts
 from solvers.incumbent import quick_incumbent
 

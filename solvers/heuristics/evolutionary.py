@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from formulation import DesignProblem
-from formulation.space import Choices
+from formulation.menu import Choices
 from solvers.base import Answer, Run, Stopped
 from solvers.evaluation import Scorer, Vectorised, decode_best, is_tabular
 from solvers.incumbent import quick_incumbent

@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from formulation import DesignProblem
-from formulation.space import Choices, Menu
+from formulation.menu import Choices, Menu
 from solvers.base import Answer, Run, Stopped
 from solvers.evaluation import Scorer, decode_best
 from solvers.incumbent import quick_incumbent

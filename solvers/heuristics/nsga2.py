@@ -7,7 +7,7 @@ from contextlib import suppress
 import numpy as np
 
 from formulation import DesignProblem
-from formulation.space import Choices
+from formulation.menu import Choices
 from solvers.base import Limits, Run, Stopped
 from solvers.evaluation import Scorer
 from solvers.heuristics.genetic import DesignVectors

@@ -30,9 +30,10 @@ import numpy as np
 
 from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Quantity, Separable
 from formulation.declarations import overestimate, underestimate
+from formulation.derived import LAYERS
 from formulation.table import tabulate
 from solvers.base import Answer, Run, Stopped, broken_budgets
-from solvers.evaluation import LAYERS, require_structure
+from solvers.evaluation import require_structure
 from solvers.exact.bounds import Cells, LagrangianBound, ResourceBound, depth_boxes, narrow_parts, rounding_of
 from solvers.incumbent import quick_incumbent
 from solvers.programs.linear_form import LinearForm, LinearProgram, Row, Total, formulas, prices

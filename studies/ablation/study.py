@@ -26,17 +26,9 @@ from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.reading import chosen
 from hardware_models import DecoderParams, Params
-from studies.trained.runs import (
-    PACKAGES,
-    SMALL_NETWORKS,
-    add_data_arguments,
-    add_plan_arguments,
-    add_worker_arguments,
-    check_workers,
-    plan_of,
-    prepare,
-    trained,
-)
+from studies.trained.flags import SMALL_NETWORKS, add_data_arguments, add_plan_arguments, add_worker_arguments, check_workers
+from studies.trained.plan import PACKAGES
+from studies.trained.runs import plan_of, prepare, trained
 from studies.trained.scaled_designs import problem_of, scaled_width
 from studies.trained.searches import Searches, design_of
 from studies.trained.side_by_side import Candidate, distinct, earlier, figure_of, records_of, table_text

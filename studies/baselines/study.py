@@ -42,18 +42,9 @@ from studies.proxy_correlation.proxies import (
     first_sequences,
     network_proxies,
 )
-from studies.trained.runs import (
-    PACKAGES,
-    SMALL_NETWORKS,
-    TokenData,
-    add_data_arguments,
-    add_plan_arguments,
-    add_worker_arguments,
-    check_workers,
-    plan_of,
-    prepare,
-    trained,
-)
+from studies.trained.flags import SMALL_NETWORKS, add_data_arguments, add_plan_arguments, add_worker_arguments, check_workers
+from studies.trained.plan import PACKAGES, TokenData
+from studies.trained.runs import plan_of, prepare, trained
 from studies.trained.scaled_designs import depth_scaled, problem_of, uniform_design, width_scaled
 from studies.trained.searches import Searches, design_of
 from studies.trained.side_by_side import Candidate, distinct, earlier, figure_of, records_of, table_text

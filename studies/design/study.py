@@ -34,14 +34,14 @@ from formulation.command.words import budget_text, counted, quantity_text
 from formulation.problem_file import ReadQuantity, problem_to_dict, read_problem, read_space
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.reading import chosen
+from hardware_models.names import quantity_from_dict, quantity_to_dict, read_quantity
 from solvers import Findings, Limits, Solver, Status, design
 from solvers.names import SOLVERS
 from solvers.questions.design_check import Undecided, check_design, identity_note
 from solvers.questions.design_file import design_in, read_design
 from solvers.questions.findings import gap_of
+from studies.budget_flags import add_budget_arguments, add_trust_argument, read_budgets
 from studies.design.tabulator import Tabulator
-from studies.problems import add_budget_arguments, add_trust_argument, read_budgets
-from studies.quantities import quantity_from_dict, quantity_to_dict, read_quantity
 from studies.ship import check_network
 
 EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.items() if not entrant.seeded}

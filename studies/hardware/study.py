@@ -30,8 +30,8 @@ from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.reading import chosen
 from hardware_models import Flops, Latency, Workload
+from hardware_models.names import read_quantity
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
-from studies.quantities import read_quantity
 
 DEFAULT_COSTS = (
     "params",

@@ -431,8 +431,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     options = command_line().parse_args(arguments)
     check, parts = check_of(options)
+    from formulation.architecture import read_blocks
     from hardware_models.engines import engine_of
-    from hardware_models.measurement import read_blocks
     from merino_net.training.allocator import keep_memory
 
     engine = engine_of(check.latency.table)

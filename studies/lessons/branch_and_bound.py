@@ -29,7 +29,7 @@ from formulation import (
     tabulate,
 )
 from formulation.layer import Layer
-from formulation.space import Choices
+from formulation.menu import Choices
 from solvers.base import ROUNDING, broken_budgets
 from solvers.evaluation import require_structure
 

@@ -23,9 +23,10 @@ from formulation.command.words import markdown_table, quantity_text, short
 from formulation.layer import layer_of
 from formulation.records.rows import RowFile, packed_path
 from hardware_models import Datasheet, FitError, Flops, LatencyTable, Memory, WeightMemory, fit_error
+from hardware_models.datasheet import BYTES
 from hardware_models.fit import NEAR, nonnegative_fit
 from hardware_models.latency import unseen_rounds
-from hardware_models.roofline import BYTES, map_product
+from hardware_models.roofline import map_product
 from hardware_models.workload import BODY_FEATURES, FEATURES, feature_matrix
 from studies.lessons.formulation_lesson import path_terms
 from studies.palette import COLOURS, HATCHES, STYLES, draw_blocks

@@ -23,7 +23,7 @@ from formulation.command.words import markdown_table
 from formulation.records.provenance import provenance
 from formulation.records.rows import Row
 from solvers import EngineMissing, Exhaustive, Limits, Run, Solution, Solver, exhaustive_front, solve
-from studies.compare_solvers.study import Cell, row_of
+from studies.compare_solvers.cells import Cell, row_of
 from studies.lessons.branch_and_bound import (
     Fate,
     Label,

@@ -37,6 +37,7 @@ from formulation.problem_file import problem_to_dict, read_problem, read_space
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile, cell_key, write_rows
+from hardware_models.names import quantity_from_dict, quantity_to_dict, read_quantity
 from solvers import (
     Box,
     DynamicProgramming,
@@ -51,9 +52,8 @@ from solvers import (
     reference_costs,
 )
 from solvers.questions.pareto import check_objectives, point_of
+from studies.budget_flags import add_budget_arguments, add_trust_argument, read_budgets
 from studies.pareto.bystanders import Baseline, baselines_of
-from studies.problems import add_budget_arguments, add_trust_argument, read_budgets
-from studies.quantities import quantity_from_dict, quantity_to_dict, read_quantity
 from studies.stored import check_number, note_unknown
 
 SOLVER = DynamicProgramming()

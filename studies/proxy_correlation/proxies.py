@@ -6,7 +6,6 @@ command line `studies.proxy_correlation.proxies:dss` and `studies.proxy_correlat
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from formulation import Architecture, EffectiveEntropy, Quantity
 from hardware_models import BlackBox, DecoderParams, Flops, Params
+from studies.trained.plan import tokens_sha256
 
 MINIBATCH = 16
 """Sequences that the network-based proxies look at, the first of the text."""
@@ -51,11 +51,6 @@ def first_sequences(rows: np.ndarray) -> np.ndarray:
             "for the tangent kernel: give another text, or longer --sequence"
         )
     return first
-
-
-def tokens_sha256(tokens: np.ndarray) -> str:
-    """What distinguishes one minibatch from another: the first 12 digits of its SHA-256."""
-    return hashlib.sha256(np.ascontiguousarray(tokens, "<i8").tobytes()).hexdigest()[:12]
 
 
 def network_proxies(tokens: np.ndarray | None = None, folder: Path | None = None) -> dict[str, BlackBox]:

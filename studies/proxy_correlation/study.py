@@ -32,24 +32,10 @@ from hardware_models import BlackBox
 from studies.calibration.data import fitted_name, read_calibration
 from studies.proxy_correlation.bigram import counted_losses
 from studies.proxy_correlation.proxies import ENTROPY, FLOPS, PARAMS, analytic_proxies, first_sequences, network_proxies
+from studies.trained.flags import SMALL_NETWORKS, add_data_arguments, add_plan_arguments, add_worker_arguments, check_workers
+from studies.trained.plan import PACKAGES, Run, TokenData, run_key
 from studies.trained.rank_correlation import RESAMPLES, alike, kendall, rank_correlations, spearman, with_interval
-from studies.trained.runs import (
-    PACKAGES,
-    SMALL_NETWORKS,
-    Run,
-    TokenData,
-    add_data_arguments,
-    add_plan_arguments,
-    add_worker_arguments,
-    check_workers,
-    environments,
-    finished,
-    introduce,
-    plan_of,
-    prepare,
-    run_key,
-    seeded,
-)
+from studies.trained.runs import environments, finished, introduce, plan_of, prepare, seeded
 from studies.trained.sample import EQUAL_FLOPS, EQUAL_PARAMS, UNIFORM, sampled, scaled_space
 
 BUDGETS = {"half": 0.5, "full": 1.0, "double": 2.0, "fourfold": 4.0}

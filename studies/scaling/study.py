@@ -35,7 +35,7 @@ from formulation.table import evaluator
 from hardware_models import Flops, Params
 from solvers import EngineMissing, EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch, Solver
 from solvers.names import SOLVERS
-from studies.compare_solvers.study import Cell, best_bound, loss_at, resumed, run_cell
+from studies.compare_solvers.cells import Cell, best_bound, loss_at, resumed, run_cell
 
 
 @dataclass(frozen=True)

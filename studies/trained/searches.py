@@ -15,8 +15,8 @@ from formulation import Architecture, DesignProblem, fingerprint
 from formulation.records.rows import Resume, Row, RowFile
 from hardware_models import BlackBox
 from solvers import DynamicProgramming, EvolutionaryAlgorithm, Limits, Solver, Status, solve
-from studies.proxy_correlation.proxies import tokens_sha256
 from studies.stored import check_stored
+from studies.trained.plan import tokens_sha256
 
 _EXACT = Limits(seconds=120)
 """Of dynamic programming, which needs less than one."""

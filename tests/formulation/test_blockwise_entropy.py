@@ -22,8 +22,8 @@ from formulation import (
     tabulate,
 )
 from hardware_models import Flops, Params
+from hardware_models.names import quantity_from_dict, quantity_to_dict
 from solvers import DynamicProgramming, Exhaustive, Form, Highs, Limits, Scip, Status, solve
-from studies.quantities import quantity_from_dict, quantity_to_dict
 
 SPACE = SearchSpace.uniform(3, (256, 512, 1024), (1, 2), (1, 3, 6))
 

@@ -34,8 +34,8 @@ from formulation import (
 )
 from formulation.problem_file import problem_from_dict, problem_to_dict
 from hardware_models import BlackBox, Flops, Latency, Memory, Params, WeightMemory, read_device
+from hardware_models.names import quantity_from_dict, quantity_to_dict
 from solvers import DynamicProgramming, Exhaustive, Highs, Limits, solve
-from studies.quantities import quantity_from_dict, quantity_to_dict
 
 ROOT = Path(__file__).parents[2]
 SPACE = SearchSpace.uniform(1, (256, 512), (1, 2), (1, 2))

@@ -32,7 +32,7 @@ from formulation import (
     paper_space,
     tabulate,
 )
-from formulation.entropy import LayerSum
+from formulation.derived import LayerSum
 from hardware_models import Flops, Params
 from tests.toys import RandomCost, toy
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEntropy, SearchSpace, evaluator, tabulate
+from formulation.architecture import read_blocks
 from hardware_models import (
     FEATURES,
     Flops,
@@ -25,7 +26,6 @@ from hardware_models import (
 from hardware_models.device import read_device, shipped
 from hardware_models.fit import FitError
 from hardware_models.latency import unseen_rounds
-from hardware_models.measurement import read_blocks
 from hardware_models.workload import BODY_FEATURES, feature_matrix
 from solvers import DynamicProgramming, Exhaustive, Status, solve
 

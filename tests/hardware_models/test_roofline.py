@@ -24,15 +24,8 @@ from formulation import (
     tabulate,
 )
 from hardware_models import Flops
-from hardware_models.roofline import (
-    DATASHEETS,
-    Datasheet,
-    DecodeEnergy,
-    DecodeLatency,
-    PrefillEnergy,
-    PrefillLatency,
-    datasheet,
-)
+from hardware_models.datasheet import DATASHEETS, Datasheet, datasheet
+from hardware_models.roofline import DecodeEnergy, DecodeLatency, PrefillEnergy, PrefillLatency
 from hardware_models.workload import Workload
 from solvers import DynamicProgramming, Exhaustive, Highs, solve
 

@@ -19,9 +19,10 @@ from transformers import AutoModelForCausalLM
 
 from formulation import PUBLISHED, Architecture, Block
 from formulation.command.run import run_command
+from formulation.published import read_design
 from merino_net import MerinoConfig
 from merino_net.corpus.data import Sequences
-from merino_net.train import main, read_design
+from merino_net.train import main
 from merino_net.training import run as training
 from merino_net.training import run_folder
 from merino_net.training.optimizer import MuonAdamW

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from formulation import BlockwiseEntropy, Composite, EffectiveEntropy, Menu, SearchSpace, Separable
+from formulation.derived import LAYERS
 from formulation.table import Table, tabulate
 from hardware_models import Params
-from solvers.evaluation import LAYERS
 from solvers.exact.bounds import Cells, LagrangianBound, ResourceBound, depth_boxes, narrow_parts
 from tests.fuzz import Kind, Mixture, Product, Terms
 

@@ -9,6 +9,7 @@ import pytest
 
 from formulation import Budget, DesignProblem, EffectiveEntropy, SearchSpace
 from hardware_models import Flops, Params
+from hardware_models.names import quantity_to_dict
 from solvers import (
     DynamicProgramming,
     Exhaustive,
@@ -24,7 +25,6 @@ from solvers import (
     solve,
 )
 from solvers.base import Answer
-from studies.quantities import quantity_to_dict
 
 SMALL = SearchSpace.uniform(2, (256, 512), (1, 1.5), (1, 2))
 FEASIBLE = DesignProblem(SMALL, EffectiveEntropy(), (Budget(Flops(), 15e9), Budget(Params(), 44e6)))

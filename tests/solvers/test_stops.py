@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from formulation import DesignProblem, EffectiveEntropy, SearchSpace, evaluator
+from formulation.derived import LAYERS
 from solvers import DynamicProgramming, Exhaustive, Limits, Run, Status, count_designs, solve
-from solvers.evaluation import LAYERS
 from solvers.exact import dynamic_programming, exhaustive
 from solvers.exact.bounds import LagrangianBound
 from tests.fuzz import Truth, false_claims, truth_of

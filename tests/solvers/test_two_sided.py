@@ -29,6 +29,7 @@ from formulation.derived import negative
 from formulation.problem import just_below
 from formulation.problem_file import problem_from_dict, problem_to_dict
 from hardware_models import Flops, Params
+from hardware_models.names import quantity_from_dict, quantity_to_dict
 from solvers import (
     Cbc,
     CpSat,
@@ -52,9 +53,8 @@ from solvers import (
 )
 from solvers.questions.alternatives import count_exhaustively
 from solvers.questions.design_file import read_design
+from studies.budget_flags import read_budgets
 from studies.design import study as design
-from studies.problems import read_budgets
-from studies.quantities import quantity_from_dict, quantity_to_dict
 from tests.toys import RandomCost
 
 SPACE = SearchSpace.uniform(2, (512, 640, 768), (1, 2), (1, 2, 3))

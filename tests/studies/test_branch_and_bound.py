@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formulation import Budget, DesignProblem, EffectiveEntropy, Measured, Menu, NotSeparable, SearchSpace
-from formulation.space import Choices
+from formulation.menu import Choices
 from hardware_models import Flops, Params
 from solvers import Exhaustive, Status, exhaustive_front, solve
 from studies.lessons import branch_and_bound as module

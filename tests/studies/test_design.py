@@ -22,13 +22,13 @@ from formulation.command.words import change_text
 from formulation.problem_file import problem_to_dict
 from hardware_models import Device, Flops, LatencyTable, Params, Validated, Workload, write_device
 from hardware_models.fit import FitError
+from hardware_models.names import quantity_from_dict, quantity_to_dict
 from solvers import Count, DynamicProgramming, Exhaustive, Limits, RandomSearch, Run, Status, price_of_budgets, solve
 from solvers.base import Answer
 from solvers.questions.design_file import read_design
 from solvers.questions.text import alternatives_text, near_text, price_text
 from studies.design import study as design
 from studies.design.study import main
-from studies.quantities import quantity_from_dict, quantity_to_dict
 from tests import commands
 from tests.studies.test_problem_file import PROBLEMS, QUICK, SMALL, damaged, sentence
 

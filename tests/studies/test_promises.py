@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from formulation import Architecture, Block, Budget
 from formulation.command.exit_code import ExitCode
 from hardware_models import Flops, Params, WeightMemory
+from hardware_models.names import read_quantity
 from merino_net import MerinoConfig, export, quantize
 from merino_net.corpus.data import train_tokenizer
 from merino_net.network.counting import parameter_count, part_bytes, stored_parameters
@@ -24,7 +25,6 @@ from merino_net.shipping.promises import Made, Outcome, Promise, differences, ex
 from merino_net.train import main as train
 from studies import ship
 from studies.design.study import main as design
-from studies.quantities import read_quantity
 
 VOCABULARY, POSITIONS = 300, 32
 SPACE = {

@@ -9,10 +9,10 @@ import pytest
 
 from formulation import PUBLISHED, Architecture, Block, Budget, DesignProblem, SearchSpace
 from hardware_models import DecoderParams, Flops, Params
+from hardware_models.names import read_quantity
 from merino_net import MerinoConfig, MerinoForCausalLM
 from solvers import DynamicProgramming, EvolutionaryAlgorithm, Exhaustive, Limits, Status, solve
 from studies.proxy_correlation.proxies import DSS, NTK, analytic_proxies, network_proxies
-from studies.quantities import read_quantity
 
 SPACE = SearchSpace.uniform(2, (64, 128), (1, 2), (1, 2), embedding_width=64, vocabulary=96, positions=16)
 TOKENS = np.random.default_rng(0).integers(96, size=(4, 16))

@@ -21,7 +21,8 @@ from studies.proxy_correlation import proxies
 from studies.proxy_correlation import study as proxy_correlation
 from studies.proxy_correlation.study import plan_runs
 from studies.trained import sample as proxy_sample
-from studies.trained.runs import prepare, run_key
+from studies.trained.plan import run_key
+from studies.trained.runs import prepare
 from studies.trained.sample import EQUAL_FLOPS, EQUAL_PARAMS, UNIFORM, WITHIN, sampled, scaled_space
 
 

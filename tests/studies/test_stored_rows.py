@@ -17,13 +17,13 @@ from formulation import Block, Budget, DesignProblem, EffectiveEntropy, Measured
 from formulation.problem_file import read_problem
 from formulation.records.rows import RowFile
 from hardware_models import Params
+from hardware_models import names as quantities
+from hardware_models.names import quantity_from_dict
 from solvers import Exhaustive
-from studies import quantities
 from studies.compare_solvers import study as compare_solvers
-from studies.compare_solvers.study import Cell, check_row, resumed, run_cell, run_cells
+from studies.compare_solvers.cells import Cell, check_row, resumed, run_cell, run_cells
 from studies.design import study as design
 from studies.pareto import study as pareto
-from studies.quantities import quantity_from_dict
 from studies.stored import check_stored
 
 ROOT = Path(__file__).parents[2]

@@ -21,7 +21,7 @@ from studies.proxy_correlation import proxies
 from studies.report.claims import CLAIMS, Results
 from studies.trained import runs as training_runs
 from studies.trained import searches
-from studies.trained.runs import Run
+from studies.trained.plan import Run
 from studies.trained.scaled_designs import depth_scaled, problem_of, width_scaled
 from studies.trained.side_by_side import Candidate, distinct, figure_of, records_of, table_text
 

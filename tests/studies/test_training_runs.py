@@ -19,7 +19,9 @@ from formulation import Architecture, Block
 from formulation.records.rows import Row, RowFile
 from merino_net.training import run as training
 from studies.trained import runs as training_runs
-from studies.trained.runs import Run, TokenData, finished, run_key, train_run, workers
+from studies.trained.plan import Run, TokenData, run_key
+from studies.trained.processes import workers
+from studies.trained.runs import finished, train_run
 
 PLAN = {"steps": 10, "batch": 4, "seq_len": 16, "precision": "float32", "log_every": 5, "evaluate_every": 10, "save_every": 5}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import product
 
 from formulation import Budget, Composite, Quantity, Separable
-from studies.quantities import read_quantity
+from hardware_models.names import read_quantity
 
 
 def add_budget_arguments(parser: argparse.ArgumentParser, repeats: str) -> None:
@@ -19,8 +19,8 @@ def add_budget_arguments(parser: argparse.ArgumentParser, repeats: str) -> None:
         default=[],
         metavar="NAME<=VALUE",
         help="flops<=60e9, or flops=60e9 (60 GFLOPs for a forward pass), params>=45e6 (at least), memory=200e6 (bytes), "
-        "latency@DEVICE=50 (ms; a shipped device or a .json file), my_module:MyCost=1 (its own unit); studies/quantities.py lists "
-        f"them. Quote what holds < or >, which a shell takes for files. May be repeated: {repeats}",
+        "latency@DEVICE=50 (ms; a shipped device or a .json file), my_module:MyCost=1 (its own unit); "
+        f"hardware_models/names.py lists them. Quote what holds < or >, which a shell takes for files. May be repeated: {repeats}",
     )
     parser.add_argument(
         "--confidence",
