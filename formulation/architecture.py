@@ -43,7 +43,7 @@ class Setting(Protocol):
 
 
 def whole_number(name: str, value: Any, least: int = 0) -> int:
-    """`value` as an int; ValueError where it is not a whole number of at least `least`."""
+    """`value` as an int; ValueError if it is not a whole number of at least `least`."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -55,7 +55,7 @@ def whole_number(name: str, value: Any, least: int = 0) -> int:
 
 
 def positive_integer(name: str, value: Any) -> int:
-    """`value` as an int; ValueError where it is not a whole number of at least 1."""
+    """`value` as an int; ValueError if it is not a whole number of at least 1."""
     return whole_number(name, value, 1)
 
 
@@ -70,7 +70,7 @@ def check_width(name: str, value: Any) -> int:
 
 
 def check_setting(setting: Setting) -> None:
-    """ValueError where one of the four facts around the blocks makes no sense."""
+    """ValueError if one of the four facts around the blocks makes no sense."""
     if not isinstance(setting.shared, bool):
         raise ValueError(f"shared is {setting.shared!r}; expected True or False")
     for name in ("embedding_width", "vocabulary", "positions"):
@@ -82,7 +82,7 @@ class Block:
     """`depth` transformer layers of one shape: attention of `width`, feed-forward network of `ffn_width`.
 
     The paper's E_i, F_i = r_i·E_i and L_i. A block of depth 0 is left out: it has no layer, so its FFN width means nothing; the
-    residual stream keeps its width there, and so its joints. Raises ValueError where 64 does not divide the width.
+    residual stream keeps its width there, and so its joints. Raises ValueError if 64 does not divide the width.
     """
 
     width: int
@@ -124,11 +124,12 @@ class Architecture:
     Tokens enter `embedding_width` wide, pass the blocks in order and leave through the tied output head. A bias-free linear
     map joins neighbours of unequal width: embedding to first block, block to block, last block to head.
 
-    blocks           the blocks, input first; at least one has a layer
-    shared           True: the layers inside a block are one set of weights (ALBERT-style); False: each has its own
-    embedding_width  width of the token embedding and of the output head
-    vocabulary       number of tokens (GPT-2's 50,257 unless told)
-    positions        number of learned positions
+    Attributes:
+        blocks: the blocks, input first; at least one has a layer.
+        shared: True: the layers inside a block are one set of weights (ALBERT-style); False: each has its own.
+        embedding_width: width of the token embedding and of the output head.
+        vocabulary: number of tokens (GPT-2's 50,257 by default).
+        positions: number of learned positions.
     """
 
     blocks: tuple[Block, ...]
@@ -227,7 +228,7 @@ def read_blocks(text: str) -> tuple[Block, ...]:
 
 
 def positive_number(name: str, value: Any) -> float:
-    """`value` as a float; ValueError where it is not a finite number above 0."""
+    """`value` as a float; ValueError if it is not a finite number above 0."""
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not is_number or not 0 < value < math.inf:
         raise ValueError(f"{name} is {value!r}; expected a finite number above 0")

@@ -54,12 +54,13 @@ def _log_ffn_width(layer: Layer) -> float:
 class TransformerEntropy(Composite):
     """What both readings of the paper's objective share: the options, the entropies of the matrices, the refusal of γ ≥ 1.
 
-    rho            (σ/ε)² of the random weights
-    alpha          weights (α₁, α₂) of attention and feed-forward network
-    beta           strength of the depth-to-width discount
-    effectiveness  False switches the discount off (γ = 0)
-    weighting      False switches the weights off (α = (1, 1))
-    table          an `EntropyTable` of the same rho to interpolate in; closed form where None
+    Attributes:
+        rho: (σ/ε)² of the random weights.
+        alpha: weights (α₁, α₂) of attention and feed-forward network.
+        beta: strength of the depth-to-width discount.
+        effectiveness: False switches the discount off (γ = 0).
+        weighting: False switches the weights off (α = (1, 1)).
+        table: an `EntropyTable` of the same rho to interpolate in; closed form where None.
 
     A design with γ ≥ 1 has no effective entropy: ValueError, no clipping.
     """
@@ -119,8 +120,8 @@ class TransformerEntropy(Composite):
 class EffectiveEntropy(TransformerEntropy):
     """Effective entropy of a transformer in nat, to be maximized (MeRino, section 3):
 
-      H = α₁·(1 − γ_MHSA)·Σ_i L_i [H(W_Q) + H(W_K) + H(W_V) + H(W_O)] + α₂·(1 − γ_FFN)·Σ_i L_i [H(W_1) + H(W_2)]
-      γ_MHSA = β·L² / Σ_i L_i log₂ E_i,   γ_FFN = β·L² / Σ_i L_i log₂ F_i,   L = Σ_i L_i
+        H = α₁·(1 − γ_MHSA)·Σ_i L_i [H(W_Q) + H(W_K) + H(W_V) + H(W_O)] + α₂·(1 − γ_FFN)·Σ_i L_i [H(W_1) + H(W_2)]
+        γ_MHSA = β·L² / Σ_i L_i log₂ E_i,   γ_FFN = β·L² / Σ_i L_i log₂ F_i,   L = Σ_i L_i
 
     γ is the depth-to-width ratio β·L/ŵ with logarithmic effective width ŵ (Levine et al. 2020, Theorem 1), ŵ the log of the
     layer-wise geometric mean where widths differ (our reconstruction, as are the default values). Options and errors are those of
@@ -243,8 +244,8 @@ class EffectiveEntropy(TransformerEntropy):
 class BlockwiseEntropy(TransformerEntropy):
     """Effective entropy with each block discounted by its own width, in nat; the other reading of the paper:
 
-      H = α₁·Σ_i (1 − γ_i)·L_i [H(W_Q) + H(W_K) + H(W_V) + H(W_O)] + α₂·Σ_i (1 − γ'_i)·L_i [H(W_1) + H(W_2)]
-      γ_i = β·L / log₂ E_i,   γ'_i = β·L / log₂ F_i,   L = Σ_i L_i
+        H = α₁·Σ_i (1 − γ_i)·L_i [H(W_Q) + H(W_K) + H(W_V) + H(W_O)] + α₂·Σ_i (1 − γ'_i)·L_i [H(W_1) + H(W_2)]
+        γ_i = β·L / log₂ E_i,   γ'_i = β·L / log₂ F_i,   L = Σ_i L_i
 
     Equal to `EffectiveEntropy` where all widths are. Options and errors are those of `TransformerEntropy`.
     """
@@ -336,7 +337,7 @@ class BlockwiseEntropy(TransformerEntropy):
         ) if ffn_width > 1 else math.inf
 
     def check(self, space: SearchSpace) -> None:
-        """ValueError where some design has γ_i ≥ 1, with the one of largest γ: narrow in one block, and as deep as it then may be.
+        """ValueError if some design has γ_i ≥ 1, with the one of largest γ: narrow in one block, and as deep as it then may be.
 
         Narrowest first: wider blocks are of interest only where they leave room for more layers.
         """

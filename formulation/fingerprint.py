@@ -66,7 +66,7 @@ def fingerprint(thing: Any) -> str:
 
     Raises:
         NoIdentity: something in it cannot be read: a function typed into a session or made by a compiled module around state, or an
-            object that is no dataclass and holds something. The message names the quantity.
+            object that is not a dataclass and holds something. The message names the quantity.
     """
     return _Reader().whole(thing).hex()
 
@@ -180,7 +180,7 @@ class _Reader:
             for package in ("numpy", "scipy.special"):
                 if getattr(sys.modules.get(package), name, None) is value:
                     return _digest("ufunc", package, name, _version(package))
-            raise self._none(f"{value!r} is no function of NumPy's or SciPy's own, and has no source")
+            raise self._none(f"{value!r} is not a function of NumPy's or SciPy's own, and has no source")
         if isinstance(value, types.BuiltinFunctionType | types.MethodWrapperType):
             owner = value.__self__
             if owner is None or isinstance(owner, types.ModuleType):
@@ -217,7 +217,7 @@ class _Reader:
             return _digest("object", self.read(kind), *(part for item in items for part in item))
         slots = any(vars(one).get("__slots__", ()) for one in kind.__mro__)
         if state or slots or _room(kind.__module__, _globals_of(kind)) is _Room.INSTALLED:
-            raise self._none(f"a {_full_name(kind)} is no dataclass, so what it holds cannot be read; {_ADVICE}")
+            raise self._none(f"a {_full_name(kind)} is not a dataclass, so what it holds cannot be read; {_ADVICE}")
         return _digest("object", self.read(kind))
 
     def _class(self, kind: type) -> bytes:

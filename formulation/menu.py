@@ -17,7 +17,7 @@ Choices = tuple[int, ...]
 
 
 def _menu_entries(name: str, values: Any, check: Any) -> tuple[Any, ...]:
-    """`values` checked one by one, sorted, without repeats; ValueError where there is none."""
+    """`values` checked one by one, sorted, without repeats; ValueError if there isn't one."""
     if isinstance(values, str | bytes) or not isinstance(values, Sequence | np.ndarray | range):
         raise ValueError(f"{name} is {values!r}; expected a list such as (1, 2, 3)")
     entries = tuple(sorted({check(f"an entry of {name}", value) for value in values}))
@@ -125,7 +125,7 @@ class Menu:
         return {place: item for item, place in enumerate(zip(*(places.tolist() for places in self.places.values()), strict=True))}
 
     def find(self, block: Block) -> int | None:
-        """The item that a block is, None where the menu lacks it; a block without layers may have any FFN width."""
+        """The item that a block is, None if the menu lacks it; a block without layers may have any FFN width."""
         return self._number_of.get(tuple(block.choices.values()))
 
     @cached_property

@@ -139,7 +139,7 @@ class Budget:
 
 
 def _check_bound(quantity: Quantity, bound: Any) -> None:
-    """ValueError where a budget's bound is not a number that the quantity could have."""
+    """ValueError if a budget's bound is not a number that the quantity could have."""
     bad_type = isinstance(bound, bool) or not isinstance(bound, int | float | np.number)
     if bad_type or not max(quantity.least, -sys.float_info.max) <= bound < math.inf:
         least = f", {quantity.least:g} or more" if quantity.least > -math.inf else ""
@@ -154,7 +154,7 @@ class Usage:
         name: that of the quantity.
         unit: that of the quantity.
         value: what the design uses.
-        upper: the budget from above, None where it is from below or there is none, as of a reported quantity.
+        upper: the budget from above, None if it is from below or there is none, as of a reported quantity.
         at_least: the budget from below, None otherwise.
         within: whether the budget is met.
     """
@@ -168,7 +168,7 @@ class Usage:
 
     @property
     def slack(self) -> float:
-        """How far the value is from the bound, in `unit`; negative where the budget is exceeded, ∞ where there is none."""
+        """How far the value is from the bound, in `unit`; negative where the budget is exceeded, ∞ if there isn't one."""
         if self.upper is not None:
             return self.upper - self.value
         return self.value - self.at_least if self.at_least is not None else math.inf
@@ -199,7 +199,7 @@ class DesignProblem:
 
     Attributes:
         space: the designs.
-        maximize: the objective; None where it is to be minimized instead: `minimize` then names it.
+        maximize: the objective; None if it is to be minimized instead: `minimize` then names it.
         subject_to: the budgets.
         report: further quantities to evaluate beside them.
         minimize: beside `maximize`, the quantities to minimize at the same time: what is sought then is the front of non-dominated
@@ -234,7 +234,7 @@ class DesignProblem:
             )
         for quantity in self.quantities:
             if not isinstance(quantity, Quantity):
-                raise ValueError(f"{quantity!r} is no Quantity; expected one such as EffectiveEntropy() or Flops()")
+                raise ValueError(f"{quantity!r} is not a Quantity; expected one such as EffectiveEntropy() or Flops()")
             quantity.check(self.space)
             check_declarations(quantity, self.space)
 
@@ -245,7 +245,7 @@ class DesignProblem:
 
     @property
     def goal(self) -> Quantity:
-        """The quantity of the objective: `maximize`, or the one to minimize where there is none."""
+        """The quantity of the objective: `maximize`, or the one to minimize if there isn't one."""
         return self.minimize[0] if self.maximize is None else self.maximize
 
     @property

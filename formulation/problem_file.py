@@ -41,7 +41,7 @@ _MOST_BLOCKS, _MOST_LAYERS, _MOST_ITEMS, _MOST_WIDTHS = 64, 2_000, 10_000, 256
 
 
 def read_space(name: str) -> SearchSpace:
-    """The named space, or the one in a JSON file; ValueError where it is neither."""
+    """The named space, or the one in a JSON file; ValueError if it is neither."""
     if not name.endswith(".json"):
         return chosen("space", name, {**SPACES, "FILE.json": None})()
     record = read_json("space file", Path(name))

@@ -36,9 +36,10 @@ class Combine(Enum):
 class Quantity(ABC):
     """A number read off an architecture.
 
-    name   short name, used by budgets, tables and the command line
-    unit   unit of the value, "1" where it has none
-    least  no design has a smaller value: 0 for a count, a size or a time, −∞ unless declared
+    Attributes:
+        name: short name, used by budgets, tables and the command line.
+        unit: unit of the value, "1" where it has none.
+        least: no design has a smaller value: 0 for a count, a size or a time, −∞ unless declared.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Quantity(ABC):
         ValueError unless overridden: only a quantity that knows its own error can say.
         """
         raise ValueError(
-            f"{self.name} has no error of its own, so nothing holds with confidence {confidence!r}; "
+            f"{self.name} has no error, so nothing holds with confidence {confidence!r}; "
             "leave the confidence out, or give it to a measured quantity such as a latency"
         )
 
@@ -79,7 +80,8 @@ class Separable(Quantity):
 
     The neighbours run embedding → block 1 → … → block N → output head; equal ones need no joining map and cost nothing.
 
-    combine  whether ⊕ is a sum (unless overridden) or a maximum
+    Attributes:
+        combine: whether ⊕ is a sum (unless overridden) or a maximum.
     """
 
     combine: Combine = Combine.SUM
@@ -165,7 +167,10 @@ class Composite(Quantity):
 class Measured(Quantity):
     """Any function of an architecture: a latency measured on a device, the score of a trained network.
 
-    name, unit, function  as the words say; the function must return the same number for the same architecture
+    Attributes:
+        name: as the words say; the function must return the same number for the same architecture.
+        unit: as the words say; the function must return the same number for the same architecture.
+        function: as the words say; the function must return the same number for the same architecture.
     """
 
     name: str

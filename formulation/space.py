@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 class _Kinds(NamedTuple):
     """The items of one block that count alike.
 
-    states         state of each kind
-    items          its item numbers
-    before, after  whether no layer has come before the block and so one is owed, and whether one still is after it
+    Attributes:
+        states: state of each kind.
+        items: its item numbers.
+        before: whether no layer has come before the block and so one is owed, and whether one still is after it.
+        after: whether no layer has come before the block and so one is owed, and whether one still is after it.
     """
 
     states: np.ndarray
@@ -72,7 +74,7 @@ class SearchSpace:
         embedding_width: see `shared`.
         vocabulary: see `shared`.
         positions: see `shared`.
-        step: a rule of yours besides: step(left, right) is True where the block `right` may follow the block `left`. None: no rule.
+        step: a rule of yours besides: step(left, right) is True if the block `right` may follow the block `left`. None: no rule.
 
     Raises:
         ValueError: for an empty or ill-formed menu, a rule that answers anything but True or False, and where no design satisfies
@@ -133,7 +135,7 @@ class SearchSpace:
 
     @cached_property
     def _follows(self) -> tuple[np.ndarray, ...] | None:
-        """For each pair of neighbours a bool array (items, items): which item may follow which. None where widths alone decide."""
+        """For each pair of neighbours a bool array (items, items): which item may follow which. None if widths alone decide."""
         if self.step is None:
             return None
         known: dict[tuple[Menu, Menu], np.ndarray] = {}
@@ -287,7 +289,7 @@ class SearchSpace:
         return tuple(choices)
 
     def decode(self, choices: Sequence[int]) -> Architecture:
-        """The architecture of one item number per block; ValueError where they have no layer."""
+        """The architecture of one item number per block; ValueError if they have no layer."""
         blocks = tuple(menu.items[int(item)] for menu, item in zip(self.menus, choices, strict=True))
         return Architecture(blocks, self.shared, self.embedding_width, self.vocabulary, self.positions)
 

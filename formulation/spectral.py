@@ -49,7 +49,7 @@ def closed_form_entropy(rows: Any, columns: Any, rho: float) -> Any:
     H is E log det(I + ρ·WWᵀ/σ²), the ergodic capacity of an i.i.d. Rayleigh channel. With m rows, n columns,
     a± = ρ(√m ± √n)², A = 1 + ρ(m + n), R = √((1+a₊)(1+a₋)) and F = (A − R)/2,
 
-      H ≈ m·log(1 + ρn − F) + n·log(1 + ρm − F) − F/ρ  +  Δ,   Δ = ½ log R − ½ log((A + R)/2).
+        H ≈ m·log(1 + ρn − F) + n·log(1 + ρm − F) − F/ρ  +  Δ,   Δ = ½ log R − ½ log((A + R)/2).
 
     The first three terms are Tulino & Verdú, "Random Matrix Theory and Wireless Communications" (2004), eq. 1.16, written
     symmetrically in m and n; Δ is the mean of Bai & Silverstein's (2004) central limit theorem for real entries.
@@ -126,12 +126,13 @@ def _checksum(content: bytes) -> bytes:
 class EntropyTable:
     """The paper's look-up table: entropies on a grid of dimensions, linear interpolation (scipy) between the grid points.
 
-    rho     (σ/ε)² of every entry
-    grid    strictly increasing dimensions, the same for rows and columns
-    values  entropies in nat, array (grid, grid)
-    method  "closed" or "svd": where the values come from
-    draws   matrices per entry for "svd", 0 for "closed"
-    seed    of those draws
+    Attributes:
+        rho: (σ/ε)² of every entry.
+        grid: strictly increasing dimensions, the same for rows and columns.
+        values: entropies in nat, array (grid, grid).
+        method: "closed" or "svd": where the values come from.
+        draws: matrices per entry for "svd", 0 for "closed".
+        seed: of those draws.
 
     Build one with `EntropyTable.build`, keep it with `save`, get it back with `load`.
     """
@@ -196,7 +197,7 @@ class EntropyTable:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the table and its parameters to `path` (npz, with a checksum of the file as its zip comment), all or nothing."""
+        """Write the table and its parameters to `path` (npz, with a checksum of the file as its zip comment), atomically."""
         archive = io.BytesIO()
         np.savez(archive, parameters=np.array(json.dumps(self._parameters())), values=self.values)
         with zipfile.ZipFile(archive, "a") as zipped:
@@ -209,10 +210,10 @@ class EntropyTable:
     def load(cls, path: str | os.PathLike[str], **expected: Any) -> EntropyTable:
         """The table in `path`.
 
-        expected: any of rho, grid, method, draws, seed; ValueError where the file's differ, where it is no such table or is
+        expected: any of rho, grid, method, draws, seed; ValueError if the file's differ, where it is no such table or is
         damaged, with the path and what to do. FileNotFoundError where there is no file.
         """
-        advice = "build it anew with EntropyTable.build(...).save(...)"
+        advice = "build it again with EntropyTable.build(...).save(...)"
         try:
             content = Path(path).read_bytes()
             if _checksum(content[:-_CHECKSUM_LENGTH]) != content[-_CHECKSUM_LENGTH:]:
@@ -226,7 +227,7 @@ class EntropyTable:
         except FileNotFoundError:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no entropy table or is damaged ({error}); {advice}") from None
+            raise ValueError(f"{path} is not an entropy table or is damaged ({error}); {advice}") from None
         for name, value in expected.items():
             found = getattr(table, name)
             wanted = tuple(value) if name == "grid" else value

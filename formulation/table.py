@@ -23,10 +23,11 @@ _CHUNK = 1 << 14
 class Table:
     """Q separable quantities of one space, tabulated.
 
-    fixed   (Q,)  terms that every design has
-    blocks  per block (Q, items): its term, with the joint to the embedding or to the head added in the first and last
-    joints  per pair of neighbours (Q, states of the left block, states of the right block), as in `SearchSpace.state_of`
-    is_max  (Q,) bool: terms are combined by maximum instead of sum
+    Attributes:
+        fixed: (Q,)  terms that every design has.
+        blocks: per block (Q, items): its term, with the joint to the embedding or to the head added in the first and last.
+        joints: per pair of neighbours (Q, states of the left block, states of the right block), as in `SearchSpace.state_of`.
+        is_max: (Q,) bool: terms are combined by maximum instead of sum.
     """
 
     space: SearchSpace
@@ -100,7 +101,7 @@ class Table:
 
     @cached_property
     def _joints_by_item(self) -> tuple[tuple[np.ndarray | None, ...], ...]:
-        """Per quantity and pair of neighbours the joint terms flattened over (item, item), None where all are neutral."""
+        """Per quantity and pair of neighbours the joint terms flattened over (item, item), None if all are neutral."""
         neutral = np.where(self.is_max, -np.inf, 0.0)
         return tuple(
             tuple(
@@ -147,8 +148,10 @@ class Table:
     def extend(self, block: int, state: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every allowed extension of n partial designs of blocks 0 … block − 1 by one item of `block`.
 
-        state   (n,) state of their last block
-        totals  (Q, n) their combined values
+        Args:
+            state: (n,) state of their last block.
+            totals: (Q, n) their combined values.
+
         Returns, for the m extensions, the partial design extended (m,), the item (m,) and the new totals (Q, m).
         """
         flat, starts, lengths = self._successors[block - 1]
@@ -186,7 +189,7 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace, poll: Callable
     """
     for quantity in quantities:
         if not isinstance(quantity, Separable):
-            raise NotSeparable(f"{quantity.name} is no sum or maximum over blocks, so it cannot be tabulated")
+            raise NotSeparable(f"{quantity.name} is not a sum or maximum over blocks, so it cannot be tabulated")
     is_max = np.array([quantity.combine is Combine.MAX for quantity in quantities], dtype=bool)
     neutral = np.where(is_max, -np.inf, 0.0)
     menus = space.menus

@@ -40,7 +40,7 @@ class Undefined(ValueError):
 
 
 def as_float(value: Any) -> float:
-    """`value` as a float64, whatever numeric type it came in; TypeError where it is not one real number."""
+    """`value` as a float64, whatever numeric type it came in; TypeError if it is not one real number."""
     if isinstance(value, str | bytes | bytearray) or not hasattr(value, "__float__"):
         raise TypeError(f"it is {value!r}")
     return float(value)

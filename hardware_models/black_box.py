@@ -43,17 +43,21 @@ class BlackBox(Quantity):
     log-normal: exp(m + t·s·√(1 + 1/n)) with mean m and standard deviation s of the logarithms of the n calls, and t the p-quantile
     of Student's distribution with n − 1 degrees of freedom.
 
-    name, unit   as the words say
-    function     from a design to a number above 0, in the unit; may give another number each time
-    repetitions  calls of each design; 1 for a function without noise
-    file         where calls are kept from one run to the next (JSON lines), None: in memory only
-    confidence   a probability, None: the median itself
-    identity     what tells the function from others where its content cannot: an object that talks to a board, the day of a session
+    Attributes:
+        name: as the words say.
+        unit: as the words say.
+        function: from a design to a number above 0, in the unit; may give another number each time.
+        repetitions: calls of each design; 1 for a function without noise.
+        file: where calls are kept from one run to the next (JSON lines), None: in memory only.
+        confidence: a probability, None: the median itself.
+        identity: what tells the function from others where its content cannot: an object that talks to a board, the day of a
+            session.
 
     A row of the file holds the identity of the function that was called, or its `formulation.fingerprint` where none is given, and
     only rows of the same one are used. A function without either is called again, and a warning says why.
 
-    Raises ValueError for a call that does not give a finite number above 0, and for a confidence without two repetitions.
+    Raises:
+        ValueError: for a call that does not give a finite number above 0, and for a confidence without two repetitions.
     """
 
     name: str
@@ -95,7 +99,7 @@ class BlackBox(Quantity):
         return len(self._seen)
 
     def calls(self, architecture: Architecture) -> tuple[float, ...]:
-        """The numbers that the function gave for a design; it is called where there are none yet."""
+        """The numbers that the function gave for a design; it is called if there are none yet."""
         if not self._knows(architecture):
             self._remember(architecture, self._called(architecture))
         return self._seen[architecture]
@@ -150,7 +154,7 @@ class BlackBox(Quantity):
 
     @property
     def _remembered(self) -> dict[Architecture, tuple[float, ...]]:
-        """The calls of this very function that the file holds; ValueError where a row cannot be read."""
+        """The calls of this very function that the file holds; ValueError if a row cannot be read."""
         assert self._rows is not None
         own = self._function_identity  # before the first call, which may change what the function holds
         remembered = {}
@@ -196,7 +200,7 @@ class BlackBox(Quantity):
         """A table for exact solvers, fitted to so many designs drawn uniformly from a space; `Latency(table)` is its cost.
 
         Each call counts as a round, so that the table's error (cross-validated) holds for one call of one more design. Raises
-        ValueError where the space has not so many designs, or fewer than 20 are asked for.
+        ValueError if the space has not so many designs, or fewer than 20 are asked for.
         """
         if space.size < designs:
             raise ValueError(f"the space has {space.size} designs; expected at least {designs} to fit a table to")

@@ -29,18 +29,19 @@ ENERGY_PER_DRAM_BYTE = 1.95e-9 / 8
 class Datasheet:
     """What is published of a device. A figure that nobody published is None, and what needs it refuses the device.
 
-    name              as `DATASHEETS` lists it
-    peak_flops        precision -> operations a second (FLOP/s), without sparsity
-    bandwidth         of the memory that holds the weights [bytes/s]
-    source            where each figure comes from, and how it was derived
-    layer_overhead_s  time a layer application takes besides its matrix products, such as launching its kernels [s]; 0: the roofline
-                      alone. To estimate it, take the slope of measured latency over the depth of networks too narrow to fill the
-                      device, or kernels a layer times the time to launch one
-    ram_bytes         memory [bytes]
-    energy_per_flop   precision -> energy an operation [J]
-    energy_per_byte   energy a byte read or written [J]
-    static_power_w    power drawn whatever is computed, such as that of the idle device [W]
-    power_w           power that the device is rated for [W]: energies are computed from it where those above are not published
+    Attributes:
+        name: as `DATASHEETS` lists it.
+        peak_flops: precision -> operations a second (FLOP/s), without sparsity.
+        bandwidth: of the memory that holds the weights [bytes/s].
+        source: where each figure comes from, and how it was derived.
+        layer_overhead_s: time a layer application takes besides its matrix products, such as launching its kernels [s]; 0: the
+            roofline alone. To estimate it, take the slope of measured latency over the depth of networks too narrow to fill the
+            device, or kernels a layer times the time to launch one.
+        ram_bytes: memory [bytes].
+        energy_per_flop: precision -> energy an operation [J].
+        energy_per_byte: energy a byte read or written [J].
+        static_power_w: power drawn whatever is computed, such as that of the idle device [W].
+        power_w: power that the device is rated for [W]: energies are computed from it where those above are not published.
 
     Mappings are kept as tuples of their items, so that a datasheet can be hashed. Raises ValueError for figures that are not finite
     numbers above 0 (the overhead: of at least 0) and for precisions other than those of `BYTES`.
@@ -71,7 +72,7 @@ class Datasheet:
                 object.__setattr__(self, name, _figures(name, getattr(self, name)))
 
     def figure(self, name: str, precision: str | None = None) -> float:
-        """A figure by its field's name, at a precision where it has several; ValueError where it is not published."""
+        """A figure by its field's name, at a precision where it has several; ValueError if it is not published."""
         value = getattr(self, name)
         if precision is None or value is None:
             if value is None:

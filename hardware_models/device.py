@@ -67,11 +67,12 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 class Device:
     """A device with its latency tables.
 
-    name         as `shipped` lists it, or as its file says: lower-case letters, digits, dots, hyphens
-    tables       at least one; the first is the one that is meant where none is named
-    description  what it is, in one sentence
-    source       who measured it, or which publication
-    ram_bytes    its memory, None where it is not known
+    Attributes:
+        name: as `shipped` lists it, or as its file says: lower-case letters, digits, dots, hyphens.
+        tables: at least one; the first is the one that is meant where none is named.
+        description: what it is, in one sentence.
+        source: who measured it, or which publication.
+        ram_bytes: its memory, None if it is not known.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Device:
             raise ValueError(f"the device {self.name} has ram_bytes {self.ram_bytes!r}; expected a positive number of bytes")
 
     def table(self, name: str | None = None) -> LatencyTable:
-        """The table of that name, the first where none is named; ValueError listing the names where there is none."""
+        """The table of that name, the first where none is named; ValueError listing the names if there isn't one."""
         if name is None:
             return self.tables[0]
         for table in self.tables:
@@ -115,7 +116,8 @@ def shipped() -> tuple[str, ...]:
 def read_device(name: str) -> Device:
     """The shipped device of that name, or the one in a file whose name ends in .json.
 
-    Raises ValueError in one sentence where there is none or the file is damaged; nothing is guessed.
+    Raises:
+        ValueError: in one sentence if there isn't one or the file is damaged; nothing is guessed.
     """
     if name.endswith(".json"):
         text = read_text("device file", Path(name))
@@ -135,7 +137,7 @@ def read_device(name: str) -> Device:
 
 
 def write_device(device: Device, path: Path) -> None:
-    """Write the file that `read_device` reads, whole or not at all; rows of measured networks take a line each."""
+    """Write the file that `read_device` reads, atomically; rows of measured networks take a line each."""
     with replace_file(path) as file:
         file.write(device_text(device).encode())
 

@@ -48,10 +48,11 @@ Pass = Callable[[], object]
 class Measurement:
     """What one visit to a network gave.
 
-    trimmed_ms  mean of the middle half of its passes [ms]
-    std_ms      standard deviation of all [ms]
-    passes      how many
-    pace_ms     of the machine, before and after (`profile_standalone.Pace`)
+    Attributes:
+        trimmed_ms: mean of the middle half of its passes [ms].
+        std_ms: standard deviation of all [ms].
+        passes: how many.
+        pace_ms: of the machine, before and after (`profile_standalone.Pace`).
     """
 
     trimmed_ms: float
@@ -64,11 +65,14 @@ class Measurement:
 class Engine:
     """One runtime in one precision for one workload. It keeps what designs have in common: their embedding, compiled passes.
 
-    runtime, precision  of `RUNTIMES`
-    device              "cpu" or "cuda"
-    threads             of the processor
+    Attributes:
+        runtime: of `RUNTIMES`.
+        precision: of `RUNTIMES`.
+        device: "cpu" or "cuda".
+        threads: of the processor.
 
-    Raises ValueError for a runtime or a precision that there is not.
+    Raises:
+        ValueError: for a runtime or a precision that there is not.
     """
 
     runtime: str
@@ -186,7 +190,7 @@ class Engine:
         return run
 
     def _check_compiled(self, run: Callable[[], torch.Tensor], model: nn.Module) -> None:
-        """ValueError where nothing was compiled, or not in this precision."""
+        """ValueError if nothing was compiled, or not in this precision."""
         from torch._dynamo.utils import counters
 
         before = counters["stats"]["unique_graphs"]

@@ -33,14 +33,16 @@ _HUBER, _STEPS = 0.02, 30
 class FitError:
     """How near predictions p come to measurements m of networks that the fit had not seen.
 
-    networks   how many
-    mape       mean of |p − m| / m, a fraction
-    within_10  share of networks with |p − m| ≤ 0.1·m
-    spearman   rank correlation of p and m; 0 where one of them is the same for every network
-    rmse       root of the mean of (p − m)², in the unit of the values
-    quantiles  (probability, the ratio m / p that a further network stays below with that probability)
+    Attributes:
+        networks: how many.
+        mape: mean of |p − m| / m, a fraction.
+        within_10: share of networks with |p − m| ≤ 0.1·m.
+        spearman: rank correlation of p and m; 0 where one of them is the same for every network.
+        rmse: root of the mean of (p − m)², in the unit of the values.
+        quantiles: (probability, the ratio m / p that a further network stays below with that probability).
 
-    Raises ValueError for a number that no error can have, and unless there are two quantiles or more, both entries rising.
+    Raises:
+        ValueError: for a number that no error can have, and unless there are two quantiles or more, both entries rising.
     """
 
     networks: int

@@ -28,10 +28,11 @@ def maps_of(design: Architecture) -> int:
 
 
 def check_maps(name: str, design: Architecture, precision: str, ran: Mapping[str, int]) -> None:
-    """ValueError where a pass did not run exactly the linear maps of its design, all in that precision.
+    """ValueError if a pass did not run exactly the linear maps of its design, all in that precision.
 
-    name  of what was run, for the message
-    ran   linear maps by data type
+    Args:
+        name: of what was run, for the message.
+        ran: linear maps by data type.
     """
     expected = maps_of(design)
     if dict(ran) != {precision: expected}:
@@ -70,7 +71,7 @@ def torch_maps(run: Callable[[], object]) -> Counter[str]:
 def onnx_maps(profile: Path) -> Counter[str]:
     """Linear maps that ONNX Runtime ran while it wrote this profile, by data type.
 
-    A product of two activations, as in attention, is no linear map: both have more than two dimensions.
+    A product of two activations, as in attention, is not a linear map: both have more than two dimensions.
     """
     maps: Counter[str] = Counter()
     for event in json.loads(profile.read_text(encoding="utf-8")):

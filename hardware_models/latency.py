@@ -24,11 +24,16 @@ from hardware_models.workload import BODY_FEATURES, FEATURES, Workload, feature_
 class Validated:
     """What the error of a table was measured on; a prediction for anything else is an extrapolation.
 
-    widths, ffn_widths, layers      least and greatest E, F and Σ L
-    embedding_widths, vocabularies  each value seen: the work around the blocks is part of the price of a pass
-    shared                          True: networks whose layers share weights; False: such whose layers do not; or both
+    Attributes:
+        widths: least and greatest E, F and Σ L.
+        ffn_widths: least and greatest E, F and Σ L.
+        layers: least and greatest E, F and Σ L.
+        embedding_widths: each value seen: the work around the blocks is part of the price of a pass.
+        vocabularies: each value seen: the work around the blocks is part of the price of a pass.
+        shared: True: networks whose layers share weights; False: such whose layers do not; or both.
 
-    Raises ValueError for a range whose ends are not in order, and where nothing was seen.
+    Raises:
+        ValueError: for a range whose ends are not in order, and where nothing was seen.
     """
 
     widths: tuple[int, int]
@@ -105,15 +110,18 @@ class Validated:
 class LatencyTable:
     """Prices of kinds of work on one device, in one runtime and precision, for one workload.
 
-    device, name   of the device, and of the table among those of the device
-    workload       the pass that is predicted
-    prices         (feature, ms per unit) of `FEATURES`, each 0 or more
-    validated      what the error was measured on
-    error          out-of-sample error of the prediction of whole networks, None where nobody measured it
-    rows           the measured networks behind it, where they are kept
-    how            how it was measured: runtime, precision, clocks, date, versions, assumptions
-    quantity, unit what is predicted where it is not latency in ms, such as an energy (`hardware_models.black_box`)
-    origin         the name or the path that the device was read by
+    Attributes:
+        device: of the device, and of the table among those of the device.
+        name: of the device, and of the table among those of the device.
+        workload: the pass that is predicted.
+        prices: (feature, ms per unit) of `FEATURES`, each 0 or more.
+        validated: what the error was measured on.
+        error: out-of-sample error of the prediction of whole networks, None if nobody measured it.
+        rows: the measured networks behind it, where they are kept.
+        how: how it was measured: runtime, precision, clocks, date, versions, assumptions.
+        quantity: what is predicted where it is not latency in ms, such as an energy (`hardware_models.black_box`).
+        unit: what is predicted where it is not latency in ms, such as an energy (`hardware_models.black_box`).
+        origin: the name or the path that the device was read by.
     """
 
     device: str
@@ -179,11 +187,13 @@ class Latency(Separable):
     other, and a network that was optimised for a small prediction is more likely to be underestimated.
     `studies.latency_check` measures it.
 
-    table        a `LatencyTable`, of a device file (`hardware_models.device.read_device`)
-    confidence   a probability that the table's error covers, None: the prediction itself
-    extrapolate  True: predict what the table was not validated on as well; the name then says so
+    Attributes:
+        table: a `LatencyTable`, of a device file (`hardware_models.device.read_device`).
+        confidence: a probability that the table's error covers, None: the prediction itself.
+        extrapolate: True: predict what the table was not validated on as well; the name then says so.
 
-    Raises ValueError for a design or a space beyond what was validated, unless `extrapolate`.
+    Raises:
+        ValueError: for a design or a space beyond what was validated, unless `extrapolate`.
     """
 
     table: LatencyTable
@@ -237,7 +247,7 @@ class Latency(Separable):
         return self._factor * sum(price * work(FEATURES[name]) for name, price in self.table.prices)
 
     def check(self, space: SearchSpace) -> None:
-        """ValueError where the space holds widths, depths or surroundings that the table was not validated on."""
+        """ValueError if the space holds widths, depths or surroundings that the table was not validated on."""
         items = [block for menu in dict.fromkeys(space.menus) for block in menu.items]
         self._refuse("the space has", self.table.validated.leaves_out(space, items, Validated.of_space(space).layers))
 
@@ -316,13 +326,15 @@ def unseen_rounds(work: np.ndarray, rows: Sequence[MeasuredNetwork], folds: int,
 class MeasuredNetwork:
     """The latency of one network, measured in one or several rounds.
 
-    design     the network
-    rounds_ms  a latency for each round [ms]: a trimmed mean of repeated passes; rounds lie apart in time, so that what the
-               machine does otherwise differs between them
-    std_ms     standard deviation of single passes within a round, of all rounds together [ms]
-    passes     timed passes of all rounds together
+    Attributes:
+        design: the network.
+        rounds_ms: a latency for each round [ms]: a trimmed mean of repeated passes; rounds lie apart in time, so that what the
+            machine does otherwise differs between them.
+        std_ms: standard deviation of single passes within a round, of all rounds together [ms].
+        passes: timed passes of all rounds together.
 
-    Raises ValueError for a latency that is not positive and finite.
+    Raises:
+        ValueError: for a latency that is not positive and finite.
     """
 
     design: Architecture

@@ -26,10 +26,12 @@ ATTENTION = ("fused", "eager")
 class WeightMemory(Separable):
     """Memory of the weights [bytes]: `Params` × bits / 8, shared weights once.
 
-    bits            bits a weight, biases and norms included; fractional where scales are spread over groups (4 + 16/32 = 4.5)
-    embedding_bits  bits a weight of the token embedding, tied with the head, and of the positions; None: `bits`
+    Attributes:
+        bits: bits a weight, biases and norms included; fractional where scales are spread over groups (4 + 16/32 = 4.5).
+        embedding_bits: bits a weight of the token embedding, tied with the head, and of the positions; None: `bits`.
 
-    Raises ValueError for bits that are not a finite number above 0.
+    Raises:
+        ValueError: for bits that are not a finite number above 0.
     """
 
     bits: float = 32
@@ -61,13 +63,15 @@ class WeightMemory(Separable):
 class CacheMemory(Separable):
     """Memory of the key-value cache after T tokens of B sequences [bytes]: Σ_i L_i · 2k_i·d · B·T · bits / 8.
 
-    Every application of a layer has keys and values of its own: sharing weights saves none.
+    Every application of a layer has its own keys and values: sharing weights saves none.
 
-    seq_len  T, tokens in the cache
-    batch    B, sequences
-    bits     bits a number of the cache
+    Attributes:
+        seq_len: T, tokens in the cache.
+        batch: B, sequences.
+        bits: bits a number of the cache.
 
-    Raises ValueError for sizes below 1 and bits that are not a finite number above 0.
+    Raises:
+        ValueError: for sizes below 1 and bits that are not a finite number above 0.
     """
 
     seq_len: int = 128
@@ -91,16 +95,16 @@ class CacheMemory(Separable):
 class ActivationMemory(Separable):
     """Peak memory of activations in one forward pass without gradients and without a cache [bytes], the maximum of
 
-      8T + b·M·(E₀ + e·E + a)          in a block, e = 1 where L = 1, else 2 (the block's input and the layer's); E₀ + E where L = 0
-      8T + b·M·(E₀ + left + right)     in a joint; E₀ + 2 more where right = E₀, for the final norm's output and statistics
-      8T + b·M·(3E₀ + 2)               final norm where no joint precedes it
-      b·(M·E₀ + K·V)                   output head: hidden states and logits
+        8T + b·M·(E₀ + e·E + a)          in a block, e = 1 where L = 1, else 2 (the block's input and the layer's); E₀ + E where L =
+        0 8T + b·M·(E₀ + left + right)     in a joint; E₀ + 2 more where right = E₀, for the final norm's output and statistics
+        8T + b·M·(3E₀ + 2)               final norm where no joint precedes it
+        b·(M·E₀ + K·V)                   output head: hidden states and logits
 
     with T tokens, B sequences, M = B·T, b = bits/8, K = M for all logits, B for the last ones. E₀ is the embedding, which lives
     as long as the stack runs, 8T the integer positions. Inside a layer, per token,
 
-      fused  a = max(Q + q + E, 3E + max(2F, E + F))
-      eager  a = max(Q + p, Q + (1 + c)q + 2s, Q + (1 + t)q + E + s, 3E + s + max(2F, E + F)) + T
+        fused  a = max(Q + q + E, 3E + max(2F, E + F))
+        eager  a = max(Q + p, Q + (1 + c)q + 2s, Q + (1 + t)q + E + s, 3E + s + max(2F, E + F)) + T
 
     Q: norm, queries, keys and values; q: mixed values; E: W_O's output; then 3E: that output, the stream and its norm, and the FFN
     before and after its activation (2F) or after it and W_2's output (E + F). s = H·T: one set of attention weights; p = 2s: scores
@@ -111,13 +115,15 @@ class ActivationMemory(Separable):
     bits, to the byte. Left out: the input tokens, work space that attention and matrix products take inside (some 100 kB a thread
     on a CPU), what an allocator rounds up.
 
-    seq_len    T, tokens of the query
-    batch      B, sequences
-    bits       bits an activation
-    logits     "last": the head sees one token of each sequence; "all": every token
-    attention  "fused": scores stay inside one kernel (scaled_dot_product_attention); "eager": they are written out
+    Attributes:
+        seq_len: T, tokens of the query.
+        batch: B, sequences.
+        bits: bits an activation.
+        logits: "last": the head sees one token of each sequence; "all": every token.
+        attention: "fused": scores stay inside one kernel (scaled_dot_product_attention); "eager": they are written out.
 
-    Raises ValueError for any other logits and attention, sizes below 1, bits that are not a finite number above 0.
+    Raises:
+        ValueError: for any other logits and attention, sizes below 1, bits that are not a finite number above 0.
     """
 
     seq_len: int = 128
@@ -204,12 +210,18 @@ class Memory(Composite):
     The parts are those of `WeightMemory` with `CacheMemory`, a sum, and `ActivationMemory`, a maximum. The cache counts in full,
     although it is so only when the last layer has run: an upper bound, exact where the output head is the peak.
 
-    seq_len, batch, logits, attention  as in `ActivationMemory`
-    bits, embedding_bits               of the weights, as in `WeightMemory`
-    activation_bits                    bits an activation
-    cache_bits                         bits a number of the cache, None: as activations
+    Attributes:
+        seq_len: as in `ActivationMemory`.
+        batch: as in `ActivationMemory`.
+        logits: as in `ActivationMemory`.
+        attention: as in `ActivationMemory`.
+        bits: of the weights, as in `WeightMemory`.
+        embedding_bits: of the weights, as in `WeightMemory`.
+        activation_bits: bits an activation.
+        cache_bits: bits a number of the cache, None: as activations.
 
-    Raises ValueError as its parts do.
+    Raises:
+        ValueError: as its parts do.
     """
 
     seq_len: int = 128
@@ -255,11 +267,13 @@ class Memory(Composite):
 class MemoryShare(Composite):
     """Share of a device's memory that one query takes: memory / ram_bytes. The paper wishes for at most 0.1.
 
-    memory     a `Memory`
-    ram_bytes  memory of the device, such as 4e9
-    device     its name, where it has one that `hardware_models.names` knows
+    Attributes:
+        memory: a `Memory`.
+        ram_bytes: memory of the device, such as 4e9.
+        device: its name, where it has one that `hardware_models.names` knows.
 
-    Raises ValueError for another memory and for ram_bytes that is not a finite number above 0.
+    Raises:
+        ValueError: for another memory and for ram_bytes that is not a finite number above 0.
     """
 
     memory: Memory

@@ -13,9 +13,9 @@ from formulation.layer import joint_map, layer_of, stored_layers, surroundings
 class Params(Separable):
     """Number of parameters, by the rules that reproduce the paper's counts (our reconstruction):
 
-      vocabulary·E₀ + positions·E₀ + 2E₀      token embedding (tied with the head), learned positions, final LayerNorm
-      + Σ_i c_i Σ (in·out + out + norms)      maps of a layer with their biases, its norms' weights and biases
-      + Σ left·right                          bias-free maps between unequal neighbours
+        vocabulary·E₀ + positions·E₀ + 2E₀      token embedding (tied with the head), learned positions, final LayerNorm
+        + Σ_i c_i Σ (in·out + out + norms)      maps of a layer with their biases, its norms' weights and biases
+        + Σ left·right                          bias-free maps between unequal neighbours
 
     with E₀ the embedding width and c_i = min(1, L_i) where the layers of a block share their weights, else L_i; the maps and norms
     of a layer are those of `formulation.layer`.
@@ -39,9 +39,10 @@ class Params(Separable):
 class DecoderParams(Separable):
     """Number of parameters between embedding and head: the proxy of LTS (Javaheripi et al. 2022), where more means better.
 
-      Σ_i c_i Σ (in·out + out + norms) + Σ left·right        layers and maps, as in `Params`; no embedding, no final norm
+        Σ_i c_i Σ (in·out + out + norms) + Σ left·right        layers and maps, as in `Params`; no embedding, no final norm
 
-    unrolled  whether a shared layer counts as often as it is applied (c_i = L_i); LTS itself knows no sharing
+    Attributes:
+        unrolled: whether a shared layer counts as often as it is applied (c_i = L_i); LTS itself knows no sharing.
     """
 
     unrolled: bool = False

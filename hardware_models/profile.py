@@ -144,7 +144,7 @@ class Campaign:
         return {key: getattr(self, key) for key in ("seq_len", "batch", "logits", "threads", "device")}
 
     def engines(self) -> list[Engine]:
-        """One engine for each table; ValueError where no runtime has a precision asked for. Loads PyTorch."""
+        """One engine for each table; ValueError if no runtime has a precision asked for. Loads PyTorch."""
         from hardware_models.engines import RUNTIMES, Engine
 
         wanted = [
@@ -163,7 +163,7 @@ class Campaign:
 
 
 def networks_to_measure(count: int) -> list[Architecture]:
-    """The networks of `profile_standalone.plan` in the surroundings that designs have unless told."""
+    """The networks of `profile_standalone.plan` in the surroundings that designs have by default."""
     from hardware_models.profile_standalone import plan
 
     return [Architecture(tuple(Block(*block) for block in blocks), shared) for blocks, shared in plan(count)]
@@ -172,7 +172,7 @@ def networks_to_measure(count: int) -> list[Architecture]:
 def measure_rounds(engines: Sequence[Engine], designs: Sequence[Architecture], rounds: int, seconds: float, file: RowFile) -> None:
     """Measure every design in every engine, round by round, and append a row for each; those that exist are not measured again.
 
-    Unless the machine was not steady: then a network is measured anew, a few times at most, once all others are done.
+    Unless the machine was not steady: then a network is measured again, a few times at most, once all others are done.
     """
     from merino_net.training.allocator import keep_memory
 
@@ -289,7 +289,8 @@ def measured_networks(visits: Mapping[str, Sequence[Row]], usual_ms: float) -> t
 def device_of(rows: Sequence[Row], name: str, description: str, source: str) -> Device:
     """The device that rows of `measure_rounds` describe: a table, fitted, for each engine with enough clean networks.
 
-    Raises ValueError where no engine has: the machine had other work all the time.
+    Raises:
+        ValueError: if no engine has: the machine had other work all the time.
     """
     from hardware_models.profile_standalone import left_out, memory_bytes
 

@@ -112,11 +112,12 @@ class Layer(nn.Module):
 class Network(nn.Module):
     """Embedding, blocks with a bias-free map between unequal neighbours, final norm, and the embedding as output head.
 
-    blocks     (width, ffn_width, depth) each
-    embedding  token embedding (vocabulary, embedding width), which networks may have in common
-    shared     whether the layers of a block are one set of weights
-    fused      attention in PyTorch's own kernel where it has one
-    logits     "last": the head sees the last token of each sequence only
+    Attributes:
+        blocks: (width, ffn_width, depth) each.
+        embedding: token embedding (vocabulary, embedding width), which networks may have in common.
+        shared: whether the layers of a block are one set of weights.
+        fused: attention in PyTorch's own kernel where it has one.
+        logits: "last": the head sees the last token of each sequence only.
 
     forward(tokens) is a prefill; forward(tokens, *past) goes on from keys and values, two tensors a layer application.
     """
@@ -387,7 +388,7 @@ def clocks():
 
 
 def _line(path, key=""):
-    """The first line of a file, or what follows the colon in the first one that begins with `key`; empty where there is none."""
+    """The first line of a file, or what follows the colon in the first one that begins with `key`; empty if there isn't one."""
     try:
         with open(path) as file:
             for line in file:
@@ -399,7 +400,7 @@ def _line(path, key=""):
 
 
 def memory_bytes():
-    """Memory of the machine, None where the system does not tell."""
+    """Memory of the machine, None if the system does not tell."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, OSError, ValueError):
@@ -407,7 +408,7 @@ def memory_bytes():
 
 
 def write_text(path, text):
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     temporary = "{}.{}.part".format(path, os.getpid())
     with open(temporary, "w") as file:
         file.write(text)
@@ -450,7 +451,7 @@ def read_earlier(path, name):
         if not all("prices" not in table and all("visits" in row for row in table["rows"]) for table in record["tables"]):
             raise ValueError
     except (ValueError, KeyError, TypeError):
-        refuse("{} is no file that this script wrote for {}; name another --output".format(path, name))
+        refuse("{} is not a file that this script wrote for {}; name another --output".format(path, name))
     return record
 
 
@@ -527,7 +528,7 @@ def main(arguments=None):
 
 
 def table_of(record, phase, precision, options, networks):
-    """The table to add a round to, made where there is none; SystemExit where it holds other networks or another workload."""
+    """The table to add a round to, made if there isn't one; SystemExit where it holds other networks or another workload."""
     name = "torch-{}-{}".format(precision, phase)
     workload = {"phase": phase, "seq_len": options.seq_len, "batch": options.batch, "logits": "last"}
     for table in record["tables"]:

@@ -138,20 +138,22 @@ class _Energy(_Roofline):
 class PrefillLatency(_Latency):
     """Latency of a query of T tokens [ms], a roofline (Williams, Waterman & Patterson 2009) of every matrix product:
 
-      Σ_i L_i [ Σ_p max(FLOPs_p / peak, bytes_p / bandwidth) + overhead ] + Σ joints + output head, each by the same maximum
+        Σ_i L_i [ Σ_p max(FLOPs_p / peak, bytes_p / bandwidth) + overhead ] + Σ joints + output head, each by the same maximum
 
     A product reads its weights and its input and writes its output once, in the given precision. Every layer application counts,
-    and reads its weights anew: sharing them saves memory, no time (no cache is taken to hold a layer). Scores stay inside one
+    and reads its weights again: sharing them saves memory, no time (no cache is taken to hold a layer). Scores stay inside one
     attention kernel, without causal halving as in `Flops`. Left out: norms, activations, residual additions, biases, look-up of
     the embedding.
 
-    device     a `Datasheet`
-    seq_len    T, tokens of the query
-    precision  of weights and activations, one of those the datasheet has a peak for
-    batch      sequences at a time
-    logits     "last": the output head sees one token of each sequence; "all": every token
+    Attributes:
+        device: a `Datasheet`.
+        seq_len: T, tokens of the query.
+        precision: of weights and activations, one of those the datasheet has a peak for.
+        batch: sequences at a time.
+        logits: "last": the output head sees one token of each sequence; "all": every token.
 
-    Raises ValueError for a device without such a peak, and for sizes below 1.
+    Raises:
+        ValueError: for a device without such a peak, and for sizes below 1.
     """
 
     device: Datasheet
@@ -174,10 +176,14 @@ class DecodeLatency(_Latency):
 
     A layer application reads the keys and values of all tokens. For one sequence nearly every product is bound by bandwidth.
 
-    device, precision, batch  as in `PrefillLatency`
-    context                   tokens in the cache
+    Attributes:
+        device: as in `PrefillLatency`.
+        precision: as in `PrefillLatency`.
+        batch: as in `PrefillLatency`.
+        context: tokens in the cache.
 
-    Raises ValueError as `PrefillLatency` does.
+    Raises:
+        ValueError: as `PrefillLatency` does.
     """
 
     device: Datasheet
@@ -204,9 +210,15 @@ class PrefillEnergy(_Energy):
     Of a device whose energies nobody published it is the power that the device is rated for times the latency: as if it drew that
     power while it is as fast as it can be.
 
-    device, seq_len, precision, batch, logits  as in `PrefillLatency`
+    Attributes:
+        device: as in `PrefillLatency`.
+        seq_len: as in `PrefillLatency`.
+        precision: as in `PrefillLatency`.
+        batch: as in `PrefillLatency`.
+        logits: as in `PrefillLatency`.
 
-    Raises ValueError as `PrefillLatency` does, and for a datasheet that states neither energies with a static power nor a power.
+    Raises:
+        ValueError: as `PrefillLatency` does, and for a datasheet that states neither energies with a static power nor a power.
     """
 
     device: Datasheet
@@ -227,9 +239,14 @@ class PrefillEnergy(_Energy):
 class DecodeEnergy(_Energy):
     """Energy of one more token after `context` in the key-value cache [mJ], by the formula of `PrefillEnergy`.
 
-    device, context, precision, batch  as in `DecodeLatency`
+    Attributes:
+        device: as in `DecodeLatency`.
+        context: as in `DecodeLatency`.
+        precision: as in `DecodeLatency`.
+        batch: as in `DecodeLatency`.
 
-    Raises ValueError as `PrefillEnergy` does.
+    Raises:
+        ValueError: as `PrefillEnergy` does.
     """
 
     device: Datasheet

@@ -24,12 +24,14 @@ LOGITS = ("last", "all")
 class Workload:
     """One pass through a network: n tokens of each of B sequences, each attending to S.
 
-    phase    "prefill": a whole query, n = S = seq_len; "decode": one token after seq_len in the cache, n = 1, S = seq_len + 1
-    seq_len  tokens of the query, or in the cache
-    batch    sequences at a time, B
-    logits   "last": the output head sees one token of each sequence; "all": every token of a prefill
+    Attributes:
+        phase: "prefill": a whole query, n = S = seq_len; "decode": one token after seq_len in the cache, n = 1, S = seq_len + 1.
+        seq_len: tokens of the query, or in the cache.
+        batch: sequences at a time, B.
+        logits: "last": the output head sees one token of each sequence; "all": every token of a prefill.
 
-    Raises ValueError for any other phase, logits or sizes.
+    Raises:
+        ValueError: for any other phase, logits or sizes.
     """
 
     phase: str = "prefill"

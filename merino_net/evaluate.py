@@ -61,7 +61,7 @@ class Request:
         dtype: number format of the model.
         device: to compute on; None: cuda where there is one.
         limit: examples of each task at most; None: all.
-        again: measure anew what is measured already.
+        again: measure again what is measured already.
 
     Raises:
         ValueError: nothing to measure, names that are unknown or given twice, numbers out of range, or no such folder.
@@ -108,7 +108,7 @@ class Request:
             if value is not None and value < 1:
                 raise ValueError(f"--{flag} is {value}; expected at least 1")
         if self.data_dir is not None and not self.data_dir.is_dir():
-            raise ValueError(f"--data-dir {self.data_dir} is no folder; name the one that holds the evaluation files")
+            raise ValueError(f"--data-dir {self.data_dir} is not a folder; name the one that holds the evaluation files")
         for flag, given in (("MODEL", self.models), ("--text", self.sources)):
             twice = next((name for name in given if given.count(name) > 1), None)
             if twice is not None:
@@ -161,7 +161,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", default="results/evaluate", metavar="DIR", help="folder of the results (default results/evaluate)"
     )
-    parser.add_argument("--again", action="store_true", help="measure anew what the output folder already holds")
+    parser.add_argument("--again", action="store_true", help="measure again what the output folder already holds")
     return parser
 
 
@@ -183,7 +183,7 @@ def _named(source: str) -> tuple[str, str]:
 
 
 def find_tasks(names: Sequence[str], data_dir: Path | None) -> tuple[list[TaskData], dict[str, str]]:
-    """The tasks to run in the paper's order, and those that cannot be with the reason. ValueError where none is left."""
+    """The tasks to run in the paper's order, and those that cannot be with the reason. ValueError if none is left."""
     wanted = [name for name in TASKS if "all" in names or name in names]
     if data_dir is None:
         return [TaskData(name, None, None) for name in wanted], {}
@@ -439,7 +439,8 @@ class Measurements:
 def measurements(request: Request, folder: Path) -> Measurements:
     """Measure what `request` asks for and folder/rows.jsonl does not hold yet.
 
-    Raises ValueError for a model, text or task that cannot be had, where nothing is left to measure.
+    Raises:
+        ValueError: for a model, text or task that cannot be had, where nothing is left to measure.
     """
     texts = find_texts(request.benchmarks, request.sources, request.data_dir, request.reading)
     tasks, not_run = find_tasks(request.tasks, request.data_dir)

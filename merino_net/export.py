@@ -74,7 +74,7 @@ def require(what: str, flag: str, packages: Sequence[str]) -> None:
 
 
 def check_output(output: Path, source: str) -> None:
-    """ValueError where `output` is neither new, nor empty, nor an earlier export with nothing else in it."""
+    """ValueError if `output` is neither new, nor empty, nor an earlier export with nothing else in it."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; name a folder with --output")
     if Path(source).resolve() == output:
@@ -101,7 +101,7 @@ def _files(folder: Path) -> list[str]:
 def replace_folder(output: Path) -> Iterator[Path]:
     """An empty folder to fill that takes the place of `output` once it is complete; on an error `output` stays as it was.
 
-    ValueError where another process is about to replace it. What a killed process left of the same folder is removed.
+    ValueError if another process is about to replace it. What a killed process left of the same folder is removed.
     """
     temporary = writable_folder(output.parent) / f".{output.name}.unfinished"
     new, old = temporary / "new", temporary / "old"
@@ -135,9 +135,11 @@ def export_model(
 ) -> dict[str, Any]:
     """Write a float32 model on the CPU to an empty folder in every form asked for; gives sizes and differences from PyTorch.
 
-    openvino  "float32" or "int8" (weights); None leaves it out
+    Args:
+        openvino: "float32" or "int8" (weights); None leaves it out.
 
-    Raises ValueError where a form differs from the model by more than rounding, or cannot be made of this model.
+    Raises:
+        ValueError: if a form differs from the model by more than rounding, or cannot be made of this model.
     """
     from safetensors import SafetensorError
 
@@ -205,7 +207,8 @@ def outcomes_of(promises: Sequence[Promise], folder: Path, forms: dict[str, Any]
 def copy_records(found: Model, evaluation: str | None, folder: Path) -> list[str]:
     """Put design.json, training.json and the model's part of evaluate.json beside the model; remarks on what is left out.
 
-    Raises ValueError where `evaluation` is no file with results of this very model.
+    Raises:
+        ValueError: if `evaluation` is not a file with results of this very model.
     """
     remarks = []
     source = Path(found.source)

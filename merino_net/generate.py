@@ -38,9 +38,10 @@ _LARGEST_SEED = 2**63 - 1
 class Sampling:
     """How the next token is chosen; by default a draw among the 50 most probable at temperature 0.8.
 
-    temperature  divides the logits before the softmax; 0 takes the most probable token, which is greedy decoding
-    top_k        only the k most probable tokens take part; 0: all
-    top_p        of those, only the most probable that together reach this probability; 1: all
+    Attributes:
+        temperature: divides the logits before the softmax; 0 takes the most probable token, which is greedy decoding.
+        top_k: only the k most probable tokens take part; 0: all.
+        top_p: of those, only the most probable that together reach this probability; 1: all.
     """
 
     temperature: float = 0.8
@@ -76,8 +77,9 @@ def continuation(
 
     After its end a row holds `end`. Rows of unequal length are padded on the left, with zeros there in `attention_mask` (B, T).
 
-    cache  keep keys and values instead of computing the whole sequence for every token: the same text, faster
-    seed   of the draws: the same seed gives the same tokens
+    Args:
+        cache: keep keys and values instead of computing the whole sequence for every token: the same text, faster.
+        seed: of the draws: the same seed gives the same tokens.
     """
     import torch
     from transformers import GenerationConfig
@@ -151,7 +153,7 @@ def prompt_of(text: str) -> str:
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, count: int, positions: int | None) -> Tensor:
     """The prompt as tokens (1, T); an empty one is the token that begins a text.
 
-    ValueError where the prompt with `count` tokens behind it exceeds the model's positions.
+    ValueError if the prompt with `count` tokens behind it exceeds the model's positions.
     """
     import torch
 

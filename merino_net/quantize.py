@@ -53,7 +53,7 @@ METHODS = {
 RECORD = "quantize.json"
 _FORMAT, _VERSION = "merino quantization", 1
 _GROUP = 64
-"""Neighbouring columns with a scale of their own where nothing else is asked for, with 4 bits: widths are multiples of it, though
+"""Neighbouring columns with a separate scale where nothing else is asked for, with 4 bits: widths are multiples of it, though
 feed-forward widths need not be."""
 _EMBEDDINGS = ("model.tokens", "model.positions")
 _PACKAGES = ("torch", "transformers", "llmcompressor", "compressed-tensors", "openvino", "nncf")
@@ -63,11 +63,12 @@ _PACKAGES = ("torch", "transformers", "llmcompressor", "compressed-tensors", "op
 class Plan:
     """What is quantized, and how.
 
-    method          of `METHODS`
-    bits            of the linear maps in blocks and joints: 8 or 4
-    group_size      columns with a scale of their own; None: a scale for each row, the default with 8 bits (64 with 4)
-    embedding_bits  of the token embedding, which is the output head as well: 8 (a scale for each row) or 4 (a scale for each group
-                    of `group_size` or 64); None leaves it as it is. The position embedding, a small part, then gets 8 bits.
+    Attributes:
+        method: of `METHODS`.
+        bits: of the linear maps in blocks and joints: 8 or 4.
+        group_size: columns with a separate scale; None: a scale for each row, the default with 8 bits (64 with 4).
+        embedding_bits: of the token embedding, which is the output head as well: 8 (a scale for each row) or 4 (a scale for each
+            group of `group_size` or 64); None leaves it as it is. The position embedding, a small part, then gets 8 bits.
     """
 
     method: str
@@ -92,11 +93,11 @@ class Plan:
 
     @property
     def embedding_group(self) -> int | None:
-        """Columns of the token embedding with a scale of their own."""
+        """Columns of the token embedding with a separate scale."""
         return (self.group_size or _GROUP) if self.embedding_bits == 4 else None
 
     def check(self, config: Any) -> None:
-        """ValueError where a group does not divide what it must: each map's inputs, or the embedding's width."""
+        """ValueError if a group does not divide what it must: each map's inputs, or the embedding's width."""
         widths = {*config.block_widths, *config.block_ffn_widths, config.embedding_width} if self.group_size else set()
         for group, columns in ((self.group_size, widths), (self.embedding_group, {config.embedding_width})):
             off = sorted(width for width in columns if width % (group or 1))
@@ -122,7 +123,8 @@ def calibration_sequences(
 ) -> tuple[np.ndarray, Calibration]:
     """Tokens of a text to calibrate on, (sequences, seq_len).
 
-    Raises ValueError for a text that cannot be read or is too short.
+    Raises:
+        ValueError: for a text that cannot be read or is too short.
     """
     from merino_net.corpus.data import packed, token_array
 
@@ -178,7 +180,7 @@ def write_model(
     plan: Plan,
     folder: Path,
 ) -> None:
-    """Write a folder that from_pretrained takes, and read it back. ValueError where a weight is not what was written."""
+    """Write a folder that from_pretrained takes, and read it back. ValueError if a weight is not what was written."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -206,12 +208,12 @@ def write_model(
 
 
 def graph_bytes(folder: Path) -> dict[str, int]:
-    """Bytes of an OpenVINO graph with its weights; it does not tell its parts apart."""
+    """Bytes of an OpenVINO graph with its weights; it does not distinguish its parts."""
     return {"file": sum(path.stat().st_size for path in folder.glob("openvino_model.*"))}
 
 
 def check_output(output: Path, source: Path) -> None:
-    """ValueError where `output` is neither new, nor empty, nor an earlier result of this command with nothing else in it."""
+    """ValueError if `output` is neither new, nor empty, nor an earlier result of this command with nothing else in it."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; name a folder with --output")
     if source.resolve() == output:
@@ -225,7 +227,7 @@ def check_output(output: Path, source: Path) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The quantize.json in a folder; None where there is none that this release wrote."""
+    """The quantize.json in a folder; None if there isn't one that this release wrote."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return record if (record["format"], record["version"]) == (_FORMAT, _VERSION) else None
@@ -246,7 +248,7 @@ def command_line() -> argparse.ArgumentParser:
         "--group-size",
         type=int,
         metavar="N",
-        help=f"columns with a scale of their own (default: a scale for each row with 8 bits, {_GROUP} columns with 4)",
+        help=f"columns with a separate scale (default: a scale for each row with 8 bits, {_GROUP} columns with 4)",
     )
     parser.add_argument(
         "--embedding",

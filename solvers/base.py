@@ -51,12 +51,13 @@ class Status(Enum):
 class Limits:
     """When to stop, and where to start.
 
-    seconds      wall-clock time, None for no limit
-    evaluations  complete designs scored (heuristics and exhaustive search), None for no limit
-    gap          relative gap (bound − objective) / |objective| at which a design counts as proved; SCIP, HiGHS, CBC and
-                 CP-SAT add to their bounds what their tolerances can hide, which grows with the terms that are added up
-    seed         of every random choice
-    start        a design of the space that the solver may begin with
+    Attributes:
+        seconds: wall-clock time, None for no limit.
+        evaluations: complete designs scored (heuristics and exhaustive search), None for no limit.
+        gap: relative gap (bound − objective) / |objective| at which a design counts as proved; SCIP, HiGHS, CBC and CP-SAT add to
+            their bounds what their tolerances can hide, which grows with the terms that are added up.
+        seed: of every random choice.
+        start: a design of the space that the solver may begin with.
     """
 
     seconds: float | None = None
@@ -90,7 +91,8 @@ class TracePoint:
 class Run:
     """One call of `solve` while it lasts: its clock, its stop signs and its trace. Solvers look at `stopped` and call `record`.
 
-    on_interrupt  set by a solver whose engine does not come back to Python: asks the engine to stop
+    Attributes:
+        on_interrupt: set by a solver whose engine does not come back to Python: asks the engine to stop.
     """
 
     limits: Limits
@@ -107,7 +109,7 @@ class Run:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the time limit, at least a hundredth; None where there is none."""
+        """Seconds until the time limit, at least a hundredth; None if there isn't one."""
         return None if self.limits.seconds is None else max(self.limits.seconds - self.seconds, 0.01)
 
     @property
@@ -130,7 +132,7 @@ class Run:
 
     @property
     def why_stopped(self) -> str:
-        """The stop sign in words, empty where there is none."""
+        """The stop sign in words, empty if there isn't one."""
         if self.interrupted:
             return "interrupted by the user"
         if not self.stopped:
@@ -179,10 +181,11 @@ class Run:
 class Answer:
     """What a solver claims; `solve` shows users none of it unchecked.
 
-    architecture  the best design found, None where none was
-    bound         a proven upper bound on the objective of every feasible design, or None; solvers only ever maximize
-    infeasible    whether it was proved that no design meets the budgets
-    message       why the search ended, in the engine's own words
+    Attributes:
+        architecture: the best design found, None if none was.
+        bound: a proven upper bound on the objective of every feasible design, or None; solvers only ever maximize.
+        infeasible: whether it was proved that no design meets the budgets.
+        message: why the search ended, in the engine's own words.
     """
 
     architecture: Architecture | None
@@ -208,7 +211,7 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a solution comes from: solver options, seed, versions, and the problem's `fingerprint`, None where it has none."""
+    """Where a solution comes from: solver options, seed, versions, and the problem's `fingerprint`, None if it has none."""
 
     solver: str
     seed: int
@@ -220,17 +223,18 @@ class Provenance:
 class Solution:
     """The re-checked result of `solve`.
 
-    status        see `Status`
-    architecture  the design, None where none was found
-    objective     its objective, re-evaluated; None without a design
-    usage         its use of each budget
-    bound         proven bound on the optimum, from above where it is maximized and from below where it is minimized, or None
-    gap           |bound − objective| / |objective|, None where either is missing
-    seconds       wall-clock time of the search
-    evaluations   complete designs scored
-    trace         what was known when
-    message       why it stopped, in the solver's words
-    interrupted   whether Ctrl-C ended it
+    Attributes:
+        status: see `Status`.
+        architecture: the design, None if none was found.
+        objective: its objective, re-evaluated; None without a design.
+        usage: its use of each budget.
+        bound: proven bound on the optimum, from above where it is maximized and from below where it is minimized, or None.
+        gap: |bound − objective| / |objective|, None if either is missing.
+        seconds: wall-clock time of the search.
+        evaluations: complete designs scored.
+        trace: what was known when.
+        message: why it stopped, in the solver's words.
+        interrupted: whether Ctrl-C ended it.
     """
 
     status: Status
@@ -296,9 +300,9 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
 
     Solvers only ever maximize: where the problem minimizes, they are given the negated objective, and the solution is turned back.
 
-    The design is evaluated anew: one that is not in the space or breaks a budget is discarded and the message says so. The
+    The design is re-evaluated: one that is not in the space or exceeds a budget is discarded and the message says so. The
     status follows from that check and the bound, never from the solver's word alone. Raises ValueError for arguments of the
-    wrong kind or a start outside the space, NotSeparable where an exact solver meets a black box, EngineMissing.
+    wrong kind or a start outside the space, NotSeparable if an exact solver meets a black box, EngineMissing.
     """
     limits = limits or Limits()
     if not isinstance(problem, DesignProblem):
@@ -396,7 +400,9 @@ def solve_within(
 ) -> Solution | None:
     """Solve a problem in 1/shares of what is left of `run`; None once the run has been stopped.
 
-    gap  that of the run's limits unless given; at least 1e-12 is asked for
+    Args:
+        gap: that of the run's limits unless given; at least 1e-12 is asked for.
+
     What the solve used is added to the run.
     """
     if run.stopped:

@@ -21,7 +21,7 @@ Design = Callable[[int], Architecture]
 
 
 def require_structure(problem: DesignProblem, solver: str) -> None:
-    """NotSeparable where the objective or a budget is a black box, naming the solvers that take one."""
+    """NotSeparable if the objective or a budget is a black box, naming the solvers that take one."""
     for quantity in (problem.goal, *(budget.quantity for budget in problem.subject_to)):
         if not isinstance(quantity, Separable | Composite):
             raise NotSeparable(
@@ -42,8 +42,9 @@ def _budgeted(problem: DesignProblem) -> tuple[Quantity, ...]:
 class Tabulated:
     """The objective and the constraints of a problem as readings of one table, whose rows are the parts of all of them.
 
-    rows    per quantity, the objective first, the rows that hold its parts
-    limits  (K,) of the constraints
+    Attributes:
+        rows: per quantity, the objective first, the rows that hold its parts.
+        limits: (K,) of the constraints.
     """
 
     def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
@@ -80,7 +81,8 @@ class Tabulated:
 class Vectorised:
     """Objective and feasibility of many designs at once; tabulated where the quantities allow it.
 
-    poll  called between terms and between black boxes' designs; may raise to end the work
+    Attributes:
+        poll: called between terms and between black boxes' designs; may raise to end the work.
     """
 
     def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
@@ -94,7 +96,7 @@ class Vectorised:
             yield choices[start : start + self._portion]
 
     def feasible(self, choices: np.ndarray) -> np.ndarray:
-        """Bool array: which of the designs, choices (n, N), keep every budget."""
+        """Bool array: which of the designs, choices (n, N), meet every budget."""
         kept = np.ones(len(choices), dtype=bool)
         for evaluate, limit in self._budgets:
             kept[kept] = evaluate(choices[kept]) <= limit
@@ -163,7 +165,7 @@ class Scorer:
         return black_box
 
     def feasible(self, choices: Choices) -> bool:
-        """Whether the design keeps every budget."""
+        """Whether the design meets every budget."""
         return all(read(choices) <= limit for read, limit in self._budgets)
 
     def objective(self, choices: Choices) -> float:

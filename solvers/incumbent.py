@@ -46,7 +46,7 @@ def quick_incumbent(problem: DesignProblem, run: Run) -> Architecture | None:
         run: its `limits.start` is a candidate; once it is stopped, the best design so far is returned.
 
     Returns:
-        A design that was checked against the problem's budgets; None where none was found, or a quantity is a black box.
+        A design that was checked against the problem's budgets; None if none was found, or a quantity is a black box.
     """
     start = run.limits.start
     found = [] if start is None else [start]
@@ -64,12 +64,13 @@ def quick_incumbent(problem: DesignProblem, run: Run) -> Architecture | None:
 class _Seeking:
     """One search, over arrays in which all blocks have as many states and items of a state: what a block lacks is closed.
 
-    numbers  (N, S, R) item numbers by state, as in `SearchSpace.of_state`
-    blocks   (N, rows, S, R) terms
-    joints   (N − 1, rows, S, S)
-    items    (N, S, R) bool: items that no budget on a maximum rules out by itself
-    steps    (N − 1, S, S) bool: the same of the steps between neighbours
-    layered  (N, S, R) bool: items that have a layer
+    Attributes:
+        numbers: (N, S, R) item numbers by state, as in `SearchSpace.of_state`.
+        blocks: (N, rows, S, R) terms.
+        joints: (N − 1, rows, S, S).
+        items: (N, S, R) bool: items that no budget on a maximum rules out by itself.
+        steps: (N − 1, S, S) bool: the same of the steps between neighbours.
+        layered: (N, S, R) bool: items that have a layer.
     """
 
     def __init__(self, problem: DesignProblem, run: Run) -> None:
@@ -182,7 +183,8 @@ class _Seeking:
     def _paths(self, weights: np.ndarray, tilted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The design of largest value for each of V valuations, and whether there is one: choices (V, N, 2), bool (V,).
 
-        weights  (V, rows) of the joints; tilted  (N, V, rows) of the blocks
+        Args:
+            weights: (V, rows) of the joints; tilted  (N, V, rows) of the blocks.
         """
         rows = self._summed
         values = np.einsum("nvr,nrwi->nvwi", tilted[:, :, rows], self.blocks[:, rows])

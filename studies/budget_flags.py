@@ -50,9 +50,10 @@ def read_budgets(
 ) -> list[tuple[Budget, ...]]:
     """One tuple of budgets per problem: every combination of one value of each quantity named, from above and from below.
 
-    confidence   with which budgets of quantities that know their error hold; ValueError where there is none of them
-    extrapolate  whether latency tables may predict what they were not validated on
-    tabulated    what stands in for a black box
+    Args:
+        confidence: with which budgets of quantities that know their error hold; ValueError if there isn't one of them.
+        extrapolate: whether latency tables may predict what they were not validated on.
+        tabulated: what stands in for a black box.
     """
     values: dict[tuple[str, str], list[Budget]] = {}
     uncertain = False

@@ -42,7 +42,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     EXPERIMENTS: {
         "hardware": ("studies.hardware", "how the optimum moves from device to device"),
-        "latency_check": ("studies.latency_check", "whether a device file keeps its word"),
+        "latency_check": ("studies.latency_check", "whether a device file's predictions hold"),
         "latency_data": ("studies.latency_data", "an additive model of latencies that others measured"),
         "scaling": ("studies.scaling", "time to proof and loss as problems grow"),
         "entropy_table": ("studies.entropy_table", "the entropy's look-up table against its closed form"),

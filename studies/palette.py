@@ -25,11 +25,11 @@ COLOURS = (
     "#9467bd",
     "#17becf",
 )
-"""Okabe & Ito's colours, which colour-blind readers can tell apart, and five more."""
+"""Okabe & Ito's colours, which colour-blind readers can distinguish, and five more."""
 
 
 STYLES = tuple(zip(COLOURS, ("-", "--", "-.", ":"), "os^D", strict=False))
-"""Colour, line and marker of the first, second, … of up to four curves: each tells the curves apart without the others."""
+"""Colour, line and marker of the first, second, … of up to four curves: each distinguishes the curves without the others."""
 
 
 HATCHES = ("", "//", "..", "\\\\")
@@ -45,7 +45,7 @@ def solver_style(name: str) -> dict[str, Any]:
     """Colour, mark and line of a solver, the same in every figure.
 
     Args:
-        name: the solver's name on the command line, or the one that it shows. Any other name gets a style of its own too, which a
+        name: the solver's name on the command line, or the one that it shows. Any other name gets its own style too, which a
             solver of the table may share.
     """
     usual = sorted(SOLVERS, key=lambda option: SOLVERS[option].extra)

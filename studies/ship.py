@@ -46,7 +46,7 @@ def check_network(stored: Stored, folder: Path) -> int:
     """Compare the network beside a design file with the design: shape, weights, budgets. Prints them and returns the exit code.
 
     0 where nothing is wrong, or where there is no network; 3 where it exceeds a budget or is another than the design; only its
-    vocabulary may differ, which is said. Raises ValueError where the weights cannot be read or are not finite numbers.
+    vocabulary may differ, which is said. Raises ValueError if the weights cannot be read or are not finite numbers.
     """
     if stored.architecture is None or not (folder / _NETWORK).is_file():
         return 0

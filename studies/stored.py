@@ -58,7 +58,7 @@ def check_stored(
 
 
 def check_number(what: str, stored: Any, true: float, relative: float = _SAME, further: str = "") -> None:
-    """ValueError where a stored number does not agree with the re-evaluated one; `further` ends the sentence."""
+    """ValueError if a stored number does not agree with the re-evaluated one; `further` ends the sentence."""
     if not same_number(stored, true, relative):
         raise ValueError(f"{what} as {stored!r}, re-evaluated it is {true!r}; {_ADVICE}{further}")
 

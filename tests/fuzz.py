@@ -394,7 +394,8 @@ def _measured(seed: int, design: Architecture) -> float:
 def _random_upper(draw: np.random.Generator, values: Sequence[float], of_best: float, signed: bool = False) -> float:
     """A limit between the values, exactly at one, just below or above it, far off, or 0; often at that of the best design.
 
-    signed  whether it may be negative even if some values are not
+    Args:
+        signed: whether it may be negative even if some values are not.
     """
     if max(values) > 0 and not signed:
         values = [value for value in values if value >= 0]
@@ -460,8 +461,9 @@ def _two_sided(draw: np.random.Generator, problem: DesignProblem, designs: Seque
 class Truth:
     """What brute force says of a problem.
 
-    certain   the best objective among the designs that meet every budget by more than rounding; None if there isn't one
-    possible  the best among those that meet them up to rounding
+    Attributes:
+        certain: the best objective among the designs that meet every budget by more than rounding; None if there isn't one.
+        possible: the best among those that meet them up to rounding.
 
     The objective is what is maximized: negated where the problem minimizes.
     """

@@ -320,7 +320,7 @@ def stale(root: Path) -> list[str]:
 
 
 def _pytest(tree: Path, tests: str, seconds: float) -> int | None:
-    """The exit code of some tests in a copy of the tree; None where they did not end in time."""
+    """The exit code of some tests in a copy of the tree; None if they did not end in time."""
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no", *shlex.split(tests)]
     output = subprocess.DEVNULL

@@ -23,9 +23,10 @@ _OTHERS = {".", "cd", "dask", "git", "jupyter", "python3", "scp", "srun", "ssh"}
 class Shown:
     """A block of code of a page.
 
-    line     of the page on which it begins
-    saved    the file that the prose before it says to save it as, empty where it says nothing
-    checked  the command whose output it is said to be, empty where it is none
+    Attributes:
+        line: of the page on which it begins.
+        saved: the file that the prose before it says to save it as, empty where it says nothing.
+        checked: the command whose output it is said to be, empty where it is none.
     """
 
     language: str
@@ -59,7 +60,7 @@ def commands(page: str) -> Iterator[list[str]]:
 
 
 def arguments_of(words: list[str]) -> tuple[str, list[str]] | None:
-    """The module of ours that a command line starts, and its arguments; None where it starts none."""
+    """The module of ours that a command line starts, and its arguments; None if it starts none."""
     if words[0] == "merino":
         name = f"{STUDY} {words[2].replace('-', '_')}" if words[1] == STUDY else words[1]
         assert name in COMMANDS, f"there is no command merino {name}"

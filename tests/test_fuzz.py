@@ -11,7 +11,7 @@ from tests import fuzz
 
 SOLVERS = ("dp", "exhaustive", "highs")
 LIMIT_S = 10.0
-"""Of one solver and problem. On a slow machine less is proved, which is no false claim."""
+"""Of one solver and problem. On a slow machine less is proved, which is not a false claim."""
 
 
 @pytest.mark.parametrize("seed", [*range(40), 30_120])  # the last: a budget of 5e-324

@@ -59,7 +59,7 @@ class Toy:
 
     @property
     def optimum(self) -> float | None:
-        """The best feasible objective; None where no design is feasible."""
+        """The best feasible objective; None if no design is feasible."""
         return float(self.objectives[self.feasible].max()) if self.feasible.any() else None
 
 

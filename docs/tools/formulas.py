@@ -10,7 +10,7 @@ _FUNCTION = re.compile(r"<m[io]>(log|ln|exp|max|min|det|sup|inf|arg|Pr)</m[io]>"
 
 
 def mathml_of(latex: str, block: bool) -> str:
-    """The MathML of a formula, on a line of its own if `block`; ValueError with the reason where it cannot be set."""
+    """The MathML of a formula, on its own line if `block`; ValueError with the reason where it cannot be set."""
     # Of the environments that align, the converter knows arrays best.
     latex = re.sub(r"\\begin\{(?:aligned|split|align\*?)\}", r"\\begin{array}{rlrl}", latex)
     latex = re.sub(r"\\end\{(?:aligned|split|align\*?)\}", r"\\end{array}", latex)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from docstring_columns import markdown_of
 from formulas import mathml_of
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -76,7 +75,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def included(found: re.Match[str]) -> str:
         if found[1] not in _PARTS:
-            raise PluginError(f"{here} asks for {found[1]!r}, which is no part; expected one of {', '.join(_PARTS)}")
+            raise PluginError(f"{here} asks for {found[1]!r}, which is not a part; expected one of {', '.join(_PARTS)}")
         return linked(_PARTS[found[1]](), ROOT)
 
     filled = re.sub(r"<!-- include: (\S+) -->.*?<!-- end -->", included, linked(markdown, folder), flags=re.DOTALL)
@@ -186,7 +185,7 @@ def _command(name: str, module: str) -> str:
     from studies.front_door import load
 
     parser = load(module).command_line()
-    about = markdown_of(f"{parser.description}\n\n{parser.epilog or ''}".replace("\n\nexamples:", "\n\nExamples:"))
+    about = f"{parser.description}\n\n{parser.epilog or ''}".replace("\n\nexamples:", "\n\nExamples:\n")
     parser.description = parser.epilog = None
     flags = textwrap.indent(f"```text\n{parser.format_help().rstrip()}\n```", "    ")
     return f'### {name}\n\nAlso: `python -m {module}`\n\n{about}\n\n??? note "Flags of {name}"\n\n{flags}'

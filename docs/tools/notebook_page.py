@@ -21,8 +21,9 @@ _TERMINAL_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class Notebook:
     """What a notebook becomes.
 
-    markdown  the page; it names its pictures as if they lay in its own folder
-    pictures  their contents, by name
+    Attributes:
+        markdown: the page; it names its pictures as if they lay in its own folder.
+        pictures: their contents, by name.
     """
 
     markdown: str
@@ -30,11 +31,11 @@ class Notebook:
 
 
 def read_notebook(path: Path) -> Notebook:
-    """The page of a notebook file. ValueError where it is none, or where a cell ended in an error."""
+    """The page of a notebook file. ValueError if it is none, or where a cell ended in an error."""
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no notebook ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{path} is not a notebook ({type(error).__name__}: {error})") from None
     parts: list[str] = []
     pictures: dict[str, bytes] = {}
     for number, cell in enumerate(cells, start=1):

@@ -22,7 +22,7 @@ _names: ContextVar[Mapping[str, str]] = ContextVar("_names", default=MappingProx
 def called(names: Mapping[str, str]) -> Iterator[None]:
     """Within it, the help of `command_parser` calls modules by these names: {"studies.design": "merino design"}.
 
-    What starts the commands under names of its own, such as `studies.front_door`, wraps their `main` in it.
+    What starts the commands under its own names, such as `studies.front_door`, wraps their `main` in it.
     """
     token = _names.set(names)
     try:
@@ -38,9 +38,10 @@ def command_parser(spec: ModuleSpec | None, document: str | None, notes: str = "
     first paragraph, the other paragraphs, and `notes`. Lines are filled to the terminal, those that are indented stay as they are.
     In usage and examples the command is named as it was typed: `python -m studies.design`, or as `called` says.
 
-    spec      the module's `__spec__`, which knows its name under `python -m` too; None where it was started as a script
-    document  its `__doc__`
-    notes     what the docstring cannot say, such as a list made of a table in the code
+    Args:
+        spec: the module's `__spec__`, which knows its name under `python -m` too; None if it was started as a script.
+        document: its `__doc__`.
+        notes: what the docstring cannot say, such as a list made of a table in the code.
     """
     description, _, details = inspect.cleandoc(document or "").partition("\n\n")
     if details.startswith(" "):

@@ -1,6 +1,6 @@
 """Child processes and temporary folders that do not outlive this process, even where it is killed.
 
-A `finally` is not run by SIGKILL, nor by SIGTERM and SIGHUP; so what is started here is also told to a process of its own,
+A `finally` is not run by SIGKILL, nor by SIGTERM and SIGHUP; so what is started here is also told to its own process,
 `keeper.py`, which ends it once this one has gone.
 """
 
@@ -37,7 +37,7 @@ class _Keeper:
         self._process: subprocess.Popen[bytes] | None = None
 
     def ready(self) -> None:
-        """Start the process where there is none."""
+        """Start the process if there isn't one."""
         with self._guard:
             self._tell("")
 
@@ -62,7 +62,7 @@ class _Keeper:
                 return
             except BrokenPipeError:  # somebody ended it
                 self._process.wait()
-        # A session of its own: what is sent to our process group (Ctrl-C, a closed terminal, kill -9 of a job) must not end it.
+        # Its own session: what is sent to our process group (Ctrl-C, a closed terminal, kill -9 of a job) must not end it.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_KEEPER)],
             stdin=subprocess.PIPE,
@@ -122,7 +122,8 @@ def run_child(
 ) -> subprocess.CompletedProcess[str]:
     """Run any program to its end, its output captured; like `subprocess.run`, but it ends with this process.
 
-    watch  is called with the process from time to time, and may send it a signal or end it
+    Args:
+        watch: is called with the process from time to time, and may send it a signal or end it.
     """
     text = {"text": True, "errors": "replace"}
     with child_process([*_GATE, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **text, **options) as process:

@@ -72,7 +72,7 @@ def run_command(main: Callable[..., int | None], *arguments: Any) -> NoReturn:
         code = main(*arguments)
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        _say(str(stop) or "interrupted: a file is written whole or not at all, so earlier results stand")
+        _say(str(stop) or "interrupted: a file is written atomically, so earlier results stand")
         code = ExitCode.INTERRUPTED
     except BrokenPipeError:
         if not open_at_start:
@@ -101,13 +101,13 @@ def _fault(error: BaseException) -> ExitCode:
     traceback.print_exception(error)
     _say(
         f"error: this is a fault of ours ({type(error).__name__}: {error}); please report it with the command and the lines above. "
-        "A file is written whole or not at all, so earlier results stand"
+        "A file is written atomically, so earlier results stand"
     )
     return ExitCode.FAULT
 
 
 def _open_streams() -> bool:
-    """Make the standard streams usable; False where nobody can read the standard output.
+    """Make the standard streams usable; False if nobody can read the standard output.
 
     Python has None for a stream that was closed (`>&-`), and the next file to be opened would get its number.
     """

@@ -49,7 +49,7 @@ def budget_text(budget: Budget) -> str:
 
 
 def quantity_text(quantity: Quantity) -> str:
-    """Its name with the options that are not the default, which tell two of one name apart: flops (seq_len=128)."""
+    """Its name with the options that are not the default, which distinguish two of one name: flops (seq_len=128)."""
     if isinstance(getattr(type(quantity), "name", None), property):
         return quantity.name  # made from the options
     fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(quantity) if dataclasses.is_dataclass(quantity) else ()

@@ -1,4 +1,4 @@
-"""Where files go: written whole or not at all, so that earlier ones survive, by one process a folder; and the cache."""
+"""Where files go: written atomically, so that earlier ones survive, by one process a folder; and the cache."""
 
 from __future__ import annotations
 
@@ -118,9 +118,11 @@ def locked(folder: Path, beside: bool = False) -> Iterator[None]:
     The lock is on a file .lock in the folder, which holds the process's number. It ends with the process, however that ends, and
     the file is removed at the end, or by the next one to lock the folder.
 
-    beside  keep the file beside the folder instead, as the folder itself is to be replaced
+    Args:
+        beside: keep the file beside the folder instead, as the folder itself is to be replaced.
 
-    Raises ValueError where another process has the lock. On a system that isn't Unix nothing is locked.
+    Raises:
+        ValueError: if another process has the lock. On a system that isn't Unix nothing is locked.
     """
     folder = folder.resolve()
     path = folder.with_name(f".{folder.name}.lock") if beside else folder / ".lock"
@@ -145,7 +147,7 @@ def locked(folder: Path, beside: bool = False) -> Iterator[None]:
 
 
 def _taken(path: Path, folder: Path) -> int:
-    """The handle of a lock's file, now ours; ValueError where it is another's."""
+    """The handle of a lock's file, now ours; ValueError if it is another's."""
     if fcntl is None:
         return os.open(os.devnull, os.O_RDONLY)
     handle = _locked_file(path)
@@ -168,7 +170,7 @@ def _holder(path: Path) -> str:
 
 
 def _locked_file(path: Path) -> int | None:
-    """The file `path`, made where it is missing, opened and locked; None where another process has it locked."""
+    """The file `path`, made where it is missing, opened and locked; None if another process has it locked."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         if fcntl is None:
@@ -209,7 +211,8 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
 def output_folder(path: str | os.PathLike[str]) -> Path:
     """A `writable_folder` in which no other process writes until the `command` that asked for it ends.
 
-    Raises ValueError where another process does already.
+    Raises:
+        ValueError: if another process does already.
     """
     return hold_folder(writable_folder(path))
 

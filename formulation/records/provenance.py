@@ -53,7 +53,7 @@ def _without_folders(argument: str) -> str:
 
 
 def restart_peak_memory() -> None:
-    """Begin `peak_memory_bytes` anew. Linux only; elsewhere nothing happens."""
+    """Start `peak_memory_bytes` over. Linux only; elsewhere nothing happens."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -63,7 +63,7 @@ def restart_peak_memory() -> None:
 def peak_memory_bytes() -> int | None:
     """The most memory this process has held at a time since `restart_peak_memory`, engines' child processes left out.
 
-    None where the system does not tell (anything but Linux).
+    None if the system does not tell (anything but Linux).
     """
     try:
         status = Path("/proc/self/status").read_text()

@@ -34,9 +34,9 @@ class RowFile:
 
     Rows that `pack` compressed into `path`.xz come first; a file may have both, as what is appended stays plain until it is packed.
     Reading changes nothing on disk. With the first change the folder is locked until the present command ends, or outside of
-    commands for as long as this object lives, and a line cut short is removed; `append` and `keep` raise ValueError where another
+    commands for as long as this object lives, and a line cut short is removed; `append` and `keep` raise ValueError if another
     process writes to the folder.
-    Raises ValueError where any other line isn't a JSON object, with the line's number: the file is left as it is.
+    Raises ValueError if any other line isn't a JSON object, with the line's number: the file is left as it is.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +71,8 @@ class RowFile:
     def begin(self, head: Row) -> None:
         """Make `head`, which says under which conditions rows are measured, the first row of a new file.
 
-        Raises ValueError where the file begins with another one: its rows would not compare with ours.
+        Raises:
+            ValueError: if the file begins with another one: its rows would not compare with ours.
         """
         if not self.rows:
             self.append(head)
@@ -213,7 +214,7 @@ def content_key(*content: Any) -> str:
 
 
 def cell_key(*content: Any) -> str | None:
-    """The `content_key`, None where a part of the content has no identity: such a cell is run every time."""
+    """The `content_key`, None if a part of the content has no identity: such a cell is run every time."""
     try:
         return content_key(*content)
     except NoIdentity:
@@ -234,7 +235,7 @@ def packed_path(path: Path) -> Path:
 def pack(path: Path) -> None:
     """Compress the rows of `path` into `packed_path`, behind those that are there already, and remove `path`.
 
-    A stop in between leaves both, and no row counts twice. ValueError where a line is damaged or another process writes there.
+    A stop in between leaves both, and no row counts twice. ValueError if a line is damaged or another process writes there.
     """
     RowFile(path)
     with locked(path.parent):

@@ -62,7 +62,7 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedToke
 
     Token 0 is END_OF_TEXT (begin, end and padding alike), then come the 256 bytes, then the merges, most frequent first; text is
     split into words as GPT-2 does, without a space put in front (Radford et al. 2019, section 2.2). A pair of tokens seen only
-    once is not merged. The same documents give the same tokenizer. ValueError where `vocabulary` is below 257 or more than the
+    once is not merged. The same documents give the same tokenizer. ValueError if `vocabulary` is below 257 or more than the
     documents support.
     """
     if positive_integer("vocabulary", vocabulary) < _LEAST_VOCABULARY:
@@ -110,7 +110,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer in a folder, in a tokenizer.json file or of that name on the Hugging Face hub, with an end-of-text token.
 
     One without a padding token pads with its end of text. A file alone does not say which token ends a text: there it is
-    <|endoftext|>. ValueError where there is no tokenizer, a damaged one, one that the `tokenizers` library does not run, or one
+    <|endoftext|>. ValueError if there is no tokenizer, a damaged one, one that the `tokenizers` library does not run, or one
     without an end of text.
     """
     path = Path(name)
@@ -162,7 +162,7 @@ def _read_tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises this very class
-        raise ValueError(f"{path} is no tokenizer file ({str(error).rstrip('.')}); expected a tokenizer.json") from None
+        raise ValueError(f"{path} is not a tokenizer file ({str(error).rstrip('.')}); expected a tokenizer.json") from None
 
 
 def token_array(text: Text, tokenizer: PreTrainedTokenizerBase, cache: Path) -> np.memmap:
@@ -172,9 +172,9 @@ def token_array(text: Text, tokenizer: PreTrainedTokenizerBase, cache: Path) -> 
     token, the letters are encoded as text.
 
     The tokens lie in `cache` (a folder, made where it is missing) in one .npy file, named by the sha256 of the text's fingerprint
-    and the tokenizer's content. It is written whole or not at all, and again where its size and its header disagree, so that
+    and the tokenizer's content. It is written atomically, and again where its size and its header disagree, so that
     several processes may ask for it at once. Texts longer than the memory are no trouble, but a document is held whole.
-    ValueError for a text that cannot be read, OSError where the disk is full.
+    ValueError for a text that cannot be read, OSError if the disk is full.
     """
     plain = _plain_encoder(tokenizer)
     end = tokenizer.eos_token_id
@@ -220,7 +220,7 @@ def _header(count: int, dtype: np.dtype) -> bytes:
 
 
 def _mapped(path: Path, dtype: np.dtype) -> np.memmap | None:
-    """The tokens in `path`; None where there is no such file or its size and its header disagree."""
+    """The tokens in `path`; None if there is no such file or its size and its header disagree."""
     if not path.is_file():
         return None
     room = len(_header(0, dtype))
@@ -282,7 +282,7 @@ def _ids(encoder: Tokenizer, text: str) -> list[int]:
 def packed(tokens: np.ndarray, seq_len: int) -> np.ndarray:
     """The tokens as sequences, (n, seq_len), a view: documents follow one another, and the remainder at the end is dropped.
 
-    ValueError where they do not fill one sequence.
+    ValueError if they do not fill one sequence.
     """
     if positive_integer("seq_len", seq_len) < 2:
         raise ValueError("seq_len is 1; expected at least 2, so that a token has a next one to predict")
@@ -299,7 +299,7 @@ def split(sequences: int, held_out: float, seed: int) -> tuple[np.ndarray, np.nd
     """Indices (to train on, held out), each ascending: the share `held_out` of `sequences`, drawn by `default_rng(seed)`.
 
     A held-out sequence may be the middle of a document whose other sequences are trained on, so that its loss flatters the model
-    a little; a held-out text of its own is the stricter choice. ValueError where either side would be empty.
+    a little; a held-out text of its own is the stricter choice. ValueError if either side would be empty.
     """
     positive_integer("sequences", sequences)
     if not 0 < held_out < 1:

@@ -41,15 +41,16 @@ _READING = 1
 class Text:
     """Documents from `sources` in their order; without sources, Python's own documentation (`pydoc_data.topics`), a topic each.
 
-    A source is
-      - a file, read as UTF-8 in the format of its suffix: .json (an array of strings or of objects, or an object on each line),
-        .jsonl and .ndjson (an object on each line), .csv and .tsv (a header, then rows), .parquet; a document is what the object
-        or row has in the field that `reading` names, or else in "text", "content" or "sentence". Any other file is plain, one
-        document. All but Parquet may be compressed (.gz, .xz, .bz2, .zst). Suffixes are known in any letter case.
-      - a folder: its files of these formats, the plain ones being .txt, .md and .rst, those of its folders as well, sorted by
-        path; names that begin with a dot are left out, and so are files without text.
-      - "hub:OWNER/NAME[/CONFIG][@SPLIT]" (or hub:NAME): a data set of the Hugging Face hub, streamed; each row is a document, as
-        in a file. The split is "train" unless given.
+    A source is one of these:
+
+    - A file, read as UTF-8 in the format of its suffix: .json (an array of strings or of objects, or an object on each line),
+      .jsonl and .ndjson (an object on each line), .csv and .tsv (a header, then rows), .parquet. A document is what the object or
+      row has in the field that `reading` names, or else in "text", "content" or "sentence". Any other file is plain, one document.
+      All but Parquet may be compressed (.gz, .xz, .bz2, .zst). Suffixes are known in any letter case.
+    - A folder: its files of these formats, the plain ones being .txt, .md and .rst, and those of its folders, sorted by path. Names
+      that begin with a dot are left out, and so are files without text.
+    - `hub:OWNER/NAME[/CONFIG][@SPLIT]` (or `hub:NAME`): a data set of the Hugging Face hub, streamed. Each row is a document, as in
+      a file. The split is "train" by default.
 
     In each of them <|endoftext|> ends a document, on a line to itself or within one, and a carriage return in front of a line
     end is dropped; else a document is as it was written. One of nothing but white space is left out. Files are read as they are
@@ -79,7 +80,7 @@ class Text:
         return islice(chain.from_iterable([source.documents() for source in self._all()]), self.documents_at_most)
 
     def in_memory(self) -> tuple[str, ...]:
-        """All documents at once; ValueError where their UTF-8 takes more than `reading.memory_bytes`."""
+        """All documents at once; ValueError if their UTF-8 takes more than `reading.memory_bytes`."""
         documents, size = [], 0
         for document in self.documents():
             documents.append(document)

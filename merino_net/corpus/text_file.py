@@ -171,7 +171,7 @@ def field_named(names: Sequence[str], wanted: str | None, where: str) -> str:
 def documents_of(text: str) -> Iterator[str]:
     """The documents of a text, which END_OF_TEXT divides wherever it stands, without \\r before \\n; none of them is white space.
 
-    A line that holds only END_OF_TEXT is no part of a document, nor is what ends the line behind one.
+    A line that holds only END_OF_TEXT is not a part of a document, nor is what ends the line behind one.
     """
     text = text.replace("\r\n", "\n")
     parts = text.split(END_OF_TEXT)
@@ -453,7 +453,7 @@ class TextFile:
             raise ValueError(f"{self.path} is damaged or not a {compression} file ({_reason(error)}); fetch it again") from None
 
     def _check_size(self, size: int) -> None:
-        """ValueError where a piece that has to be held is longer than the memory for it."""
+        """ValueError if a piece that has to be held is longer than the memory for it."""
         if size > self.reading.memory_bytes:
             advice = f"divide it by lines of {END_OF_TEXT}, or " if self.format is TextFormat.PLAIN else ""
             raise ValueError(

@@ -15,19 +15,22 @@ from formulation.architecture import HEAD_SIZE, Architecture, Block
 class MerinoConfig(PreTrainedConfig):
     """Configuration of a block-wise decoder-only transformer; without arguments it is MeRino-52M.
 
-    block_widths, block_ffn_widths, block_depths   E_i, F_i and L_i of each block
-    shared                    whether the layers inside a block are one set of weights
-    embedding_width           width of the token embedding and of the tied output head
-    vocab_size                number of tokens
-    max_position_embeddings   number of learned positions
-    hidden_act                activation between the two feed-forward maps, by its name in transformers: "gelu", "relu", ...
-    initializer_range         σ, standard deviation of the initial weights (`modeling` says which start otherwise)
-    dropout                   probability of dropping an entry of the embedding or of what a sub-layer adds to the residual stream
-    attention_dropout         probability of dropping an attention weight
-    layer_norm_eps            ε of every LayerNorm
+    Attributes:
+        block_widths: E_i, F_i and L_i of each block.
+        block_ffn_widths: E_i, F_i and L_i of each block.
+        block_depths: E_i, F_i and L_i of each block.
+        shared: whether the layers inside a block are one set of weights.
+        embedding_width: width of the token embedding and of the tied output head.
+        vocab_size: number of tokens.
+        max_position_embeddings: number of learned positions.
+        hidden_act: activation between the two feed-forward maps, by its name in transformers: "gelu", "relu", ...
+        initializer_range: σ, standard deviation of the initial weights (`modeling` says which start otherwise).
+        dropout: probability of dropping an entry of the embedding or of what a sub-layer adds to the residual stream.
+        attention_dropout: probability of dropping an attention weight.
+        layer_norm_eps: ε of every LayerNorm.
 
     What follows from these is read off: `num_hidden_layers` (Σ L_i: how often a layer is *applied*, and so how many entries
-    the key-value cache has), `hidden_size`, `num_attention_heads` (of the widest block). Raises ValueError where they
+    the key-value cache has), `hidden_size`, `num_attention_heads` (of the widest block). Raises ValueError if they
     describe no network.
     """
 

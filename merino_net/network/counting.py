@@ -25,7 +25,7 @@ def parameter_count(model: nn.Module) -> int:
 def stored_parameters(folder: Path, config: PreTrainedConfig) -> int:
     """Number of parameters in the .safetensors files of a model of `config`, by the sizes stored there; tied ones count once.
 
-    A matrix in 8 or 4 bits counts as what it stands for; scales are no parameters. ValueError where there are no such files.
+    A matrix in 8 or 4 bits counts as what it stands for; scales are no parameters. ValueError if there are no such files.
     """
     import torch
     from safetensors import safe_open
@@ -38,7 +38,7 @@ def stored_parameters(folder: Path, config: PreTrainedConfig) -> int:
     count = 0
     for path in _weight_files(folder):
         with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118  (it is no dictionary)
+            for name in file.keys():  # noqa: SIM118  (it is not a dictionary)
                 stored, parameter = file.get_slice(name), known.get(name.removesuffix(PACKED))
                 if parameter is None:
                     continue
@@ -49,14 +49,14 @@ def stored_parameters(folder: Path, config: PreTrainedConfig) -> int:
 
 
 def part_bytes(folder: Path) -> dict[str, int]:
-    """Bytes of the weights' files in a model's folder, and of their tensors by part; ValueError where there is none."""
+    """Bytes of the weights' files in a model's folder, and of their tensors by part; ValueError if there isn't one."""
     from safetensors import safe_open
 
     sizes = dict.fromkeys(("file", *PARTS), 0)
     for path in _weight_files(folder):
         sizes["file"] += path.stat().st_size
         with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118  (it is no dictionary)
+            for name in file.keys():  # noqa: SIM118  (it is not a dictionary)
                 sizes[_part(name)] += file.get_tensor(name).nbytes
     return sizes
 
@@ -80,8 +80,9 @@ def forward_flops(config: PreTrainedConfig, seq_len: int, head: bool = True) -> 
     Attention is counted without causal halving, norms and activations are left out: the rules of `hardware_models.Flops`.
     Nothing is computed and no memory taken: the network is built on PyTorch's `meta` device.
 
-    config  of any causal language model that transformers knows, ours included
-    head    whether the output head counts
+    Args:
+        config: of any causal language model that transformers knows, ours included.
+        head: whether the output head counts.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode

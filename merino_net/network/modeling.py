@@ -67,7 +67,7 @@ def embedding(own: Embedding) -> nn.Embedding:
 
 
 class MerinoOutput(nn.Linear):
-    """The map that ends a sub-layer: what it returns is added to the residual stream, hence initial weights of its own."""
+    """The map that ends a sub-layer: what it returns is added to the residual stream, hence initial its own weights."""
 
     def __init__(self, own: LinearMap) -> None:
         super().__init__(own.inputs, own.outputs, own.bias)

@@ -55,14 +55,14 @@ def find_models(sources: Sequence[str]) -> list[Model]:
 
 
 def _configuration(source: str) -> Any:
-    """A model's configuration; ValueError in one sentence where there is none."""
+    """A model's configuration; ValueError in one sentence if there isn't one."""
     from transformers import AutoConfig
 
     folder = Path(source)
     if folder.is_file():
         raise ValueError(f"{source} is a file; expected a folder that save_pretrained wrote, or a name on the hub")
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(f"{source} is no model: it has no config.json; expected a folder that save_pretrained wrote")
+        raise ValueError(f"{source} is not a model: it has no config.json; expected a folder that save_pretrained wrote")
     if not folder.is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
         raise ValueError(f"there is no folder {source}; name a folder that save_pretrained wrote, or a model on the hub")
     try:
@@ -71,7 +71,7 @@ def _configuration(source: str) -> Any:
         if folder.is_dir():
             raise ValueError(f"the config.json of {source} cannot be used ({first_line(error)})") from None
         raise ValueError(
-            f"{source} is no folder here, and the Hugging Face hub does not give it ({first_line(error)}); "
+            f"{source} is not a folder here, and the Hugging Face hub does not give it ({first_line(error)}); "
             "check the name and the network"
         ) from None
     if getattr(config, "is_encoder_decoder", False):
@@ -92,7 +92,8 @@ def _folder_fingerprint(folder: Path) -> str:
 def load_model(model: Model, dtype: str, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Weights and tokenizer, the weights in `dtype` on `device`.
 
-    Raises ValueError where either cannot be read, and for weights that `load_weights` refuses.
+    Raises:
+        ValueError: if either cannot be read, and for weights that `load_weights` refuses.
     """
     import torch
     from transformers import AutoTokenizer
@@ -111,9 +112,10 @@ def load_model(model: Model, dtype: str, device: str) -> tuple[PreTrainedModel, 
 def load_weights(source: str | Path, name: str, dtype: torch.dtype) -> PreTrainedModel:
     """The causal language model in a folder or of a hub name, on the CPU in evaluation mode; errors call it `name`.
 
-    Raises ValueError where the weights cannot be read (a damaged file, or a pickle that would run code), where some are missing or
-    of another shape, which transformers would fill with random numbers, where one of our networks has weights too many, where a
-    weight is not a finite number, and for an encoder, whose predictions see the token that they are to predict.
+    Raises:
+        ValueError: if the weights cannot be read (a damaged file, or a pickle that would run code), where some are missing or of
+            another shape, which transformers would fill with random numbers, where one of our networks has weights too many, where
+            a weight is not a finite number, and for an encoder, whose predictions see the token that they are to predict.
     """
     import torch
     from safetensors import SafetensorError
@@ -160,7 +162,7 @@ def load_weights(source: str | Path, name: str, dtype: torch.dtype) -> PreTraine
 
 
 def check_finite(network: nn.Module, name: str) -> None:
-    """ValueError where a weight of `network`, which the error calls `name`, is not a finite number.
+    """ValueError if a weight of `network`, which the error calls `name`, is not a finite number.
 
     It names the first such tensor and how many of its values are bad. One pass over the weights, without a copy.
     """
@@ -182,7 +184,7 @@ _CAUSAL = 1e-3
 
 
 def _check_causal(network: PreTrainedModel, name: str) -> None:
-    """ValueError where what `network` predicts depends on tokens that come later, as with BERT, or is not a finite number."""
+    """ValueError if what `network` predicts depends on tokens that come later, as with BERT, or is not a finite number."""
     import torch
 
     if embedding_rows(network) < 3 or (positions_of(network.config) or 2) < 2:
@@ -194,7 +196,7 @@ def _check_causal(network: PreTrainedModel, name: str) -> None:
         )
     if (logits[0] - logits[1]).abs().max() > _CAUSAL * logits.abs().max():
         raise ValueError(
-            f"{name} is no causal language model: its predictions depend on the tokens that follow, as an encoder's do; "
+            f"{name} is not a causal language model: its predictions depend on the tokens that follow, as an encoder's do; "
             "expected one such as GPT-2, OPT or ours"
         )
 
@@ -213,7 +215,7 @@ def device_of(name: str | None) -> str:
 
 
 def positions_of(config: Any) -> int | None:
-    """The most tokens a model of this configuration takes; None where it sets no such limit."""
+    """The most tokens a model of this configuration takes; None if it sets no such limit."""
     values = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
     return next((int(value) for value in values if value is not None), None)
 
@@ -221,7 +223,8 @@ def positions_of(config: Any) -> int | None:
 def start_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token put before a text, never scored: the tokenizer's bos, else its eos (for GPT-2 and ours both are end of text).
 
-    Raises ValueError where it has neither.
+    Raises:
+        ValueError: if it has neither.
     """
     token = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     if token is None:

@@ -26,7 +26,7 @@ def random_tokens(architecture: Architecture, sequences: int = 16, seq_len: int 
 def dss_score(architecture: Architecture, tokens: np.ndarray, seed: int = 0) -> float:
     """DSS-score of TF-TAS (Zhou et al., CVPR 2022, equations 5 to 7), to be maximized:
 
-      Σ over attention matrices ‖∂ℓ/∂W‖_nuc · ‖W‖_nuc  +  Σ over feed-forward matrices Σ_jk |∂ℓ/∂W ⊙ W|_jk
+        Σ over attention matrices ‖∂ℓ/∂W‖_nuc · ‖W‖_nuc  +  Σ over feed-forward matrices Σ_jk |∂ℓ/∂W ⊙ W|_jk
 
     with ℓ the mean cross-entropy of `tokens` (B, T). A matrix that several layers share counts once, with the gradient of all its
     applications. float32, weights of `seed`.
@@ -53,11 +53,11 @@ def dss_score(architecture: Architecture, tokens: np.ndarray, seed: int = 0) -> 
 def ntk_condition_number(architecture: Architecture, tokens: np.ndarray, seed: int = 0) -> float:
     """Condition number of the empirical neural tangent kernel, TE-NAS's trainability (Chen et al., ICLR 2021), to be minimized:
 
-      κ = λ_max(Θ) / λ_min(Θ),   Θ = J Jᵀ (B, B),   J_bp = ∂f_b/∂θ_p
+        κ = λ_max(Θ) / λ_min(Θ),   Θ = J Jᵀ (B, B),   J_bp = ∂f_b/∂θ_p
 
     with f_b the logit of sequence b's last token, predicted from the T − 1 before it, and θ all parameters: our reading for
     language models, where TE-NAS's code takes the sum of an image's logits, and leaves biases out. float32 gradients, float64
-    eigenvalues. ValueError where Θ is singular: two sequences are alike, or too many are given.
+    eigenvalues. ValueError if Θ is singular: two sequences are alike, or too many are given.
     """
     model = _network(architecture, seed)
     tokens_BT = _checked(tokens, architecture)
@@ -86,7 +86,7 @@ def _network(architecture: Architecture, seed: int) -> MerinoForCausalLM:
 
 
 def _checked(tokens: np.ndarray, architecture: Architecture) -> Tensor:
-    """The tokens as a tensor (B, T); ValueError where they are no minibatch of this network."""
+    """The tokens as a tensor (B, T); ValueError if they are no minibatch of this network."""
     if tokens.ndim != 2 or not 2 <= tokens.shape[1] <= architecture.positions:
         raise ValueError(
             f"the tokens have shape {tokens.shape}; expected sequences of 2 to {architecture.positions} tokens, (number, length)"

@@ -136,7 +136,7 @@ class Score:
 
 
 def _perplexity(nats: float, units: int) -> float | None:
-    """exp(nats / units); None where there is no unit or the result exceeds what a double holds."""
+    """exp(nats / units); None if there is no unit or the result exceeds what a double holds."""
     if units == 0 or nats / units > math.log(1e300):
         return None
     return math.exp(nats / units)
@@ -145,7 +145,8 @@ def _perplexity(nats: float, units: int) -> float | None:
 def benchmark_text(name: str, data_dir: Path | None = None) -> NamedText:
     """The test text of a benchmark: from its file in `data_dir` or data_dir/eval, else from the hub.
 
-    Raises ValueError for an unknown name, a file that is missing, and a hub that does not answer.
+    Raises:
+        ValueError: for an unknown name, a file that is missing, and a hub that does not answer.
     """
     if name not in BENCHMARKS:
         raise ValueError(f"the benchmark {name} is not known; expected {' or '.join(BENCHMARKS)}")
@@ -184,7 +185,8 @@ def _text_of_hub(benchmark: _Benchmark) -> str:
 def window_of(positions: int | None, context: int | None = None, stride: int | None = None) -> tuple[int, int]:
     """Context and stride in tokens, checked: by default min(positions, 1024), and half the context.
 
-    Raises ValueError for a context above the model's positions and for a stride outside 1…context.
+    Raises:
+        ValueError: for a context above the model's positions and for a stride outside 1…context.
     """
     if context is None:
         context = CONTEXT if positions is None else min(CONTEXT, positions)
@@ -233,8 +235,9 @@ def score_text(
     are float64 whatever the model computes in. progress is told after each pass how many tokens it scored, and of how many. Runs
     where the model is, and leaves it in evaluation mode.
 
-    Raises ValueError for an empty text, a tokenizer without an end-of-text token or with tokens the model does not know, a window
-    that does not fit, and a loss that is not finite.
+    Raises:
+        ValueError: for an empty text, a tokenizer without an end-of-text token or with tokens the model does not know, a window
+            that does not fit, and a loss that is not finite.
     """
     import torch
 

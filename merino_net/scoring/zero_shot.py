@@ -203,7 +203,7 @@ TASKS = {
 
 
 def task_file(name: str, data_dir: Path) -> Path | None:
-    """The local file of a task in `data_dir` or data_dir/zero_shot; None where neither has it."""
+    """The local file of a task in `data_dir` or data_dir/zero_shot; None if neither has it."""
     for folder in (data_dir, data_dir / "zero_shot"):
         for pattern in TASKS[name].files:
             found = sorted(folder.glob(pattern))
@@ -215,7 +215,7 @@ def task_file(name: str, data_dir: Path) -> Path | None:
 def local_examples(name: str, path: Path) -> list[Example]:
     """The examples of a task's local file (JSON lines) with the fields that the harness's definition reads.
 
-    Raises ValueError, naming the line, for one that is no JSON object, lacks a field or has a label that the task does not know.
+    Raises ValueError, naming the line, for one that is not a JSON object, lacks a field or has a label that the task does not know.
     """
     examples = []
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
@@ -308,7 +308,7 @@ def _unavailable(name: str, error: Exception) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """A measured number; None for the harness's "N/A" and where there is none."""
+    """A measured number; None for the harness's "N/A" and if there isn't one."""
     return float(value) if isinstance(value, (int, float)) else None
 
 

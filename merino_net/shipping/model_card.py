@@ -1,6 +1,6 @@
 """The model card: what a model folder holds, told to a stranger in Markdown as the Hugging Face hub shows it.
 
-Each section is a function of one record (design.json, training.json, evaluate.json, export.json) and empty where there is none.
+Each section is a function of one record (design.json, training.json, evaluate.json, export.json) and empty if there isn't one.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ _CITATION = """\
 def model_card(folder: Path, name: str | None = None) -> str:
     """The model card of a folder that `from_pretrained` reads, Markdown with the hub's front matter.
 
-    name  of the model; None: the folder's
+    Args:
+        name: of the model; None: the folder's.
+
     Only config.json must be there. Of design.json, training.json, evaluate.json and export.json, each that is there has its
-    section. Raises ValueError where config.json is missing or a file is damaged.
+    section. Raises ValueError if config.json is missing or a file is damaged.
     """
     config = _configuration(folder)
     design, training, evaluation, export = (
@@ -63,7 +65,7 @@ def model_card(folder: Path, name: str | None = None) -> str:
 
 def _configuration(folder: Path) -> PreTrainedConfig:
     if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} is no model: it has no config.json; expected a folder that save_pretrained wrote")
+        raise ValueError(f"{folder} is not a model: it has no config.json; expected a folder that save_pretrained wrote")
     try:
         return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
@@ -205,7 +207,7 @@ def design_section(config: PreTrainedConfig) -> str:
     sharing = (
         "the layers of a block share one set of weights (parameters count once, work counts every application)"
         if design.shared
-        else "every layer has weights of its own"
+        else "every layer has its own weights"
     )
     joints = ", ".join(f"{left} to {right}" for left, right in design.joints) or "none: all widths are equal"
     return "\n\n".join(
@@ -235,8 +237,8 @@ def proof_section(design: Record, config: PreTrainedConfig, export: Record) -> s
         return ""
     unit = solution.get("unit", "")
     status = {
-        "optimal": "optimal: no design of the search space that keeps the budgets has a greater objective",
-        "feasible": "feasible: it keeps the budgets, and no design can exceed the bound; whether one exceeds this is not known",
+        "optimal": "optimal: no design of the search space that meets the budgets has a greater objective",
+        "feasible": "feasible: it meets the budgets, and no design can exceed the bound; whether one exceeds this is not known",
     }.get(str(solution.get("status")), str(solution.get("status")))
     objective = _object(_object(design, "problem"), "maximize").get("quantity", "the objective")
     gap = solution.get("gap")
@@ -355,7 +357,7 @@ def _rounded(value: Any, digits: int = 4) -> Any:
 
 
 def _object(record: Any, name: str) -> Record:
-    """The object under a key; empty where there is none."""
+    """The object under a key; empty if there isn't one."""
     return _of(record.get(name)) if isinstance(record, dict) else {}
 
 

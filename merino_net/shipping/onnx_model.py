@@ -107,9 +107,10 @@ class OnnxModel:
     ) -> tuple[np.ndarray, Cache]:
         """Logits (B, T, vocabulary) of the tokens `input_ids` (B, T) that follow those in `cache`, and the cache with them in it.
 
-        attention_mask  (B, tokens in the cache + T), zero where a row is padded on the left; None: nowhere
-        cache           what an earlier call gave back; None begins a text
-        logits_to_keep  how many of the last tokens get logits; 0: all
+        Args:
+            attention_mask: (B, tokens in the cache + T), zero where a row is padded on the left; None: nowhere.
+            cache: what an earlier call gave back; None begins a text.
+            logits_to_keep: how many of the last tokens get logits; 0: all.
         """
         batch, tokens = input_ids.shape
         if cache is None:
@@ -171,11 +172,13 @@ class OnnxModel:
 def load_onnx(folder: Path, threads: int = 0, providers: Sequence[str] = ("CPUExecutionProvider",)) -> OnnxModel:
     """The model that `export_onnx` wrote to `folder`, ready to run.
 
-    threads    of the CPU for one operator; 0: ONNX Runtime's own choice, all cores of the machine
-    providers  what computes, best first: "CUDAExecutionProvider" or "TensorrtExecutionProvider" on NVIDIA hardware
+    Args:
+        threads: of the CPU for one operator; 0: ONNX Runtime's own choice, all cores of the machine.
+        providers: what computes, best first: "CUDAExecutionProvider" or "TensorrtExecutionProvider" on NVIDIA hardware.
 
-    Raises ValueError where there is no such model, it is damaged, or this build of ONNX Runtime lacks a provider: ONNX Runtime
-    itself would quietly fall back to the CPU.
+    Raises:
+        ValueError: if there is no such model, it is damaged, or this build of ONNX Runtime lacks a provider: ONNX Runtime itself
+            would quietly fall back to the CPU.
     """
     path = folder / FILE
     if not path.is_file():
@@ -201,7 +204,7 @@ def compare_onnx(model: PreTrainedModel, folder: Path) -> dict[str, float]:
 
     "prefill" and "last_logit" begin texts of several lengths, of one sequence and of three that are padded on the left;
     "decode" goes on with them in several steps, from the cache. PyTorch computes each whole text at once, without a cache.
-    Raises ValueError where a difference exceeds the tolerance or a logit is not finite.
+    Raises ValueError if a difference exceeds the tolerance or a logit is not finite.
     """
     graph = load_onnx(folder)
     differences = {"prefill": 0.0, "last_logit": 0.0, "decode": 0.0}

@@ -63,9 +63,11 @@ def _quantizer(weights: str) -> Any:
 class OpenVinoModel:
     """An exported model on the CPU; it computes in `precision`, "f32" or "bf16" (which processors with AMX do much faster).
 
-    products  its linear maps by the number format that OpenVINO runs them in: `precision`, or that of quantized weights ("i8")
+    Attributes:
+        products: its linear maps by the number format that OpenVINO runs them in: `precision`, or that of quantized weights ("i8").
 
-    Raises ValueError where this processor runs them in another one, as OpenVINO takes the precision for a hint.
+    Raises:
+        ValueError: if this processor runs them in another one, as OpenVINO takes the precision for a hint.
     """
 
     def __init__(self, folder: Path, precision: str = "f32", threads: int = 0) -> None:
@@ -99,7 +101,7 @@ class OpenVinoModel:
 
 
 def check_products(products: Mapping[str, int], precision: str) -> None:
-    """ValueError where some linear maps run neither in the precision asked for nor with quantized weights."""
+    """ValueError if some linear maps run neither in the precision asked for nor with quantized weights."""
     if not products or (other := sorted(products.keys() - {precision, *_QUANTIZED})):
         kind = other[0] if products else "nothing"
         raise ValueError(f"OpenVINO runs this graph in {kind} on this processor, not in {precision}; ask for another precision")
@@ -109,7 +111,7 @@ def compare_openvino(model: PreTrainedModel, folder: Path, weights: str = "float
     """Differences of the logits of the graph in `folder`, computed in float32, from PyTorch's: largest and relative ones.
 
     "prefill" and "decode" are the largest absolute differences, as in `merino_net.shipping.onnx_model.compare_onnx`; "relative" is
-    the root mean square of all differences over that of the logits. Raises ValueError where the former (float32) exceed the
+    the root mean square of all differences over that of the logits. Raises ValueError if the former (float32) exceed the
     tolerance, or the latter (INT8) exceeds `INT8_TOLERANCE`.
     """
     graph = OpenVinoModel(folder)
@@ -125,7 +127,7 @@ def compare_openvino(model: PreTrainedModel, folder: Path, weights: str = "float
         counted = mask == 1
         difference = abs(np.concatenate(parts, 1) - truth)
         difference[~counted] = 0
-        # np.maximum keeps what is no number.
+        # np.maximum keeps what is not a number.
         differences["prefill"] = float(np.maximum(differences["prefill"], difference[:, :length].max()))
         differences["decode"] = float(np.maximum(differences["decode"], difference[:, length:].max()))
         largest = max(largest, float(abs(truth[counted]).max()))

@@ -31,10 +31,11 @@ _ROUNDING = 1e-12
 class Made:
     """What a network was found to be.
 
-    config        its configuration
-    parameters    how many it has, tied and shared ones once
-    weight_bytes  bytes of its weights, as they are stored
-    quantized     whether they are stored in 8 or 4 bits
+    Attributes:
+        config: its configuration.
+        parameters: how many it has, tied and shared ones once.
+        weight_bytes: bytes of its weights, as they are stored.
+        quantized: whether they are stored in 8 or 4 bits.
     """
 
     config: PreTrainedConfig
@@ -55,7 +56,7 @@ class Made:
 
     @classmethod
     def stored(cls, folder: Path) -> Made:
-        """The network in a folder that from_pretrained reads, by what its files hold; ValueError where they cannot be read."""
+        """The network in a folder that from_pretrained reads, by what its files hold; ValueError if they cannot be read."""
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(folder)
@@ -73,10 +74,11 @@ class Made:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a promise: `value` in `unit`, which should be at most `limit`; None where nothing tells it.
+    """What became of a promise: `value` in `unit`, which should be at most `limit`; None if nothing tells it.
 
-    measured  whether the network itself shows the value; else a cost model predicts it
-    at_least  whether the value should be at least `limit` instead
+    Attributes:
+        measured: whether the network itself shows the value; else a cost model predicts it.
+        at_least: whether the value should be at least `limit` instead.
     """
 
     name: str
@@ -119,9 +121,10 @@ class Outcome:
 class Promise:
     """A budget of a design: at most `limit`, or at least where `at_least`, in `unit`.
 
-    measure   what a network shows of it; None for one that cannot
-    predict   what a cost model says of it, where the network cannot; None where it says nothing
-    of_bytes  whether it is about the weights as they are stored, so that every exported form has its own value
+    Attributes:
+        measure: what a network shows of it; None for one that cannot.
+        predict: what a cost model says of it, where the network cannot; None if it says nothing.
+        of_bytes: whether it is about the weights as they are stored, so that every exported form has its own value.
     """
 
     name: str
@@ -174,7 +177,7 @@ def name_of(budget: dict[str, Any], name: str) -> str:
 def read_promises(path: Path) -> tuple[Promise, ...]:
     """Those of a design file, whose cost models predict what a network of exactly its architecture cannot show.
 
-    None where there is no file, and for an architecture's own JSON file, which has no budgets. Raises ValueError for a damaged one.
+    None if there is no file, and for an architecture's own JSON file, which has no budgets. Raises ValueError for a damaged one.
     """
     if not path.is_file():
         return ()

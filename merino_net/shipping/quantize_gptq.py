@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _ENVIRONMENT = (
-    "GPTQ needs llmcompressor, which asks for an older transformers than the extra net, so it has an environment of its own: "
+    "GPTQ needs llmcompressor, which asks for an older transformers than the extra net, so it has its own environment: "
     "make quantize-environment, then .venv-quantize/bin/python in place of python"
 )
 
@@ -45,13 +45,14 @@ def gptq(
 ) -> dict[str, Quantized]:
     """Integers and scales of the linear maps called `names`, by the name of their weight; the model stays as it is.
 
-    model       float32, as from_pretrained read it from a folder: the library looks at the folder's configuration again
-    sequences   tokens to calibrate on (n, length)
-    pipeline    "basic" runs the whole float network over the text, summing XᵀX of a map over all its calls, and then quantizes each
-                map once. The library's "sequential" goes from call to call: a map that a block applies several times would be
-                quantized at each of them, every time for that call's inputs alone.
+    Args:
+        model: float32, as from_pretrained read it from a folder: the library looks at the folder's configuration again.
+        sequences: tokens to calibrate on (n, length).
+        pipeline: "basic" runs the whole float network over the text, summing XᵀX of a map over all its calls, and then quantizes
+            each map once. The library's "sequential" goes from call to call: a map that a block applies several times would be
+            quantized at each of them, every time for that call's inputs alone.
 
-    The scales are those of `quantized_weights.scales_of`. Raises ImportError where llmcompressor is missing, and ValueError where
+    The scales are those of `quantized_weights.scales_of`. Raises ImportError where llmcompressor is missing, and ValueError if
     XᵀX of a map cannot be inverted, where the library would round to nearest and go on.
     """
     require_llmcompressor()

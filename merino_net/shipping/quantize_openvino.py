@@ -21,11 +21,13 @@ def quantize_openvino(
 ) -> None:
     """Write the graph of a float32 model on the CPU to `folder`, its weights rounded to nearest by NNCF, without calibration.
 
-    bits            8: every matrix symmetrically, a scale for each row; 4: the linear maps symmetrically, a scale for each group
-    embedding_bits  of both embeddings and so of the tied head: NNCF never leaves them as they are. 8, or 4 where `bits` is 4
+    Args:
+        bits: 8: every matrix symmetrically, a scale for each row; 4: the linear maps symmetrically, a scale for each group.
+        embedding_bits: of both embeddings and so of the tied head: NNCF never leaves them as they are. 8, or 4 where `bits` is 4.
 
-    Raises ValueError as `merino_net.shipping.tracing.sample` does, and where INT8 changes the logits by more than rounding
-    (`openvino_model.compare_openvino`). With 4 bits no bound is known that would tell rounding from a mistake.
+    Raises:
+        ValueError: as `merino_net.shipping.tracing.sample` does, and where INT8 changes the logits by more than rounding
+            (`openvino_model.compare_openvino`). With 4 bits no bound is known that would tell rounding from a mistake.
     """
     options: dict[str, Any] = {"mode": nncf.CompressWeightsMode.INT8_SYM}
     if bits == 4:

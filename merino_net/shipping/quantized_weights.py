@@ -34,14 +34,15 @@ Quantized = tuple[Tensor, Tensor]
 def scales_of(weight: Tensor, bits: int, group_size: int | None) -> Tensor:
     """The float16 scale of each group of a matrix: (largest |w| of the group) / ((2^bits − 1) / 2), as llmcompressor sets them.
 
-    group_size  columns of a group, which must divide the columns; None makes each row one group
+    Args:
+        group_size: columns of a group, which must divide the columns; None makes each row one group.
 
-    The largest weight itself is clipped by half a step at most. ValueError where a weight is too large for float16.
+    The largest weight itself is clipped by half a step at most. ValueError if a weight is too large for float16.
     """
     groups = weight.float().unflatten(-1, (-1, group_size or weight.shape[-1]))
     scales = (groups.abs().amax(-1) / ((2**bits - 1) / 2)).half()
     if not scales.isfinite().all():
-        raise ValueError("a weight is no finite number or too large for a float16 scale; the network cannot be quantized")
+        raise ValueError("a weight is not a finite number or too large for a float16 scale; the network cannot be quantized")
     return torch.where(scales == 0, torch.ones_like(scales), scales)
 
 
@@ -114,7 +115,8 @@ class _Restore(ConversionOps):
 class MerinoQuantizationConfig(QuantizationConfigMixin):
     """What config.json says of the quantization: a record for people, kept as it is.
 
-    dequantize  True: tells transformers that the loaded network is an ordinary float one, which it may save as such
+    Attributes:
+        dequantize: True: tells transformers that the loaded network is an ordinary float one, which it may save as such.
     """
 
     def __init__(self, quant_method: str = METHOD, **record: Any) -> None:

@@ -31,8 +31,9 @@ def tolerance(largest: float) -> float:
 def sample(model: PreTrainedModel) -> tuple[dict[str, Any], dict[str, Any]]:
     """Inputs of a decoding step to trace (two sequences, one of them padded, and a cache), and which of their axes vary.
 
-    Raises ValueError for a model that does not keep keys and values for every layer, is not float32 on the CPU, or has fewer than
-    7 positions.
+    Raises:
+        ValueError: for a model that does not keep keys and values for every layer, is not float32 on the CPU, or has fewer than 7
+            positions.
     """
     if model.dtype != torch.float32 or model.device.type != "cpu":
         raise ValueError(f"the model is {model.dtype} on {model.device}; load it in float32 on the CPU to export it")

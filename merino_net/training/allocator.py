@@ -1,7 +1,7 @@
 """The C library's memory allocator, told to keep what a program frees.
 
 A training step allocates and frees the logits several times over (2,048 tokens × 50,257 × 4 bytes = 412 MB each). glibc takes so
-large a buffer from the system and gives it back at once, and the system zeroes every page anew before it hands it out again: some
+large a buffer from the system and gives it back at once, and the system zeroes every page again before it hands it out again: some
 700,000 page faults a step, a quarter of the processor's time. Kept in the process, the memory is there for the next step.
 """
 
@@ -23,7 +23,7 @@ mallopt takes, 2 GiB − 1, is less than what a step of a 50 M design on 8 × 25
 
 
 def keep_memory() -> bool:
-    """Whether this process now keeps freed memory for its next allocations; False where there is no glibc, and nothing changes.
+    """Whether this process now keeps freed memory for its next allocations; False if there is no glibc, and nothing changes.
 
     To be called once, before the first large tensor is made. Results are the same; the process stays as large as it ever was,
     in training about a third larger than it would have been.

@@ -20,7 +20,10 @@ class MuonAdamW(torch.optim.Optimizer):
     Weight decay is decoupled; biases and norms have none. Query, key and value are one map
     in these networks, and one matrix to Muon.
 
-    learning_rate, betas, weight_decay  as in AdamW
+    Attributes:
+        learning_rate: as in AdamW.
+        betas: as in AdamW.
+        weight_decay: as in AdamW.
     """
 
     def __init__(self, model: PreTrainedModel, learning_rate: float, betas: tuple[float, float], weight_decay: float) -> None:

@@ -63,22 +63,34 @@ _BYTES_PER_PARAMETER = 12
 class TrainingPlan:
     """How to train. Learning rate and warm-up are the paper's, AdamW's other settings are GPT-3's (the paper names none).
 
-    steps                optimizer steps
-    batch                sequences per step, over all processes
-    seq_len              tokens per sequence
-    learning_rate        reached after the warm-up, then decaying linearly to 0
-    warm_up              steps of linear increase; None: the paper's 1,000, but at most a tenth of the steps
-    optimizer            "adamw", the paper's, or "muon": Muon for the matrices inside, AdamW for the rest (see `optimizer`)
-    beta1, beta2, weight_decay, clip   AdamW's decay rates, decoupled weight decay, largest gradient norm
-    device_batch         sequences at a time in each process; None: all of the process's share. Less memory, same result
-    precision            "bf16" (autocast; weights and optimizer stay float32) or "float32"
-    compile, checkpointing, fsdp   torch.compile; recompute activations; shard over processes (FSDP) instead of copying (DDP).
-                         FSDP needs GPUs (on CPUs accelerate would quietly copy) and has not been tried yet
-    log_every, evaluate_every, save_every   steps between rows of the log, held-out losses, checkpoints; the latter two are
-                         multiples of the first, so that a resumed run logs the same rows
-    evaluate_at_most     held-out sequences that are evaluated, the first of them; rounded down to a multiple of the processes
-    keep                 checkpoints kept, at least 2: while one is being written, only the one before is whole
-    seed                 of the initial weights, of the order of the data and of dropout; below 2³²
+    Attributes:
+        steps: optimizer steps.
+        batch: sequences per step, over all processes.
+        seq_len: tokens per sequence.
+        learning_rate: reached after the warm-up, then decaying linearly to 0.
+        warm_up: steps of linear increase; None: the paper's 1,000, but at most a tenth of the steps.
+        optimizer: "adamw", the paper's, or "muon": Muon for the matrices inside, AdamW for the rest (see `optimizer`).
+        beta1: AdamW's decay rates, decoupled weight decay, largest gradient norm.
+        beta2: AdamW's decay rates, decoupled weight decay, largest gradient norm.
+        weight_decay: AdamW's decay rates, decoupled weight decay, largest gradient norm.
+        clip: AdamW's decay rates, decoupled weight decay, largest gradient norm.
+        device_batch: sequences at a time in each process; None: all of the process's share. Less memory, same result.
+        precision: "bf16" (autocast; weights and optimizer stay float32) or "float32".
+        compile: torch.compile; recompute activations; shard over processes (FSDP) instead of copying (DDP). FSDP needs GPUs (on
+            CPUs accelerate would quietly copy) and has not been tried yet.
+        checkpointing: torch.compile; recompute activations; shard over processes (FSDP) instead of copying (DDP). FSDP needs GPUs
+            (on CPUs accelerate would quietly copy) and has not been tried yet.
+        fsdp: torch.compile; recompute activations; shard over processes (FSDP) instead of copying (DDP). FSDP needs GPUs (on CPUs
+            accelerate would quietly copy) and has not been tried yet.
+        log_every: steps between rows of the log, held-out losses, checkpoints; the latter two are multiples of the first, so that a
+            resumed run logs the same rows.
+        evaluate_every: steps between rows of the log, held-out losses, checkpoints; the latter two are multiples of the first, so
+            that a resumed run logs the same rows.
+        save_every: steps between rows of the log, held-out losses, checkpoints; the latter two are multiples of the first, so that
+            a resumed run logs the same rows.
+        evaluate_at_most: held-out sequences that are evaluated, the first of them; rounded down to a multiple of the processes.
+        keep: checkpoints kept, at least 2: while one is being written, only the one before is whole.
+        seed: of the initial weights, of the order of the data and of dropout; below 2³².
     """
 
     steps: int = 1000
@@ -148,7 +160,7 @@ class TrainingPlan:
         return self.batch * self.seq_len
 
     def accumulation(self, processes: int) -> tuple[int, int]:
-        """(sequences at a time, times) that give each of `processes` its share of a step; ValueError where none is left over."""
+        """(sequences at a time, times) that give each of `processes` its share of a step; ValueError if none is left over."""
         share, rest = divmod(self.batch, processes)
         if rest:
             raise ValueError(f"batch is {self.batch}, which {processes} processes do not divide; choose a multiple of {processes}")
@@ -164,14 +176,15 @@ class TrainingPlan:
 class TrainingResult:
     """What came of a run.
 
-    held_out_sequences   how many were evaluated, the first of those held out
-    held_out_loss   mean cross-entropy in nat per token over the held-out sequences evaluated, after the last step; a sequence's
-                    first token is context only
-    training_loss   the same over the steps since the row of the log before the last
-    tokens          tokens trained on
-    seconds         time spent in training steps by all sessions, evaluation and checkpoints left out
-    tokens_per_s    median over the rows of the log but the first, which includes the start-up
-    mfu             model-FLOPs utilisation: tokens_per_s · training FLOPs per token / `peak_flops_per_s` of all processes together
+    Attributes:
+        held_out_sequences: how many were evaluated, the first of those held out.
+        held_out_loss: mean cross-entropy in nat per token over the held-out sequences evaluated, after the last step; a sequence's
+            first token is context only.
+        training_loss: the same over the steps since the row of the log before the last.
+        tokens: tokens trained on.
+        seconds: time spent in training steps by all sessions, evaluation and checkpoints left out.
+        tokens_per_s: median over the rows of the log but the first, which includes the start-up.
+        mfu: model-FLOPs utilisation: tokens_per_s · training FLOPs per token / `peak_flops_per_s` of all processes together.
     """
 
     steps: int
@@ -211,16 +224,17 @@ def train(
     of threads and processes its losses are those of an undisturbed run, bit for bit on a CPU. Under `torchrun` every process
     calls this function; the losses equal those of one process up to rounding.
 
-    config     of any causal language model of transformers, ours or a baseline
-    identity   what else tells this run from another (the data, say): kept in run.json and compared on resumption
-    tokenizer  saved beside the weights
-    fresh      start over where `folder` holds a run, once everything else has been found in order
-    peak_flops_per_s   of one device; None: measured by a matrix product in the plan's precision
-    progress   whether a bar (on a terminal) and a line for each held-out loss are shown
+    Args:
+        config: of any causal language model of transformers, ours or a baseline.
+        identity: what else tells this run from another (the data, say): kept in run.json and compared on resumption.
+        tokenizer: saved beside the weights.
+        fresh: start over where `folder` holds a run, once everything else has been found in order.
+        peak_flops_per_s: of one device; None: measured by a matrix product in the plan's precision.
+        progress: whether a bar (on a terminal) and a line for each held-out loss are shown.
 
     Writes `log.jsonl` (a row per `log_every` steps and per held-out loss), `checkpoints/`, and at the end the network for
-    `from_pretrained` (config.json, model.safetensors, tokenizer) and `training.json`. Raises ValueError where `folder` holds
-    another run, the plan does not fit the data or the loss is no longer a number; OSError where the disk is full.
+    `from_pretrained` (config.json, model.safetensors, tokenizer) and `training.json`. Raises ValueError if `folder` holds
+    another run, the plan does not fit the data or the loss is no longer a number; OSError if the disk is full.
     """
     quieten()
     processes = check_processes(None, plan)
@@ -288,7 +302,7 @@ def train(
 
 
 def _check_data(config: PreTrainedConfig, training: Sequences, held_out: Sequences, plan: TrainingPlan) -> None:
-    """ValueError where the sequences are not the plan's, or are too few or too long."""
+    """ValueError if the sequences are not the plan's, or are too few or too long."""
     if len(training) < plan.batch:
         raise ValueError(f"there are {len(training)} sequences to train on, fewer than the {plan.batch} of one step; lower batch")
     for name, sequences in (("train on", training), ("hold out", held_out)):
@@ -301,7 +315,7 @@ def _check_data(config: PreTrainedConfig, training: Sequences, held_out: Sequenc
 
 
 def check_processes(expected: int | None, plan: TrainingPlan) -> PartialState:
-    """The processes that take part in this run; ValueError where they are not as many as the launcher or the user promised.
+    """The processes that take part in this run; ValueError if they are not as many as the launcher or the user promised.
 
     Some launchers start one process where several were asked for and say nothing: a run must not go on as if it were several.
     """
@@ -418,7 +432,7 @@ class _Trainer(Trainer):
 
 @contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """torch and safetensors report a full disk as errors of their own: make them OSErrors that say what to do."""
+    """torch and safetensors report a full disk as their own errors: make them OSErrors that say what to do."""
     try:
         yield
     except (SafetensorError, RuntimeError) as error:
@@ -480,7 +494,7 @@ class _Log:
         self.mark, self.marked_step = time.perf_counter(), step
 
     def trained(self, step: int, logs: dict[str, float]) -> Row:
-        """The row of the training loss at `step`. ValueError where loss or gradient are no numbers any more."""
+        """The row of the training loss at `step`. ValueError if loss or gradient are no numbers any more."""
         _finite("loss", logs["loss"], step)
         _finite("gradient norm", logs["grad_norm"], step)
         seconds = time.perf_counter() - self.mark
@@ -501,7 +515,7 @@ class _Log:
         }
 
     def evaluated(self, step: int, loss: float) -> Row:
-        """The row of the held-out loss at `step`; ValueError where it is no number."""
+        """The row of the held-out loss at `step`; ValueError if it is not a number."""
         _finite("held-out loss", loss, step)
         if self.progress:
             last = next((row for row in reversed(self.rows) if "loss" in row), None)
@@ -559,7 +573,7 @@ class _Keeper(TrainerCallback):
         self._log.restart(state.global_step)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._log.processes.wait_for_everyone()  # each of them writes a file of its own
+        self._log.processes.wait_for_everyone()  # each of them writes its own file
         if self._log.processes.is_main_process:
             mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
         self._log.draw()
@@ -569,7 +583,7 @@ class _Keeper(TrainerCallback):
 def _publish(
     trainer: Trainer, tokenizer: PreTrainedTokenizerBase | None, folder: Path, run: dict[str, Any], result: TrainingResult
 ) -> None:
-    """The trained network in `folder`, each file whole or not at all, and `training.json` as the last of them."""
+    """The trained network in `folder`, each file written atomically, and `training.json` as the last of them."""
     unfinished = folder / ".unfinished"
     with _disk_errors(folder):
         trainer.save_model(str(unfinished))
@@ -611,7 +625,7 @@ def loss_figure(rows: list[Row]) -> Any:
 
 
 class Diverged(ValueError):
-    """A loss or gradient that is no number any more; the run is deterministic, so it will be again."""
+    """A loss or gradient that is not a number any more; the run is deterministic, so it will be again."""
 
 
 def _finite(name: str, value: float, step: int) -> None:

@@ -60,7 +60,7 @@ def newest_complete(folder: Path) -> tuple[Path | None, list[Path]]:
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """OSError where fewer than `needed` bytes are free on the disk of `folder`."""
+    """OSError if fewer than `needed` bytes are free on the disk of `folder`."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
@@ -73,9 +73,10 @@ def check_room(folder: Path, needed: int) -> None:
 def owned(folder: Path, run: dict[str, Any], processes: PartialState, fresh: bool) -> Iterator[None]:
     """While it lasts `folder` belongs to `run`, and no second command trains in it.
 
-    fresh  remove the run that is there first
+    Args:
+        fresh: remove the run that is there first.
 
-    ValueError where the folder holds another run, naming what differs, a network that no run made, or a run at work.
+    ValueError if the folder holds another run, naming what differs, a network that no run made, or a run at work.
     """
     path = folder / _RUN
     with ExitStack() as stack:

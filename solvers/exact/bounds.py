@@ -79,13 +79,15 @@ def _product(coefficients: np.ndarray, values: np.ndarray) -> np.ndarray:
 class Cells:
     """The search split by total depth: in cell c designs have `layers[c]` layers and an objective bounded by an affine function.
 
-    layers        (C,) total depth
-    coefficients  (C, P) of the parts, 0 for parts that are maxima
-    constants     (C,)
-    parts, costs  rows of the table that hold the parts of the objective, and of composite budgets, and the budgeted sums
-    limits        (K,) of the budgeted sums
-    slopes        (C, J, P) of the parts in J composite budgets: designs that meet them have slopes · parts ≤ rooms
-    rooms         (C, J)
+    Attributes:
+        layers: (C,) total depth.
+        coefficients: (C, P) of the parts, 0 for parts that are maxima.
+        constants: (C,).
+        parts: rows of the table that hold the parts of the objective, and of composite budgets, and the budgeted sums.
+        costs: rows of the table that hold the parts of the objective, and of composite budgets, and the budgeted sums.
+        limits: (K,) of the budgeted sums.
+        slopes: (C, J, P) of the parts in J composite budgets: designs that meet them have slopes · parts ≤ rooms.
+        rooms: (C, J).
     """
 
     layers: np.ndarray
@@ -115,7 +117,8 @@ class Cells:
 
         For μ ≥ 0 a design that meets the budgets has objective ≤ affine function + μ · (rooms − slopes · parts).
 
-        multipliers  (C, K + J)
+        Args:
+            multipliers: (C, K + J).
         """
         sums, prices = np.split(multipliers, [len(self.limits)], axis=1)
         if not prices.shape[1]:
@@ -160,7 +163,8 @@ def best_completions(
 ) -> list[np.ndarray]:
     """The largest value of blocks i … N − 1 for V valuations weights (V, R) · table rows (R).
 
-    allowed  per block a bool array: items that may be used
+    Args:
+        allowed: per block a bool array: items that may be used.
 
     Entry i of the result is an array (V, states of block i − 1, most_layers + 1) over the exact number of layers in those
     blocks, −∞ where no completion exists; entry 0 has one left state, the last entry is 0 for 0 layers.
@@ -180,7 +184,8 @@ def best_designs(
 ) -> np.ndarray:
     """Entry 0 of `best_completions` without its left state: the largest value of whole designs, (V, most_layers + 1).
 
-    maximum  the terms of the single row combine by maximum, for weights of 1, instead of a sum
+    Args:
+        maximum: the terms of the single row combine by maximum, for weights of 1, instead of a sum.
     """
     best = np.empty((len(weights), most_layers + 1))
     portion = _portion(table, most_layers)
@@ -216,7 +221,8 @@ def _backward(
 ) -> Iterator[np.ndarray]:
     """The entries of `best_completions` from the last to the first, each over the layers that its blocks can have at most.
 
-    per_layer  (V,) value of each layer: layers then are not counted, and every design is held to have none
+    Args:
+        per_layer: (V,) value of each layer: layers then are not counted, and every design is held to have none.
     """
     space = table.space
     join = np.maximum if maximum else np.add
@@ -265,14 +271,16 @@ def depth_boxes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The total depths D of designs, at least 1, and the least and largest value of some rows among the designs of each depth.
 
-    layers_row  row of the table that holds the number of layers
-    parts       rows to bound
+    Args:
+        layers_row: row of the table that holds the number of layers.
+        parts: rows to bound.
+
     Returns depths (D,), lower and upper (D, rows). For a row that is a maximum the lower end is a valid bound, not the least.
     """
     most_layers = sum(menu.depths[-1] for menu in table.space.menus)
     possible = best_designs(table, allowed, most_layers, np.zeros((1, 1)), slice(layers_row, layers_row + 1), poll)[0]
     depths = np.flatnonzero(np.isfinite(possible))
-    depths = depths[depths > 0]  # without a layer it is no design
+    depths = depths[depths > 0]  # without a layer it is not a design
     lower, upper = np.empty((2, len(depths), parts.stop - parts.start))
     for p, row in enumerate(range(parts.start, parts.stop)):
         one = slice(row, row + 1)
@@ -291,10 +299,11 @@ class LagrangianBound:
     """bound = affine value so far + min_λ [ best completion of (coefficients·parts − λ·costs) + λ·(budget left) ].
 
     Valid for every λ ≥ 0 (Lagrangian relaxation of the budgets). Per cell λ is sought so that the root bound is small;
-    completions are then kept for a few scalings of it. A search that is stopped leaves the least bound met, ∞ where there is none.
+    completions are then kept for a few scalings of it. A search that is stopped leaves the least bound met, ∞ if there isn't one.
 
-    root              (C,) bound on all designs of the cell
-    best_multipliers  (C, K) λ of that bound
+    Attributes:
+        root: (C,) bound on all designs of the cell.
+        best_multipliers: (C, K) λ of that bound.
     """
 
     _SPREAD = (1.0, 0.6, 0.8, 0.9, 1.1, 1.25, 1.6)
@@ -310,8 +319,9 @@ class LagrangianBound:
     ) -> None:
         """See the class.
 
-        near    multipliers (cells, K) to begin the search at, as those of a similar bound
-        enough  a cell whose root bound is no larger is closed, and its bound is not sought any further
+        Args:
+            near: multipliers (cells, K) to begin the search at, as those of a similar bound.
+            enough: a cell whose root bound is no larger is closed, and its bound is not sought any further.
         """
         self._table, self._allowed, self.cells, self._poll, self._enough = table, allowed, cells, poll, enough
         self._rows = slice(cells.parts.start, cells.costs.stop)
@@ -521,9 +531,10 @@ class LagrangianBound:
         The root bound is convex and piecewise linear, and searches along coordinates get stuck in its kinks. Its slope comes from
         forward differences, with values and points scaled to about 1.
 
-        roots    values (m, M) of the functions numbered (m,) at points (m, M, D)
-        centres  (n, D) to begin at; radius  that of the first ellipsoids
-        kinds    coordinates that must not be negative, the first ones
+        Args:
+            roots: values (m, M) of the functions numbered (m,) at points (m, M, D).
+            centres: (n, D) to begin at; radius  that of the first ellipsoids.
+            kinds: coordinates that must not be negative, the first ones.
         """
         count, dimensions = centres.shape
         centres = centres.copy()
@@ -591,9 +602,9 @@ def narrow_parts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Narrower boxes (C, P) of the parts that still hold every design with an objective of at least `at_least` in its cell.
 
-    For a part p and each sign s, over the designs that keep the budgets and whose affine overestimator g reaches `at_least`:
+    For a part p and each sign s, over the designs that meet the budgets and whose affine overestimator g reaches `at_least`:
 
-      s·p ≤ min_{μ ≥ 0, λ ≥ 0} max [ s·p + μ·(g − at_least) + λ·(budget left) ]
+        s·p ≤ min_{μ ≥ 0, λ ≥ 0} max [ s·p + μ·(g − at_least) + λ·(budget left) ]
 
     by Lagrangian relaxation of both. λ/μ is tried near `multipliers` (C, K), those of the cell's own bound: a design that makes p
     extreme sells objective for it at that price. A box that comes out empty (lower > upper) holds no such design. Where `poll`
@@ -663,7 +674,8 @@ class ResourceBound:
     divisor cuts the budget into at most `steps` steps, nothing is rounded: the bound is the exact optimum of the affine function.
     Terms below 0, of budgets from below, count from the least that their block can add, and so does what is left of the budget.
 
-    direction  (K,) weights ≥ 0 of the costs in the resource; all 0 leaves the budgets out
+    Attributes:
+        direction: (K,) weights ≥ 0 of the costs in the resource; all 0 leaves the budgets out.
     """
 
     def __init__(
@@ -761,7 +773,7 @@ class ResourceBound:
 
 
 def _common_divisor(table: Table, rows: slice, direction: np.ndarray, least: np.ndarray) -> float:
-    """The greatest common divisor of the terms of the one cost that the resource consists of; 0 where there is none."""
+    """The greatest common divisor of the terms of the one cost that the resource consists of; 0 if there isn't one."""
     used = np.flatnonzero(direction)
     if len(used) != 1:
         return 0.0

@@ -60,12 +60,13 @@ Bound = Callable[[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarr
 class DynamicProgramming:
     """Exact for separable and composite quantities, sums and maxima, any number of budgets.
 
-    warm_start  a heuristic to run first for its incumbent, such as EvolutionaryAlgorithm(iterations=2000); None: the beam
-                searches inside are enough
-    beam        partial designs that a beam search keeps per block
-    steps       most steps that the resource is cut into: more give tighter bounds and larger tables
-    rounds      most rounds of renewing Lagrangian bounds and narrowing boxes at a time; 1 narrows none
-    merging     whether labels with equal totals are merged
+    Attributes:
+        warm_start: a heuristic to run first for its incumbent, such as EvolutionaryAlgorithm(iterations=2000); None: the beam
+            searches inside are enough.
+        beam: partial designs that a beam search keeps per block.
+        steps: most steps that the resource is cut into: more give tighter bounds and larger tables.
+        rounds: most rounds of renewing Lagrangian bounds and narrowing boxes at a time; 1 narrows none.
+        merging: whether labels with equal totals are merged.
     """
 
     warm_start: Solver | None = None
@@ -89,7 +90,7 @@ class DynamicProgramming:
         return "dynamic programming" + after + (f" ({options})" if options else "")
 
     def search(self, problem: DesignProblem, run: Run) -> Answer:
-        """See `Solver.search`. Proves its design optimal, or that none keeps the budgets, unless a limit stops it."""
+        """See `Solver.search`. Proves its design optimal, or that none meets the budgets, unless a limit stops it."""
         require_structure(problem, "dynamic programming")
         start = run.limits.start
         if self.warm_start is not None:
@@ -103,12 +104,13 @@ class DynamicProgramming:
 class Count:
     """How many designs meet the budgets with an objective as good as a threshold.
 
-    threshold    the objective is at least that, or at most if it is minimized
-    number       designs counted; values that differ by a relative 1e-9 or less are not told apart
-    exact        whether the search ended: if not, `number` is a lower bound
-    seconds      wall-clock time
-    distinct     of these, those that differ in more than the order of equally wide neighbours; None if that was not counted
-    interrupted  whether Ctrl-C ended it
+    Attributes:
+        threshold: the objective is at least that, or at most if it is minimized.
+        number: designs counted; values that differ by a relative 1e-9 or less are not distinguished.
+        exact: whether the search ended: if not, `number` is a lower bound.
+        seconds: wall-clock time.
+        distinct: of these, those that differ in more than the order of equally wide neighbours; None if that was not counted.
+        interrupted: whether Ctrl-C ended it.
     """
 
     threshold: float
@@ -286,10 +288,14 @@ class _Rows:
 class _Labels:
     """Partial designs with the same number of blocks, best bound first.
 
-    cell, state, layers, bounds  (n,): their cell, state of the last block, layers so far, upper bound
-    chosen                       (n, blocks): menu items
-    totals                       (Q, n): table rows added up
-    ways                         (n,): designs that the label stands for
+    Attributes:
+        cell: (n,): their cell, state of the last block, layers so far, upper bound.
+        state: (n,): their cell, state of the last block, layers so far, upper bound.
+        layers: (n,): their cell, state of the last block, layers so far, upper bound.
+        bounds: (n,): their cell, state of the last block, layers so far, upper bound.
+        chosen: (n, blocks): menu items.
+        totals: (Q, n): table rows added up.
+        ways: (n,): designs that the label stands for.
     """
 
     cell: np.ndarray
@@ -319,10 +325,12 @@ class _Labels:
 class _Boxes:
     """Cells of the search as data that tightens, largest bound first.
 
-    layers        (C,) total depth
-    lower, upper  (C, P) what the parts of the objective may be
-    bounds        (C,) proven bound on the objective
-    multipliers   (C, K) of the budgets in the cell's Lagrangian bound, NaN before there is one
+    Attributes:
+        layers: (C,) total depth.
+        lower: (C, P) what the parts of the objective may be.
+        upper: (C, P) what the parts of the objective may be.
+        bounds: (C,) proven bound on the objective.
+        multipliers: (C, K) of the budgets in the cell's Lagrangian bound, NaN before there is one.
     """
 
     layers: np.ndarray
@@ -416,7 +424,7 @@ class _Search:
         architecture = decode_best(self.problem, self.choices)
         message = f"{self.labels:,} labels"
         if self.ended and bound == -np.inf:
-            return Answer(None, infeasible=True, message=f"no design keeps the budgets; {message}")
+            return Answer(None, infeasible=True, message=f"no design meets the budgets; {message}")
         if architecture is not None and self.floor is None:
             bound = max(bound, self.best + self._rounding_of_best())
         self.run.record(self.best if architecture else None, bound)
@@ -802,8 +810,9 @@ class _Search:
 def _merged(labels: _Labels, apart: np.ndarray, last: np.ndarray) -> _Labels:
     """Labels with equal cell, last block, layers and totals merged: the same completions fit them all, so one stands for its kind.
 
-    apart  (Q,) totals are equal where they differ by less
-    last   (n,) last blocks are equal where this is
+    Args:
+        apart: (Q,) totals are equal where they differ by less.
+        last: (n,) last blocks are equal where this is.
     """
     if len(labels) < 2:
         return labels

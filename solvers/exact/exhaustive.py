@@ -23,7 +23,8 @@ _CHUNK = 1 << 15
 class Scored:
     """Some designs of a space with their objectives.
 
-    values  (n,) objective, −∞ where a budget is broken
+    Attributes:
+        values: (n,) objective, −∞ where a budget is broken.
     """
 
     values: np.ndarray

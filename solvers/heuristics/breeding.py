@@ -41,7 +41,8 @@ def generations(
 ) -> Iterator[None]:
     """Breed for one objective, a generation each time that the next one is asked for, until so many `evaluations`.
 
-    score  what a vector costs, which is minimized
+    Args:
+        score: what a vector costs, which is minimized.
     """
     mating = RandomSelection(), SBX(vtype=float, repair=RoundingRepair()), PM(vtype=float, repair=RoundingRepair())
     algorithm = GeneticAlgorithm(population, survival=FitnessSurvival(), **operators(designs, *mating))
@@ -61,7 +62,8 @@ def front_generations(
 ) -> Iterator[None]:
     """Breed for many objectives by NSGA-II, a generation each time that the next one is asked for.
 
-    score  what a vector loses in each objective, all minimized, and whether it is a candidate at all
+    Args:
+        score: what a vector loses in each objective, all minimized, and whether it is a candidate at all.
     """
     # Defaults for integers (simulated binary crossover, spread indices 15 and 20) move so little that on menus of four or five
     # entries rounding takes the child back to its parent: on the paper's space they left 4 to 7 % of the hypervolume where
@@ -71,7 +73,7 @@ def front_generations(
 
     def scores(vectors: np.ndarray) -> dict[str, Any]:
         found = [score(vector) for vector in vectors]
-        # The rare design that repair could not mend is no candidate: pymoo ranks it behind all that are.
+        # The rare design that repair could not mend is not a candidate: pymoo ranks it behind all that are.
         return {"F": np.array([losses for losses, _ in found]), "G": np.array([[0.0 if allowed else 1.0] for _, allowed in found])}
 
     algorithm.setup(_Task(designs, scores, n_obj=objectives, n_ieq_constr=1), termination=NoTermination(), seed=seed, verbose=False)

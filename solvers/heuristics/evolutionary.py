@@ -26,11 +26,15 @@ class EvolutionaryAlgorithm:
     """Steady-state evolution by mutation alone.
 
     Each iteration takes a random parent from the best `parents`, mutates one choice of one block (its width, FFN ratio or depth;
-    steps between blocks stay allowed), discards the child if it breaks a budget, else scores it and inserts it; when the population
-    exceeds `population` the worst leaves. The first population is `population` random designs that keep the budgets. Only where
-    none of many random designs does, it is the one design of `quick_incumbent`, which takes separable and composite quantities.
+    steps between blocks stay allowed), discards the child if it exceeds a budget, else scores it and inserts it; when the
+    population exceeds `population` the worst leaves. The first population is `population` random designs that meet the budgets.
+    Only where none of many random designs does, it is the one design of `quick_incumbent`, which takes separable and composite
+    quantities.
 
-    population, parents, iterations  as published: 512, 64, 100,000
+    Attributes:
+        population: as published: 512, 64, 100,000.
+        parents: as published: 512, 64, 100,000.
+        iterations: as published: 512, 64, 100,000.
     """
 
     population: int = 512
@@ -47,7 +51,7 @@ class EvolutionaryAlgorithm:
         # Ranked best first: (−objective, choices).
         ranked = self._first_population(problem, run, scorer, generator)
         if not ranked:
-            return Answer(None, message=run.why_stopped or "no random design keeps the budgets")
+            return Answer(None, message=run.why_stopped or "no random design meets the budgets")
         mutate = _Mutation(problem)
         batch, draws = 1 << 14, np.empty((0, 4))
         done = 0
@@ -111,7 +115,7 @@ class _Mutation:
         self._steps = [step.tolist() for step in self._space.steps]
 
     def __call__(self, parent: Choices, which_block: float, which_choice: float, which_value: float) -> Choices | None:
-        """The child for three uniform random numbers in [0, 1); None where that choice of that block can be nothing else."""
+        """The child for three uniform random numbers in [0, 1); None if that choice of that block can be nothing else."""
         block = int(which_block * len(parent))
         variants = self._variants[block]
         own = variants[int(which_choice * len(variants))][parent[block]]

@@ -24,8 +24,9 @@ class GeneticAlgorithm:
 
     An integer per block and axis of its menu: the places of its width, FFN ratio and depth.
 
-    population   designs per generation
-    evaluations  designs scored before it ends, unless a limit ends it earlier
+    Attributes:
+        population: designs per generation.
+        evaluations: designs scored before it ends, unless a limit ends it earlier.
     """
 
     population: int = 100
@@ -50,7 +51,7 @@ class GeneticAlgorithm:
             task.best_choices = task.designs.feasible
             run.record(problem.objective(problem.space.decode(task.best_choices)))
         if task.best_choices is None:
-            message = f"repair found no design that keeps the budgets; {message}"
+            message = f"repair found no design that meets the budgets; {message}"
         return Answer(decode_best(problem, task.best_choices), message=message)
 
 
@@ -59,9 +60,11 @@ class DesignVectors:
 
     A vector holds for each block, and each axis of its menu, the place of what was chosen among the axis' entries.
 
-    counts    entries of each axis, int array (entries of a vector,)
-    ordered   which axes are amounts, whole numbers such as widths, whose neighbours in the menu are alike; bool, of the same shape
-    feasible  the last design that kept every budget: `limits.start`, then what repair made; None before there is one
+    Attributes:
+        counts: entries of each axis, int array (entries of a vector,).
+        ordered: which axes are amounts, whole numbers such as widths, whose neighbours in the menu are alike; bool, of the same
+            shape.
+        feasible: the last design that met every budget: `limits.start`, then what repair made; None before there is one.
 
     Where the first repair fails, `quick_incumbent` finds the first such design, of separable and composite quantities.
     """
@@ -92,7 +95,7 @@ class DesignVectors:
         return [place for own, item in zip(self._places, choices, strict=True) for place in own.of_item[item]]
 
     def allows(self, choices: Choices) -> bool:
-        """Whether the design is in the space and keeps every budget; False for the rare one that repair could not mend."""
+        """Whether the design is in the space and meets every budget; False for the rare one that repair could not mend."""
         return self.space.allows(choices) and self._scorer.feasible(choices)
 
     def repair(self, vector: np.ndarray) -> list[int]:
@@ -121,7 +124,7 @@ class DesignVectors:
         return self._write(choices)
 
     def _in_space(self, choices: Choices) -> Choices | None:
-        """A design near some items, block by block; None where a block has no successor, or none gets a layer."""
+        """A design near some items, block by block; None if a block has no successor, or none gets a layer."""
         mended = list(choices)
         for block in range(1, len(mended)):
             nearest = self._near(block, self._states[block - 1][mended[block - 1]], mended[block])
@@ -139,7 +142,7 @@ class DesignVectors:
         return next((other for other in deeper if other is not None), None)
 
     def _near(self, block: int, left: int, item: int) -> int | None:
-        """The nearest item that may follow a state of the block before, None where none may.
+        """The nearest item that may follow a state of the block before, None if none may.
 
         That is one of the nearest width, of these one whose other choices are nearest, of these the first.
         """
@@ -150,7 +153,7 @@ class DesignVectors:
         return self._nearest[key]
 
     def _known(self) -> Choices | None:
-        """A design that keeps the budgets, None where none is found."""
+        """A design that meets the budgets, None if none is found."""
         if self.feasible is None and not self._sought:
             self._sought = True
             design = quick_incumbent(self._problem, self._run)
@@ -158,7 +161,7 @@ class DesignVectors:
         return self.feasible
 
     def _changed(self, choices: Choices, block: int, item: int) -> Choices | None:
-        """A design with another item in one block; None where a neighbour does not allow it, or no block has a layer then."""
+        """A design with another item in one block; None if a neighbour does not allow it, or no block has a layer then."""
         state = self._states[block][item]
         if block and not self._steps[block - 1][self._states[block - 1][choices[block - 1]]][state]:
             return None
@@ -171,10 +174,11 @@ class DesignVectors:
 class _Places:
     """A menu as places on its axes.
 
-    axes     names of the axes
-    item_at  the item at a place on each axis
-    of_item  the places of each item, 0 where one means nothing
-    below    by item those that are one entry lower in one choice
+    Attributes:
+        axes: names of the axes.
+        item_at: the item at a place on each axis.
+        of_item: the places of each item, 0 where one means nothing.
+        below: by item those that are one entry lower in one choice.
     """
 
     def __init__(self, menu: Menu) -> None:

@@ -21,10 +21,12 @@ def nsga2_front(problem: DesignProblem, limits: Limits, population: int = 100) -
     over time. The seed decides all random choices, so a run limited by evaluations repeats exactly, and finishes its
     last generation; the clock and Ctrl-C end it within a generation.
 
-    limits      seconds, evaluations or both must be given; `limits.start` enters the archive, and repair may fall back on it
-    population  designs per generation
+    Args:
+        limits: seconds, evaluations or both must be given; `limits.start` enters the archive, and repair may fall back on it.
+        population: designs per generation.
 
-    Raises ValueError where nothing is minimized, an objective is given twice, no limit is given, or the population is below 2.
+    Raises:
+        ValueError: if nothing is minimized, an objective is given twice, no limit is given, or the population is below 2.
     """
     from solvers.heuristics.breeding import front_generations
 
@@ -43,7 +45,7 @@ def nsga2_front(problem: DesignProblem, limits: Limits, population: int = 100) -
     points = non_dominated(point_of(problem, problem.space.decode(choices)) for choices in archive.choices)
     message = run.why_stopped or f"no new designs after {run.evaluations:,}"
     if not points:
-        message = f"repair found no design that keeps the budgets; {message}"
+        message = f"repair found no design that meets the budgets; {message}"
     return Front(problem, points, (), tuple(archive.trace), run.seconds, run.evaluations, message, run.interrupted)
 
 

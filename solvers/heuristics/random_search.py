@@ -19,7 +19,8 @@ class RandomSearch:
 
     It borrows no other method's incumbent, even where no sample meets the budgets: it is what chance finds.
 
-    samples  designs to draw, 100,000 as the paper's algorithm takes iterations
+    Attributes:
+        samples: designs to draw, 100,000 as the paper's algorithm takes iterations.
     """
 
     samples: int = 100_000

@@ -112,7 +112,7 @@ def lp_text(program: LinearProgram) -> Iterator[str]:
 
 
 def read_solution(text: str, columns: int) -> np.ndarray | None:
-    """The point (columns,) in CBC's solution file, which lists what is not 0; None where there is none."""
+    """The point (columns,) in CBC's solution file, which lists what is not 0; None if there isn't one."""
     lines = [line.replace("**", " ").split() for line in text.splitlines()[1:]]
     point = np.zeros(columns)
     for _, name, value, *_ in (line for line in lines if len(line) >= 3 and line[1].startswith("c")):

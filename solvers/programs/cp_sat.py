@@ -3,7 +3,7 @@
 Every row is rounded to whole coefficients and loosened by what the rounding can amount to, so that the integer program is a
 relaxation and its optimum a bound. Rows that are whole already, as those of parameters and FLOPs, are kept as they are.
 
-The engine runs in a process of its own: the wheels of ortools and highspy each bring a library libhighs.so.1, of different
+The engine runs in its own process: the wheels of ortools and highspy each bring a library libhighs.so.1, of different
 versions, and a process that has loaded one of them cannot load the other (google/or-tools#5246): `cp_sat_process.py`.
 """
 
@@ -111,7 +111,8 @@ class WholeRow:
 class IntegerProgram:
     """maximize objective.whole·z subject to rows over binaries z: it relaxes the linear program.
 
-    rows  (columns, coefficients, low, high): low ≤ coefficients·z[columns] ≤ high
+    Attributes:
+        rows: (columns, coefficients, low, high): low ≤ coefficients·z[columns] ≤ high.
     """
 
     rows: list[tuple[list[int], list[int], int, int]]

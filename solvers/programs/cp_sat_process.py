@@ -1,4 +1,4 @@
-"""The process in which `solvers.programs.cp_sat` runs CP-SAT: a script of its own, which must not import anything of this package.
+"""The process in which `solvers.programs.cp_sat` runs CP-SAT: its own script, which must not import anything of this package.
 
 Each line of the standard input is an integer program as JSON and is answered by a line of JSON; the line `stop` ends the last
 one early.

@@ -1,6 +1,6 @@
 """HiGHS: mixed-integer linear programs, handed to its own Python interface; composites by `solvers.programs.linear_cells`.
 
-Every program is an instance of its own, so searches may run in several threads at once.
+Every program is its own instance, so searches may run in several threads at once.
 """
 
 from __future__ import annotations

@@ -9,11 +9,14 @@ What an engine says is a claim. Confirmed, or not needed:
 
 * A design: it is scored and compared with the budgets here; one that exceeds a budget within the engine's tolerance is ruled out.
 * A box that is closed, as infeasible or by its bound: either a bound of our own closes it (Lagrangian, or the composite at the
-  corner of the box), or two solves of different kinds do: the second is asked to be careful (`LinearEngine`). So OPTIMAL and
-  INFEASIBLE never rest on one solve. Where the two disagree the careful one is believed, in that box and in all that it is cut
-  into.
+
+    corner of the box), or two solves of different kinds do: the second is asked to be careful (`LinearEngine`). So OPTIMAL and
+    INFEASIBLE never rest on one solve. Where the two disagree the careful one is believed, in that box and in all that it is cut
+    into.
+
 * Arithmetic: every bound is raised by the engine's tolerances and by the rounding of the sums, both relative to the size of the
-  terms (`linear_form.Total.margin`); where that is more than the gap asked for, a bound is returned and no proof.
+
+    terms (`linear_form.Total.margin`); where that is more than the gap asked for, a bound is returned and no proof.
 
 Trusted: the bound of a box that is still open when a limit ends the search, for which no second solve is left.
 """
@@ -56,9 +59,10 @@ _CORNER = 1e-12
 class LinearEnd:
     """How one MILP ended.
 
-    bound     upper bound on its optimum; −∞ where it was called infeasible, None where the engine gave none
-    point     the best feasible point found, None where none was
-    finished  whether it was solved to the end
+    Attributes:
+        bound: upper bound on its optimum; −∞ where it was called infeasible, None if the engine gave none.
+        point: the best feasible point found, None if none was.
+        finished: whether it was solved to the end.
     """
 
     bound: float | None
@@ -83,11 +87,12 @@ def search_cells(problem: DesignProblem, run: Run, engine: LinearEngine) -> Answ
 class _Box:
     """Designs of some total depth with their parts between bounds.
 
-    layers   total depth, None for any
-    near     a point of the box, at which the overestimator is to be close
-    proven   bound on their objective by an argument of our own
-    bound    that, or what an engine claims if it is lower
-    careful  whether the engine was caught in a contradiction here
+    Attributes:
+        layers: total depth, None for any.
+        near: a point of the box, at which the overestimator is to be close.
+        proven: bound on their objective by an argument of our own.
+        bound: that, or what an engine claims if it is lower.
+        careful: whether the engine was caught in a contradiction here.
     """
 
     layers: int | None

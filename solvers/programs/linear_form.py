@@ -4,8 +4,10 @@ It is the choice form of `solvers.programs.pyomo_model`, with three differences 
 absolute:
 
 * Sums are written relative to the least term of each block. Exactly one item of each is chosen, so
-  Σ_i t_i = (fixed + Σ_i min t_i) + Σ_i (t_i − min t_i): what cancels does so here, in float64 with a known error.
-* Items that exceed a budget by themselves are left out, and every row is scaled by a power of two to a size of its own.
+
+    Σ_i t_i = (fixed + Σ_i min t_i) + Σ_i (t_i − min t_i): what cancels does so here, in float64 with a known error.
+
+* Items that exceed a budget by themselves are left out, and every row is scaled by a power of two to its own size.
 * Parts of a composite are rows, not variables. HiGHS's presolve was seen to call feasible programs with such variables infeasible.
 """
 
@@ -67,8 +69,9 @@ class LinearProgram:
 class Total:
     """A sum over blocks at a design: constant + coefficients · z, with coefficients ≥ 0 and one of 0 in every block.
 
-    spread  the most that coefficients · z can be
-    error   what floating-point arithmetic may have changed the value by, in making the constant and in adding up a design
+    Attributes:
+        spread: the most that coefficients · z can be.
+        error: what floating-point arithmetic may have changed the value by, in making the constant and in adding up a design.
     """
 
     coefficients: np.ndarray
@@ -85,9 +88,10 @@ class Total:
 class LinearForm:
     """The columns, the rows that make z a design, and those of the budgets but for `formulas`.
 
-    open      (n,) bool: columns that may be 1
-    budgets   by the number of a summed budget its row, if it needs one
-    possible  whether the budgets, each by itself, leave a design
+    Attributes:
+        open: (n,) bool: columns that may be 1.
+        budgets: by the number of a summed budget its row, if it needs one.
+        possible: whether the budgets, each by itself, leave a design.
     """
 
     def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
@@ -223,7 +227,7 @@ class LinearForm:
                 self.open &= total.coefficients <= limit - total.constant + total.error
 
     def _budget(self, terms: np.ndarray, constant: float, size: float, limit: float) -> Row | None:
-        """The row of a budget, None where all open columns fit.
+        """The row of a budget, None if all open columns fit.
 
         Whole numbers are divided by their greatest common divisor and loosened by a half, which lets no further design in. Other
         rows are loosened by `SLACK`, and designs that exceed the budget by less are ruled out one by one when they are found.
@@ -252,7 +256,7 @@ class LinearForm:
         return z
 
     def decode(self, z: np.ndarray) -> Architecture | None:
-        """The design nearest to a point, None where that takes a step which is not allowed."""
+        """The design nearest to a point, None if that takes a step which is not allowed."""
         choices = [int(np.argmax(z[start:stop])) for start, stop in self._groups[: self.space.blocks]]
         return self.space.decode(choices) if self.space.allows(choices) else None
 

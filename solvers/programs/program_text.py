@@ -18,11 +18,14 @@ Style = Literal["text", "lp", "latex"]
 def program_text(problem: DesignProblem, form: Form = Form.CHOICE, style: Style = "text") -> str:
     """The program of `problem` as text.
 
-    style  "text": sets, variables and constraints as Pyomo lists them, with their descriptions; "latex": a LaTeX document with
-           every constraint in an align environment; "lp": an LP file, which any linear solver reads. LP files hold no
-           nonlinear terms: of a composite objective they hold the affine overestimator on the whole space, so that the
-           optimum of the file is an upper bound.
-    Raises ValueError for an unknown style and for the look-up form as an LP file.
+    Args:
+        style: "text": sets, variables and constraints as Pyomo lists them, with their descriptions; "latex": a LaTeX document with
+            every constraint in an align environment; "lp": an LP file, which any linear solver reads. LP files hold no nonlinear
+            terms: of a composite objective they hold the affine overestimator on the whole space, so that the optimum of the file
+            is an upper bound.
+
+    Raises:
+        ValueError: for an unknown style and for the look-up form as an LP file.
     """
     if style not in ("text", "lp", "latex"):
         raise ValueError(f'style is {style!r}; expected "text", "lp" or "latex"')

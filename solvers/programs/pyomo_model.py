@@ -51,15 +51,16 @@ class Form(Enum):
 class Program:
     """A Pyomo model of a design problem and the way back from its variables.
 
-    model      the ConcreteModel; `model.objective` is maximized
-    unit       the objective is unit · model.objective: 1, or what brings its values near 10⁴ where they are tiny or huge, since
-               the engines' tolerances are absolute
-    parts      expressions of the parts of a composite objective, in its order; empty for a separable one
-    scales     the part p is scales[p] · model.part[p]
-    size       the most that the magnitudes of the objective's terms can add up to, in units of the objective
-    decode     the design that the variables' present values stand for, None where they have none
-    encode     set the variables of shapes, choices and parts to a design: a starting point
-    forbid     rule a design out
+    Attributes:
+        model: the ConcreteModel; `model.objective` is maximized.
+        unit: the objective is unit · model.objective: 1, or what brings its values near 10⁴ where they are tiny or huge, since the
+            engines' tolerances are absolute.
+        parts: expressions of the parts of a composite objective, in its order; empty for a separable one.
+        scales: the part p is scales[p] · model.part[p].
+        size: the most that the magnitudes of the objective's terms can add up to, in units of the objective.
+        decode: the design that the variables' present values stand for, None if they have none.
+        encode: set the variables of shapes, choices and parts to a design: a starting point.
+        forbid: rule a design out.
     """
 
     model: pyo.ConcreteModel
@@ -78,7 +79,7 @@ def engine_bound(program: Program, bound: float) -> float:
 
 
 def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
-    """The program of `problem` in one of its two forms; NotSeparable where a quantity has no structure to write down."""
+    """The program of `problem` in one of its two forms; NotSeparable if a quantity has no structure to write down."""
     import pyomo.environ as pyo
 
     require_structure(problem, "a declarative program")
@@ -177,7 +178,7 @@ def _add_formula(model: pyo.ConcreteModel, writer: _Writer, composite: Composite
 
 
 def _formula_scale(composite: Composite, space: SearchSpace, limit: float) -> float:
-    """What to divide a composite budget by. As in `budget_scale`, a limit far below the values is no scale."""
+    """What to divide a composite budget by. As in `budget_scale`, a limit far below the values is not a scale."""
     with np.errstate(all="ignore"):
         most = abs(float(composite.formula(_corner(composite, space))))
     return max(abs(limit), 1e-6 * most if math.isfinite(most) else 0.0) or 1.0
@@ -189,7 +190,7 @@ def _add_budget(model: pyo.ConcreteModel, writer: _Writer, constraint: Constrain
         writer.reach(quantity.quantity, -limit)
         return
     if isinstance(quantity, Composite):
-        # A maximum in which the value grows keeps the budget where each of its terms, put in its place, does.
+        # A maximum in which the value grows meets the budget where each of its terms, put in its place, does.
         for part, sign in zip(quantity.parts, quantity.signs, strict=True):
             if part.combine is Combine.MAX and sign < 0:
                 raise NotSeparable(f"{quantity.name} falls with the maximum {part.name}; use DynamicProgramming or Exhaustive")
@@ -228,7 +229,7 @@ def budget_scale(table: Table, limit: float) -> tuple[float, float]:
         if divisor and abs(limit) / divisor < 1e9:
             return float(divisor), math.floor(limit / divisor) + 0.5
     size = float(table.sizes[0])
-    # A limit far below the terms is no scale: they would be too large for any tolerance.
+    # A limit far below the terms is not a scale: they would be too large for any tolerance.
     scale = max(abs(limit), 1e-6 * size) / 1000 or 1.0
     return scale, limit / scale + _ROUNDING * (size + abs(limit)) / scale
 

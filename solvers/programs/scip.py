@@ -1,6 +1,6 @@
 """SCIP on the mixed-integer nonlinear program itself, in either form; Pyomo's `contrib.solver` translates it.
 
-The engine runs in a process of its own, `scip_process.py`: on `deep` SCIP 10 was seen to end by memory corruption.
+The engine runs in its own process, `scip_process.py`: on `deep` SCIP 10 was seen to end by memory corruption.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ _GRACE_S = 0.8
 class Scip:
     """The SCIP spatial branch-and-bound solver (Bestuzheva et al. 2023).
 
-    form  which of the two declarative programs it is given
+    Attributes:
+        form: which of the two declarative programs it is given.
     """
 
     form: Form = Form.CHOICE

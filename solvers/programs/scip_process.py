@@ -1,4 +1,4 @@
-"""The process in which `solvers.programs.scip` runs SCIP: a script of its own, since a crash of native code must not end the
+"""The process in which `solvers.programs.scip` runs SCIP: its own script, since a crash of native code must not end the
 caller.
 
 The standard input holds one line of JSON: `file` (a problem in SCIP's CIP format), `parameters`, `start` (values by variable name,

@@ -1,4 +1,4 @@
-"""Whether what a design file says is true: every stored design evaluated anew, its claim proved anew."""
+"""Whether what a design file says is true: every stored design re-evaluated, its claim proved again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from solvers.questions.findings import GAP, gap_of
 from solvers.questions.text import proof_text
 
 _SAME = 1e-9
-"""Relative difference up to which a stored number agrees with the one evaluated anew."""
+"""Relative difference up to which a stored number agrees with the one re-evaluated."""
 
 
 class Agreed(str):
@@ -106,7 +106,7 @@ def _numbers_text(record: dict[str, Any]) -> str:
     """What has been held against the definitions, once every stored number agrees with them."""
     changed = [("step", record["price"]), ("way out of the conflict", (record["diagnosis"] or {"needs": []})["needs"])]
     names = " or ".join(name for name, designs in changed if designs)
-    kept = "each design keeps the budgets" + (f", for a {names} with its own value of the one that changes" if names else "")
+    kept = "each design meets the budgets" + (f", for a {names} with its own value of the one that changes" if names else "")
     designs = sum(1 for _ in _designs(record))
     return f"Stored designs held against the definitions: {designs}" + (f"; every number agrees, and {kept}." if designs else ".")
 
@@ -235,7 +235,7 @@ def _claimed_faults(what: str, entry: dict[str, Any], least: bool) -> Iterator[s
 
 
 def _claim_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[str]:
-    """Prove the stored claim anew; a sentence where it is refuted or cannot be proved in time, and what was proved."""
+    """Prove the stored claim again; a sentence where it is refuted or cannot be proved in time, and what was proved."""
     claim, problem = stored.record["solution"], stored.problem
     late = f"could not be proved in {limits.seconds:g} s; give more --seconds"
     if claim["status"] == Status.UNKNOWN.value:
@@ -243,9 +243,9 @@ def _claim_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[st
     solution = solve(problem, solver, limits)
     if claim["status"] == Status.INFEASIBLE.value:
         if solution.architecture is not None:
-            yield f"no design should keep the budgets, but {solution.architecture} does"
+            yield f"no design should meet the budgets, but {solution.architecture} does"
         elif solution.status is not Status.INFEASIBLE:
-            yield Undecided(f"that no design keeps the budgets {late}")
+            yield Undecided(f"that no design meets the budgets {late}")
         else:
             yield Agreed(proof_text(problem, solution, solver))
     elif claim["bound"] is None:
@@ -263,7 +263,7 @@ def _claim_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[st
 
 
 def _diagnosis_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[str]:
-    """Prove anew that the stored conflict is one and none is smaller, and the least values of the budgets."""
+    """Prove again that the stored conflict is one and none is smaller, and the least values of the budgets."""
     diagnosis, problem = stored.record["diagnosis"], stored.problem
     if not _explained(diagnosis):
         return
@@ -271,7 +271,7 @@ def _diagnosis_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterato
     conflict = sorted(set(diagnosis["conflict"]))
     solution = solve(replace(problem, subject_to=tuple(problem.subject_to[i] for i in conflict)), solver, limits)
     if solution.architecture is not None:
-        yield f"no design should keep the budgets that are said to conflict, but {solution.architecture} does"
+        yield f"no design should meet the budgets that are said to conflict, but {solution.architecture} does"
         return
     if solution.status is not Status.INFEASIBLE:
         yield Undecided(f"the conflict of budgets {late}")
@@ -279,7 +279,7 @@ def _diagnosis_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterato
     again = explain_infeasibility(problem, solver, limits, proved=True)
     if diagnosis["smallest"]:
         if len(again.conflict) < len(diagnosis["conflict"]):
-            yield f"no fewer budgets should conflict, but no design keeps {' and '.join(map(budget_text, again.conflict))}"
+            yield f"no fewer budgets should conflict, but no design meets {' and '.join(map(budget_text, again.conflict))}"
         elif not again.smallest:
             yield Undecided(f"that no fewer budgets conflict {late}")
     faults = [fault for old, new in zip(diagnosis["needs"], again.needs, strict=True) for fault in _need_faults(old, new, late)]
@@ -301,7 +301,7 @@ def _need_faults(stored: dict[str, Any], need: Need, late: str) -> Iterator[str]
             yield Undecided(f"that to change {name} alone is not enough {late}")
         else:
             yield f"to change {name} alone is said not to be enough, but {number_text(need.bound)} is"
-    claims = [("with the other budgets kept", stored["bound"] if stored["status"] == Status.OPTIMAL.value else None, need.bound)]
+    claims = [("with the other budgets met", stored["bound"] if stored["status"] == Status.OPTIMAL.value else None, need.bound)]
     claims += [("by itself", stored["alone"], need.alone)]
     for which, claimed, found in claims:
         if claimed is None:

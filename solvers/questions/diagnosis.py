@@ -28,15 +28,16 @@ _SHARES = 8
 class Need:
     """What one budget alone would have to be for a design to exist, all other budgets met.
 
-    budget        the budget as it stands
-    status        OPTIMAL: `bound` is proved the nearest value, the least of a budget from above and the greatest of one from below;
-                  FEASIBLE: it suffices, and whether a nearer one would is not proved; INFEASIBLE: proved that no value helps,
-                  since the other budgets conflict without this one; UNKNOWN: the limits were reached before anything was found
-    bound         that value in the budget's unit, None where there is none
-    architecture  the best design found with the budget at that value
-    objective     its objective
-    alone         where no design meets this budget even if all others are dropped: the nearest value that any design reaches,
-                  proved; None where some design meets it or the limits left that open
+    Attributes:
+        budget: the budget as it stands.
+        status: OPTIMAL: `bound` is proved the nearest value, the least of a budget from above and the greatest of one from below;
+            FEASIBLE: it suffices, and whether a nearer one would is not proved; INFEASIBLE: proved that no value helps, since the
+            other budgets conflict without this one; UNKNOWN: the limits were reached before anything was found.
+        bound: that value in the budget's unit, None if there isn't one.
+        architecture: the best design found with the budget at that value.
+        objective: its objective.
+        alone: where no design meets this budget even if all others are dropped: the nearest value that any design reaches, proved;
+            None if some design meets it or the limits left that open.
     """
 
     budget: Budget
@@ -61,14 +62,15 @@ class Need:
 class Diagnosis:
     """Why a problem has no feasible design.
 
-    status    INFEASIBLE: proved that it has none; FEASIBLE: it has one, `architecture`, and there is nothing to explain;
-              UNKNOWN: the limits were reached first
-    conflict  budgets that no design meets together, proved; the fewest where `smallest`; empty unless INFEASIBLE
-    smallest  whether it is proved that any fewer budgets are kept by some design
-    needs     one per budget of the problem, in its order; empty where it is feasible
-    joint     where no change of one budget alone is known to be enough: a design met whose use of the budgets would suffice for
-              all of them together, the one that exceeds them by the smallest factor; not proved to be the least
-    interrupted  whether Ctrl-C ended it
+    Attributes:
+        status: INFEASIBLE: proved that it has none; FEASIBLE: it has one, `architecture`, and there is nothing to explain; UNKNOWN:
+            the limits were reached first.
+        conflict: budgets that no design meets together, proved; the fewest where `smallest`; empty unless INFEASIBLE.
+        smallest: whether it is proved that any fewer budgets are kept by some design.
+        needs: one per budget of the problem, in its order; empty where it is feasible.
+        joint: where no change of one budget alone is known to be enough: a design met whose use of the budgets would suffice for
+            all of them together, the one that exceeds them by the smallest factor; not proved to be the least.
+        interrupted: whether Ctrl-C ended it.
     """
 
     status: Status
@@ -99,13 +101,15 @@ def explain_infeasibility(
 ) -> Diagnosis:
     """The smallest set of budgets that conflict, and for each budget the least value that it alone would need.
 
-    Sets are tried by size, so the first that no design keeps is smallest, provided that each one before was settled. Least
+    Sets are tried by size, so the first that no design meets is smallest, provided that each one before was settled. Least
     values are exact up to a relative 1e-11: a sum is minimized; of any other quantity ever lower values are asked for until
     it is proved that no design lies below. What the limits left open is said to be open, never guessed.
 
-    solver  an exact one, DynamicProgramming() unless given
-    limits  of the whole call, shared out among its solves; their gap matters only to `Need.objective`
-    proved  whether it is proved already that no design keeps all budgets: they are a conflict then, whatever the limits leave open
+    Args:
+        solver: an exact one, DynamicProgramming() unless given.
+        limits: of the whole call, shared out among its solves; their gap matters only to `Need.objective`.
+        proved: whether it is proved already that no design meets all budgets: they are a conflict then, whatever the limits leave
+            open.
     """
     run = Run(limits or Limits(gap=0))
     with run.listening():
@@ -234,7 +238,7 @@ class _Diagnosing:
         return Status.OPTIMAL, best
 
     def _kept(self, subset: tuple[int, ...], shares: int) -> Status:
-        """FEASIBLE where some design keeps these budgets, INFEASIBLE where it is proved that none does, else UNKNOWN."""
+        """FEASIBLE where some design meets these budgets, INFEASIBLE where it is proved that none does, else UNKNOWN."""
         if any(True for _ in self._keeping(subset)):
             return Status.FEASIBLE
         if any(set(conflict) <= set(subset) for conflict in self.conflicts):
@@ -247,7 +251,7 @@ class _Diagnosing:
         return status if design is None else Status.FEASIBLE
 
     def _keeping(self, subset: tuple[int, ...]) -> Iterator[Architecture]:
-        """The designs met so far that keep these budgets."""
+        """The designs met so far that meet these budgets."""
         budgets = [self.budgets[i] for i in subset]
         return (design for design in self.designs if all(b.allows(b.value(design)) for b in budgets))
 

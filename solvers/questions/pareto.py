@@ -41,12 +41,13 @@ class Point:
 class Box:
     """What is known of the designs with cost_k ≤ limits_k for every k that keep the problem's budgets.
 
-    limits       e, the ε of the method's name
-    status       OPTIMAL: `point` is proved the best of them; INFEASIBLE: it is proved that there is none; else not settled
-    point        the best design found, None where none was
-    bound        no such design has a larger objective, None where nothing is known
-    seconds      wall-clock time of the solve
-    evaluations  complete designs scored in it
+    Attributes:
+        limits: e, the ε of the method's name.
+        status: OPTIMAL: `point` is proved the best of them; INFEASIBLE: it is proved that there is none; else not settled.
+        point: the best design found, None if none was.
+        bound: no such design has a larger objective, None if nothing is known.
+        seconds: wall-clock time of the solve.
+        evaluations: complete designs scored in it.
     """
 
     limits: Costs
@@ -85,13 +86,14 @@ class Found:
 class Front:
     """Non-dominated designs of a problem, and what is proved of them.
 
-    points       by increasing costs
-    boxes        the certificate of an exact method, the boxes that are not settled last; empty where nothing is proved
-    trace        of a heuristic: every point that entered its archive, in time
-    seconds      wall-clock time of the call; boxes that were known before keep their own
-    evaluations  complete designs scored in it
-    message      why it stopped
-    interrupted  whether Ctrl-C ended it
+    Attributes:
+        points: by increasing costs.
+        boxes: the certificate of an exact method, the boxes that are not settled last; empty where nothing is proved.
+        trace: of a heuristic: every point that entered its archive, in time.
+        seconds: wall-clock time of the call; boxes that were known before keep their own.
+        evaluations: complete designs scored in it.
+        message: why it stopped.
+        interrupted: whether Ctrl-C ended it.
     """
 
     problem: DesignProblem
@@ -126,7 +128,7 @@ class Front:
 
 
 def point_of(problem: DesignProblem, architecture: Architecture) -> Point:
-    """A design with its values. ValueError where a cost is no number of at least 0."""
+    """A design with its values. ValueError if a cost is not a number of at least 0."""
     costs = tuple(value_of(quantity, architecture) for quantity in problem.minimize)
     for quantity, cost in zip(problem.minimize, costs, strict=True):
         if not 0 <= cost < math.inf:
@@ -183,15 +185,17 @@ def exact_front(
     e_k lowered to just below c_k. The search goes through these until all are settled, the largest limits first, since those
     settle others. The boxes (c, e) and the limits that no design meets are the certificate; see `check_certificate`.
 
-    solver   proves each box, DynamicProgramming() where None. Its bounds must be tight up to rounding, as those of
-             DynamicProgramming and Exhaustive are; SCIP, HiGHS and CBC prove 1e-7 and leave every box pending
-    limits   of all solves together, at whose end the front is what is known so far; the gap is 1e-12 whatever they say, since
-             with 1e-6 the points that gain less would be lost
-    known    settled boxes of the same problem to go on from, as an earlier call gave them to `on_box`
-    on_box   is called with each box as it is settled, in an order that only the problem and the solver decide
+    Args:
+        solver: proves each box, DynamicProgramming() where None. Its bounds must be tight up to rounding, as those of
+            DynamicProgramming and Exhaustive are; SCIP, HiGHS and CBC prove 1e-7 and leave every box pending.
+        limits: of all solves together, at whose end the front is what is known so far; the gap is 1e-12 whatever they say, since
+            with 1e-6 the points that gain less would be lost.
+        known: settled boxes of the same problem to go on from, as an earlier call gave them to `on_box`.
+        on_box: is called with each box as it is settled, in an order that only the problem and the solver decide.
 
-    Raises ValueError where nothing is minimized, a minimized quantity is negative or a known box is of another problem;
-    NotSeparable where the solver cannot read a quantity.
+    Raises:
+        ValueError: if nothing is minimized, a minimized quantity is negative or a known box is of another problem; NotSeparable if
+            the solver cannot read a quantity.
     """
     solver, limits = solver or DynamicProgramming(), limits or Limits()
     check_objectives(problem)
@@ -281,7 +285,7 @@ class _Cover:
 
 
 def check_objectives(problem: DesignProblem) -> None:
-    """ValueError where the problem minimizes nothing, or has one objective twice."""
+    """ValueError if the problem minimizes nothing, or has one objective twice."""
     if not problem.minimize:
         raise ValueError("the problem minimizes nothing; a front needs a quantity in `minimize`, `solve` does without")
     if problem.maximize is None:
@@ -333,8 +337,8 @@ def _children(limits: Costs, box: Box) -> Iterator[Costs]:
 def check_certificate(front: Front) -> tuple[str, ...]:
     """What is wrong with the boxes and points of an exact front, in sentences; nothing where they hold together.
 
-    However the boxes were found: (1) their designs are in the space, keep the budgets and the limits, and have the values they
-    are said to have, evaluated anew; (2) no bound of a box exceeds its optimum; (3) the boxes, settled and pending, account for
+    However the boxes were found: (1) their designs are in the space, meet the budgets and the limits, and have the values they
+    are said to have, re-evaluated; (2) no bound of a box exceeds its optimum; (3) the boxes, settled and pending, account for
     all limits, by recursion from those of the problem; (4) the points are the non-dominated designs of the boxes. What it takes
     from the solver is the proof of each single box.
     """
@@ -402,7 +406,7 @@ def exhaustive_front(problem: DesignProblem) -> tuple[Point, ...]:
 def reference_costs(problem: DesignProblem, solver: Solver | None = None) -> Costs:
     """The reference point of the hypervolume, with objective 0: each cost's budget, or else its largest value on the space.
 
-    Found and proved by `solver`, DynamicProgramming() where None. ValueError where a cost is 0 throughout or not proved.
+    Found and proved by `solver`, DynamicProgramming() where None. ValueError if a cost is 0 throughout or not proved.
     """
     references = []
     for quantity, upper in zip(problem.minimize, _root(problem), strict=True):

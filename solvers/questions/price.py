@@ -26,10 +26,11 @@ _SHARES = 4
 class Breakpoint:
     """Where the value function steps: the optimum is `objective` from a budget of `bound` on, and worse where it is tighter.
 
-    bound         tightest value of the budget at which the objective is reached, in its unit
-    objective     the optimum from there on
-    architecture  the design
-    proved        whether both are proved: that no design within `bound` is better, and no tighter one as good
+    Attributes:
+        bound: tightest value of the budget at which the objective is reached, in its unit.
+        objective: the optimum from there on.
+        architecture: the design.
+        proved: whether both are proved: that no design within `bound` is better, and no tighter one as good.
     """
 
     bound: float
@@ -42,16 +43,18 @@ class Breakpoint:
 class Price:
     """The value function of one budget around its present value, all other budgets kept.
 
-    budget     the budget
-    present    the breakpoint that the present optimum belongs to; its `bound` is what the budget could be tightened to without loss
-    binds      whether the optimum without this budget is better; None where that is not proved
-    unlimited  the optimum without this budget, or the best found; None where none was
-    below      breakpoints of tighter budgets, the nearest first: what they cost
-    above      breakpoints of looser budgets, the nearest first: what they buy; proved ones leave none out
-    floor      proved: no design meets a budget tighter than the last breakpoint of `below` (the present one where there is none)
-    explored   `above` holds all breakpoints up to this value; ±∞ where no looser one buys anything
-    limited    whether a limit ended a search without its proof: steps may be missing then, or not proved
-    interrupted  whether Ctrl-C did
+    Attributes:
+        budget: the budget.
+        present: the breakpoint that the present optimum belongs to; its `bound` is what the budget could be tightened to without
+            loss.
+        binds: whether the optimum without this budget is better; None if that is not proved.
+        unlimited: the optimum without this budget, or the best found; None if none was.
+        below: breakpoints of tighter budgets, the nearest first: what they cost.
+        above: breakpoints of looser budgets, the nearest first: what they buy; proved ones leave none out.
+        floor: proved: no design meets a budget tighter than the last breakpoint of `below` (the present one if there isn't one).
+        explored: `above` holds all breakpoints up to this value; ±∞ where no looser one buys anything.
+        limited: whether a limit ended a search without its proof: steps may be missing then, or not proved.
+        interrupted: whether Ctrl-C did.
     """
 
     budget: Budget
@@ -86,15 +89,16 @@ def price_of_budgets(
 ) -> tuple[Price, ...]:
     """The price of every budget of the problem, in its order.
 
-    solver   an exact one, DynamicProgramming() unless given
-    limits   of the whole call, shared out among the budgets; gap 0 unless given. With a larger gap g each value is the optimum
-             up to the fraction g: steps that rise by less may be missing, and `proved` says that it holds up to that fraction
-    steps    breakpoints to find on each side of the present one
-    reach    multiple of the budget, or for one from below the fraction 1/reach of it, at which the search for looser ones ends
-    optimum  the solution of the problem, where it is known already
+    Args:
+        solver: an exact one, DynamicProgramming() unless given.
+        limits: of the whole call, shared out among the budgets; gap 0 unless given. With a larger gap g each value is the optimum
+            up to the fraction g: steps that rise by less may be missing, and `proved` says that it holds up to that fraction.
+        steps: breakpoints to find on each side of the present one.
+        reach: multiple of the budget, or for one from below the fraction 1/reach of it, at which the search for looser ones ends.
+        optimum: the solution of the problem, where it is known already.
 
     Values of a budget that differ by less than a relative 1e-11 are not distinguished. A step whose proof the limits cut short
-    is the last one on its side and says so. Raises ValueError where there is no design to start from, or for steps below 0 or
+    is the last one on its side and says so. Raises ValueError if there is no design to start from, or for steps below 0 or
     a reach of 1 or less.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
@@ -107,7 +111,7 @@ def price_of_budgets(
         optimum = solve_within(run, problem, solver, len(problem.subject_to) + 1)
     if optimum is None or optimum.architecture is None or broken_budgets(problem, optimum.architecture):
         raise ValueError(
-            "there is no design whose budgets could be priced: none was found, or it breaks a budget of this problem; "
+            "there is no design whose budgets could be priced: none was found, or it exceeds a budget of this problem; "
             "explain_infeasibility says what conflicts"
         )
     prices = []
@@ -159,7 +163,7 @@ _NOT_SOLVED = _Value(None, -math.inf, math.inf, False)
 
 @dataclass(frozen=True)
 class _Chain:
-    """Breakpoints downwards, the highest first; `rest` is the value below them, None where a proof is missing."""
+    """Breakpoints downwards, the highest first; `rest` is the value below them, None if a proof is missing."""
 
     breakpoints: tuple[Breakpoint, ...]
     rest: _Value | None
@@ -168,9 +172,10 @@ class _Chain:
 class _Pricing:
     """The value function of one budget q ≤ u, of the maximization: its evaluations, and the chains of breakpoints read off them.
 
-    sign   −1 for a budget from below, whose q and u are negated here
-    upper  the present u
-    least  q is nowhere less, as far as its terms say
+    Attributes:
+        sign: −1 for a budget from below, whose q and u are negated here.
+        upper: the present u.
+        least: q is nowhere less, as far as its terms say.
     """
 
     def __init__(self, problem: DesignProblem, number: int, solver: Solver, run: Run) -> None:

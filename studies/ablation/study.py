@@ -4,9 +4,11 @@
     python -m studies.ablation --parts sharing wide-deep --seeds 5
 
 The parts (the first two with widths divided by `--scale`, at the FLOPs of the scaled published designs):
+
     sharing      the optimum of each budget with the layers of a block sharing their weights, and with none shared
     objective    the optimum of one budget under entropy alone, with effectiveness, and with effectiveness and weighting
     wide-deep    one wide layer against 24 narrow ones, the paper's example (its table 1)
+
 Writes searches.jsonl, rows.jsonl (no search and no run is repeated), summary.json and ablation.png; parts run one after another
 add up.
 """

@@ -72,8 +72,9 @@ def fitted_name(corpus: str) -> str:
 class Calibration:
     """What a calibration file says.
 
-    fits     the best setting on each corpus, with the fingerprint of its text
-    nearest  the setting found under which the published designs are nearest to the optimum
+    Attributes:
+        fits: the best setting on each corpus, with the fingerprint of its text.
+        nearest: the setting found under which the published designs are nearest to the optimum.
     """
 
     fits: dict[str, tuple[Setting, str]]
@@ -87,7 +88,7 @@ class Calibration:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """The file that `studies.calibration` writes; ValueError where it is none."""
+    """The file that `studies.calibration` writes; ValueError if it is none."""
 
     def setting(one: Mapping[str, Any]) -> Setting:
         return Setting(one["rho"], one["alpha"][0], one["beta"], one["mean"])
@@ -99,7 +100,7 @@ def read_calibration(path: Path) -> Calibration:
         fits = {fit["corpus"]: (setting(fit), fit["data"]["text_sha256"]) for fit in record["fits"]}
         return Calibration(fits, setting(record["inverse_optimization"]["nearest"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no calibration ({error}); expected what python -m studies.calibration writes") from None
+        raise ValueError(f"{path} is not a calibration ({error}); expected what python -m studies.calibration writes") from None
 
 
 DEFAULT = Setting(EffectiveEntropy().rho, EffectiveEntropy().alpha[0], EffectiveEntropy().beta, "network")
@@ -127,7 +128,8 @@ From β = 1/2 on the scaled-down space, from 9/16 on the paper's, has designs wi
 class Corpus:
     """Trained designs of one text by group, as `studies.proxy_correlation` leaves them.
 
-    quality   negative held-out loss of each design of each group, (n,); −∞ where training diverged
+    Attributes:
+        quality: negative held-out loss of each design of each group, (n,); −∞ where training diverged.
     """
 
     name: str
@@ -137,7 +139,7 @@ class Corpus:
 
 
 def read_corpus(folder: Path) -> Corpus:
-    """The corpus in a folder of `studies.proxy_correlation`; ValueError where it holds none, or too few designs were trained."""
+    """The corpus in a folder of `studies.proxy_correlation`; ValueError if it holds none, or too few designs were trained."""
     summary, rows = folder / "summary.json", RowFile(folder / "rows.jsonl").rows
     if not summary.is_file() or not rows:
         raise ValueError(f"{folder} has no summary.json and rows.jsonl; expected a folder of python -m studies.proxy_correlation")
@@ -178,9 +180,10 @@ class Equals:
 
     To the entropy a design is how many layers it has of each shape; designs that agree in this are one row here.
 
-    designs  how many there are
-    shapes   the different layers, K of them
-    layers   how many layers of each shape a row's designs have, (m, K)
+    Attributes:
+        designs: how many there are.
+        shapes: the different layers, K of them.
+        layers: how many layers of each shape a row's designs have, (m, K).
     """
 
     name: str

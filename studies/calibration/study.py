@@ -57,7 +57,7 @@ NEAR = 0.01
 
 
 def on_common_groups(corpora: Sequence[Corpus]) -> list[Corpus]:
-    """The corpora with the groups that all of them have, so that means over groups compare; ValueError where there is none."""
+    """The corpora with the groups that all of them have, so that means over groups compare; ValueError if there isn't one."""
     common = [name for name in (corpora[0].groups if corpora else ()) if all(name in corpus.groups for corpus in corpora)]
     if corpora and not common:
         raise ValueError("no group of designs was trained on every text; train the same sample on all of them")
@@ -96,7 +96,8 @@ def family(axes: Sequence[str]) -> np.ndarray:
 def fit(means: np.ndarray, settings: np.ndarray) -> int:
     """The number of the setting of largest mean, of those numbered; of several the one nearest to the default.
 
-    means   Spearman's coefficient of every setting of the grid, the mean over the groups
+    Args:
+        means: Spearman's coefficient of every setting of the grid, the mean over the groups.
     """
     return int(settings[np.argmax(np.round(means[settings], 9))])
 
@@ -112,8 +113,9 @@ def mean_spearmans(
 class Shared:
     """The designs that two corpora share, by group: their places in either, and the number of each among all of them.
 
-    number   (n,) by group, the same for a design that is in two groups
-    here     places in the corpus that is fitted on, (n,); `there` in the one that is scored on
+    Attributes:
+        number: (n,) by group, the same for a design that is in two groups.
+        here: places in the corpus that is fitted on, (n,); `there` in the one that is scored on.
     """
 
     designs: int
@@ -123,7 +125,7 @@ class Shared:
 
     @classmethod
     def of(cls, fitted_on: Corpus, scored_on: Corpus) -> Shared:
-        """ValueError where no group has enough of them."""
+        """ValueError if no group has enough of them."""
         pairs = {name: _both(fitted_on, scored_on, name) for name in fitted_on.groups}
         pairs = {name: own for name, own in pairs.items() if len(own) >= LEAST}
         if not pairs:
@@ -164,7 +166,7 @@ def held_out_gain(
 
     Returns, by group and on average over the groups, Spearman's coefficient of the fitted setting and of the default on designs
     that were not fitted to, and the gain, fitted − default, with its 95 % bootstrap interval: the designs are drawn with
-    replacement, and each resample is halved anew. ValueError where the two corpora share too few designs.
+    replacement, and each resample is halved again. ValueError if the two corpora share too few designs.
     """
     shared, draw = Shared.of(fitted_on, scored_on), np.random.default_rng(seed)
     numbers = {name: family(axes) for name, axes in FAMILIES.items()}
@@ -293,7 +295,8 @@ def inverse_optimization() -> dict[str, Any]:
 def nearest_setting(equals: Sequence[Equals], losses: np.ndarray) -> Setting:
     """The setting of least largest loss found: by differential evolution for each mean width, made finer by a pattern search.
 
-    losses   of the grid, (settings, designs): its best point of each mean width takes part
+    Args:
+        losses: of the grid, (settings, designs): its best point of each mean width takes part.
     """
     from scipy.optimize import differential_evolution
 
@@ -354,7 +357,7 @@ def _proved_losses(setting: Setting) -> dict[str, float]:
 def sensitivity() -> dict[str, list[dict[str, Any]]]:
     """The proven optimum at each published design's own FLOPs as one choice moves: does the design change, and what would it cost?
 
-    regret   what the default's optimum loses under the moved setting, relative
+    - `regret`: what the default's optimum loses under the moved setting, relative
     """
     lines: dict[str, list[dict[str, Any]]] = {axis: [] for axis in _AXES}
     for name, design in PUBLISHED.items():
@@ -381,8 +384,8 @@ def _optimum(problem: DesignProblem) -> Any:
 def verdict(validated: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Whether the defaults should change: only where settings fitted on either text do better on other designs of both texts.
 
-    pairs   of the text fitted on and the text scored on
-    better  by what a fit may move: those in which the whole interval of the mean gain is above 0
+    - `pairs`: of the text fitted on and the text scored on
+    - `better`: by what a fit may move: those in which the whole interval of the mean gain is above 0
     """
     better = {
         what: sum(one["families"][what]["gain"]["mean"]["interval"][0] > 0 for one in validated) for what in FAMILIES if validated

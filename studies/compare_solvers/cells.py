@@ -21,12 +21,14 @@ from solvers import DynamicProgramming, EngineMissing, Limits, Solution, Solver,
 from solvers.names import SOLVERS
 from solvers.questions.alternatives import NEAR
 from studies.budget_flags import read_budgets
-from studies.compare_solvers.tables import _WORDS
 from studies.stored import check_stored, note_unknown, same_number
 
 PUBLISHED_BUDGETS = ("flops=60e9", "flops=110e9", "flops=160e9")
 """The three FLOPs budgets of the paper's search (MeRino, section 5)."""
 
+
+STATUS_WORDS = {"optimal": "proved", "feasible": "found", "infeasible": "proved infeasible", "unknown": "nothing found"}
+"""A status, as tables show it."""
 
 _QUICK = ("exhaustive", "dp", "highs", "ea", "ga", "random")
 
@@ -122,9 +124,9 @@ def resumed(cells: Sequence[Cell], file: RowFile) -> Resume[str]:
 
 
 def check_row(cell: Cell, row: Row) -> None:
-    """Re-evaluate the design of a stored row; ValueError where the row does not hold (any more)."""
+    """Re-evaluate the design of a stored row; ValueError if the row does not hold (any more)."""
     where = f"the stored row of {cell.solver.name}, seed {cell.seed}, for {cell.title}"
-    if (row["widths"] is None) != (row["status"] in ("infeasible", "unknown")) or row["status"] not in _WORDS:
+    if (row["widths"] is None) != (row["status"] in ("infeasible", "unknown")) or row["status"] not in STATUS_WORDS:
         raise ValueError(f"{where} has status {row['status']!r}, which does not go with its design; remove it and run again")
     if row["widths"] is None:
         return
@@ -141,7 +143,7 @@ def check_row(cell: Cell, row: Row) -> None:
 def run_cell(cell: Cell, resume: Resume[str]) -> Row:
     """The cell's row, stored or measured now. EngineMissing; KeyboardInterrupt where the user stops it.
 
-    A stored row is re-evaluated first; ValueError where it does not hold.
+    A stored row is re-evaluated first; ValueError if it does not hold.
     """
 
     def measured() -> Row:
@@ -177,12 +179,12 @@ def run_cells(cells: Sequence[Cell], file: RowFile) -> tuple[list[Row], dict[str
 
 
 def near_seconds(row: Row, best: float) -> float | None:
-    """Seconds until the run's incumbent was within 0.1 % of `best`; None where it never was."""
+    """Seconds until the run's incumbent was within 0.1 % of `best`; None if it never was."""
     return next((s for s, _, incumbent, _ in row["trace"] if incumbent is not None and incumbent >= best - NEAR * abs(best)), None)
 
 
 def loss_at(row: Row, seconds: float, best: float) -> float | None:
-    """Relative loss of the run's incumbent after so many seconds; None where it had none by then."""
+    """Relative loss of the run's incumbent after so many seconds; None if it had none by then."""
     found = [incumbent for s, _, incumbent, _ in row["trace"] if incumbent is not None and s <= seconds]
     return (best - found[-1]) / abs(best) if found else None
 

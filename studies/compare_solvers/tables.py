@@ -12,11 +12,11 @@ from formulation.records.rows import Row
 from hardware_models.names import COSTS, read_quantity
 from solvers import DynamicProgramming, Limits, solve
 from solvers.names import SOLVERS
-from studies.compare_solvers.cells import Cell, best_bound, loss_at, near_seconds
+from studies.compare_solvers.cells import STATUS_WORDS, Cell, best_bound, loss_at, near_seconds
 
 
 def published_rows(cell: Cell, bound: float | None) -> list[Row]:
-    """The published designs as rows of a problem: whether they keep its budgets, and their gap to its best proven bound."""
+    """The published designs as rows of a problem: whether they meet its budgets, and their gap to its best proven bound."""
     rows = []
     for name, design in PUBLISHED.items():
         objective = cell.problem.objective(design)
@@ -75,9 +75,6 @@ def _design_text(row: Row) -> str:
     return " ".join(f"{e}/{f}x{d}" for e, f, d in zip(row["widths"], row["ffn_widths"], row["depths"], strict=True))
 
 
-_WORDS = {"optimal": "proved", "feasible": "found", "infeasible": "proved infeasible", "unknown": "nothing found"}
-
-
 def typical(rows: Sequence[Row]) -> list[Row]:
     """The rows of one problem, with one row for the repeats of a solver without chance: the one of median time."""
     repeats: dict[str, list[Row]] = {}
@@ -100,7 +97,7 @@ def problem_table(rows: Sequence[Row], published: Sequence[Row], missing: dict[s
         lines.append(
             [
                 row["solver"] + (f" #{row['seed']}" if seeded else ""),
-                _WORDS[row["status"]],
+                STATUS_WORDS[row["status"]],
                 "-" if row["objective"] is None else f"{row['objective']:,.1f}",
                 "-" if gap is None else f"{100 * gap:.4f} %",
                 "-" if near is None else f"{near:.3f}",
@@ -140,7 +137,7 @@ def losses_table(losses: Sequence[dict[str, Any]]) -> str:
             f"{loss['flops'] / 1e9:.2f} G",
             f"{loss['params'] / 1e6:.2f} M",
             "-" if loss["optimum"] is None else f"{loss['optimum']:,.1f}",
-            _WORDS[loss["optimum_status"]],
+            STATUS_WORDS[loss["optimum_status"]],
             "-" if loss["loss"] is None else f"{100 * loss['loss']:.2f} %",
             loss["optimum_design"] or "none",
         ]

@@ -18,7 +18,7 @@ from solvers import Diagnosis, Solution, Status, exhaustive_front
 from solvers.questions.price import Price
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#e69f00", "#009e73", "#9a9a9a"
-"""Of Okabe & Ito's colours, which colour-blind readers can tell apart."""
+"""Of Okabe & Ito's colours, which colour-blind readers can distinguish."""
 _LAYER, _GAP, _JOINT = 1.0, 0.12, 0.7
 """Along the network: a layer, the gap between two, a joint between blocks. A layer is one part attention and one part FFN."""
 
@@ -41,7 +41,8 @@ def designs_table(designs: Mapping[str, Architecture], quantities: Sequence[Quan
 def alternatives_table(problem: DesignProblem, solutions: Sequence[Solution], others: Mapping[str, Quantity] | None = None) -> str:
     """Markdown: designs with objective, its loss against the first in per cent, what they spend of each budget, and their status.
 
-    others  further quantities by the name that their column is to have
+    Args:
+        others: further quantities by the name that their column is to have.
     """
     designs = [one.architecture for one in solutions if one.architecture is not None]
     values = [one.objective for one in solutions if one.objective is not None]
@@ -100,11 +101,11 @@ def draw_prices(problem: DesignProblem, prices: Sequence[Price]) -> Figure:
 
 
 def draw_conflict(problem: DesignProblem, diagnosis: Diagnosis) -> Figure:
-    """Three budgets that no design keeps: the designs that keep the first, in the plane of the quantities of the two others.
+    """Three budgets that no design meets: the designs that keep the first, in the plane of the quantities of the two others.
 
     Drawn are those that no other betters in both (by brute force, so for spaces of up to some million designs), the corner that the
     two budgets leave, and for each of the two the design that would do if it alone were changed. The two must be sums.
-    Raises ValueError where the problem has other than three budgets, one to draw is from below, or no design meets the first.
+    Raises ValueError if the problem has other than three budgets, one to draw is from below, or no design meets the first.
     """
     if len(problem.subject_to) != 3:
         raise ValueError(f"the problem has {len(problem.subject_to)} budgets; expected three, one that is kept and two to draw")
@@ -114,7 +115,7 @@ def draw_conflict(problem: DesignProblem, diagnosis: Diagnosis) -> Figure:
     assert isinstance(up.quantity, Separable)
     points = exhaustive_front(DesignProblem(problem.space, negative(up.quantity), (first,), minimize=(across.quantity,)))
     if not points:
-        raise ValueError(f"no design keeps {first}, so there is nothing to draw")
+        raise ValueError(f"no design meets {first}, so there is nothing to draw")
     budgets, names = (across, up), [budget.quantity.name.partition(":")[0] for budget in (across, up)]
     scales, letters = zip(*(_scale(budget.bound) for budget in budgets), strict=True)
     places = np.array([[budget.quantity(point.architecture) for budget in budgets] for point in points]) / scales
@@ -190,7 +191,7 @@ def _bar(axis: Axes, x: float, width: float, height: float, colour: str, label: 
 
 
 def _joint(axis: Axes, x: float, left: int, right: int) -> float:
-    """The map between two neighbours, a funnel where their widths differ and a line where there is none; the place after it."""
+    """The map between two neighbours, a funnel where their widths differ and a line if there isn't one; the place after it."""
     if left != right:
         corners = [(x, -left / 2), (x, left / 2), (x + _JOINT, right / 2), (x + _JOINT, -right / 2)]
         axis.add_patch(Polygon(corners, facecolor=_GREY, alpha=0.35, edgecolor="none"))

@@ -16,7 +16,8 @@ from hardware_models import BlackBox, Device, Latency, read_device, write_device
 class Tabulator:
     """Puts a table in the place of each black box, fitted to `designs` designs of the space and kept in `folder`.
 
-    designs  to measure, 0: none, and a black box is refused with ValueError
+    Attributes:
+        designs: to measure, 0: none, and a black box is refused with ValueError.
     """
 
     space: SearchSpace
@@ -42,7 +43,7 @@ class Tabulator:
         return latency
 
     def check_text(self, design: Architecture) -> str:
-        """What the black boxes really say of a design, beside their tables; empty where there are none."""
+        """What the black boxes really say of a design, beside their tables; empty if there are none."""
         lines = []
         for box, latency in self._boxes:
             error = latency.table.error

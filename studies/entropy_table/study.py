@@ -92,10 +92,11 @@ QUICK = Plan(
 class Settings:
     """What a run depends on.
 
-    rho    (σ/ε)² of every entropy
-    seed   of the random matrices
-    draws  matrices of the largest shape; smaller shapes get more, so that each shape sees about as many random entries
-    quick  the short plan, for a first look
+    Attributes:
+        rho: (σ/ε)² of every entropy.
+        seed: of the random matrices.
+        draws: matrices of the largest shape; smaller shapes get more, so that each shape sees about as many random entries.
+        quick: the short plan, for a first look.
     """
 
     rho: float
@@ -176,10 +177,13 @@ class TableRow:
 class TimeRow:
     """Seconds per entry of a square matrix, SVD on `THREADS` threads.
 
-    draws_needed  (relative deviation of one draw / 0.001)², at least 1: the draws that a standard error of 0.1 % takes
-    svd_entry_s   draws_needed · svd_draw_s
-    closed_call_s, closed_array_s  one scalar call; one entry of an array call over as many entries as the finest table has
-    ratio_call, ratio_array        svd_entry_s over each
+    Attributes:
+        draws_needed: (relative deviation of one draw / 0.001)², at least 1: the draws that a standard error of 0.1 % takes.
+        svd_entry_s: draws_needed · svd_draw_s.
+        closed_call_s: one scalar call; one entry of an array call over as many entries as the finest table has.
+        closed_array_s: one scalar call; one entry of an array call over as many entries as the finest table has.
+        ratio_call: svd_entry_s over each.
+        ratio_array: svd_entry_s over each.
     """
 
     dimension: int

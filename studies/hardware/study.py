@@ -57,9 +57,10 @@ _EQUAL_FLOPS = 0.02
 class Optimum:
     """The best design under one cost model.
 
-    cost      as the command line names it, and as a quantity with its budget
-    solution  proved, or ValueError was raised
-    outside   what of this design its table was not validated on; empty where nothing
+    Attributes:
+        cost: as the command line names it, and as a quantity with its budget.
+        solution: proved, or ValueError was raised.
+        outside: what of this design its table was not validated on; empty where nothing.
     """
 
     name: str
@@ -102,7 +103,7 @@ def doubt(quantity: Quantity) -> str:
 
 
 def optimise(space: SearchSpace, budgets: Sequence[Budget], seconds: float) -> Solution:
-    """The design of greatest entropy within the budgets; ValueError where it is not proved."""
+    """The design of greatest entropy within the budgets; ValueError if it is not proved."""
     solution = solve(DesignProblem(space, EffectiveEntropy(), tuple(budgets)), _SOLVER, Limits(seconds=seconds))
     if solution.status is not Status.OPTIMAL:
         kept = " and ".join(map(str, budgets))

@@ -1,1 +1,1 @@
-"""Does a device file keep its word on the machine it was measured on? Predictions, limits and gains, all measured anew."""
+"""Do a device file's predictions hold on the machine it was measured on? Predictions, limits and gains, all measured again."""

@@ -1,4 +1,4 @@
-"""Does a device file keep its word on the machine it was measured on? Predictions, limits and gains, all measured anew.
+"""Do a device file's predictions hold on the machine it was measured on? Predictions, limits and gains, all measured again.
 
     python -m hardware_models.profile --name my-laptop
     python -m studies.latency_check my-laptop.json --table torch-float32-prefill
@@ -58,12 +58,13 @@ _OBJECTIVE = EffectiveEntropy()
 class Check:
     """What is checked, and how.
 
-    latency     of the table, extrapolating nowhere
-    networks    random ones
-    limits      of the part "budgets"
-    confidence  with which they are to hold
-    turns       of the part "flops"
-    seconds     that each network is timed for
+    Attributes:
+        latency: of the table, extrapolating nowhere.
+        networks: random ones.
+        limits: of the part "budgets".
+        confidence: with which they are to hold.
+        turns: of the part "flops".
+        seconds: that each network is timed for.
     """
 
     space: SearchSpace
@@ -76,13 +77,13 @@ class Check:
 
     @property
     def pace_ms(self) -> float | None:
-        """Usual pace of the machine when the device file was measured; None where the file does not say."""
+        """Usual pace of the machine when the device file was measured; None if the file does not say."""
         pace: float | None = self.latency.table.how.get("pace_ms")
         return pace
 
 
 def best_within(check: Check, budget: Budget) -> Solution:
-    """The design of greatest entropy that keeps one budget, proved; ValueError where there is none."""
+    """The design of greatest entropy that keeps one budget, proved; ValueError if there isn't one."""
     solution = solve(DesignProblem(check.space, _OBJECTIVE, (budget,)), _SOLVER, Limits(gap=_GAP))
     if solution.status is not Status.OPTIMAL:
         raise ValueError(f"no design of the space keeps {budget}, or it is not proved ({solution.message})")
@@ -194,7 +195,7 @@ def measure(plan: Sequence[Row], engine: Engine, check: Check, file: RowFile, de
 
 
 def begin(file: RowFile, check: Check, space: str) -> None:
-    """Write down what is measured in a new file; ValueError where an earlier one is about another table, space or time."""
+    """Write down what is measured in a new file; ValueError if an earlier one is about another table, space or time."""
     table = check.latency.table
     conditions = {"device": table.device, "table": table.name, "prices": dict(table.prices), "pace_ms": check.pace_ms}
     conditions |= {"space": space, "seconds": check.seconds, "confidence": check.confidence, "limits": check.limits}

@@ -30,7 +30,7 @@ from studies.latency_data.hat_file import (
 )
 
 DECODE_FEATURES = ("pass", "head", "layer", "attention_maps", "ffn_maps")
-"""Kinds of work priced by the decoder columns. With two widths in the data, more kinds could not be told apart."""
+"""Kinds of work priced by the decoder columns. With two widths in the data, more kinds could not be distinguished."""
 PREFILL_FEATURES = ("layer", "attention_maps", "ffn_maps")
 """Kinds of work priced by the encoder columns: always six layers, so that what a pass costs cannot be told from what layers do."""
 

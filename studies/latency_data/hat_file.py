@@ -135,10 +135,11 @@ KNOWN = {
 class LatencyData:
     """The rows of one file.
 
-    facts    what the file itself does not say
-    file     name of the file, without its folder
-    sha256   of the file
-    columns  column -> its values, (rows,)
+    Attributes:
+        facts: what the file itself does not say.
+        file: name of the file, without its folder.
+        sha256: of the file.
+        columns: column -> its values, (rows,).
     """
 
     facts: Facts
@@ -154,7 +155,7 @@ class LatencyData:
 
     @property
     def designs(self) -> list[tuple[float, ...]]:
-        """What tells designs apart; rows of one design always share a fold."""
+        """What distinguishes designs; rows of one design always share a fold."""
         return list(zip(*(self[name] for name in DESIGN_COLUMNS), strict=True))
 
     def latency_ms(self, side: str) -> np.ndarray:
@@ -173,15 +174,16 @@ def read_data(path: Path, facts: Facts | None = None) -> LatencyData:
 
     `facts` say what the file does not; those of HAT's own files are known by their content.
 
-    Raises ValueError in one sentence naming file, line and column: for an empty file or too few rows, missing columns, a value
-    that is no finite number or out of range, a row that is there twice, two rows of one design that contradict each other, and
-    facts that nobody says.
+    Raises:
+        ValueError: in one sentence naming file, line and column: for an empty file or too few rows, missing columns, a value that
+            is not a finite number or out of range, a row that is there twice, two rows of one design that contradict each other,
+            and facts that nobody says.
     """
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path.name} is no text in UTF-8; expected a CSV file of HAT's format") from None
+        raise ValueError(f"{path.name} is not UTF-8 text; expected a CSV file of HAT's format") from None
     lines = csv.reader(io.StringIO(text, newline=""))
     header = [name.strip() for name in next(lines, [])]
     if not header:
@@ -199,7 +201,7 @@ def read_data(path: Path, facts: Facts | None = None) -> LatencyData:
                 numbers.append(lines.line_num)
                 rows.append(_read_row(f"line {lines.line_num} of {path.name}", header, cells))
     except csv.Error as error:
-        raise ValueError(f"line {lines.line_num} of {path.name} is no CSV ({error})") from None
+        raise ValueError(f"line {lines.line_num} of {path.name} is not valid CSV ({error})") from None
     if len(rows) < FEWEST:
         raise ValueError(f"{path.name} has {counted(len(rows), 'row')}; expected at least {FEWEST}, to cross-validate in ten folds")
     _check_repeats(path.name, numbers, rows)
@@ -288,11 +290,11 @@ def head_flops(data: LatencyData) -> np.ndarray:
 def measurement_faults(data: LatencyData) -> dict[str, np.ndarray]:
     """Rule -> the rows that it flags, from a row's own columns alone; no rule sees what a latency model predicts.
 
-    unsteady  the standard deviation of the encoder's or of the decoder's runs is above 10 % of their mean, though HAT leaves out
-              the slowest and fastest tenth: such a mean cannot say whether a prediction is within 10 %
-    slow      the encoder did fewer than half the FLOP/s of the decoder of the same row. It runs all tokens through each product
-              at a time (30 in HAT's files for WMT), the decoder a beam (5), so that the same hardware can only be faster at it;
-              one half leaves room for the output head, a single large product
+    - `unsteady`: the standard deviation of the encoder's or of the decoder's runs is above 10 % of their mean, though HAT leaves
+      out the slowest and fastest tenth: such a mean cannot say whether a prediction is within 10 %
+    - `slow`: the encoder did fewer than half the FLOP/s of the decoder of the same row. It runs all tokens through each product at
+      a time (30 in HAT's files for WMT), the decoder a beam (5), so that the same hardware can only be faster at it; one half
+      leaves room for the output head, a single large product
     """
     spread = [data[f"latency_std_{side}"] / data[f"latency_mean_{side}"] for side in ("encoder", "decoder")]
     encoder, decoder = layer_flops(data)

@@ -29,12 +29,15 @@ _LARGEST_SET = 3
 class PublishedFit:
     """A latency model of the paper's device and how near it comes to the nine published figures [ms].
 
-    features, prices  of the set with the least leave-one-out MAPE among `tried` sets of at most three kinds of work
-    best              those sets with their leave-one-out MAPE, best first
-    fitted            predictions by the fit to all nine
-    left_out          each network by a fit of the same set to the eight others
-    nested            the same with the set, too, chosen from the eight others: what a tenth network would see
-    flops_fitted, flops_left_out  the same for FLOPs alone (`Flops`, head left out as in the paper's own figures)
+    Attributes:
+        features: of the set with the least leave-one-out MAPE among `tried` sets of at most three kinds of work.
+        prices: of the set with the least leave-one-out MAPE among `tried` sets of at most three kinds of work.
+        best: those sets with their leave-one-out MAPE, best first.
+        fitted: predictions by the fit to all nine.
+        left_out: each network by a fit of the same set to the eight others.
+        nested: the same with the set, too, chosen from the eight others: what a tenth network would see.
+        flops_fitted: the same for FLOPs alone (`Flops`, head left out as in the paper's own figures).
+        flops_left_out: the same for FLOPs alone (`Flops`, head left out as in the paper's own figures).
     """
 
     features: tuple[str, ...]
@@ -51,7 +54,7 @@ class PublishedFit:
 def fit_published(tick: Callable[[], Any] = lambda: None) -> PublishedFit:
     """Every set of at most three kinds of work, priced by the nine published latencies; see `PublishedFit`.
 
-    Kinds of work that are proportional over the nine are one kind, as data cannot tell them apart. Of sets as good as each other
+    Kinds of work that are proportional over the nine are one kind, as data cannot distinguish them. Of sets as good as each other
     the smallest counts, so that a kind whose price is 0 is not there.
     """
     designs, values = list(published_designs().values()), np.array([float(PUBLISHED_MS[name]) for name in published_designs()])

@@ -223,7 +223,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _read_all(flags: argparse.Namespace) -> list[LatencyData]:
-    """The files; ValueError where two would have one device file."""
+    """The files; ValueError if two would have one device file."""
     facts = _facts_given(flags)
     read: list[LatencyData] = []
     for path in flags.files:
@@ -262,12 +262,12 @@ def _facts_given(flags: argparse.Namespace) -> dict[Path, Facts]:
 
 
 def _earlier(path: Path) -> dict[str, Any]:
-    """The record in `path`, as a run adds its own part to it; nothing where there is none."""
+    """The record in `path`, as a run adds its own part to it; nothing if there isn't one."""
     if not path.exists():
         return {}
     record = read_json("result", path)
     if not isinstance(record, dict) or record.get("study") != "latency_data":
-        raise ValueError(f"{path} is no result of this study; move it, or choose another folder with --output")
+        raise ValueError(f"{path} is not a result of this study; move it, or choose another folder with --output")
     return record
 
 

@@ -36,13 +36,13 @@ from solvers.evaluation import require_structure
 _MOST = 20_000
 """Nodes or labels that are kept at most: more cannot be looked at."""
 _ROOM = 1e-9
-"""Relative excess over a budget that sums of another order may show; complete designs are evaluated anew without it."""
+"""Relative excess over a budget that sums of another order may show; complete designs are re-evaluated without it."""
 
 
 def undiscounted(objective: EffectiveEntropy) -> LayerSum:
     """The objective without its depth-to-width discount, as one sum over layers in nat:
 
-      Σ_i L_i·[ α₁·4·H(E_i, E_i) + α₂·2·H(E_i, F_i) ]
+        Σ_i L_i·[ α₁·4·H(E_i, E_i) + α₂·2·H(E_i, F_i) ]
 
     What `EffectiveEntropy` is with `effectiveness=False`, in the simplest form that a solver can be given.
     """
@@ -65,7 +65,8 @@ def undiscounted(objective: EffectiveEntropy) -> LayerSum:
 class _Finished:
     """A search that proved its optimum.
 
-    choices  of the optimal design, None where no design keeps the budgets
+    Attributes:
+        choices: of the optimal design, None if no design meets the budgets.
     """
 
     problem: DesignProblem
@@ -78,7 +79,7 @@ class _Finished:
 
     @property
     def objective(self) -> float | None:
-        """Its objective, evaluated anew."""
+        """Its objective, re-evaluated."""
         return None if self.architecture is None else self.problem.objective(self.architecture)
 
 
@@ -86,9 +87,10 @@ class _Finished:
 class _Partial:
     """A design whose first blocks are chosen.
 
-    choices  menu items of these blocks
-    state    state of the last of them, 0 where there is none
-    totals   (Q,) the table's rows, added up so far
+    Attributes:
+        choices: menu items of these blocks.
+        state: state of the last of them, 0 if there isn't one.
+        totals: (Q,) the table's rows, added up so far.
     """
 
     choices: Choices
@@ -99,7 +101,9 @@ class _Partial:
 class _Tables:
     """The separable parts of a problem's objective and budgets as one table, and what the blocks to come can add to each part.
 
-    least, most  per number of blocks chosen an array (Q, states of the last block): the least and the most that the others add
+    Attributes:
+        least: per number of blocks chosen an array (Q, states of the last block): the least and the most that the others add.
+        most: per number of blocks chosen an array (Q, states of the last block): the least and the most that the others add.
     """
 
     def __init__(self, problem: DesignProblem, name: str) -> None:
@@ -199,7 +203,9 @@ def _combined(table: Table, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def _completions(table: Table, pick: Callable[..., np.ndarray]) -> list[np.ndarray]:
     """Dynamic programming from the last block to the first: per number of blocks chosen (Q, states of the last of them).
 
-    pick  np.min or np.max: which completion is taken, for each row by itself
+    Args:
+        pick: np.min or np.max: which completion is taken, for each row by itself.
+
     Not a number where no completion exists. The first entry has one column, since no block is chosen there.
     """
     space, worst = table.space, np.inf if pick is np.min else -np.inf
@@ -245,14 +251,15 @@ class Fate(Enum):
 class Node:
     """A partial design: the first blocks are chosen, the others are open.
 
-    number     place in the order in which nodes were settled, 0 the root
-    parent     number of the node that it was branched from, None for the root
-    choices    menu items of the blocks chosen
-    bound      no completion has a larger objective; the objective itself where all blocks are chosen
-    costs      per budget: no completion spends less
-    fate       what became of it
-    incumbent  objective of the best design known once it was settled, None where none was
-    proved     by then it was proved that no design has a larger objective; −∞ where it was proved that there is none
+    Attributes:
+        number: place in the order in which nodes were settled, 0 the root.
+        parent: number of the node that it was branched from, None for the root.
+        choices: menu items of the blocks chosen.
+        bound: no completion has a larger objective; the objective itself where all blocks are chosen.
+        costs: per budget: no completion spends less.
+        fate: what became of it.
+        incumbent: objective of the best design known once it was settled, None if none was.
+        proved: by then it was proved that no design has a larger objective; −∞ where it was proved that there is none.
     """
 
     number: int
@@ -269,7 +276,8 @@ class Node:
 class Tree(_Finished):
     """A finished branch and bound.
 
-    nodes  in the order in which they were settled
+    Attributes:
+        nodes: in the order in which they were settled.
     """
 
     nodes: tuple[Node, ...]
@@ -297,16 +305,18 @@ def branch_and_bound(
 ) -> Tree:
     """The optimum of a toy problem and the tree that proves it (Land & Doig 1960), block by block.
 
-    A node is pruned where its completions, at their cheapest, break a budget, and where its bound does not exceed the incumbent.
+    A node is pruned where its completions, at their cheapest, exceed a budget, and where its bound does not exceed the incumbent.
     The bound takes each separable part of the objective at its own best end over all completions, whatever the budgets; with
     `prices` it is that or `lagrangian_bound`, whichever is less.
 
-    rule    which open node is looked at next
-    prices  λ ≥ 0, one per budget, in units of the objective per unit of the budget
-    start   a design that keeps the budgets, as a first incumbent
+    Args:
+        rule: which open node is looked at next.
+        prices: λ ≥ 0, one per budget, in units of the objective per unit of the budget.
+        start: a design that meets the budgets, as a first incumbent.
 
-    Raises NotSeparable for a black box; ValueError for prices that `lagrangian_bound` would refuse, a start that is not feasible
-    and a tree of more than 20,000 nodes.
+    Raises:
+        NotSeparable: for a black box; ValueError for prices that `lagrangian_bound` would refuse, a start that is not feasible and
+            a tree of more than 20,000 nodes.
     """
     tables = _Tables(problem, "branch_and_bound")
     priced = None if prices is None else _Lagrangian(tables, prices)
@@ -315,14 +325,14 @@ def branch_and_bound(
     if start is not None:
         best, incumbent = problem.space.encode(start), problem.objective(start)
         if broken := broken_budgets(problem, start):
-            raise ValueError(f"the start breaks {', '.join(map(str, broken))}; expected a design that keeps every budget")
+            raise ValueError(f"the start breaks {', '.join(map(str, broken))}; expected a design that meets every budget")
     nodes: list[Node] = []
     settled: list[Node] = []
     queue: list[tuple[tuple[float, ...], _Open]] = []
     opened = itertools.count()
 
     def look_at(node: _Open) -> None:
-        """Put a node into the queue, or among those settled where it breaks a budget."""
+        """Put a node into the queue, or among those settled where it exceeds a budget."""
         if not node.within:
             settled.append(node.settled(Fate.BUDGET))
             return
@@ -353,7 +363,7 @@ def branch_and_bound(
 
 @dataclass(frozen=True, eq=False)
 class _Open:
-    """A node before it is settled: see `Node`; `within` says whether a completion may keep the budgets."""
+    """A node before it is settled: see `Node`; `within` says whether a completion may meet the budgets."""
 
     partial: _Partial
     parent: int | None
@@ -386,13 +396,16 @@ def _opened(tables: _Tables, priced: _Lagrangian | None, partial: _Partial, pare
 def lagrangian_bound(problem: DesignProblem, prices: Sequence[float]) -> float:
     """An upper bound on the optimum that lets budgets be broken, at a price (Geoffrion 1974):
 
-      H(A) ≤ max over all designs B of [ g(B) + Σ_k λ_k·(limit_k − cost_k(B)) ]   for every A within the budgets and all λ ≥ 0
+        H(A) ≤ max over all designs B of [ g(B) + Σ_k λ_k·(limit_k − cost_k(B)) ]   for every A within the budgets and all λ ≥ 0
 
     since the sum is not negative there. g is the objective where that is a sum, else its affine overestimator, so that the bracket
     adds up over blocks and dynamic programming maximizes it. As a function of λ the bound is convex and piecewise linear.
 
-    prices  λ, one per budget, in units of the objective per unit of the budget
-    Raises ValueError for prices that are negative or too few, and for a price on a budget that is no sum over blocks.
+    Args:
+        prices: λ, one per budget, in units of the objective per unit of the budget.
+
+    Raises:
+        ValueError: for prices that are negative or too few, and for a price on a budget that is not a sum over blocks.
     """
     tables = _Tables(problem, "lagrangian_bound")
     return _Lagrangian(tables, prices)(tables.root)
@@ -401,7 +414,7 @@ def lagrangian_bound(problem: DesignProblem, prices: Sequence[float]) -> float:
 def best_price(problem: DesignProblem, prices: Sequence[float]) -> float:
     """Of some prices of a problem's one budget that with the least `lagrangian_bound`, the first of equals.
 
-    ValueError where the problem has another number of budgets, or a price that `lagrangian_bound` would refuse.
+    ValueError if the problem has another number of budgets, or a price that `lagrangian_bound` would refuse.
     """
     return min(prices, key=lambda price: lagrangian_bound(problem, (price,)))
 
@@ -415,7 +428,7 @@ class _Lagrangian:
             raise ValueError(f"prices is {tuple(prices)}; expected one number of at least 0 for each of the {len(budgets)} budgets")
         for budget, price in zip(budgets, prices, strict=True):
             if price and not (isinstance(budget.quantity, Separable) and budget.quantity.combine is Combine.SUM):
-                raise ValueError(f"{budget.quantity.name} is no sum over blocks, so it has no price here; give it the price 0")
+                raise ValueError(f"{budget.quantity.name} is not a sum over blocks, so it has no price here; give it the price 0")
         self._tables, self._prices = tables, tuple(prices)
         self._credit = sum(price * budget.limit for price, budget in zip(prices, budgets, strict=True))
 
@@ -470,10 +483,11 @@ class LabelFate(Enum):
 class Label:
     """A partial design on the layered graph, with what it has gathered on its way.
 
-    choices    menu items of the blocks so far
-    gathered   the parts of the objective so far, in their order and units
-    costs      the parts of the budgets so far, likewise
-    fate       KEPT; DOMINATED by the label of the choices `by`; or BUDGET where no completion keeps the budgets
+    Attributes:
+        choices: menu items of the blocks so far.
+        gathered: the parts of the objective so far, in their order and units.
+        costs: the parts of the budgets so far, likewise.
+        fate: KEPT; DOMINATED by the label of the choices `by`; or BUDGET where no completion meets the budgets.
     """
 
     choices: Choices
@@ -487,7 +501,8 @@ class Label:
 class Labels(_Finished):
     """A finished label setting.
 
-    stages  per block all labels that were made, those of one node of the graph together
+    Attributes:
+        stages: per block all labels that were made, those of one node of the graph together.
     """
 
     stages: tuple[tuple[Label, ...], ...]
@@ -505,8 +520,11 @@ def label_setting(problem: DesignProblem, dominance: bool = True) -> Labels:
     worse in any part of the objective and of the budgets, each turned by its sign, *dominates*: whatever completes the other
     completes it to a design at least as good, so the other is dropped. After the last block all labels compete.
 
-    dominance  False keeps what is dominated
-    Raises NotSeparable for a black box, ValueError where a block has more than 20,000 labels.
+    Args:
+        dominance: False keeps what is dominated.
+
+    Raises:
+        NotSeparable: for a black box, ValueError if a block has more than 20,000 labels.
     """
     tables = _Tables(problem, "label_setting")
     alive, stages = [tables.root], []

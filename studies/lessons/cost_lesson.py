@@ -1,6 +1,6 @@
 """Figures and tables of the hardware lesson, `notebooks/04_hardware.ipynb`: what a design costs, where, and what predicts it.
 
-The cost models are `hardware_models`; how the optimum moves between them is `studies.hardware`, with figures of its own. Records of
+The cost models are `hardware_models`; how the optimum moves between them is `studies.hardware`, with its own figures. Records of
 measurements that this repository keeps are read from studies/results.
 """
 
@@ -169,7 +169,9 @@ def draw_roofline(sheets: Sequence[Datasheet], block: Block, tokens: Sequence[in
 class Prediction:
     """What a latency model says of networks and rounds that it was not fitted to [ms], beside their measurements.
 
-    predicted, measured  (n,), in the same order
+    Attributes:
+        predicted: (n,), in the same order.
+        measured: (n,), in the same order.
     """
 
     name: str
@@ -204,7 +206,8 @@ def unseen_predictions(table: LatencyTable) -> tuple[Prediction, ...]:
 def draw_flops_and_table(table: LatencyTable, predictions: Sequence[Prediction]) -> Figure:
     """Measured networks over their FLOPs, with both straight lines, and over what the table predicts of them, unseen.
 
-    predictions  those of `unseen_predictions`
+    Args:
+        predictions: those of `unseen_predictions`.
     """
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -252,9 +255,10 @@ def price_table(table: LatencyTable, design: Architecture) -> str:
 def committed(name: str) -> Any:
     """A record of studies/results: the object of a .json file, the rows of a .jsonl file, packed or not.
 
-    name  such as "latency_data/results.json"
+    Args:
+        name: such as "latency_data/results.json".
 
-    ValueError where it is not there: an installation may have left the results out, a clone of the repository has them.
+    ValueError if it is not there: an installation may have left the results out, a clone of the repository has them.
     """
     path = Path(__file__).resolve().parents[1] / "results" / name
     if not (path.is_file() or packed_path(path).is_file()):
@@ -269,7 +273,8 @@ _MODELS = {"FLOPs": "s", "FLOPs + constant": "D", "additive": "o", "trees (ceili
 def draw_within_ten(devices: Sequence[Mapping[str, Any]], side: str = "decoder") -> Figure:
     """Share of the measured networks that each model predicts within 10 %, cross-validated, a line a device.
 
-    devices  records of `studies.latency_data`, with `device` and `errors`
+    Args:
+        devices: records of `studies.latency_data`, with `device` and `errors`.
     """
     figure = Figure(figsize=(7.6, 0.5 * len(devices) + 1.5), layout="constrained")
     axis = figure.subplots()
@@ -295,7 +300,8 @@ def draw_within_ten(devices: Sequence[Mapping[str, Any]], side: str = "decoder")
 def draw_margin(prediction: Prediction, confidence: float, margin: float) -> Figure:
     """How measured / predicted is distributed over unseen rounds, and the ratio that is kept with a probability.
 
-    margin  that ratio, as `LatencyTable.margin` has it
+    Args:
+        margin: that ratio, as `LatencyTable.margin` has it.
     """
     ratios = np.sort(prediction.measured / prediction.predicted)
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
@@ -313,9 +319,11 @@ def draw_margin(prediction: Prediction, confidence: float, margin: float) -> Fig
 
 
 def kept_table(budgets: Mapping[str, Any]) -> str:
-    """Markdown: limits designed for and measured anew, as predicted and with a confidence, at the file's pace and as it first came.
+    """Markdown: limits designed for and measured again, as predicted and with a confidence, at the file's pace and as it first
+    came.
 
-    budgets  the part "budgets" of a summary of `studies.latency_check`
+    Args:
+        budgets: the part "budgets" of a summary of `studies.latency_check`.
     """
     names = {"as predicted": "as predicted", "confident": f"with confidence {budgets['confidence']:g}"}
     visits = {"at the pace of the device file": budgets, "as first measured": budgets["as_it_came"]}

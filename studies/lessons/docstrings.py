@@ -1,6 +1,6 @@
 """A text that every Python has with it: the docstrings of its standard library, a document for each module, none twice.
 
-Larger than the topics of `help()`, which `merino_net.corpus.text` reads unless told otherwise, and in one tone: enough to train a
+Larger than the topics of `help()`, which `merino_net.corpus.text` reads by default, and in one tone: enough to train a
 small network on. The modules are parsed, never imported.
 """
 
@@ -30,7 +30,7 @@ def docstrings(folder: Path) -> dict[str, str]:
 
     In the order of the files' paths, and in a file of its lines. A docstring that stood in an earlier place is left out, so that no
     part of the text repeats another word for word. Files that this Python cannot parse are passed over, and so are tests and
-    packages that were installed. ValueError where no docstring is found.
+    packages that were installed. ValueError if no docstring is found.
     """
     seen: set[str] = set()
     documents = {}
@@ -64,9 +64,10 @@ def _docstrings_of(path: Path) -> Iterator[str]:
 def write_split(documents: Mapping[str, str], held_out: float, seed: int, folder: Path) -> tuple[Path, Path]:
     """Write training.txt and held_out.txt, in the format of `merino_net.corpus.text`, and give their paths.
 
-    held_out  share of the documents that are held out, whole ones, drawn under `seed`
+    Args:
+        held_out: share of the documents that are held out, whole ones, drawn under `seed`.
 
-    ValueError where either file would be empty.
+    ValueError if either file would be empty.
     """
     names = list(documents)
     parts = zip(("training", "held_out"), split(len(names), held_out, seed), strict=True)

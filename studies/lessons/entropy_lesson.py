@@ -63,7 +63,7 @@ def _edges(rows: int, columns: int) -> tuple[float, float, float]:
 def marchenko_pastur(eigenvalues: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """Density of the Marčenko–Pastur law at λ = s²/n, s a singular value of a matrix with N(0, 1) entries, n the larger dimension.
 
-      f(λ) = √((λ₊ − λ)(λ − λ₋)) / (2π·c·λ) between λ± = (1 ± √c)², 0 elsewhere; c = min/max of the dimensions
+        f(λ) = √((λ₊ − λ)(λ − λ₋)) / (2π·c·λ) between λ± = (1 ± √c)², 0 elsewhere; c = min/max of the dimensions
 
     Marčenko & Pastur (1967). It integrates to 1 with mean 1. Returns an array of the shape of `eigenvalues`.
     """
@@ -95,8 +95,9 @@ def limit_entropy(rows: int, columns: int, rho: float) -> float:
 def ways_table(singular: np.ndarray, rows: int, columns: int, rho: float, draws: int) -> str:
     """Four ways to the entropy of rows × columns matrices in nat, as Markdown, the mean over matrices with its 2 standard errors.
 
-    singular  singular values of one such matrix with N(0, 1) entries
-    draws     matrices in the mean
+    Args:
+        singular: singular values of one such matrix with N(0, 1) entries.
+        draws: matrices in the mean.
     """
     sampled = monte_carlo_entropy(rows, columns, rho, draws)
     ways = (
@@ -153,10 +154,11 @@ def draw_terms(singular: np.ndarray, rhos: Sequence[float]) -> Figure:
 class Comparison:
     """Two formulas against SVD at one square matrix; errors relative to SVD.
 
-    dimension       rows = columns
-    standard_error  of the SVD estimate, relative
-    limit           error of `limit_entropy`, the law alone
-    closed          error of `closed_form_entropy`, with the finite-size term
+    Attributes:
+        dimension: rows = columns.
+        standard_error: of the SVD estimate, relative.
+        limit: error of `limit_entropy`, the law alone.
+        closed: error of `closed_form_entropy`, with the finite-size term.
     """
 
     dimension: int
@@ -286,10 +288,11 @@ def published_gamma_table(objective: EffectiveEntropy) -> str:
 class DepthCurve:
     """Networks of one width, deeper and deeper.
 
-    width      E, with F = E
-    depths     L, as far as γ < 1
-    plain      their weighted sums of entropies in nat
-    effective  their effective entropies in nat
+    Attributes:
+        width: E, with F = E.
+        depths: L, as far as γ < 1.
+        plain: their weighted sums of entropies in nat.
+        effective: their effective entropies in nat.
     """
 
     width: int
@@ -339,10 +342,12 @@ def draw_depth(curves: Sequence[DepthCurve]) -> Figure:
 class WideDeep:
     """The paper's two networks of its table 1 under an objective: 'wide' (1 layer, 256) and 'deep' (24 layers, 64).
 
-    plain, effective  entropies in nat of (wide, deep), without and with effectiveness
-    gamma             their depth-to-width ratios
-    turning_beta      the β at which both have the same effective entropy; None where there is none with γ < 1
-    turning_gamma     γ of the deep network at that β
+    Attributes:
+        plain: entropies in nat of (wide, deep), without and with effectiveness.
+        effective: entropies in nat of (wide, deep), without and with effectiveness.
+        gamma: their depth-to-width ratios.
+        turning_beta: the β at which both have the same effective entropy; None if there isn't one with γ < 1.
+        turning_gamma: γ of the deep network at that β.
     """
 
     plain: tuple[float, float]
@@ -430,11 +435,12 @@ def _draw_turning(axis: Axes, objective: EffectiveEntropy, own: WideDeep) -> Non
 class EqualSize:
     """Networks of about one number of decoder parameters, from wide and shallow to narrow and deep.
 
-    widths     E = F, falling
-    depths     L, the most layers that the parameters allow
-    plain      weighted sums of entropies in nat
-    effective  effective entropies in nat; NaN where γ ≥ 1
-    gamma      depth-to-width ratios γ, rising
+    Attributes:
+        widths: E = F, falling.
+        depths: L, the most layers that the parameters allow.
+        plain: weighted sums of entropies in nat.
+        effective: effective entropies in nat; NaN where γ ≥ 1.
+        gamma: depth-to-width ratios γ, rising.
     """
 
     widths: tuple[int, ...]
@@ -445,7 +451,7 @@ class EqualSize:
 
     @property
     def refused_from(self) -> float | None:
-        """The depth at which γ reaches 1, by a power law between the networks on either side of it; None where there are none."""
+        """The depth at which γ reaches 1, by a power law between the networks on either side of it; None if there are none."""
         if not self.gamma[0] < 1 <= self.gamma[-1]:
             return None
         return float(np.exp(np.interp(0.0, np.log(self.gamma), np.log(self.depths))))
@@ -509,7 +515,7 @@ def draw_equal_parameters(sizes: EqualSize, parameters: float) -> Figure:
 
 
 def optima_by_weight(problem: DesignProblem, attention_weights: Sequence[float]) -> dict[float, Solution]:
-    """The proven optimum of `problem` for each α₁, with α₂ = 1 − α₁. ValueError where its objective is no `EffectiveEntropy`."""
+    """The proven optimum of `problem` for each α₁, with α₂ = 1 − α₁. ValueError if its objective is no `EffectiveEntropy`."""
     objective = problem.goal
     if not isinstance(objective, EffectiveEntropy):
         raise ValueError(f"the objective is {objective!r}; expected an EffectiveEntropy, whose weights can be changed")

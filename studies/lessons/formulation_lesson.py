@@ -81,8 +81,9 @@ def path_terms(quantity: Separable, design: Architecture) -> tuple[Term, ...]:
 def draw_space(space: SearchSpace, design: Architecture | None = None, cost: Separable | None = None) -> Figure:
     """The layered graph of a small space: a column per block, a box per menu item, an arrow per allowed step.
 
-    design  a path to draw in bold
-    cost    a quantity whose terms are written on that path, in units of 10⁹
+    Args:
+        design: a path to draw in bold.
+        cost: a quantity whose terms are written on that path, in units of 10⁹.
     """
     graph = space.graph()
     layers = networkx.get_node_attributes(graph, "layer")
@@ -215,7 +216,7 @@ def choice_table(quantities: Sequence[Separable], space: SearchSpace) -> str:
 def design_table(problem: DesignProblem) -> str:
     """Every design of a small space with its objective and its use of the budgets, as Markdown, best first.
 
-    What breaks a budget is struck out, the excess in bold; the best design that keeps all is marked with a star.
+    What exceeds a budget is struck out, the excess in bold; the best design that keeps all is marked with a star.
     """
     found = sorted(((problem.evaluate(design), design) for design in problem.space), key=lambda one: -one[0].objective)
     best = next((evaluation for evaluation, _ in found if evaluation.feasible), None)
@@ -266,7 +267,8 @@ def program_latex(problem: DesignProblem, form: Form = Form.CHOICE, rows: int | 
     The same variables, constraints and terms, with numbers rounded to four digits, indices as subscripts, long sums broken, and the
     name of each constraint beside its first row. Variables without members, which no row uses, are left out.
 
-    rows  show so many rows of each constraint and of each variable's bounds and count the others; all where None
+    Args:
+        rows: show so many rows of each constraint and of each variable's bounds and count the others; all if None.
     """
     text = program_text(problem, form, style="latex")
     body = text[text.index(r"\begin{align}") + len(r"\begin{align}") : text.index(r"\end{align}")]
@@ -392,11 +394,12 @@ def size_table(problems: Mapping[str, DesignProblem]) -> str:
 class UniformRelaxation:
     """Networks of L layers of width E, F = r·E, with E and L as real numbers: look-ups between multiples of 64, times L.
 
-    space      whose other settings hold (sharing, embedding); the maps to embedding and head are left out
-    objective  the effective entropy
-    cost       a cost that is a sum over layers
-    widths     vertices of the look-ups, multiples of 64
-    ratio      r
+    Attributes:
+        space: whose other settings hold (sharing, embedding); the maps to embedding and head are left out.
+        objective: the effective entropy.
+        cost: a cost that is a sum over layers.
+        widths: vertices of the look-ups, multiples of 64.
+        ratio: r.
     """
 
     def __init__(
@@ -468,10 +471,11 @@ def draw_nonconvexity(relaxed: UniformRelaxation, budget: Budget, chords: Mappin
 class Overestimate:
     """One design under a composite objective and the affine functions above it.
 
-    design  the design
-    value   its objective
-    whole   the overestimator made on the box of the parts over the whole space
-    depth   the one made on the box over the designs of its total depth
+    Attributes:
+        design: the design.
+        value: its objective.
+        whole: the overestimator made on the box of the parts over the whole space.
+        depth: the one made on the box over the designs of its total depth.
     """
 
     design: Architecture
@@ -571,7 +575,7 @@ def draw_budgets(problem: DesignProblem, designs: Sequence[Architecture], best: 
     axis.set(
         xlabel=f"{across.quantity.name} [{x_letter}{across.quantity.unit}]",
         ylabel=f"{up.quantity.name} [{y_letter}{up.quantity.unit}]",
-        title=f"{kept.sum():,} of {len(designs):,} designs keep both budgets",
+        title=f"{kept.sum():,} of {len(designs):,} designs meet both budgets",
     )
     return figure
 

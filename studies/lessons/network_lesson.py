@@ -43,12 +43,13 @@ _BATCH = 32
 class Step:
     """One module that a pass runs through.
 
-    module      its name in the network; a layer that is applied twice is there twice
-    weights     name of the module that holds its weights: another one where they are tied
-    kind        "embedding", "positions", "map", "layer", "norm" or "head"
-    parameters  how many the module has
-    inside      width that enters
-    outside     width that leaves
+    Attributes:
+        module: its name in the network; a layer that is applied twice is there twice.
+        weights: name of the module that holds its weights: another one where they are tied.
+        kind: "embedding", "positions", "map", "layer", "norm" or "head".
+        parameters: how many the module has.
+        inside: width that enters.
+        outside: width that leaves.
     """
 
     module: str
@@ -135,8 +136,9 @@ def _box(axis: Axes, x: float, y: float, height: float, look: tuple[str, str]) -
 def draw_learning(rows: Sequence[Row], levels: Mapping[str, float]) -> Figure:
     """Training and held-out loss over the tokens trained on, beside levels to be compared with; perplexity on the right.
 
-    rows    of a run's log, as `merino_net.training.run` writes them
-    levels  name -> loss [nat per token]
+    Args:
+        rows: of a run's log, as `merino_net.training.run` writes them.
+        levels: name -> loss [nat per token].
     """
     trained = [row for row in rows if "loss" in row]
     evaluated = [row for row in rows if "held_out_loss" in row]
@@ -163,9 +165,10 @@ def draw_learning(rows: Sequence[Row], levels: Mapping[str, float]) -> Figure:
 def loss_table(losses: Mapping[str, float], tokens: int, text_bytes: int) -> str:
     """Markdown: losses of models of one text with what they mean: perplexity and bits per byte.
 
-    losses      name -> nat per token
-    tokens      how many tokens were predicted
-    text_bytes  how many bytes of text (UTF-8) those tokens are
+    Args:
+        losses: name -> nat per token.
+        tokens: how many tokens were predicted.
+        text_bytes: how many bytes of text (UTF-8) those tokens are.
     """
     rows = [
         [name, f"{loss:.2f}", f"{math.exp(loss):,.0f}", f"{loss * tokens / (math.log(2) * text_bytes):.2f}"]
@@ -203,7 +206,9 @@ def surprises(model: nn.Module, tokens: Sequence[int]) -> np.ndarray:
 def surprise_by_context(model: nn.Module, rows: np.ndarray) -> list[tuple[int, int, float, float]]:
     """Mean surprise of tokens with much and with little before them: (from, to, mean, standard error) of each group.
 
-    rows  sequences (n, T). A group holds the tokens with `from` to `to` tokens before them in their sequence: 1, 2 to 3, 4 to 7, …
+    Args:
+        rows: sequences (n, T). A group holds the tokens with `from` to `to` tokens before them in their sequence: 1, 2 to 3, 4 to
+            7, ….
 
     Means are in nat per token. The standard error takes tokens for independent, which makes it a little too small.
     """
@@ -221,9 +226,10 @@ def surprise_by_context(model: nn.Module, rows: np.ndarray) -> list[tuple[int, i
 def draw_surprises(words: Sequence[str], nats: np.ndarray, guessing: float) -> Figure:
     """A bar for each token: how much it surprised the network; their mean is the loss.
 
-    words     the tokens as text, the first without a bar
-    nats      the surprises of the others
-    guessing  the surprise of any token for one who guesses
+    Args:
+        words: the tokens as text, the first without a bar.
+        nats: the surprises of the others.
+        guessing: the surprise of any token for one who guesses.
     """
     figure = Figure(figsize=(max(7.0, 0.27 * len(words) + 1), 3.3), layout="constrained")
     axis = figure.subplots()
@@ -245,8 +251,9 @@ def draw_surprises(words: Sequence[str], nats: np.ndarray, guessing: float) -> F
 def draw_rounding(weight: torch.Tensor, bits: Sequence[int], count: int = 32) -> Figure:
     """The first weights of one row of a matrix, and where rounding to the nearest step puts them, a panel for each number of bits.
 
-    weight  (columns,), rounded with one scale for the whole row
-    count   how many of the weights are drawn
+    Args:
+        weight: (columns,), rounded with one scale for the whole row.
+        count: how many of the weights are drawn.
     """
     figure = Figure(figsize=(4.6 * len(bits), 3.1), layout="constrained")
     axes = figure.subplots(1, len(bits), sharey=True, squeeze=False)[0]
@@ -274,9 +281,10 @@ def draw_rounding(weight: torch.Tensor, bits: Sequence[int], count: int = 32) ->
 class Variant:
     """A network as it was written to disk and read back.
 
-    file_bytes   of its weights' file
-    weight_bits  bits of a weight, all tensors of the file counted, scales included
-    loss         on held-out sequences [nat per token]
+    Attributes:
+        file_bytes: of its weights' file.
+        weight_bits: bits of a weight, all tensors of the file counted, scales included.
+        loss: on held-out sequences [nat per token].
     """
 
     name: str
@@ -294,7 +302,8 @@ def variants(
 ) -> tuple[Variant, ...]:
     """The network written as each plan says (None: as it is), read back, and its loss on sequences (n, T).
 
-    folder  where each variant gets a folder of its own
+    Args:
+        folder: where each variant gets its own folder.
     """
     made = []
     for number, (name, plan) in enumerate(plans.items()):

@@ -48,7 +48,7 @@ _LOOKS: dict[Fate, tuple[str, str, float]] = {
     Fate.BOUND: ("s", _BLUE, 11),
     Fate.BUDGET: ("X", _ORANGE, 12),
 }
-"""Marker, colour and size of a node: the shape alone tells the fates apart."""
+"""Marker, colour and size of a node: the shape alone distinguishes the fates."""
 
 
 def block_text(block: Block, space: SearchSpace) -> str:
@@ -267,7 +267,9 @@ def draw_lagrangian(problem: DesignProblem, prices: Sequence[float], optimum: fl
 def node_table(cases: Mapping[str, tuple[DesignProblem, Sequence[float | None]]]) -> str:
     """What branch and bound (largest bound first) needs for some problems of one budget, as Markdown.
 
-    cases  per name a problem and the prices of its budget, None for the bound that knows no price
+    Args:
+        cases: per name a problem and the prices of its budget, None for the bound that knows no price.
+
     Beside the optimum of each tree stands that of exhaustive search.
     """
     rows = []
@@ -415,7 +417,7 @@ def draw_labels(labels: Labels, block: int, width: int) -> Figure:
 
 
 def visits(problem: DesignProblem, solver: Solver, limits: Limits | None = None) -> tuple[Architecture, ...]:
-    """The designs that a heuristic scores, in the order in which it scores them: those that keep the budgets.
+    """The designs that a heuristic scores, in the order in which it scores them: those that meet the budgets.
 
     The objective is handed to it as a black box that remembers what it is asked, so the search itself is the same, only slower.
     Raises NotSeparable for a solver that must read the objective's structure.
@@ -459,7 +461,9 @@ def mutations(design: Architecture, other: Architecture, space: SearchSpace) -> 
 def neighbourhood_table(problem: DesignProblem, design: Architecture, changes: Sequence[int]) -> str:
     """The best other design with up to some numbers of decisions changed, by exhaustive search, as Markdown.
 
-    changes  of the decisions of the space, one for each choice of each block
+    Args:
+        changes: of the decisions of the space, one for each choice of each block.
+
     Beside each the decisions and the mutations that lead to it. The design itself is left out.
     """
     shared, decisions = Agreement(design), problem.space.decisions

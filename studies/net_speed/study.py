@@ -6,7 +6,7 @@
 Three parts: training against a GPT-2 of equal FLOPs, and prefill of one query and cached decoding against OPT-125M and OPT-350M.
 All weights are random, as speed does not depend on them. The models take turns in one process, with the same allocator, threads and
 precision, and what is reported is the ratio of two times of one turn, so that a machine that is slow for a while slows both.
-Writes rows.jsonl (a finished turn is never run twice; other settings or versions are told apart), summary.json over all its
+Writes rows.jsonl (a finished turn is never run twice; other settings or versions are distinguished), summary.json over all its
 rows, and net_speed.png, which `studies.net_speed.figures` draws.
 """
 
@@ -109,9 +109,11 @@ def equal_gpt2(config: MerinoConfig, seq_len: int, activation: str = "gelu_new")
 class Shapes:
     """How much is run at a time.
 
-    batch, seq_len  of a training step; `steps` of them are timed together
-    prompt          tokens of a query; of `calls` prefills the median counts
-    new_tokens      decoded after it, one by one
+    Attributes:
+        batch: of a training step; `steps` of them are timed together.
+        seq_len: of a training step; `steps` of them are timed together.
+        prompt: tokens of a query; of `calls` prefills the median counts.
+        new_tokens: decoded after it, one by one.
     """
 
     batch: int = 8
@@ -135,13 +137,15 @@ Timer = Callable[[], float]
 class Task:
     """The same work for several models, timed in turns.
 
-    part, work  what it is; `work` tells the two prefills apart
-    runtime     what it runs in
-    setting     what else the times depend on
-    tokens      that one timing works on
-    flops       of one timing, by model
-    warm_up     timings of each model before the first turn, which do not count
-    timer       the timer of a model that a `Bench` built
+    Attributes:
+        part: what it is; `work` distinguishes the two prefills.
+        work: what it is; `work` distinguishes the two prefills.
+        runtime: what it runs in.
+        setting: what else the times depend on.
+        tokens: that one timing works on.
+        flops: of one timing, by model.
+        warm_up: timings of each model before the first turn, which do not count.
+        timer: the timer of a model that a `Bench` built.
     """
 
     part: str
@@ -158,9 +162,10 @@ class Task:
 class Bench:
     """Tasks on the same models. They are built only where a turn is missing, and let go after the last task.
 
-    references  the models that the others are compared with
-    turns       of every task; in each one every model is timed once, and in every second one in reverse order
-    build       a model ready to be timed, from its name and configuration; it may put a clean-up on the stack
+    Attributes:
+        references: the models that the others are compared with.
+        turns: of every task; in each one every model is timed once, and in every second one in reverse order.
+        build: a model ready to be timed, from its name and configuration; it may put a clean-up on the stack.
     """
 
     models: Mapping[str, PreTrainedConfig]
@@ -204,7 +209,8 @@ def _setting(threads: int, packages: Iterable[str], **shape: int) -> dict[str, A
 def train_bench(config: MerinoConfig, shapes: Shapes, dtype: str, compiled: bool, threads: int, turns: int) -> Bench:
     """Training a design beside GPT-2 of equal FLOPs: transformers' own, and one whose activation is a single operation.
 
-    dtype  "float32", or "bfloat16" by autocast (weights, gradients and optimizer stay float32)
+    Args:
+        dtype: "float32", or "bfloat16" by autocast (weights, gradients and optimizer stay float32).
     """
     name = next((name for name, design in PUBLISHED.items() if design == config.to_architecture()), str(config.to_architecture()))
     gpt2 = {"GPT-2": "gelu_new", "GPT-2, one-kernel GELU": "gelu"}
@@ -450,7 +456,7 @@ class Load:
         return busy, time.process_time(), time.perf_counter()
 
     def other_cores(self) -> float | None:
-        """How many cores other processes kept at work on average; None where the system does not tell."""
+        """How many cores other processes kept at work on average; None if the system does not tell."""
         busy, own, passed = (now - start for now, start in zip(self._now(), self._start, strict=True))
         return None if math.isnan(busy) else max(0.0, (busy - own) / passed)
 

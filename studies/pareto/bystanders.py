@@ -16,12 +16,13 @@ from solvers import Front, Point
 class Baseline:
     """A design that nobody optimized for this problem, held against the front.
 
-    family        "published" or "uniform": all blocks alike, as in GPT-2
-    point         its values
-    in_space      whether the space holds it
-    within        whether it keeps the problem's budgets
-    best          the best objective of the front at no larger costs; None where the front has no such point
-    settled       whether that is proved; where it is not, the front is incomplete there, and its true best may be larger
+    Attributes:
+        family: "published" or "uniform": all blocks alike, as in GPT-2.
+        point: its values.
+        in_space: whether the space holds it.
+        within: whether it keeps the problem's budgets.
+        best: the best objective of the front at no larger costs; None if the front has no such point.
+        settled: whether that is proved; where it is not, the front is incomplete there, and its true best may be larger.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Baseline:
     def loss(self) -> float | None:
         """By how much it falls short of the front at its own costs, relative; a lower bound where that is not `settled`.
 
-        None where the comparison would not be fair, or where the front knows nothing as good yet.
+        None if the comparison would not be fair, or where the front knows nothing as good yet.
         """
         if not (self.in_space and self.within and self.best):
             return None

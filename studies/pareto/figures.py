@@ -23,7 +23,7 @@ _FLOOR = 1e-3
 """Per cent at which anything closer to the whole hypervolume is drawn."""
 
 _EXACT, _NSGA2, _PUBLISHED, _UNIFORM = "#0072b2", "#d55e00", "#000000", "#7f7f7f"
-"""Of Okabe & Ito's colours, which colour-blind readers can tell apart."""
+"""Of Okabe & Ito's colours, which colour-blind readers can distinguish."""
 
 _MARGIN = 0.06
 """Room around the front, as a share of its range."""
@@ -130,7 +130,8 @@ def draw_boxes(problem: DesignProblem, boxes: Sequence[Box]) -> Figure:
 def draw_hypervolume(problem: DesignProblem, sets: Mapping[str, np.ndarray], reference: tuple[float, ...]) -> Figure:
     """The hypervolume of one or two sets of points of one cost as the area under their stairs, up to the reference.
 
-    sets  per name an array (n, 2) of objective and cost; of two sets the second is drawn as what it lacks of the first
+    Args:
+        sets: per name an array (n, 2) of objective and cost; of two sets the second is drawn as what it lacks of the first.
     """
     if len(reference) != 1 or not 1 <= len(sets) <= 2:
         raise ValueError(f"expected one or two sets of points of one cost; got {len(sets)} sets and {len(reference)} costs")

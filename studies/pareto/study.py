@@ -195,7 +195,7 @@ _NSGA2_COLUMNS = {"seed", "seconds", "evaluations", "trace", "points"}
 
 
 def _check_point(where: str, problem: DesignProblem, stored: Point) -> None:
-    """ValueError where a stored point has not the values that its design has."""
+    """ValueError if a stored point has not the values that its design has."""
     if stored.architecture not in problem.space:
         raise ValueError(f"{where} has the design {stored.architecture}, which is not in the space; remove the row")
     true = point_of(problem, stored.architecture)
@@ -242,7 +242,7 @@ class Nsga2Runs:
         self._resume = Resume(file, self._keys, columns=_NSGA2_COLUMNS)
 
     def known(self) -> list[Row]:
-        """The rows that are there, by seed; ValueError where a point of one does not hold."""
+        """The rows that are there, by seed; ValueError if a point of one does not hold."""
         return [row for key in self._keys if (row := self._resume.stored(key, self._check)) is not None]
 
     def all(self) -> list[Row]:
@@ -346,7 +346,7 @@ def _comparison(one: Baseline) -> tuple[str, str]:
 
 
 def ratio_table(rows: Sequence[Row], ratios: Sequence[dict[float, float]]) -> str:
-    """Hypervolume of NSGA-II as a share of the exact front's, per seed and second; without shares where there are none."""
+    """Hypervolume of NSGA-II as a share of the exact front's, per seed and second; without shares if there are none."""
     times = list(ratios[0])
     lines = [
         [str(row["seed"]), *(f"{100 * own[time]:.3f} %" for time in times), f"{row['evaluations']:,}", f"{len(row['points']):,}"]
@@ -467,7 +467,7 @@ def study(title: str, problem: DesignProblem, options: ParetoOptions, folder: Pa
     baselines = baselines_of(front)
     print(f"\n{title}: {problem.goal.name} against {' and '.join(map(quantity_text, problem.minimize))}")
     if front.complete and not front.points and not faults:
-        print(f"\nProved: no design keeps the budgets; {_design_command(options)} says which conflict.")
+        print(f"\nProved: no design meets the budgets; {_design_command(options)} says which conflict.")
         write_results(folder, title, front, faults, reference, (), (), baselines)
         return ExitCode.INFEASIBLE
     if front.points:
@@ -488,7 +488,7 @@ def study(title: str, problem: DesignProblem, options: ParetoOptions, folder: Pa
 
 
 def _design_command(options: ParetoOptions) -> str:
-    """The command that explains why no design keeps the budgets; it takes no problem of several objectives."""
+    """The command that explains why no design meets the budgets; it takes no problem of several objectives."""
     command = ["python", "-m", "studies.design"]
     if options.problem is not None:
         trust = ["--trust-code"] if options.trust_code else []

@@ -19,7 +19,7 @@ class CountedLosses:
 def counted_losses(training: np.ndarray, held_out: np.ndarray, vocabulary: int) -> CountedLosses:
     """Unigram and interpolated bigram, counted on rows (n, T) and scored on rows (m, T) as networks are: not on first tokens.
 
-      p(w) = (c(w) + 1) / (Σ c + V),   p(w | v) = λ_v·c(v, w)/c(v) + (1 − λ_v)·p(w),   λ_v = c(v) / (c(v) + t(v))
+        p(w) = (c(w) + 1) / (Σ c + V),   p(w | v) = λ_v·c(v, w)/c(v) + (1 − λ_v)·p(w),   λ_v = c(v) / (c(v) + t(v))
 
     with t(v) the number of distinct tokens after v (Witten & Bell 1991, as in Chen & Goodman 1999). Pairs are counted inside rows.
     """

@@ -22,7 +22,8 @@ def scatter_figure(
 ) -> Any:
     """A panel for each proxy: negative perplexity over the proxy, a mark for each design, its group by colour and shape.
 
-    units  of the proxies that have one
+    Args:
+        units: of the proxies that have one.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter

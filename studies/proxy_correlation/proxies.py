@@ -41,7 +41,7 @@ def analytic_proxies(seq_len: int) -> dict[str, Quantity]:
 def first_sequences(rows: np.ndarray) -> np.ndarray:
     """The minibatch of a study: the first `MINIBATCH` of its training sequences, int64 (B, T).
 
-    ValueError where there are fewer, or two are alike: their tangent kernel would be singular.
+    ValueError if there are fewer, or two are alike: their tangent kernel would be singular.
     """
     first = np.asarray(rows[:MINIBATCH]).astype(np.int64)
     distinct = len(np.unique(first, axis=0))
@@ -56,7 +56,8 @@ def first_sequences(rows: np.ndarray) -> np.ndarray:
 def network_proxies(tokens: np.ndarray | None = None, folder: Path | None = None) -> dict[str, BlackBox]:
     """DSS-score and inverse NTK condition number on a minibatch of tokens (B, T), random ones of each design's size unless given.
 
-    folder  where values are kept from one run to the next, in files named by the minibatch; None: in memory only
+    Args:
+        folder: where values are kept from one run to the next, in files named by the minibatch; None: in memory only.
     """
 
     minibatch = "random" if tokens is None else tokens_sha256(tokens)

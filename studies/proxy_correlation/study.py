@@ -48,8 +48,9 @@ HELD = {EQUAL_FLOPS: FLOPS, EQUAL_PARAMS: PARAMS}
 class PlannedRuns:
     """What is to be trained: designs by group, and the runs, each under the part of the study that asks for it.
 
-    budgets   runs of the first designs of the sample with fewer and more steps, by the budget's name
-    repeats   runs of the first designs with a second seed
+    Attributes:
+        budgets: runs of the first designs of the sample with fewer and more steps, by the budget's name.
+        repeats: runs of the first designs with a second seed.
     """
 
     groups: dict[str, list[Architecture]]
@@ -89,7 +90,7 @@ def plan_runs(options: argparse.Namespace, data: TokenData, folder: Path) -> Pla
 
 
 def calibrated(path: Path | None, data: TokenData) -> dict[str, Quantity]:
-    """The entropies of a calibration file that were fitted on other texts than this one; ValueError where it is none."""
+    """The entropies of a calibration file that were fitted on other texts than this one; ValueError if it is none."""
     if path is None:
         return {}
     return {
@@ -111,8 +112,9 @@ def proxy_values(designs: Sequence[Architecture], proxies: dict[str, Quantity], 
 class Trained:
     """The runs that have ended and what came of them.
 
-    losses  held-out loss by `run_key`, nat per token; infinite for a run that diverged
-    values  every proxy's value of every design that was trained
+    Attributes:
+        losses: held-out loss by `run_key`, nat per token; infinite for a run that diverged.
+        values: every proxy's value of every design that was trained.
     """
 
     losses: dict[str, float]
@@ -137,7 +139,8 @@ def quality(losses: dict[Architecture, float]) -> np.ndarray:
 def summary_of(plan: PlannedRuns, trained: Trained, resamples: int = RESAMPLES, fitted: Collection[str] = ()) -> dict[str, Any]:
     """Rank correlations with negative perplexity by group, across budgets, and what a second seed says of the noise.
 
-    fitted   names of proxies fitted to the same designs' losses on another text: shown, and never the leader
+    Args:
+        fitted: names of proxies fitted to the same designs' losses on another text: shown, and never the leader.
 
     Of each group it says how many designs have not run, how many diverged (they take part, tied below all others), and which
     proxies are held equal in it: they rank its designs as the cost does that the stratum is of, by what its tolerance leaves.
@@ -204,7 +207,7 @@ def _repeats(plan: PlannedRuns, trained: Trained) -> dict[str, Any]:
     """What a second seed says: the noise σ of one loss, and the share 1 − σ²/s² of each group's variance that is not noise.
 
     σ has the interval of a variance of so few pairs (chi-squared), and with it the reliability of every group. A difference that
-    all designs share, as the order of the training text makes it, moves no rank and is no noise.
+    all designs share, as the order of the training text makes it, moves no rank and is not noise.
     """
     again = trained.of(plan.repeats, list(plan.repeats))
     once = trained.of(plan.main, list(again))

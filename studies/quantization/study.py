@@ -5,7 +5,7 @@
     python -m studies.quantization results/train --gptq-python .venv-quantize/bin/python --calibration-text books/ --benchmark ptb
 
 Every network is rounded to nearest, quantized by GPTQ and put into OpenVINO, its embedding too or not (`merino_net.quantize`).
-GPTQ's library has an environment of its own: --gptq-python names its Python, and all the rest runs in this one.
+GPTQ's library has its own environment: --gptq-python names its Python, and all the rest runs in this one.
 Speed is OpenVINO's, float32, INT8 and INT4 in turns. Writes rows.jsonl (nothing is measured twice), summary.json, quantization.png,
 and the quantized networks in variants/.
 """
@@ -215,7 +215,7 @@ def _measured(key: str, model: Model, variant: Variant | None, kind: str, run: C
 
 
 def _speed_keys(model: Model, variants: Sequence[Variant], options: argparse.Namespace) -> list[str]:
-    """The key of each turn in which all OpenVINO variants are timed; none where there are none."""
+    """The key of each turn in which all OpenVINO variants are timed; none if there are none."""
     names = [variant.name for variant in variants if variant.openvino]
     key = _key(model.fingerprint, names, options.threads, options.precision, options.group_size)
     return [f"{key}-{turn}" for turn in range(options.turns if names else 0)]

@@ -63,7 +63,8 @@ class Variant:
 def variants_of(methods: Sequence[str], group_size: int | None, only: Sequence[str] = ()) -> list[Variant]:
     """Float32 first; 8 bits with the embedding left alone or in 8 bits, 4 bits with it left alone, in 8 and in 4 bits.
 
-    only  of all but float32 those with these folders, or all where there are none. ValueError for a name that is not among them.
+    Args:
+        only: of all but float32 those with these folders, or all if there are none. ValueError for a name that is not among them.
     """
     found = [Variant(None)]
     choices: dict[int, tuple[int | None, ...]] = {8: (None, 8), 4: (None, 8, 4)}
@@ -93,7 +94,7 @@ def make_variant(found: Model, variant: Variant, folder: Path, options: argparse
                 tokenizer.save_pretrained(new)
         return place
     plan = variant.plan
-    # A folder is written whole or not at all, its name says the plan but for the groups, and its parent's the network.
+    # A folder is written atomically, its name says the plan but for the groups, and its parent's the network.
     record = read_record(place)
     wanted = calibration_of(options) if plan.method == "gptq" else None
     if record is not None and record["plan"] == asdict(plan) and _calibration(record) == wanted:

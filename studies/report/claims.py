@@ -72,10 +72,11 @@ class Results:
 class Claim:
     """A claim of the paper.
 
-    part     the heading under which it stands
-    text     in our words
-    results  the files that it is judged by, below the folder of results; none: it is judged by our counts, here and now
-    judge    from the results to the finding
+    Attributes:
+        part: the heading under which it stands.
+        text: in our words.
+        results: the files that it is judged by, below the folder of results; none: it is judged by our counts, here and now.
+        judge: from the results to the finding.
     """
 
     part: str

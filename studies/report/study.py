@@ -56,7 +56,7 @@ class Line:
 
 
 def lines_of(results: Results) -> list[Line]:
-    """All claims, judged. ValueError where a result file is there and cannot be read as one."""
+    """All claims, judged. ValueError if a result file is there and cannot be read as one."""
     lines = []
     for claim in CLAIMS:
         try:

@@ -156,10 +156,12 @@ SWEEPS: dict[str, Callable[[bool], Sweep]] = {"blocks": _blocks_sweep, "menu": _
 class Plan:
     """What the command line asks for.
 
-    exact, heuristics  solvers by their name on the command line
-    seconds            time limit of a run of an exact solver
-    checkpoints        times at which the heuristics are compared, ascending; each runs once per seed, until the last of them
-    seeds              of each heuristic
+    Attributes:
+        exact: solvers by their name on the command line.
+        heuristics: solvers by their name on the command line.
+        seconds: time limit of a run of an exact solver.
+        checkpoints: times at which the heuristics are compared, ascending; each runs once per seed, until the last of them.
+        seeds: of each heuristic.
     """
 
     sweeps: tuple[Sweep, ...]
@@ -370,8 +372,8 @@ def _exact_record(name: str, instances: Sequence[Row], runs: Mapping[int, Sequen
 def _heuristic_record(name: str, seconds: float, instances: Sequence[Row], runs: Mapping[int, Sequence[Row]]) -> dict[str, Any]:
     """Relative losses (reference − incumbent) / reference per seed, the reference being the optimum or else the best bound.
 
-    A loss is None where the run had found nothing by then, and `losses` is None where there is no reference. The median of the
-    losses counts what was not found as infinite, and is None where it is.
+    A loss is None if the run had found nothing by then, and `losses` is None if there is no reference. The median of the
+    losses counts what was not found as infinite, and is None if it is.
     """
     found = []
     for each in instances:

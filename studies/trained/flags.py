@@ -91,6 +91,6 @@ def add_worker_arguments(parser: argparse.ArgumentParser, output: str) -> None:
 
 
 def check_workers(options: argparse.Namespace) -> None:
-    """ValueError where a number of `add_worker_arguments` is none."""
+    """ValueError if a number of `add_worker_arguments` is none."""
     positive_integer("jobs", options.jobs)
     positive_integer("threads", options.threads)

@@ -24,9 +24,11 @@ _IDENTITY = ("architecture", "plan", "data")
 class TokenData:
     """Tokens that runs train on and are evaluated on, in files that every worker can read.
 
-    training, held_out   paths of the token arrays; held_out None: `held_out_share` of the sequences
-    end_of_text          token that ends every document
-    identity             what tells these data from others: fingerprints of the texts, the vocabulary, the number of tokens
+    Attributes:
+        training: paths of the token arrays; held_out None: `held_out_share` of the sequences.
+        held_out: paths of the token arrays; held_out None: `held_out_share` of the sequences.
+        end_of_text: token that ends every document.
+        identity: what tells these data from others: fingerprints of the texts, the vocabulary, the number of tokens.
     """
 
     training: str
@@ -40,9 +42,10 @@ class TokenData:
 class Run:
     """One training run: all that a worker, perhaps on another machine, needs to know.
 
-    label   what the row is called; another label makes it no other run
-    plan    the fields of a `TrainingPlan`, the seed among them
-    folder  where runs keep their checkpoints while they last, each in a folder of its own
+    Attributes:
+        label: what the row is called; another label makes it no other run.
+        plan: the fields of a `TrainingPlan`, the seed among them.
+        folder: where runs keep their checkpoints while they last, each in its own folder.
     """
 
     label: str

@@ -32,9 +32,9 @@ _PRELOADED = ["studies.trained.runs", "merino_net.training.run"]
 def workers(backend: str, scheduler: str | None, jobs: int) -> Iterator[Callable[[Callable[[Run], Row], list[Run]], Iterator[Row]]]:
     """What maps a function over runs, rows as they come: by `processes` of this machine, or by a Dask cluster.
 
-    A process does one run: one that is killed takes nothing else with it, and its run is started anew, `ATTEMPTS` times in all.
+    A process does one run: one that is killed takes nothing else with it, and its run is started again, `ATTEMPTS` times in all.
     `dask`: a local cluster of `jobs` workers, which replaces workers that die in the same way, or the one at `scheduler`, whose own
-    setting `distributed.scheduler.allowed-failures` says how often a run is started anew.
+    setting `distributed.scheduler.allowed-failures` says how often a run is started again.
     """
     if backend != "dask":
         with _server():
@@ -78,7 +78,7 @@ def _by_processes(function: Callable[[Run], Row], runs: list[Run], jobs: int) ->
             return not stopped.is_set()
 
     def serve() -> None:
-        """Take runs until none is left, each in a process of its own."""
+        """Take runs until none is left, each in its own process."""
         while not stopped.is_set():
             try:
                 run = waiting.get_nowait()

@@ -17,12 +17,13 @@ LEVEL = 0.95
 class RankCorrelation:
     """Of one score with the trained quality, over some designs; intervals hold 95 % of the bootstrap resamples (percentiles).
 
-    spearman, kendall   ρ and τ_b; NaN-free: a score that is the same for every design has 0, as it ranks nothing
-    leads               share of the resamples in which this score's Spearman is the highest of those compared; scores that tie
-                        share it, and two that rank all designs alike count as one and have it both; None for a score that is only
-                        shown beside them
-    behind              the first score's Spearman minus this one's, on the same designs
-    behind_p            two-sided bootstrap p-value of behind = 0: twice the share of the resamples on the rarer side of 0
+    Attributes:
+        spearman: ρ and τ_b; NaN-free: a score that is the same for every design has 0, as it ranks nothing.
+        kendall: ρ and τ_b; NaN-free: a score that is the same for every design has 0, as it ranks nothing.
+        leads: share of the resamples in which this score's Spearman is the highest of those compared; scores that tie share it, and
+            two that rank all designs alike count as one and have it both; None for a score that is only shown beside them.
+        behind: the first score's Spearman minus this one's, on the same designs.
+        behind_p: two-sided bootstrap p-value of behind = 0: twice the share of the resamples on the rarer side of 0.
     """
 
     designs: int
@@ -107,7 +108,8 @@ def rank_correlations(
 ) -> dict[str, RankCorrelation]:
     """The correlation of each score, (n,), with `quality`, (n,): designs are drawn with replacement, the same for all scores.
 
-    beside  scores that do not compete for the lead, such as one that was fitted to these very designs
+    Args:
+        beside: scores that do not compete for the lead, such as one that was fitted to these very designs.
 
     ValueError for fewer than 3 designs, which no coefficient says anything about.
     """

@@ -1,7 +1,7 @@
 """Many small training runs on equal terms: a run as data, what it trains on, the processes or cluster that do the work, its row.
 
 Which designs take part and what their losses mean is each study's own. A run that is on disk is never run again, one that was
-stopped goes on from its last checkpoint, and a worker that dies loses its own run only, which is started anew.
+stopped goes on from its last checkpoint, and a worker that dies loses its own run only, which is started again.
 """
 
 from __future__ import annotations

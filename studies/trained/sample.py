@@ -31,7 +31,7 @@ def sampled(space: SearchSpace, designs: int, stratum: int, seq_len: int, seed: 
     """Distinct designs by group: `designs` drawn uniformly, and `stratum` each of equal FLOPs and of equal parameters.
 
     A stratum holds designs, drawn uniformly from those within 1 % of the space's median cost. Groups may share designs. Fewer
-    designs begin the lists of more. Raises ValueError where the space has not so many.
+    designs begin the lists of more. Raises ValueError if the space has not so many.
     """
     median = [space.decode(choices) for choices in space.sample(np.random.default_rng(seed), _MEDIAN_OF)]
     groups = {UNIFORM: _first(_drawn(space, seed + 1), designs, UNIFORM)}

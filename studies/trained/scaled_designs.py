@@ -56,7 +56,7 @@ def uniform_design(problem: DesignProblem) -> Architecture:
     """GPT-2's shape with the FLOPs of the budget: equal layers that share nothing, F at least GPT-2's and less than twice that.
 
     Of the widths and depths that take at least 90 % of the budget, those whose quotient is nearest to GPT-2's (768/12); F then
-    grows in steps of 64 as far as the budget allows. ValueError where there is none.
+    grows in steps of 64 as far as the budget allows. ValueError if there isn't one.
     """
     budget, space = problem.subject_to[0], problem.space
     widest = 2 * max(width for menu in space.menus for width in menu.widths)
@@ -84,7 +84,7 @@ def uniform_design(problem: DesignProblem) -> Architecture:
 def depth_scaled(problem: DesignProblem) -> Architecture:
     """Naive scaling of depth: every block as narrow as its menu allows, r = 1, and as many layers as the budget allows.
 
-    Layers are added to the blocks in turn, the first one first. ValueError where not even one layer a block fits.
+    Layers are added to the blocks in turn, the first one first. ValueError if not even one layer a block fits.
     """
     width = max(menu.widths[0] for menu in problem.space.menus)
     return _largest(problem, (_blocks(problem, width, layers) for layers in range(problem.space.blocks, _DEEPEST + 1)))
@@ -93,7 +93,7 @@ def depth_scaled(problem: DesignProblem) -> Architecture:
 def width_scaled(problem: DesignProblem) -> Architecture:
     """Naive scaling of width: one layer a block, all blocks as wide as the budget allows with r = 1, in steps of a head.
 
-    F then grows alike in all blocks as far as the budget allows, in steps of 16: widths of whole heads are coarse. ValueError where
+    F then grows alike in all blocks as far as the budget allows, in steps of 16: widths of whole heads are coarse. ValueError if
     not even the narrowest fits.
     """
     space = problem.space
@@ -116,8 +116,8 @@ def _blocks(problem: DesignProblem, width: int, layers: int) -> Architecture:
 
 
 def _largest(problem: DesignProblem, designs: Iterable[Architecture]) -> Architecture:
-    """The last of the growing designs that keeps every budget."""
+    """The last of the growing designs that meets every budget."""
     fitting = [design for design in designs if all(one.allows(one.value(design)) for one in problem.subject_to)]
     if not fitting:
-        raise ValueError("no scaled design keeps the budget; choose a larger published design or a smaller --scale")
+        raise ValueError("no scaled design meets the budget; choose a larger published design or a smaller --scale")
     return fitting[-1]

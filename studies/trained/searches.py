@@ -30,12 +30,12 @@ class Searches:
     A row holds its `key`, the name of its `budget` and of its `objective`, what the `search` was, the `architecture` found with its
     `status`, its `value` and its `usage` of the budgets, and
 
-    seconds      of the search alone, on the machine that made it, in one process
-    evaluations  of the objective, those of a design that was met before included
-    scored       how many different designs a black box looked at; None for a separable objective
+    - `seconds`: of the search alone, on the machine that made it, in one process
+    - `evaluations`: of the objective, those of a design that was met before included
+    - `scored`: how many different designs a black box looked at; None for a separable objective
 
     The key is a fingerprint of the problem and, for a heuristic, of its options, limits and minibatch; the proven optimum of a
-    problem is the same whoever finds it. A row that is used again is evaluated once; ValueError where it no longer holds.
+    problem is the same whoever finds it. A row that is used again is evaluated once; ValueError if it no longer holds.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,7 +49,8 @@ class Searches:
     def evolved(self, problem: DesignProblem, budget: str, name: str, minibatch: np.ndarray, evaluations: int, seed: int) -> Row:
         """The row of the best design that the paper's evolutionary algorithm finds for a black box.
 
-        minibatch  tokens that the black box looks at, (B, T)
+        Args:
+            minibatch: tokens that the black box looks at, (B, T).
 
         Its population is an eighth of these few evaluations and its parents are an eighth of that.
         """
@@ -74,7 +75,7 @@ class Searches:
 
 
 def _found(problem: DesignProblem, solver: Solver, limits: Limits, budget: str, name: str, minibatch: str | None) -> Row:
-    """What a search was, and what it found; ValueError where it found nothing, or did not prove what it has to."""
+    """What a search was, and what it found; ValueError if it found nothing, or did not prove what it has to."""
     solution = solve(problem, solver, limits)
     if isinstance(solver, DynamicProgramming) and solution.status is not Status.OPTIMAL:
         raise ValueError(

@@ -42,12 +42,12 @@ def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
 def records_of(candidates: Sequence[Candidate], rows: Sequence[Row]) -> list[dict[str, Any]]:
     """A record for each design: its costs, its held-out losses by seed, and their mean difference to the first design's.
 
-    losses          by seed, of the runs that ended, nat per token; `diverged` counts those that did not
-    loss            mean over seeds; `loss_sd` the standard deviation (None with one seed)
-    difference      mean over the seeds that both have of loss − loss of the first design; `difference_sd` likewise
+    - `losses`: by seed, of the runs that ended, nat per token; `diverged` counts those that did not
+    - `loss`: mean over seeds; `loss_sd` the standard deviation (None with one seed)
+    - `difference`: mean over the seeds that both have of loss − loss of the first design; `difference_sd` likewise
 
     A design of which a run diverged has no mean, or it would be that of its lucky seeds: loss, perplexity and difference are None.
-    FLOPs are those of the training sequence, the head left out. Designs that no row is about have no record; ValueError where the
+    FLOPs are those of the training sequence, the head left out. Designs that no row is about have no record; ValueError if the
     first has none.
     """
     losses: dict[Architecture, dict[int, float]] = {}
@@ -94,7 +94,7 @@ def records_of(candidates: Sequence[Candidate], rows: Sequence[Row]) -> list[dic
 
 
 def earlier(summary: Path, terms: Mapping[str, Any]) -> dict[str, Any]:
-    """What a summary holds that was made on the same terms (each of its entries as in `terms`); nothing where there is none.
+    """What a summary holds that was made on the same terms (each of its entries as in `terms`); nothing if there isn't one.
 
     So a study that is run part by part ends with the summary of all its parts.
     """

@@ -24,7 +24,8 @@ _STYLES: dict[str, dict[str, Any]] = {
 def draw_scores(lines: Sequence[Line], chance: float, best_constant: float | None) -> Figure:
     """Draw the mean of the twelve accuracies with its 95 % interval; lines without all twelve are left out.
 
-    chance         mean accuracy of guessing; best_constant that of the best constant answer of each task, where it is known
+    Args:
+        chance: mean accuracy of guessing; best_constant that of the best constant answer of each task, where it is known.
     """
     drawn = [line for line in lines if line.mean is not None]
     figure = Figure(figsize=(10.5, 4.8), layout="constrained")

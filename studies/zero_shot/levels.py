@@ -70,7 +70,7 @@ def standard_error(accuracy: float, examples: int) -> float | None:
 
 
 def mean_error(accuracies: Sequence[float], examples: Sequence[int]) -> float | None:
-    """Standard error √(Σ s_i²) / k of the plain mean of k accuracies with standard errors s_i; None where one has none."""
+    """Standard error √(Σ s_i²) / k of the plain mean of k accuracies with standard errors s_i; None if one has none."""
     errors = [standard_error(p, n) for p, n in zip(accuracies, examples, strict=True)]
     if any(error is None for error in errors):
         return None
@@ -108,10 +108,10 @@ def averages_that_differ() -> dict[str, tuple[float, float]]:
 def published_comparisons() -> list[dict[str, Any]]:
     """Every MeRino beside every baseline: the difference of the means of twelve accuracies, and what its error leaves of it.
 
-    error     standard error of MeRino's mean; `within_error` says whether the difference is no larger
-    z         difference / √(error² + error of the baseline²). Both answered the same examples, so their errors are not independent:
-              as models tend to fail alike, the error of the difference is rather smaller, but no published figure tells by how much
-    differs   |z| > 1.96
+    - `error`: standard error of MeRino's mean; `within_error` says whether the difference is no larger
+    - `z`: difference / √(error² + error of the baseline²). Both answered the same examples, so their errors are not independent: as
+      models tend to fail alike, the error of the difference is rather smaller, but no published figure tells by how much
+    - `differs`: |z| > 1.96
     """
     examples = [task.examples for task in PAPER_TASKS.values()]
     names = list(PUBLISHED_SCORES)
@@ -141,8 +141,8 @@ def published_comparisons() -> list[dict[str, Any]]:
 def metric_evidence() -> list[dict[str, Any]]:
     """For each task with an acc_norm: how far the published figures lie from public acc and acc_norm of the same systems.
 
-    acc, acc_norm  mean absolute distances over the systems that both have; None where none is public
-    unexplained    systems whose published figure is beyond 3 of its standard errors from the public value of the inferred metric
+    - `acc`, `acc_norm`: mean absolute distances over the systems that both have; None if none is public
+    - `unexplained`: systems whose published figure is beyond 3 of its standard errors from the public value of the inferred metric
     """
     records = []
     for name, task in PAPER_TASKS.items():

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 class PaperTask:
     """A task of the paper's, under its name in lm-evaluation-harness.
 
-    title     as in the tables
-    examples  in the split that the harness evaluates
-    options   among which it lets the model choose (in ARC a few questions have 3 or 5 of them)
-    metric    of the harness's that the published figures are, as inferred from `PUBLIC_RESULTS`: acc, or acc_norm
+    Attributes:
+        title: as in the tables.
+        examples: in the split that the harness evaluates.
+        options: among which it lets the model choose (in ARC a few questions have 3 or 5 of them).
+        metric: of the harness's that the published figures are, as inferred from `PUBLIC_RESULTS`: acc, or acc_norm.
     """
 
     title: str
@@ -48,9 +49,12 @@ PyTorch; a test compares the two. Only HellaSwag, ARC, OpenBookQA and LogiQA hav
 class PublishedScores:
     """One row of the paper's tables 2 and 3, as printed there.
 
-    parameters, flops  the FLOPs of 1,024 tokens; whether the output head counts differs from system to system
-    wikitext2, ptb     perplexities
-    average            of the accuracies, as printed; `accuracies` follow the order of `PAPER_TASKS`
+    Attributes:
+        parameters: the FLOPs of 1,024 tokens; whether the output head counts differs from system to system.
+        flops: the FLOPs of 1,024 tokens; whether the output head counts differs from system to system.
+        wikitext2: perplexities.
+        ptb: perplexities.
+        average: of the accuracies, as printed; `accuracies` follow the order of `PAPER_TASKS`.
     """
 
     parameters: float
@@ -95,7 +99,7 @@ PUBLISHED_SCORES = {
 
 @dataclass(frozen=True)
 class PublicResult:
-    """A baseline's accuracy under lm-evaluation-harness, made public by others; acc_norm None where they give acc alone."""
+    """A baseline's accuracy under lm-evaluation-harness, made public by others; acc_norm None if they give acc alone."""
 
     system: str
     task: str

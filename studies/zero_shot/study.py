@@ -85,11 +85,11 @@ def task_levels(data_dir: str | None) -> dict[str, Level]:
 
 
 def request_of(flags: Mapping[str, Any]) -> Request | None:
-    """What is to be measured of the models named, None where there are none; ValueError for what is wrong with the flags."""
+    """What is to be measured of the models named, None if there are none; ValueError for what is wrong with the flags."""
     if flags["models"]:
         return Request.of(flags)
     if flags["data_dir"] is not None and not Path(flags["data_dir"]).is_dir():
-        raise ValueError(f"--data-dir {flags['data_dir']} is no folder; name the one that holds the evaluation files")
+        raise ValueError(f"--data-dir {flags['data_dir']} is not a folder; name the one that holds the evaluation files")
     return None
 
 
@@ -221,6 +221,6 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", default="results/zero_shot", metavar="DIR", help="folder of the results (default results/zero_shot)"
     )
-    parser.add_argument("--again", action="store_true", help="measure anew what the output folder already holds")
+    parser.add_argument("--again", action="store_true", help="measure again what the output folder already holds")
     parser.set_defaults(text=[], text_field=None, text_format=None, text_memory=1024)  # it takes no text of yours
     return parser

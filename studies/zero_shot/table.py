@@ -19,9 +19,10 @@ BENCHMARKS = {"wikitext2": "WikiText-2", "ptb": "PTB"}
 class Line:
     """One system of the table, published or measured.
 
-    flops         of 1,024 tokens; of measured models without the output head
-    latency_ms    of the paper's device, where it is published
-    perplexities  by benchmark, accuracies and examples by task: those that are known
+    Attributes:
+        flops: of 1,024 tokens; of measured models without the output head.
+        latency_ms: of the paper's device, where it is published.
+        perplexities: by benchmark, accuracies and examples by task: those that are known.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Line:
 
     @property
     def mean(self) -> float | None:
-        """The plain mean of the twelve accuracies; None where one is not known."""
+        """The plain mean of the twelve accuracies; None if one is not known."""
         return fmean(self.accuracies.values()) if set(self.accuracies) == set(PAPER_TASKS) else None
 
     @property

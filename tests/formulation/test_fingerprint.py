@@ -407,7 +407,7 @@ except NoIdentity as error:
 
 
 class Board:
-    """Holds something that is no field."""
+    """Holds something that is not a field."""
 
     def __init__(self) -> None:
         self.address = "board"
@@ -440,10 +440,10 @@ class Sum(Separable):
 @pytest.mark.parametrize(
     ("thing", "words"),
     [
-        (Measured("cost", "1", Board()), r"cost has no content to know it by: a .*Board is no dataclass"),
-        (Measured("cost", "1", partial(pow, Board())), "Board is no dataclass"),
-        (Sum(2.0), "sum of mine has no content to know it by: .*Sum is no dataclass"),
-        (Slotted(), "Slotted is no dataclass"),
+        (Measured("cost", "1", Board()), r"cost has no content to know it by: a .*Board is not a dataclass"),
+        (Measured("cost", "1", partial(pow, Board())), "Board is not a dataclass"),
+        (Sum(2.0), "sum of mine has no content to know it by: .*Sum is not a dataclass"),
+        (Slotted(), "Slotted is not a dataclass"),
         (Listed([1]), "Listed is a kind of list"),
         (Measured("cost", "1", np.random.default_rng(0).normal), "cost has no content to know it by: a numpy.random.*Generator"),
         (Measured("cost", "1", np.frompyfunc(len, 1, 1)), "no function of NumPy's or SciPy's own"),

@@ -65,7 +65,7 @@ def enumerated(space: SearchSpace) -> list[tuple[int, ...]]:
 
 @st.composite
 def spaces(draw: st.DrawFn) -> SearchSpace:
-    """One to three blocks with menus of their own, which may be left out, with and without a rule."""
+    """One to three blocks with their own menus, which may be left out, with and without a rule."""
 
     def some(pool: Sequence, most: int) -> tuple:
         return tuple(draw(st.lists(st.sampled_from(pool), min_size=1, max_size=most, unique=True)))

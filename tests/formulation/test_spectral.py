@@ -253,7 +253,7 @@ def test_the_file_is_an_npz_archive(path: Path, table: EntropyTable) -> None:
 @pytest.mark.parametrize("expected", [{"rho": 0.02}, {"grid": (32, 64)}, {"method": "svd"}, {"draws": 16}, {"seed": 1}], ids=str)
 def test_another_table_is_refused(path: Path, expected: dict[str, Any]) -> None:
     (name,) = expected
-    with pytest.raises(ValueError, match=rf"built with {name} = .*, but {name} = .* is needed; build it anew") as error:
+    with pytest.raises(ValueError, match=rf"built with {name} = .*, but {name} = .* is needed; build it again") as error:
         EntropyTable.load(path, **expected)
     assert str(path) in str(error.value)
 
@@ -283,13 +283,13 @@ FOREIGN = {
 def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "foreign.npz"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"is no entropy table or is damaged .*; build it anew") as error:
+    with pytest.raises(ValueError, match=r"is not an entropy table or is damaged .*; build it again") as error:
         EntropyTable.load(path)
     assert str(path) in str(error.value)
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no entropy table"):
+    with pytest.raises(ValueError, match="is not an entropy table"):
         EntropyTable.load(tmp_path)
 
 

@@ -79,7 +79,7 @@ def test_a_function_without_identity_is_called_in_every_run_unless_it_is_given_o
     file, design = tmp_path / "board.jsonl", next(iter(SPACE))
     for _ in range(2):
         box = BlackBox("board", "ms", connection := Connection(), 1, file)
-        with pytest.warns(UserWarning, match=r"board is called again in every run, .*Connection is no dataclass"):
+        with pytest.warns(UserWarning, match=r"board is called again in every run, .*Connection is not a dataclass"):
             assert box(design) == box(design) == 2.0
         assert connection.calls == 1
     for calls in (1, 0):

@@ -463,7 +463,7 @@ def test_no_end_of_text(tmp_path: Path) -> None:
 def test_damaged_tokenizers(tmp_path: Path, content: str) -> None:
     path = file(tmp_path / "tokenizer.json", content)
     for name in (path, tmp_path):
-        assert f"{path} is no tokenizer file" in refusal(load_tokenizer, str(name))
+        assert f"{path} is not a tokenizer file" in refusal(load_tokenizer, str(name))
 
 
 def test_tokenizers_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

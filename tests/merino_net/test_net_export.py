@@ -1,4 +1,4 @@
-"""What is exported computes what PyTorch computes, is published whole or not at all, and its card tells what the files say."""
+"""What is exported computes what PyTorch computes, is published atomically, and its card tells what the files say."""
 
 from __future__ import annotations
 

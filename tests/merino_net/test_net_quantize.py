@@ -30,7 +30,7 @@ from merino_net.quantize import Plan, calibration_sequences, linear_maps, read_r
 from merino_net.shipping.quantized_weights import packed, restored, round_to_nearest, scales_of, unpacked
 
 HAS_GPTQ = importlib.util.find_spec("llmcompressor") is not None
-needs_gptq = pytest.mark.skipif(not HAS_GPTQ, reason="llmcompressor has an environment of its own: make test-quantize")
+needs_gptq = pytest.mark.skipif(not HAS_GPTQ, reason="llmcompressor has its own environment: make test-quantize")
 HAS_NNCF = importlib.util.find_spec("nncf") is not None and importlib.util.find_spec("openvino") is not None
 needs_nncf = pytest.mark.skipif(not HAS_NNCF, reason="needs the extra openvino")
 

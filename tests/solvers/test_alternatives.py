@@ -162,7 +162,7 @@ def test_counts(number: int) -> None:
     values = given.objectives[given.feasible]
     assert given.optimum is not None
     for within in (0.0, 0.013, 0.17):
-        # The margins of both counters: values that differ by less than 1e-9 are not told apart.
+        # The margins of both counters: values that differ by less than 1e-9 are not distinguished.
         truth = int((values >= given.optimum - (within + 1e-12) * abs(given.optimum)).sum())
         for counter in (count_exhaustively, count_designs):
             count = count_near(given.problem, given.optimum, within, None, counter)

@@ -41,12 +41,13 @@ COSTS: dict[str, tuple[Separable, ...]] = {
 class Case:
     """A space's designs, cells with their overestimators, and what is true of them.
 
-    choices   (n, N)
-    totals    (Q, n) of whole designs
-    cell      (n,) of each design, by its depth
-    affine    (n,) the overestimator at each design
-    value     (n,) the composite itself
-    feasible  (n,) bool
+    Attributes:
+        choices: (n, N).
+        totals: (Q, n) of whole designs.
+        cell: (n,) of each design, by its depth.
+        affine: (n,) the overestimator at each design.
+        value: (n,) the composite itself.
+        feasible: (n,) bool.
     """
 
     table: Table

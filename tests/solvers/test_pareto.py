@@ -49,7 +49,7 @@ LARGE = (4, 11)
 
 
 def several(number: int) -> DesignProblem:
-    """The random problem of that number with one or two costs to minimize, mixed kinds, some with a budget of their own."""
+    """The random problem of that number with one or two costs to minimize, mixed kinds, some with their own budget."""
     problem = toy(number).problem
     kinds: tuple[Quantity, ...] = (Params(), RandomCost(number + 1), RandomCost(number + 2, maximum=True), Flops(seq_len=128))
     first = number % 4

@@ -100,7 +100,7 @@ def test_priced_branch_and_bound_on_random_toys(number: int) -> None:
 
 @st.composite
 def problems(draw: st.DrawFn) -> DesignProblem:
-    """Two or three blocks with menus of their own, the objective with or without discount, budgets from slack to impossible."""
+    """Two or three blocks with their own menus, the objective with or without discount, budgets from slack to impossible."""
     widths = st.lists(st.sampled_from([256, 512, 640, 768, 1024]), min_size=1, max_size=3, unique=True)
     depths = st.lists(st.integers(1, 4), min_size=1, max_size=3, unique=True)
     ratios = st.lists(st.sampled_from([1, 1.5, 2]), min_size=1, max_size=2, unique=True)
@@ -223,7 +223,7 @@ def test_mistakes_are_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(ValueError, match="expected one number of at least 0"):
             lagrangian_bound(TOY, prices)
     tight = DesignProblem(SPACE, TOY.maximize, (Budget(EffectiveEntropy(), 20_000),))
-    with pytest.raises(ValueError, match="is no sum over blocks"):
+    with pytest.raises(ValueError, match="is not a sum over blocks"):
         branch_and_bound(tight, prices=(1.0,))
     with pytest.raises(ValueError, match="for each of the 2 budgets"):
         best_price(DesignProblem(SPACE, TOY.maximize, (Budget(Flops(), 45e9), Budget(Params(), 1e9))), (0.0,))

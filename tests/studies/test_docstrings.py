@@ -49,7 +49,7 @@ def test_the_split_is_of_whole_documents_and_repeats_under_its_seed(tmp_path: Pa
     training, held_out = write_split(documents, 0.2, 0, tmp_path / "one")
     parts = [list(Text((str(path),)).documents()) for path in (training, held_out)]
     assert [len(part) for part in parts] == [16, 4]
-    # Text ends a document where a line of its own begins: the line end before it belongs to the document.
+    # Text ends a document where its own line begins: the line end before it belongs to the document.
     assert sorted(text.strip() for part in parts for text in part) == sorted(documents.values())
     again = write_split(documents, 0.2, 0, tmp_path / "two")
     assert [path.read_bytes() for path in again] == [training.read_bytes(), held_out.read_bytes()]

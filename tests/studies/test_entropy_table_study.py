@@ -118,7 +118,7 @@ def test_an_unusable_folder_is_one_sentence(capsys: pytest.CaptureFixture[str], 
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
-        (KeyboardInterrupt(), 130, "interrupted: a file is written whole or not at all, so earlier results stand\n"),
+        (KeyboardInterrupt(), 130, "interrupted: a file is written atomically, so earlier results stand\n"),
         (ImportError("HiGHS is not installed;\ninstall it with: pip install highspy"), 2, None),
         (OSError(28, "No space left on device", "rows.json"), 2, "error: no space left on device: rows.json\n"),
     ],

@@ -223,7 +223,7 @@ def test_overestimators_lie_above_and_come_closer() -> None:
 def test_the_plane_of_budgets_parts_the_designs() -> None:
     best = solve(PROBLEM, Exhaustive()).architecture
     axis = figures.draw_budgets(PROBLEM, tuple(SPACE), best).axes[0]
-    assert axis.get_title() == "7 of 12 designs keep both budgets"
+    assert axis.get_title() == "7 of 12 designs meet both budgets"
     crosses, dots = axis.collections[:2]
     assert len(crosses.get_offsets()) == 5
     inside = np.array(dots.get_offsets())

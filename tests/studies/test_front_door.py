@@ -111,7 +111,7 @@ def test_hyphens_stand_for_underscores(played: dict[str, Any]) -> None:
         (ValueError("the space is\n  empty"), 2, "error: the space is empty\n"),
         (ImportError("merino_net needs torch"), 2, "error: merino_net needs torch\n"),
         (FileNotFoundError(2, "No such file", "a.json"), 2, "error: no such file: a.json\n"),
-        (KeyboardInterrupt(), 130, "interrupted: a file is written whole or not at all, so earlier results stand\n"),
+        (KeyboardInterrupt(), 130, "interrupted: a file is written atomically, so earlier results stand\n"),
     ],
 )
 def test_exit_codes_and_sentences_are_those_of_the_commands(

@@ -340,7 +340,7 @@ def test_a_file_that_is_no_text_or_not_there_is_one_sentence(capsys: pytest.Capt
     assert leave(capsys, latency_data.main, [str(path)]) == (2, f"error: no such file or directory: {path}\n")
     path.write_bytes(b"\xff\xfe\x00")
     code, said = leave(capsys, latency_data.main, [str(path)])
-    assert (code, said) == (2, "error: wrong.csv is no text in UTF-8; expected a CSV file of HAT's format\n")
+    assert (code, said) == (2, "error: wrong.csv is not UTF-8 text; expected a CSV file of HAT's format\n")
 
 
 def test_repeated_measurements_of_a_design_are_kept_in_one_fold(tmp_path: Path) -> None:
@@ -491,7 +491,7 @@ def test_a_part_is_added_to_earlier_results(capsys: pytest.CaptureFixture[str], 
     assert read_device(str(tmp_path / "devices" / "jetson-nano.json")).tables[0].error is not None
     path.write_text('{"study": "another"}')
     code, said = leave(capsys, latency_data.main, ["--published", "--output", str(tmp_path)])
-    assert (code, said) == (2, f"error: {path} is no result of this study; move it, or choose another folder with --output\n")
+    assert (code, said) == (2, f"error: {path} is not a result of this study; move it, or choose another folder with --output\n")
 
 
 @pytest.mark.parametrize("name", ["raspberry-pi-4", "xeon", "titan-xp"])

@@ -202,7 +202,7 @@ def test_a_problem_without_a_design_is_no_front(space: str, tmp_path: Path, caps
     (tmp_path / "out" / "front.png").write_text("of another problem")
     assert main([*flags, "--output", str(tmp_path / "out")]) == 1
     text = capsys.readouterr().out
-    assert f"Proved: no design keeps the budgets; `python -m studies.design --space {space} --budget flops=1e9` says" in text
+    assert f"Proved: no design meets the budgets; `python -m studies.design --space {space} --budget flops=1e9` says" in text
     assert "complete" not in text
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"rows.jsonl", "front.jsonl", "front.json"}
 

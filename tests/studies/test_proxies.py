@@ -55,7 +55,7 @@ def test_black_boxes_are_remembered_and_spread_over_processes(tmp_path: Path) ->
     again = network_proxies(TOKENS, tmp_path)[NTK]
     object.__setattr__(again, "function", None)  # what was called once is not called again
     assert [again(design) for design in designs] == [here[NTK](design) for design in designs]
-    others = network_proxies(TOKENS[:, ::-1], tmp_path)[NTK]  # another minibatch has values of its own
+    others = network_proxies(TOKENS[:, ::-1], tmp_path)[NTK]  # another minibatch has its own values
     assert others(designs[0]) != here[NTK](designs[0])
 
 

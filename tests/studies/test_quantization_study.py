@@ -149,7 +149,7 @@ def test_gptq_runs_in_the_python_that_is_named(source: Path, tmp_path: Path, mon
     assert one[one.index("--sequences") + 1] == "3"
 
 
-@pytest.mark.skipif(not HAS_GPTQ, reason="llmcompressor has an environment of its own: make test-quantize")
+@pytest.mark.skipif(not HAS_GPTQ, reason="llmcompressor has its own environment: make test-quantize")
 def test_gptq_for_real(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variants = [Variant(None), Variant(Plan("rtn", 4, 32)), Variant(Plan("gptq", 4, 32))]
     monkeypatch.setattr(quantization, "variants_of", lambda *_: variants)

@@ -46,7 +46,7 @@ def test_without_results_the_counts_are_still_judged(tmp_path: Path, capsys: pyt
 
 
 def correlations(entropy: float, lts: float, not_run: int = 0) -> dict[str, Any]:
-    """A summary whose intervals are ±0.05, and that tells two coefficients apart from 0.06 on."""
+    """A summary whose intervals are ±0.05, and that distinguishes two coefficients from 0.06 on."""
 
     def one(value: float) -> dict[str, Any]:
         behind = entropy - value

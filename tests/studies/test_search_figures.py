@@ -370,7 +370,7 @@ def test_rows_are_those_of_the_comparison() -> None:
     assert set(bounds) == set(exact) == {"cut short", "wide gap", "proved"}
     assert set(heuristic) == {"random"}
     curves = exact | heuristic
-    for look in ("marker", "linewidth", "color"):  # told apart by each alone
+    for look in ("marker", "linewidth", "color"):  # distinguished by each alone
         assert len({getattr(curve, f"get_{look}")() for curve in curves.values()}) == len(curves)
     assert len({repr(curve._unscaled_dash_pattern) for curve in curves.values()}) == len(curves)
     assert curves["random"].get_markerfacecolor() == "white"
@@ -451,5 +451,5 @@ def test_a_conflict_leaves_its_corner_empty() -> None:
     with pytest.raises(ValueError, match="expected three"):
         draw_conflict(PROBLEM, diagnosis)
     hopeless = dataclasses.replace(problem, subject_to=(Budget(entropy, at_least=1e9), *budgets[1:]))
-    with pytest.raises(ValueError, match="no design keeps effective entropy ≥ 1e"):
+    with pytest.raises(ValueError, match="no design meets effective entropy ≥ 1e"):
         draw_conflict(hopeless, diagnosis)

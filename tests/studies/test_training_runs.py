@@ -89,7 +89,7 @@ def test_runs_fork_from_a_process_that_has_imported_what_they_need(tmp_path: Pat
     with workers("processes", None, 2) as each:
         rows = list(each(what_is_loaded, some_runs(tmp_path)))
     assert all(row["training"] for row in rows)
-    assert len({row["process"] for row in rows}) == len(rows)  # a process of its own nevertheless
+    assert len({row["process"] for row in rows}) == len(rows)  # its own process nevertheless
 
 
 def test_a_killed_worker_loses_its_own_run_which_is_redone(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_beyond_a_level(level: float, examples: int, accuracy: float) -> None:
     assert sign in (-1, 0, 1)
     assert sign * (accuracy - level) >= 0
     if sign:
-        assert beyond(accuracy, level, 4 * examples) == sign, "more examples tell them apart, too"
+        assert beyond(accuracy, level, 4 * examples) == sign, "more examples distinguish them, too"
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -285,7 +285,7 @@ def test_options_are_those_of_the_evaluation() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data-dir", "nowhere"], "--data-dir nowhere is no folder"),
+        (["--data-dir", "nowhere"], "--data-dir nowhere is not a folder"),
         (["--data-dir", "EMPTY"], "holds none of the tasks' files"),
         (["no/such/folder", "--tasks", "rte", "--benchmark", "--data-dir", "DATA"], "there is no folder no/such/folder"),
         (["model", "--tasks", "mmlu"], "--tasks mmlu is not known"),

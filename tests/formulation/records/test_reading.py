@@ -69,7 +69,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "beyond a range": ({"share": 1.5}, ("cart.share", "1.5", "at least 0 and at most 1")),
     "object for list": ({"wheels": {}}, ("cart.wheels", "{}", "a list of objects with size and name")),
     "too few": ({"ends": [1]}, ("cart.ends", "[1]", "a list of 2 whole numbers")),
-    "null for what is no option": ({"load": None}, ("cart.load", "None", "a number")),
+    "null for what is not an option": ({"load": None}, ("cart.load", "None", "a number")),
     "not of an enum": ({"colour": "green"}, ("cart.colour", "'green'", '"red" or "blue"')),
     "not of a choice": ({"speed": "fast"}, ("cart.speed", "'fast'", '"low" or "high"')),
     "one of several prices": ({"prices": {"a": 1, "b c": -1}}, ("cart.prices['b c']", "-1", "at least 0")),

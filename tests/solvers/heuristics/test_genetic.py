@@ -13,7 +13,8 @@ from formulation import DesignProblem
 from solvers import GeneticAlgorithm, Limits, Status, solve
 from solvers.base import Run
 from solvers.evaluation import Scorer
-from solvers.heuristics.genetic import DesignVectors, operators
+from solvers.heuristics.breeding import operators
+from solvers.heuristics.genetic import DesignVectors
 from tests.toys import toy
 
 
