@@ -6,8 +6,13 @@ cause. What starts here, commands and `merino`, asks before it imports any of th
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType, ModuleType
+from typing import NoReturn
 
 PACKAGES = ("formulation", "hardware_models", "merino_net", "solvers", "studies")
 
@@ -26,3 +31,33 @@ def refuse_namesakes() -> None:
                 f"{found} is imported in place of merino's own package {name}; rename it, to my_{name}.py for example, "
                 "or start in another folder"
             )
+
+
+def load(typed: str) -> ModuleType:
+    """The module that has a command's `main` and `command_line`: the file study.py where `python -m` is given a study's folder."""
+    module = importlib.import_module(typed)
+    return importlib.import_module(f"{typed}.study") if hasattr(module, "__path__") else module
+
+
+def start(typed: str, arguments: Sequence[str] | None = None, names: Mapping[str, str] = MappingProxyType({})) -> NoReturn:
+    """Run what `python -m TYPED` names, and leave with its exit code.
+
+    Args:
+        typed: a module, or the folder of a study.
+        arguments: the words behind it; those of the command line by default.
+        names: module -> what its help calls it, where that is not `python -m MODULE`.
+    """
+    try:
+        refuse_namesakes()
+    except ImportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)  # ExitCode.MISTAKE, which is in one of these packages
+    from formulation.command.help import called
+    from formulation.command.run import run_command  # brings numpy, so not before there is something to do
+
+    def command() -> int | None:
+        code: int | None = load(typed).main(arguments)
+        return code
+
+    with called(names):
+        run_command(command)

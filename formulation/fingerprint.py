@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from formulation.quantity import Quantity
+from formulation.records.provenance import version_of
 
 _HOME = Path(__file__).resolve().parent.parent
 _OURS = ("merino", "formulation", "solvers", "hardware_models", "merino_net", "studies")
@@ -410,3 +411,16 @@ def _mentioned(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _mentioned(constant)
+
+
+def content_key(*content: Any) -> str:
+    """The key of what this release of the toolkit computes: a `fingerprint`; NoIdentity where the content has none."""
+    return fingerprint((*content, version_of("merino")))
+
+
+def cell_key(*content: Any) -> str | None:
+    """The `content_key`, None if a part of the content has no identity: such a cell is run every time."""
+    try:
+        return content_key(*content)
+    except NoIdentity:
+        return None

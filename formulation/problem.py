@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from formulation.architecture import Architecture
+from formulation.command.words import number_text
 from formulation.declarations import check_declarations
 from formulation.derived import negative
-from formulation.quantity import Quantity
+from formulation.quantity import Quantity, quantity_text
 from formulation.space import SearchSpace
 from formulation.values import value_of
 
@@ -281,3 +282,8 @@ class DesignProblem:
             tuple(budget.usage(architecture) for budget in self.subject_to),
             tuple(Usage(q.name, q.unit, value_of(q, architecture), None, None, True) for q in self.report),
         )
+
+
+def budget_text(budget: Budget) -> str:
+    """flops ≤ 60 G FLOPs."""
+    return f"{quantity_text(budget.quantity)} {budget.sign} {number_text(budget.bound)} {budget.quantity.unit}"

@@ -6,6 +6,7 @@ exact solvers read that structure. A `Measured` is any function: heuristics call
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -179,3 +180,19 @@ class Measured(Quantity):
 
     def __call__(self, architecture: Architecture) -> float:
         return as_float(self.function(architecture))
+
+
+def quantity_text(quantity: Quantity) -> str:
+    """Its name with the options that are not the default, which distinguish two of one name: flops (seq_len=128)."""
+    if isinstance(getattr(type(quantity), "name", None), property):
+        return quantity.name  # made from the options
+    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(quantity) if dataclasses.is_dataclass(quantity) else ()
+    known = ("name", "unit")
+    values = {f.name: getattr(quantity, f.name) for f in fields if f.repr and f.name not in known}
+    options = [f"{f.name}={_brief(values[f.name])}" for f in fields if f.name in values and values[f.name] != f.default]
+    return quantity.name + (f" ({', '.join(options)})" if options else "")
+
+
+def _brief(value: Any) -> Any:
+    """A value as the text of a quantity shows it: a datasheet by its name."""
+    return getattr(value, "name", value) if dataclasses.is_dataclass(value) else value

@@ -441,11 +441,7 @@ def read_earlier(path, name):
         with open(path) as file:
             record = json.load(file)
         if record["version"] == 1:
-            refuse(
-                "{0} is of version 1; rewrite it with python -m formulation.records.convert {0}, or name another --output".format(
-                    path
-                )
-            )
+            refuse("{0} is of version 1; rewrite it with python -m formulation.convert {0}, or name another --output".format(path))
         if [record[key] for key in ("format", "version", "name")] != [new[key] for key in ("format", "version", "name")]:
             raise ValueError
         if not all("prices" not in table and all("visits" in row for row in table["rows"]) for table in record["tables"]):

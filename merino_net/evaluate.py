@@ -32,9 +32,10 @@ from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.run import command, run_command
 from formulation.command.words import counted, text_table
+from formulation.fingerprint import content_key
 from formulation.records.files import output_folder, write_json
 from formulation.records.provenance import provenance
-from formulation.records.rows import Resume, Row, RowFile, content_key
+from formulation.records.rows import Resume, Row, RowFile
 from merino_net.corpus.text import Reading, Text, add_reading_arguments
 from merino_net.network.pretrained import Model, device_of, find_models, load_model, quieten, start_token
 from merino_net.network.registration import require_network

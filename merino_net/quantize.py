@@ -6,7 +6,7 @@
 
 gptq and rtn write a model's folder (from_pretrained, merino_net.generate and merino_net.evaluate take it), nncf an OpenVINO graph.
 Weights that a block shares are quantized once and stay shared, the embedding stays tied to the output head. quantize.json says what
-was done and how many bytes each part takes. How a file holds the weights is `merino_net.shipping.quantized_weights`'.
+was done and how many bytes each part takes. How a file holds the weights is `merino_net.network.quantized_weights`'.
 
 Exit code: 0 quantized; 2 a mistake in the command or a file that cannot be read; 3 quantized, but the network exceeds a budget of
 the design.json beside it.
@@ -43,7 +43,7 @@ from merino_net.shipping.promises import Made, exit_code, read_promises, table
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from merino_net.shipping.quantized_weights import Quantized
+    from merino_net.network.quantized_weights import Quantized
 
 METHODS = {
     "rtn": "each weight rounded to the nearest step",
@@ -153,7 +153,7 @@ def quantize(
 
     The embeddings are rounded to nearest under either method: GPTQ calibrates on the inputs of a map, and a look-up has none.
     """
-    from merino_net.shipping.quantized_weights import round_to_nearest
+    from merino_net.network.quantized_weights import round_to_nearest
 
     names = linear_maps(model)
     bits = {f"{name}.weight": plan.bits for name in names}
@@ -186,7 +186,7 @@ def write_model(
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM
 
-    from merino_net.shipping.quantized_weights import METHOD, restored, stored_tensors
+    from merino_net.network.quantized_weights import METHOD, restored, stored_tensors
 
     # The head is the token embedding: it is stored as such, or not at all.
     state = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}

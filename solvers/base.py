@@ -5,7 +5,6 @@ Here are the words that all solvers share. How each searches is its own file.
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import numbers
 import platform
@@ -20,6 +19,7 @@ from enum import Enum
 from typing import Protocol
 
 from formulation import Architecture, Budget, DesignProblem, NoIdentity, Usage, fingerprint
+from formulation.records.provenance import version_of
 
 _AGREEMENT = 1e-9
 """Relative amount by which a bound may lie below its own incumbent and still be put down to rounding."""
@@ -415,12 +415,8 @@ def solve_within(
 
 
 def _provenance(problem: DesignProblem, solver: Solver, limits: Limits) -> Provenance:
-    versions = {"python": platform.python_version()}
-    for distribution in ("merino", "numpy", *solver.distributions):
-        try:
-            versions[distribution] = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            versions[distribution] = "not installed"
+    own = ("merino", "numpy", *solver.distributions)
+    versions = {"python": platform.python_version(), **{name: version_of(name) or "not installed" for name in own}}
     try:
         digest = fingerprint(problem)
     except NoIdentity:

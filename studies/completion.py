@@ -18,7 +18,8 @@ import shtab
 
 from formulation.command.help import command_parser
 from formulation.command.run import run_command
-from studies.front_door import COMMANDS, STUDY, load
+from merino_packages import load
+from studies.front_door import COMMANDS, STUDY
 from studies.front_door import command_line as front_door
 
 SHELLS = ("bash", "zsh", "fish")

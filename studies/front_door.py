@@ -10,13 +10,11 @@ is the exit code. Until a command is known nothing but the standard library is i
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import NoReturn
 
-from merino_packages import refuse_namesakes
+from merino_packages import start
 
 PROGRAM = "python -m studies.front_door" if __name__ == "__main__" else "merino"
 """What was typed to come here."""
@@ -156,38 +154,9 @@ def _hint(word: str) -> str:
     return f"; did you mean {PROGRAM} {known[near[0]]}?" if near else ""
 
 
-def load(typed: str) -> ModuleType:
-    """The module that has a command's `main` and `command_line`: the file study.py where `python -m` is given a study's folder."""
-    module = importlib.import_module(typed)
-    return importlib.import_module(f"{typed}.study") if hasattr(module, "__path__") else module
-
-
-def start(typed: str) -> NoReturn:
-    """Run what `python -m TYPED` names, under that name: what stands in the `__main__` of a study's folder."""
-    _run(typed, None, {})
-
-
 def _start(name: str, arguments: Sequence[str]) -> NoReturn:
     """Hand over to a command's module, whose help then goes by the name that was typed."""
-    _run(COMMANDS[name][0], arguments, {module: f"{PROGRAM} {typed}" for typed, (module, _) in COMMANDS.items()})
-
-
-def _run(typed: str, arguments: Sequence[str] | None, names: Mapping[str, str]) -> NoReturn:
-    """Leave with the exit code of a command, whose help calls modules by `names`."""
-    try:
-        refuse_namesakes()
-    except ImportError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)  # ExitCode.MISTAKE, which is in one of these packages
-    from formulation.command.help import called
-    from formulation.command.run import run_command  # brings numpy, so not before there is something to do
-
-    def command() -> int | None:
-        code: int | None = load(typed).main(arguments)
-        return code
-
-    with called(names):
-        run_command(command)
+    start(COMMANDS[name][0], arguments, {module: f"{PROGRAM} {typed}" for typed, (module, _) in COMMANDS.items()})
 
 
 if __name__ == "__main__":

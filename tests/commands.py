@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from formulation.command.run import run_command
-from studies.front_door import load
+from merino_packages import load
 from tests.stopping import ROW_WRITTEN, signalled
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from studies.front_door import COMMANDS, STUDY, load
+from merino_packages import load
+from studies.front_door import COMMANDS, STUDY
 
 ROOT = Path(__file__).resolve().parent.parent
 _BLOCK = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -20,8 +20,9 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from merino_packages import load
 from studies.design import study as design
-from studies.front_door import COMMANDS, STUDY, load
+from studies.front_door import COMMANDS, STUDY
 from tests.shown import ROOT, arguments_of, blocks, check, commands
 from tests.slow import slow
 

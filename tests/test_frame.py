@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from setuptools import find_packages
 
 from merino_packages import PACKAGES
 
@@ -56,7 +57,9 @@ LIGHT = (
 )
 """What loads nothing of that when it is imported: packages, and whatever a command needs to show its help."""
 
-NETWORK_MAY_IMPORT = {f"formulation.{module}" for module in ("architecture", "layer", "published", "records", "command")}
+NETWORK_MAY_IMPORT = {
+    f"formulation.{module}" for module in ("architecture", "layer", "published", "fingerprint", "records", "command")
+}
 """What the network knows of the house: designs as data, and what every command does around its work."""
 
 
@@ -87,7 +90,7 @@ def test_imported_packages_finds_every_form() -> None:
 import json, solvers.base as base
 from . import own
 def late():
-    from studies.budget_flags import read_space
+    from studies.budget_flags import read_budgets
 if TYPE_CHECKING:
     import formulation
 """
@@ -113,7 +116,8 @@ def test_the_network_knows_designs_and_nothing_of_problems() -> None:
 
 def test_every_package_is_declared() -> None:
     folders = {".".join(file.parent.relative_to(ROOT).parts) for package in MAY_IMPORT for file in source_files(package)}
-    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == folders
+    find = PYPROJECT["tool"]["setuptools"]["packages"]["find"]
+    assert set(find_packages(str(ROOT), find["exclude"], find["include"])) == folders
     assert set(PYPROJECT["tool"]["mypy"]["packages"]) == set(MAY_IMPORT) == {"merino", *PACKAGES}
     assert {name for name, files in PYPROJECT["tool"]["setuptools"]["package-data"].items() if "py.typed" in files} == set(
         MAY_IMPORT

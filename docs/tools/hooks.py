@@ -182,7 +182,7 @@ def _commands() -> str:
 
 def _command(name: str, module: str) -> str:
     """One command."""
-    from studies.front_door import load
+    from merino_packages import load
 
     parser = load(module).command_line()
     about = f"{parser.description}\n\n{parser.epilog or ''}".replace("\n\nexamples:", "\n\nExamples:\n")

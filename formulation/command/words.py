@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from formulation import Budget, Quantity
+    pass
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -41,27 +40,6 @@ def number_text(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:,.12g} {letter}"
     return f"{value:,.12g}"
-
-
-def budget_text(budget: Budget) -> str:
-    """flops ≤ 60 G FLOPs."""
-    return f"{quantity_text(budget.quantity)} {budget.sign} {number_text(budget.bound)} {budget.quantity.unit}"
-
-
-def quantity_text(quantity: Quantity) -> str:
-    """Its name with the options that are not the default, which distinguish two of one name: flops (seq_len=128)."""
-    if isinstance(getattr(type(quantity), "name", None), property):
-        return quantity.name  # made from the options
-    fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(quantity) if dataclasses.is_dataclass(quantity) else ()
-    known = ("name", "unit")
-    values = {f.name: getattr(quantity, f.name) for f in fields if f.repr and f.name not in known}
-    options = [f"{f.name}={_brief(values[f.name])}" for f in fields if f.name in values and values[f.name] != f.default]
-    return quantity.name + (f" ({', '.join(options)})" if options else "")
-
-
-def _brief(value: Any) -> Any:
-    """A value as the text of a quantity shows it: a datasheet by its name."""
-    return getattr(value, "name", value) if dataclasses.is_dataclass(value) else value
 
 
 def short(value: float, digits: int = 4, rounding: str = ROUND_HALF_EVEN) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -12,18 +13,26 @@ from pathlib import Path
 from typing import Any
 
 
+@functools.cache
+def version_of(distribution: str) -> str | None:
+    """The version of an installed distribution; None if it isn't installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def provenance(seed: int, packages: Iterable[str] = ("numpy", "scipy")) -> dict[str, Any]:
     """Where results come from: command, seed, versions, machine and the entropy's defaults (`DEFAULTS_VERSION`), ready for JSON.
 
-    packages: distributions whose versions matter beside Python's and merino's own; one that is not installed is left out.
     The record names neither the host nor its folders: of an absolute path on the command line only the last part is kept.
+
+    Args:
+        seed: of all random choices.
+        packages: distributions whose versions matter beside Python's and merino's own; one that is not installed is left out.
     """
-    versions = {"python": platform.python_version()}
-    for name in dict.fromkeys(("merino", *packages)):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    known = {name: version_of(name) for name in dict.fromkeys(("merino", *packages))}
+    versions = {"python": platform.python_version(), **{name: version for name, version in known.items() if version is not None}}
     parts = (platform.system(), platform.machine(), platform.processor(), f"{os.cpu_count()} CPUs")
     return {
         "command": _command(),
@@ -74,7 +83,7 @@ def peak_memory_bytes() -> int | None:
 
 
 DEFAULTS_VERSION = 1
-"""Of the default ρ, α, β and mean width below, which are ours: results name it, and a change of a default raises it.
+"""Of the entropy's default ρ, α, β and mean width, which are ours: results name it, and a change of a default raises it.
 
-1   ρ = 0.01, α = (0.6, 0.4), β = 1/16, the network's mean (`EffectiveEntropy`)
+1: ρ = 0.01, α = (0.6, 0.4), β = 1/16, the network's mean (`formulation.EffectiveEntropy`).
 """

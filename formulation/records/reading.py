@@ -2,7 +2,7 @@
 
 A sentence names the path of the key (`problem.budgets[0].upper`), the value found and what was expected. Refused are keys that are
 unknown, missing or repeated, values of another type (true is not a number), NaN, infinity, and text that is not valid JSON, nested
-too deeply or too long. What a format holds stands where it is used; `formulation.records.convert` rewrites files of version 1.
+too deeply or too long. What a format holds stands where it is used; `formulation.convert` rewrites files of version 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 VERSION = 2
 """Of every format: an architecture, a problem, a design, a device."""
-CONVERT = "python -m formulation.records.convert"
+CONVERT = "python -m formulation.convert"
 """The command that rewrites files of version 1."""
 
 _MOST_BYTES, _MOST_LEVELS = 1 << 28, 100

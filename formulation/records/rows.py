@@ -6,7 +6,6 @@ run. What a study measures, and whether a stored row still holds, is the study's
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import sys
@@ -17,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from formulation.fingerprint import NoIdentity, fingerprint
 from formulation.records.files import held_by_command, locked, replace_file
 
 if TYPE_CHECKING:
@@ -202,23 +200,6 @@ class Resume(Generic[K]):
 
 def _own_key(row: Row) -> Any:
     return key if isinstance(key := row.get("key"), str) else None
-
-
-def content_key(*content: Any) -> str:
-    """The key of what this release of the toolkit computes: a `fingerprint`; NoIdentity where the content has none."""
-    try:
-        release: str | None = importlib.metadata.version("merino")
-    except importlib.metadata.PackageNotFoundError:
-        release = None
-    return fingerprint((*content, release))
-
-
-def cell_key(*content: Any) -> str | None:
-    """The `content_key`, None if a part of the content has no identity: such a cell is run every time."""
-    try:
-        return content_key(*content)
-    except NoIdentity:
-        return None
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

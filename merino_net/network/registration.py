@@ -49,7 +49,7 @@ def _register_models() -> None:
 
     AutoModel.register(MerinoConfig, MerinoModel, exist_ok=True)
     AutoModelForCausalLM.register(MerinoConfig, MerinoForCausalLM, exist_ok=True)
-    importlib.import_module("merino_net.shipping.quantized_weights")  # registers its format of weights
+    importlib.import_module("merino_net.network.quantized_weights")  # registers its format of weights
 
 
 _REGISTER: dict[str, Callable[[], None]] = {

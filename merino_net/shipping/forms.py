@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 BITS = (8, 4)
-"""Of a quantized weight; see `merino_net.shipping.quantized_weights`."""
+"""Of a quantized weight; see `merino_net.network.quantized_weights`."""
 
 DEVICES = (
     (

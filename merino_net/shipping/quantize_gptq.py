@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from merino_net.network.pretrained import first_line
-from merino_net.shipping.quantized_weights import Quantized, round_to_scales
+from merino_net.network.quantized_weights import Quantized, round_to_scales
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

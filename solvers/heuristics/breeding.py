@@ -33,7 +33,7 @@ from pymoo.operators.selection.tournament import TournamentSelection
 from pymoo.termination import get_termination
 
 if TYPE_CHECKING:
-    from solvers.heuristics.genetic import DesignVectors
+    from solvers.heuristics.design_vectors import DesignVectors
 
 
 def generations(

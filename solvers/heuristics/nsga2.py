@@ -10,7 +10,7 @@ from formulation import DesignProblem
 from formulation.menu import Choices
 from solvers.base import Limits, Run, Stopped
 from solvers.evaluation import Scorer
-from solvers.heuristics.genetic import DesignVectors
+from solvers.heuristics.design_vectors import DesignVectors
 from solvers.questions.pareto import Found, Front, check_objectives, non_dominated, point_of
 
 

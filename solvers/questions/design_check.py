@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from formulation import Architecture, Budget, DesignProblem, NoIdentity, fingerprint
-from formulation.command.words import budget_text, counted, number_text
+from formulation.command.words import counted, number_text
+from formulation.problem import budget_text
 from formulation.records.reading import brief
 from solvers.base import Limits, Solver, Status, relative_gap, solve
 from solvers.questions.alternatives import apart, count_near

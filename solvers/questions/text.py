@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR
 
 from formulation import Architecture, Budget, DesignProblem
-from formulation.command.words import budget_text, change_text, counted, number_text, per_cent, quantity_text, short, text_table
+from formulation.command.words import change_text, counted, number_text, per_cent, short, text_table
+from formulation.problem import budget_text
+from formulation.quantity import quantity_text
 from solvers.arrangements import order_is_free
 from solvers.base import Solution, Solver, Status, broken_budgets
 from solvers.exact.dynamic_programming import Count

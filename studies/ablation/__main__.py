@@ -1,6 +1,6 @@
 """`python -m studies.ablation`."""
 
-from studies.front_door import start
+from merino_packages import start
 
 if __name__ == "__main__":
     start("studies.ablation")

@@ -13,10 +13,11 @@ from typing import Any
 
 from formulation import Architecture, Block, Composite, DesignProblem, EffectiveEntropy, Separable
 from formulation.command.words import number_text
+from formulation.fingerprint import cell_key
 from formulation.problem_file import read_space
 from formulation.records.provenance import peak_memory_bytes, provenance, restart_peak_memory
 from formulation.records.reading import chosen
-from formulation.records.rows import Resume, Row, RowFile, cell_key
+from formulation.records.rows import Resume, Row, RowFile
 from solvers import DynamicProgramming, EngineMissing, Limits, Solution, Solver, solve
 from solvers.names import SOLVERS
 from solvers.questions.alternatives import NEAR

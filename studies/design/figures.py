@@ -12,8 +12,10 @@ from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from formulation import Architecture, DesignProblem, Quantity, Separable
-from formulation.command.words import budget_text, markdown_table, number_text, quantity_text
+from formulation.command.words import markdown_table, number_text
 from formulation.derived import negative
+from formulation.problem import budget_text
+from formulation.quantity import quantity_text
 from solvers import Diagnosis, Solution, Status, exhaustive_front
 from solvers.questions.price import Price
 

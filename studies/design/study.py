@@ -30,8 +30,10 @@ from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.run import command
-from formulation.command.words import budget_text, counted, quantity_text
+from formulation.command.words import counted
+from formulation.problem import budget_text
 from formulation.problem_file import ReadQuantity, problem_to_dict, read_problem, read_space
+from formulation.quantity import quantity_text
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.reading import chosen
 from hardware_models.names import quantity_from_dict, quantity_to_dict, read_quantity

@@ -24,8 +24,9 @@ import numpy as np
 from formulation import PUBLISHED, Architecture, Budget, DesignProblem, EffectiveEntropy, Quantity, SearchSpace, evaluator
 from formulation.command.help import command_parser
 from formulation.command.run import command
-from formulation.command.words import counted, quantity_text, short, text_table
+from formulation.command.words import counted, short, text_table
 from formulation.problem_file import read_space
+from formulation.quantity import quantity_text
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.reading import chosen

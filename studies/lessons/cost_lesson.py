@@ -19,8 +19,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 
 from formulation import Architecture, Block, Combine, Composite, Quantity, Separable
 from formulation.architecture import Setting
-from formulation.command.words import markdown_table, quantity_text, short
+from formulation.command.words import markdown_table, short
 from formulation.layer import layer_of
+from formulation.quantity import quantity_text
 from formulation.records.rows import RowFile, packed_path
 from hardware_models import Datasheet, FitError, Flops, LatencyTable, Memory, WeightMemory, fit_error
 from hardware_models.datasheet import BYTES

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from formulation import DesignProblem, Quantity
-from formulation.command.words import counted, markdown_table, quantity_text
+from formulation.command.words import counted, markdown_table
+from formulation.quantity import quantity_text
 from formulation.records.rows import Row
 from solvers.base import Limits
 from solvers.heuristics.nsga2 import nsga2_front

@@ -32,11 +32,13 @@ from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.run import command
-from formulation.command.words import counted, number_text, quantity_text, text_table
+from formulation.command.words import counted, number_text, text_table
+from formulation.fingerprint import cell_key
 from formulation.problem_file import problem_to_dict, read_problem, read_space
+from formulation.quantity import quantity_text
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
-from formulation.records.rows import Resume, Row, RowFile, cell_key, write_rows
+from formulation.records.rows import Resume, Row, RowFile, write_rows
 from hardware_models.names import quantity_from_dict, quantity_to_dict, read_quantity
 from solvers import (
     Box,

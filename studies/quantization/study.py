@@ -29,9 +29,10 @@ from formulation.architecture import positive_integer
 from formulation.command.help import command_parser
 from formulation.command.run import command
 from formulation.command.words import counted, text_table
+from formulation.fingerprint import content_key
 from formulation.records.files import cache_folder, output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
-from formulation.records.rows import Resume, Row, RowFile, content_key
+from formulation.records.rows import Resume, Row, RowFile
 from merino_net.corpus.text import Reading, add_reading_arguments
 from merino_net.evaluate import TaskData, find_tasks, find_texts
 from merino_net.export import require

@@ -446,7 +446,7 @@ class Sum(Separable):
         (Slotted(), "Slotted is not a dataclass"),
         (Listed([1]), "Listed is a kind of list"),
         (Measured("cost", "1", np.random.default_rng(0).normal), "cost has no content to know it by: a numpy.random.*Generator"),
-        (Measured("cost", "1", np.frompyfunc(len, 1, 1)), "no function of NumPy's or SciPy's own"),
+        (Measured("cost", "1", np.frompyfunc(len, 1, 1)), "not a function of NumPy's or SciPy's own"),
         (iter([1]), "list_iterator"),
         (DesignProblem(SPACE, EffectiveEntropy(), (Budget(Measured("board", "ms", Board()), 1),)), "board has no content"),
     ],

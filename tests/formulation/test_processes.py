@@ -20,6 +20,7 @@ from formulation.command.processes import child_process, run_child, temporary_fo
 from formulation.command.run import command, run_command
 from formulation.records.files import locked, output_folder, replace_file, write_json
 from formulation.records.rows import RowFile
+from merino_packages import load
 from studies import front_door
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -358,7 +359,7 @@ def test_every_command_ends_a_mistake_with_2_and_a_fault_with_70(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("torch")
-    module = front_door.load(front_door.COMMANDS[name][0])
+    module = load(front_door.COMMANDS[name][0])
     with pytest.raises(SystemExit) as end:
         run_command(module.main, ["--no-such-flag"])
     assert end.value.code == ExitCode.MISTAKE
@@ -384,7 +385,8 @@ class NoTorch:  # it takes its time
         if name == "torch":
             raise ImportError(name)
 sys.meta_path.insert(0, NoTorch)
-from studies.front_door import COMMANDS, load
+from merino_packages import load
+from studies.front_door import COMMANDS
 for module, _ in COMMANDS.values():
     try:
         load(module).command_line()

@@ -63,7 +63,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
 
 
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "version": (lambda r: r.update(version=1), "version 1.*formulation.records.convert"),
+    "version": (lambda r: r.update(version=1), "version 1.*formulation.convert"),
     "later version": (lambda r: r.update(version=3), "version 3.*version 2"),
     "format": (lambda r: r.update(format="merino problem"), 'merino problem.*"format": "merino device"'),
     "unit": (lambda r: _first(r).update(unit="s"), r"tables\[0\].unit is 's'.*'ms'"),

@@ -26,8 +26,8 @@ from merino_net.corpus.data import train_tokenizer
 from merino_net.corpus.text import Text
 from merino_net.network.counting import PARTS, part_bytes
 from merino_net.network.pretrained import find_models, load_model
+from merino_net.network.quantized_weights import packed, restored, round_to_nearest, scales_of, unpacked
 from merino_net.quantize import Plan, calibration_sequences, linear_maps, read_record
-from merino_net.shipping.quantized_weights import packed, restored, round_to_nearest, scales_of, unpacked
 
 HAS_GPTQ = importlib.util.find_spec("llmcompressor") is not None
 needs_gptq = pytest.mark.skipif(not HAS_GPTQ, reason="llmcompressor has its own environment: make test-quantize")
@@ -103,7 +103,7 @@ def test_the_ends_of_the_grid() -> None:
     assert integers.tolist() == [[7, -8, 0]]
     with pytest.raises(ValueError, match="too large for a float16 scale"):
         scales_of(torch.tensor([[1e9]]), 8, None)
-    with pytest.raises(ValueError, match="no finite number"):
+    with pytest.raises(ValueError, match="not a finite number"):
         scales_of(torch.tensor([[float("nan")]]), 8, None)
 
 

@@ -382,7 +382,7 @@ def test_a_count_that_was_ended_is_a_lower_bound(made: dict[str, dict[str, Any]]
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("feasible", set_in("version", to=1), "version 1.*formulation.records.convert"),
+        ("feasible", set_in("version", to=1), "version 1.*formulation.convert"),
         ("feasible", set_in("format", to="merino problem"), "merino problem.*merino design"),
         ("feasible", set_in("solution", "unit", to="bit"), "nothing is converted"),
         ("feasible", set_in("solution", "usage", 0, "unit", to="GFLOPs"), "nothing is converted"),

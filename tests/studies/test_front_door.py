@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 
+import merino_packages
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import called, command_parser
 from formulation.records.provenance import provenance
-from studies import completion, front_door
-from studies.front_door import COMMANDS, GROUPS, load, main
+from merino_packages import load
+from studies import completion
+from studies.front_door import COMMANDS, GROUPS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {name: module for name, (module, _) in COMMANDS.items()}
@@ -69,7 +71,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen["module"] = module
         return SimpleNamespace(main=act)
 
-    monkeypatch.setattr(front_door, "load", play)
+    monkeypatch.setattr(merino_packages, "load", play)
     return seen
 
 

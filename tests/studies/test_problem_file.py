@@ -27,8 +27,9 @@ from formulation import (
     fine_space,
     paper_space,
 )
-from formulation.command.words import budget_text, quantity_text
+from formulation.problem import budget_text
 from formulation.problem_file import problem_from_dict, problem_to_dict, read_problem
+from formulation.quantity import quantity_text
 from hardware_models import Flops, Params
 from hardware_models.names import quantity_from_dict, quantity_to_dict
 
@@ -183,7 +184,7 @@ def test_the_example_of_the_documentation() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 1}, "version 1.*formulation.records.convert"),
+        ({"version": 1}, "version 1.*formulation.convert"),
         ({"version": True}, "version True"),
         ({"format": "merino design"}, "merino design.*merino problem"),
         ({"budget": []}, "unknown key 'budget'.*did you mean 'budgets'"),

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from formulation import DesignProblem, EffectiveEntropy, SearchSpace
-from formulation.records.rows import Resume, Row, RowFile, Stopped, cell_key, content_key, pack, packed_path
+from formulation.fingerprint import cell_key, content_key
+from formulation.records.rows import Resume, Row, RowFile, Stopped, pack, packed_path
 from hardware_models import Device, write_device
 from studies.compare_solvers import study as compare_solvers
 from studies.latency_check import study as latency_check

@@ -197,7 +197,7 @@ def test_formats_and_versions() -> None:
         ({"format": "merino cart", "version": True}, ("cart", "True", "version 2")),
         ({"format": "merino cart", "version": 2.0}, ("cart", "2.0", "version 2")),
         ({"format": "merino cart", "version": 3}, ("cart", "version 3", "version 2")),
-        ({"format": "merino cart", "version": 1}, ("cart", "version 1", "version 2", "python -m formulation.records.convert")),
+        ({"format": "merino cart", "version": 1}, ("cart", "version 1", "version 2", "python -m formulation.convert")),
     ):
         with pytest.raises(ValueError, match=r".") as caught:
             versioned(record, "merino cart", "cart")

@@ -14,7 +14,7 @@ from solvers import GeneticAlgorithm, Limits, Status, solve
 from solvers.base import Run
 from solvers.evaluation import Scorer
 from solvers.heuristics.breeding import operators
-from solvers.heuristics.genetic import DesignVectors
+from solvers.heuristics.design_vectors import DesignVectors
 from tests.toys import toy
 
 

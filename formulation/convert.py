@@ -1,7 +1,7 @@
 """Rewrite files of version 1 of the formats as version 2.
 
-    python -m formulation.records.convert design.json my-board.json
-    python -m formulation.records.convert results/design runs/tiny
+    python -m formulation.convert design.json my-board.json
+    python -m formulation.convert results/design runs/tiny
 
 Takes problem, design, device and architecture files, and any other JSON file, JSON lines (.jsonl, also .jsonl.xz) or folder of such
 that holds an architecture or a problem: files beside a network, rows of a study. Each file is replaced atomically; one that holds

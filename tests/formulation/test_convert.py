@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formulation import PUBLISHED, Architecture, Block
-from formulation.records.convert import convert, converted_text, main
+from formulation.convert import convert, converted_text, main
 from hardware_models.device import device_from_text
 
 BLOCKS = [{"width": 512, "ffn_width": 512, "depth": 2}, {"width": 640, "ffn_width": 960, "depth": 1}]
@@ -85,9 +85,9 @@ def test_what_is_converted_can_be_read() -> None:
 
 
 def test_version_1_is_refused_with_the_command() -> None:
-    with pytest.raises(ValueError, match=r"version 1.*python -m formulation\.records\.convert"):
+    with pytest.raises(ValueError, match=r"version 1.*python -m formulation\.convert"):
         Architecture.from_dict(ARCHITECTURE)
-    with pytest.raises(ValueError, match=r"version 1.*python -m formulation\.records\.convert"):
+    with pytest.raises(ValueError, match=r"version 1.*python -m formulation\.convert"):
         device_from_text(json.dumps(DEVICE))
 
 

@@ -22,10 +22,11 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from merino_net.network.counting import PACKED, SCALE
+
 METHOD = "merino"
 """Name of the format in config.json, where `quantization_config` says what was done; loading needs only that name."""
 
-PACKED, SCALE = "_packed", "_scale"
 
 Quantized = tuple[Tensor, Tensor]
 """Integers (rows, columns) in int8, and scales (rows, groups) in float16."""

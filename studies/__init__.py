@@ -1,0 +1,1 @@
+"""Experiments, a folder each: `python -m studies.<name>`."""
