@@ -33,15 +33,10 @@ def negative(quantity: Quantity) -> Quantity:
     return NegativeValue(quantity)
 
 
-@dataclass(frozen=True)
-class NegativeSum(Separable):
-    """−q of a sum q.
+class _Negation(Quantity):
+    """What every −q says of itself; `quantity` is q."""
 
-    Attributes:
-        quantity: q.
-    """
-
-    quantity: Separable
+    quantity: Quantity
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -52,6 +47,20 @@ class NegativeSum(Separable):
     def unit(self) -> str:  # type: ignore[override]
         """That of q."""
         return self.quantity.unit
+
+    def check(self, space: SearchSpace) -> None:
+        self.quantity.check(space)
+
+
+@dataclass(frozen=True)
+class NegativeSum(_Negation, Separable):
+    """−q of a sum q.
+
+    Attributes:
+        quantity: q.
+    """
+
+    quantity: Separable
 
     def block(self, block: Block, setting: Setting) -> float:
         return -self.quantity.block(block, setting)
@@ -70,12 +79,9 @@ class NegativeSum(Separable):
     def fixed(self, setting: Setting) -> float:
         return -self.quantity.fixed(setting)
 
-    def check(self, space: SearchSpace) -> None:
-        self.quantity.check(space)
-
 
 @dataclass(frozen=True)
-class NegativeFormula(Composite):
+class NegativeFormula(_Negation, Composite):
     """−q of a composite, or of a maximum over blocks, which is then the only part.
 
     Attributes:
@@ -83,16 +89,6 @@ class NegativeFormula(Composite):
     """
 
     quantity: Composite | Separable
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """Name in messages."""
-        return f"negative {self.quantity.name}"
-
-    @property
-    def unit(self) -> str:  # type: ignore[override]
-        """That of q."""
-        return self.quantity.unit
 
     @property
     def parts(self) -> tuple[Separable, ...]:
@@ -121,12 +117,9 @@ class NegativeFormula(Composite):
         coefficients, constants = self.quantity.overestimator(lower, upper, near)
         return -np.asarray(coefficients), -np.asarray(constants)
 
-    def check(self, space: SearchSpace) -> None:
-        self.quantity.check(space)
-
 
 @dataclass(frozen=True)
-class NegativeValue(Quantity):
+class NegativeValue(_Negation):
     """−q of a black box q.
 
     Attributes:
@@ -135,21 +128,8 @@ class NegativeValue(Quantity):
 
     quantity: Quantity
 
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """Name in messages."""
-        return f"negative {self.quantity.name}"
-
-    @property
-    def unit(self) -> str:  # type: ignore[override]
-        """That of q."""
-        return self.quantity.unit
-
     def __call__(self, architecture: Architecture) -> float:
         return -self.quantity(architecture)
-
-    def check(self, space: SearchSpace) -> None:
-        self.quantity.check(space)
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,18 @@ def fingerprint(thing: Any) -> str:
 
     - numbers with their type, floats to the last bit; texts; lists, tuples, sets and mappings by what they hold; arrays by type,
       shape and bytes; members of an Enum; a path that names a file by the bytes of the file
-    - a dataclass by its class and the fields that take part in its comparison (`field(compare=False)` leaves one out)
+    - a dataclass by its class and the fields that take part in its comparison (`field(compare=False)` leaves one out); of a
+      dataclass of this package, known by its name alone, a field that is None says nothing and is left out
     - a function by its name, its bytecode, the source of its module, its defaults, the variables of its closure, and the global
       names that it uses, functions and data of other modules of yours included
     - a class of yours by the source of its module and all of its methods, likewise; a class or a function of this package by its
-      name, one of an installed package by its name and the package's version
+      name, one of an installed package by its name and the package's version; the name of what `formulation`, `solvers` or
+      `hardware_models` exports is the one that it has there, whichever file it is in
     - an object with a method `identity_record()` by its class and what that returns
+
+    So a class of this package may get a further field, None where it is not used, and may move to another file: what is stored
+    stays known. A field is left out for its value, never for being the default: where a default changes, what is written in the
+    same way says something else, and has another fingerprint. What None of a field stands for must therefore stay as it is.
 
     Not seen: what code reads while it runs (files, the environment, a clock, a device) and modules that it imports only then.
 
@@ -211,9 +217,11 @@ class _Reader:
         cached = _cached_names(kind)  # type: ignore[arg-type]  # a class has a hash
         state = {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in cached}
         if dataclasses.is_dataclass(kind):
-            fields = dataclasses.fields(kind)
-            left_out = {field.name for field in fields if not field.compare}
-            state |= {field.name: getattr(value, field.name) for field in fields}
+            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+            left_out = {field.name for field in dataclasses.fields(kind) if not field.compare}
+            if "<" not in kind.__qualname__ and _room(kind.__module__, _globals_of(kind)) is _Room.OURS:
+                left_out |= {name for name, item in fields.items() if item is None}
+            state |= fields
             items = [(name, self.read(item)) for name, item in sorted(state.items()) if name not in left_out]
             return _digest("object", self.read(kind), *(part for item in items for part in item))
         slots = any(vars(one).get("__slots__", ()) for one in kind.__mro__)
@@ -223,9 +231,8 @@ class _Reader:
 
     def _class(self, kind: type) -> bytes:
         names = _globals_of(kind)
-        room = _room(kind.__module__, names)
-        if room is not _Room.YOURS and "<" not in kind.__qualname__:
-            return _digest("class", self._code_of(kind.__module__, names), kind.__qualname__)
+        if _room(kind.__module__, names) is not _Room.YOURS and "<" not in kind.__qualname__:
+            return _digest("class", self._code_of(_home(kind, kind.__module__), names), kind.__qualname__)
         said = {name: item for name, item in vars(kind).items() if _says(name, item)}
         if issubclass(kind, Enum):
             said = {name: item for name, item in said.items() if not name.startswith("_") and name not in kind.__members__}
@@ -247,7 +254,7 @@ class _Reader:
                 held.append(_digest("empty", name))
         if _room(module, names) is not _Room.YOURS:
             code = self._code(function.__code__) if "<" in function.__qualname__ else b""
-            return _digest("function", self._code_of(module, names), function.__qualname__, code, *held)
+            return _digest("function", self._code_of(_home(function, module), names), function.__qualname__, code, *held)
         for name in dict.fromkeys(_global_names(function.__code__)):
             self._refer(names, name, function.__code__)
         said = self.read({name: item for name, item in vars(function).items() if name != "__wrapped__"})
@@ -338,6 +345,13 @@ def _room_of(module: str, file: str | None) -> _Room:
     if any(_HOME / name in parents for name in _OURS):
         return _Room.OURS
     return _Room.INSTALLED if any(folder in parents for folder in _folders()) else _Room.YOURS
+
+
+def _home(thing: type | types.FunctionType, module: str) -> str:
+    """Where something is known by its name: its module, or the package of ours that exports it from there."""
+    package = module.partition(".")[0]
+    names = vars(sys.modules[package]) if package in _OURS and package in sys.modules else {}
+    return package if names.get(thing.__qualname__) is thing else module
 
 
 @functools.cache

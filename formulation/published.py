@@ -55,7 +55,7 @@ def published_designs() -> dict[str, Architecture]:
     }
 
 
-def read_design(source: str) -> Architecture:
+def read_architecture(source: str) -> Architecture:
     """The architecture in a design.json, in an architecture's own JSON file, or of a published name; ValueError otherwise."""
     if source in PUBLISHED:
         return PUBLISHED[source]

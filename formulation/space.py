@@ -22,7 +22,7 @@ from formulation.architecture import (
     positive_integer,
 )
 from formulation.menu import Choices, Menu
-from formulation.records.reading import Count, check_keys, read_record, read_value
+from formulation.records.reading import PositiveInt, check_keys, read_record, read_value
 
 if TYPE_CHECKING:
     import networkx
@@ -459,7 +459,7 @@ class SearchSpace:
         known = ("blocks", *of_menu, *_OPTIONS)
         record = check_keys(record, known, where, ("blocks",), lambda key: "menus, or blocks and one menu for all of them")
         menu = read_record(Menu, {key: record[key] for key in of_menu if key in record}, where)
-        blocks = read_value(Count, record["blocks"], f"{where}.blocks")
+        blocks = read_value(PositiveInt, record["blocks"], f"{where}.blocks")
         options = {key: record[key] for key in _OPTIONS if key in record}
         return read_record(cls, options, where, _OPTIONS, {"menus": (menu,) * blocks})
 

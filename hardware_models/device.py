@@ -46,7 +46,7 @@ from formulation.records.reading import (
     VERSION,
     WHOLE,
     Amount,
-    Count,
+    PositiveInt,
     Within,
     check_keys,
     parse_json,
@@ -146,9 +146,9 @@ def write_device(device: Device, path: Path) -> None:
 class _Surroundings:
     """What the measured networks of a table have around their blocks."""
 
-    embedding_width: Count
-    vocabulary: Count
-    positions: Count
+    embedding_width: PositiveInt
+    vocabulary: PositiveInt
+    positions: PositiveInt
 
 
 @dataclass(frozen=True)

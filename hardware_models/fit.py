@@ -16,7 +16,7 @@ import numpy as np
 
 PROBABILITIES = (0.5, 0.8, 0.9, 0.95, 0.975, 0.99)
 """Probabilities at which a `FitError` states its quantiles."""
-NEAR = 0.1
+NEAR_ERROR = 0.1
 """Relative error up to which a prediction counts as near, the measure of HAT, nn-Meter and their users."""
 LARGE_ERROR = 0.2
 """Mean relative error above which predictions are doubtful.
@@ -89,7 +89,7 @@ def fit_error(predicted: Any, measured: Any) -> FitError:
     return FitError(
         networks=len(m),
         mape=float(relative.mean()),
-        within_10=float((relative <= NEAR).mean()),
+        within_10=float((relative <= NEAR_ERROR).mean()),
         spearman=_spearman(p, m),
         rmse=float(np.sqrt(np.mean((p - m) ** 2))),
         quantiles=_quantiles(m / p),

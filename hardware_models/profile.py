@@ -286,7 +286,7 @@ def measured_networks(visits: Mapping[str, Sequence[Row]], usual_ms: float) -> t
     return tuple(networks)
 
 
-def device_of(rows: Sequence[Row], name: str, description: str, source: str) -> Device:
+def fitted_device(rows: Sequence[Row], name: str, description: str, source: str) -> Device:
     """The device that rows of `measure_rounds` describe: a table, fitted, for each engine with enough clean networks.
 
     Raises:
@@ -344,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     file = RowFile(path)
     file.begin({"table": "", "conditions": campaign.conditions})
     measure_rounds(engines, networks_to_measure(campaign.networks), campaign.rounds, campaign.seconds, file)
-    device = device_of(file.rows, options.name, options.description, options.source)
+    device = fitted_device(file.rows, options.name, options.description, options.source)
     write_device(device, folder / f"{options.name}.json")
     print(f"{error_text(device.tables)}\n\nOf networks and rounds that the fit had not seen; the margin is measured / predicted.")
     print(f"Written to {folder}: {options.name}.json; use it as --budget latency@{folder / options.name}.json=50")

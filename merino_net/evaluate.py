@@ -21,7 +21,7 @@ import importlib.util
 import logging
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command, run_command
 from formulation.command.words import counted, text_table
 from formulation.fingerprint import content_key
@@ -37,7 +38,7 @@ from formulation.records.files import output_folder, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile
 from merino_net.corpus.text import Reading, Text, add_reading_arguments
-from merino_net.network.pretrained import Model, device_of, find_models, load_model, quieten, start_token
+from merino_net.network.pretrained import Model, find_models, load_model, quieten, start_token, torch_device
 from merino_net.network.registration import require_network
 from merino_net.scoring.perplexity import BENCHMARKS, NamedText, benchmark_text, score_text, window_of
 from merino_net.scoring.zero_shot import TASKS, HubUnreachable, TaskUnavailable, ZeroShot, file_sha256, task_file, which_examples
@@ -83,20 +84,6 @@ class Request:
     limit: int | None = None
     again: bool = False
 
-    @classmethod
-    def of(cls, flags: Mapping[str, Any]) -> Request:
-        """What the flags of the command line ask for."""
-        alike = ("context", "stride", "batch", "dtype", "device", "limit", "again")
-        return cls(
-            models=tuple(flags["models"]),
-            benchmarks=tuple(flags["benchmark"]),
-            sources=tuple(flags["text"]),
-            reading=Reading.of(flags["text_field"], flags["text_format"], flags["text_memory"]),
-            tasks=tuple(flags["tasks"]),
-            data_dir=None if flags["data_dir"] is None else Path(flags["data_dir"]),
-            **{name: flags[name] for name in alike},
-        )
-
     def __post_init__(self) -> None:
         if not (self.benchmarks or self.sources or self.tasks):
             raise ValueError("nothing to measure; give --benchmark wikitext2 ptb, --text FILE, --tasks all, or several of them")
@@ -116,6 +103,47 @@ class Request:
                 raise ValueError(f"{flag} names {twice} twice; expected each once")
         if self.tasks and importlib.util.find_spec("lm_eval") is None:
             raise ImportError("--tasks needs lm-evaluation-harness, which is not installed; pip install lm_eval")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """The options of a command that evaluates networks, see --help."""
+
+    models: tuple[str, ...]
+    benchmark: tuple[str, ...]
+    text: tuple[str, ...]
+    text_field: str | None
+    text_format: str | None
+    text_memory: int
+    tasks: tuple[str, ...]
+    data_dir: str | None
+    context: int | None
+    stride: int | None
+    batch: int
+    dtype: str
+    device: str | None
+    limit: int | None
+    output: str
+    again: bool
+
+    @property
+    def request(self) -> Request:
+        """What they ask to measure; ValueError and ImportError as `Request` raises them."""
+        return Request(
+            models=self.models,
+            benchmarks=self.benchmark,
+            sources=self.text,
+            reading=Reading.of(self.text_field, self.text_format, self.text_memory),
+            tasks=self.tasks,
+            data_dir=None if self.data_dir is None else Path(self.data_dir),
+            context=self.context,
+            stride=self.stride,
+            batch=self.batch,
+            dtype=self.dtype,
+            device=self.device,
+            limit=self.limit,
+            again=self.again,
+        )
 
 
 @dataclass(frozen=True)
@@ -147,23 +175,26 @@ def command_line() -> argparse.ArgumentParser:
         help="local files in place of the hub: DIR/wikitext2.test.txt and DIR/ptb.test.txt or in DIR/eval; the tasks' JSON "
         "lines in DIR or DIR/zero_shot",
     )
-    parser.add_argument(
-        "--context", type=int, metavar="C", help="window of the perplexities in tokens (default: the positions, at most 1024)"
-    )
-    parser.add_argument(
-        "--stride", type=int, metavar="S", help="tokens from window to window (default C/2; C for windows side by side)"
-    )
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="windows or prompts in a forward pass (default 8)")
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="number format of the model (default float32)"
-    )
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 and so on (default: cuda where there is one)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N examples of each task, spread evenly over it")
+    add_pass_arguments(parser, "default C/2; C for windows side by side", "the model")
     parser.add_argument(
         "--output", default="results/evaluate", metavar="DIR", help="folder of the results (default results/evaluate)"
     )
     parser.add_argument("--again", action="store_true", help="measure again what the output folder already holds")
     return parser
+
+
+def add_pass_arguments(parser: argparse.ArgumentParser, stride: str, of: str) -> None:
+    """The flags that say how networks are run; `stride` is said of its default, `of` whose number format it is."""
+    parser.add_argument(
+        "--context", type=int, metavar="C", help="window of the perplexities in tokens (default: the positions, at most 1024)"
+    )
+    parser.add_argument("--stride", type=int, metavar="S", help=f"tokens from window to window ({stride})")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="windows or prompts in a forward pass (default 8)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help=f"number format of {of} (default float32)"
+    )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 and so on (default: cuda where there is one)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N examples of each task, spread evenly over it")
 
 
 def find_texts(benchmarks: Sequence[str], sources: Sequence[str], data_dir: Path | None, reading: Reading) -> list[NamedText]:
@@ -218,7 +249,7 @@ def _version(package: str) -> str:
     return importlib.metadata.version(package)
 
 
-def measure(
+def measured_by_key(
     models: Sequence[Model], texts: Sequence[NamedText], tasks: Sequence[TaskData], request: Request, file: RowFile
 ) -> tuple[Resume[str], dict[str, str]]:
     """Every row by its key, those missing in the file measured and appended; and the tasks that the hub does not give, and why."""
@@ -226,7 +257,7 @@ def measure(
         *((model, text_key(model, text, request), text) for model in models for text in texts),
         *((model, task_key(model, task, request), task) for model in models for task in tasks),
     ]
-    device = device_of(request.device)
+    device = torch_device(request.device)
     failed: dict[str, str] = {}
     keys = [key for _, key, _ in plan]
     with Resume(file, keys, columns={"measured"}, unit="measurement", again=request.again) as resume:
@@ -446,7 +477,7 @@ def measurements(request: Request, folder: Path) -> Measurements:
     texts = find_texts(request.benchmarks, request.sources, request.data_dir, request.reading)
     tasks, not_run = find_tasks(request.tasks, request.data_dir)
     models = find_models(request.models)
-    rows, failed = measure(models, texts, tasks, request, RowFile(folder / "rows.jsonl"))
+    rows, failed = measured_by_key(models, texts, tasks, request, RowFile(folder / "rows.jsonl"))
     tasks = [task for task in tasks if task.name not in failed]
     if not texts and not tasks:
         raise ValueError(next(iter(failed.values())))
@@ -459,7 +490,7 @@ def measurements(request: Request, folder: Path) -> Measurements:
     )
 
 
-def study(request: Request, folder: Path) -> int:
+def _evaluate(request: Request, folder: Path) -> int:
     """Measure, show and write; returns the exit code."""
     found = measurements(request, folder)
     for text in found.texts:
@@ -513,11 +544,11 @@ def quieten_all() -> None:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code, see --help."""
-    options = command_line().parse_args(arguments)
-    request = Request.of(vars(options))
+    options = read_options(EvaluateOptions, command_line(), arguments)
+    request = options.request
     require_network()
     quieten_all()
-    return study(request, output_folder(options.output))
+    return _evaluate(request, output_folder(options.output))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def require(what: str, flag: str, packages: Sequence[str]) -> None:
         raise ImportError(f"{what} needs {' and '.join(missing)}: pip install {' '.join(packages)}, or {flag}")
 
 
-def check_output(output: Path, source: str) -> None:
+def _check_output(output: Path, source: str) -> None:
     """ValueError if `output` is neither new, nor empty, nor an earlier export with nothing else in it."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; name a folder with --output")
@@ -237,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = command_line().parse_args(arguments)
     output = Path(options.output).resolve()
-    check_output(output, options.model)
+    _check_output(output, options.model)
     require_network()
     if options.onnx:
         require("the ONNX export", "leave it out with --no-onnx", ("onnx", "onnxscript", "onnxruntime"))
@@ -275,14 +275,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file.write(card.encode())
     for remark in remarks:
         print(remark)
-    print(report(forms))
+    print(_report(forms))
     if outcomes:
         print(f"\n{table(outcomes)}")
     print(f"\nWritten to {options.output}: {counted(len(record['files']), 'file')}", flush=True)
     return exit_code(outcomes)
 
 
-def report(forms: dict[str, Any]) -> str:
+def _report(forms: dict[str, Any]) -> str:
     """A table for people: each form with its size and its differences from PyTorch."""
     names = {"huggingface": "Hugging Face folder", "onnx": "ONNX, float32", "openvino": "OpenVINO"}
     lines = []

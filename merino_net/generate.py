@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from formulation.command.help import command_parser
 from formulation.command.run import run_command
 from formulation.command.words import counted
-from merino_net.network.pretrained import device_of, embedding_rows, find_models, load_model, positions_of, quieten, start_token
+from merino_net.network.pretrained import embedding_rows, find_models, load_model, positions_of, quieten, start_token, torch_device
 from merino_net.network.registration import require_network
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prompt = prompt_of(options.prompt)
     quieten(options.model)
     [found] = find_models([options.model])
-    device = device_of(options.device)
+    device = torch_device(options.device)
     model, tokenizer = load_model(found, options.dtype, device)
     tokens = prompt_tokens(tokenizer, prompt, options.tokens, positions_of(model.config)).to(device)
     if int(tokens.max()) >= (rows := embedding_rows(model)):

@@ -109,7 +109,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationText:
     """The text that GPTQ calibrates on: `sequences` of `seq_len` tokens, drawn by `default_rng(seed)` from all of the text's."""
 
     text_sha256: str
@@ -120,7 +120,7 @@ class Calibration:
 
 def calibration_sequences(
     text: Text, tokenizer: PreTrainedTokenizerBase, sequences: int, seq_len: int, seed: int, cache: Path
-) -> tuple[np.ndarray, Calibration]:
+) -> tuple[np.ndarray, CalibrationText]:
     """Tokens of a text to calibrate on, (sequences, seq_len).
 
     Raises:
@@ -136,7 +136,7 @@ def calibration_sequences(
             "give more text, or fewer or shorter sequences (--sequences, --sequence)"
         )
     drawn = np.sort(np.random.default_rng(seed).choice(len(rows), sequences, replace=False))
-    return rows[drawn].astype(np.int64), Calibration(text.fingerprint(), sequences, seq_len, seed)
+    return rows[drawn].astype(np.int64), CalibrationText(text.fingerprint(), sequences, seq_len, seed)
 
 
 def linear_maps(model: PreTrainedModel) -> list[str]:
@@ -212,7 +212,7 @@ def graph_bytes(folder: Path) -> dict[str, int]:
     return {"file": sum(path.stat().st_size for path in folder.glob("openvino_model.*"))}
 
 
-def check_output(output: Path, source: Path) -> None:
+def _check_output(output: Path, source: Path) -> None:
     """ValueError if `output` is neither new, nor empty, nor an earlier result of this command with nothing else in it."""
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; name a folder with --output")
@@ -220,13 +220,13 @@ def check_output(output: Path, source: Path) -> None:
         raise ValueError(f"{output} is the model's own folder; name another with --output")
     names = {path.name for path in output.iterdir()} if output.is_dir() else set()
     if names:
-        record = read_record(output)
+        record = read_quantize_record(output)
         others = sorted(names - set(record["files"] if record else []))
         if others:
             raise ValueError(f"{output} holds {others[0]}, which this command did not write; name another folder with --output")
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_quantize_record(folder: Path) -> dict[str, Any] | None:
     """The quantize.json in a folder; None if there isn't one that this release wrote."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -285,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if plan.method == "gptq"
             else f"{plan.method} needs no --text; leave it out"
         )
-    check_output(output, source)
+    _check_output(output, source)
     require_network()
     _require(plan)
     quieten(options.model)
@@ -306,13 +306,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     with replace_folder(output) as folder:
         if plan.method == "nncf":
-            from merino_net.shipping.openvino_model import FILE
+            from merino_net.shipping.openvino_model import OPENVINO_FILE
             from merino_net.shipping.quantize_openvino import quantize_openvino
 
             quantize_openvino(model, folder, plan.bits, plan.group_size, plan.embedding_bits or 8)
             tokenizer.save_pretrained(folder)
             after = graph_bytes(folder)
-            weights = (folder / FILE).with_suffix(".bin").stat().st_size
+            weights = (folder / OPENVINO_FILE).with_suffix(".bin").stat().st_size
             made = Made(model.config, parameter_count(model), weights, quantized=True)
         else:
             write_model(model, tokenizer, *quantize(model, plan, tokenizer, sequences), plan, folder)
@@ -335,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "provenance": provenance(options.seed, _PACKAGES),
         }
         write_json(folder / RECORD, record)
-    print(report(record["bytes"]))
+    print(_report(record["bytes"]))
     if outcomes:
         print(f"\n{table(outcomes)}")
     print(f"\nWritten to {options.output}: {counted(len(record['files']), 'file')}", flush=True)
@@ -366,7 +366,7 @@ def load_float_model(found: Model) -> tuple[PreTrainedModel, PreTrainedTokenizer
     return model.eval(), tokenizer
 
 
-def report(sizes: Mapping[str, Mapping[str, int]]) -> str:
+def _report(sizes: Mapping[str, Mapping[str, int]]) -> str:
     """A table for people: whole file and parts before and after."""
     before, after = sizes["before"], sizes["after"]
     lines = [

@@ -33,7 +33,7 @@ from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.run import command, run_command
 from formulation.command.words import counted
-from formulation.published import read_design
+from formulation.published import read_architecture
 from formulation.records.files import cache_folder, hold_folder, replace_file, writable_folder, write_json
 from formulation.records.provenance import provenance
 from merino_net.corpus.text import Reading, Text, add_reading_arguments
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
     options = command_line().parse_args(arguments)
-    architecture = design = read_design(options.design)
+    architecture = design = read_architecture(options.design)
     if options.vocabulary is not None:
         architecture = dataclasses.replace(architecture, vocabulary=options.vocabulary)
     if options.threads is not None:

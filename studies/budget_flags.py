@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 from formulation import Budget, Composite, Quantity, Separable
@@ -31,6 +32,15 @@ def add_budget_arguments(parser: argparse.ArgumentParser, repeats: str) -> None:
     parser.add_argument(
         "--extrapolate", action="store_true", help="let latency tables predict what they were not validated on; tables say so"
     )
+
+
+@dataclass(frozen=True)
+class BudgetOptions:
+    """The flags of `add_budget_arguments`."""
+
+    budget: tuple[str, ...]
+    confidence: float | None
+    extrapolate: bool
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:

@@ -73,6 +73,7 @@ SIGNS = "tests/solvers/test_soundness.py -k 'below_zero and not engines'"
 
 BASE, DP, COMPLETION = "solvers/base.py", "solvers/exact/dynamic_programming.py", "solvers/exact/bounds.py"
 SPACE = "formulation/space.py"
+IDENTITY, FINGERPRINT = "formulation/fingerprint.py", "tests/formulation/test_fingerprint.py"
 ARRANGEMENTS = "solvers/arrangements.py"
 ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/network/modeling.py", "hardware_models/fit.py"
 LAYER = "formulation/layer.py"
@@ -91,6 +92,13 @@ MUTANTS = (
         "undefined = np.isinf(values) if among is None",
         "tests/formulation/test_values.py",
     ),
+    Mutant(
+        IDENTITY, "for name, item in fields.items() if item is None}", "for name, item in fields.items() if not item}", FINGERPRINT
+    ),
+    Mutant(IDENTITY, 'if "<" not in kind.__qualname__ and _room(', 'if "<" in kind.__qualname__ or _room(', FINGERPRINT),
+    Mutant(IDENTITY, "_globals_of(kind)) is _Room.OURS:", "_globals_of(kind)) is not None:", FINGERPRINT),
+    Mutant(IDENTITY, "return package if names.get(thing.__qualname__) is thing else module", "return module", FINGERPRINT),
+    Mutant(IDENTITY, "if names.get(thing.__qualname__) is thing else", "if thing.__qualname__ in names else", FINGERPRINT),
     Mutant("formulation/quantity.py", "sum(map(as_float, terms))", "sum(terms)", "tests/formulation/test_values.py"),
     Mutant(
         "formulation/declarations.py",

@@ -62,6 +62,16 @@ NETWORK_MAY_IMPORT = {
 }
 """What the network knows of the house: designs as data, and what every command does around its work."""
 
+STAND_ALONE = {
+    "hardware_models/profile_standalone.py",
+    "formulation/command/keeper.py",
+    *(file.relative_to(ROOT).as_posix() for file in (ROOT / "solvers" / "programs").glob("*_process.py")),
+}
+"""Scripts that import nothing of the house, and so may keep copies of what stands in it."""
+
+OF_EVERY_COMMAND = {"main", "command_line"}
+"""What every command has."""
+
 
 def imported_packages(source: str) -> set[str]:
     """Top-level names of all absolute imports in `source`, wherever they stand: in a function, under TYPE_CHECKING, in a try."""
@@ -72,6 +82,18 @@ def imported_packages(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
             names.add(node.module)
     return {name.partition(".")[0] for name in names}
+
+
+def public_names(source: str) -> set[str]:
+    """What a file defines at its top level: functions, classes, and names that are assigned to."""
+    names: set[str] = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
 
 
 def source_files(package: str) -> list[Path]:
@@ -105,6 +127,30 @@ def test_imports_go_one_way(package: str) -> None:
     found = {file.relative_to(ROOT).as_posix(): imported_packages(file.read_text(encoding="utf-8")) & forbidden for file in files}
     found = {file: names - ({"merino_net"} if file in MEASURES else set()) for file, names in found.items()}
     assert {file: names for file, names in found.items() if names} == {}
+
+
+def test_public_names_of_a_file() -> None:
+    source = """
+import os
+WIDTH, (_HIDDEN, HEIGHT) = 1, (2, 3)
+LIMIT: int = 4
+class Design:
+    inner = 5
+def price(): local = 6
+"""
+    assert public_names(source) == {"WIDTH", "HEIGHT", "LIMIT", "Design", "price"}
+
+
+def test_a_public_name_is_defined_once() -> None:
+    files = [*ROOT.glob("*.py"), *(file for package in PACKAGES for file in source_files(package))]
+    places: dict[str, list[str]] = {}
+    for file in files:
+        path = file.relative_to(ROOT).as_posix()
+        if path not in STAND_ALONE:
+            for name in public_names(file.read_text(encoding="utf-8")) - OF_EVERY_COMMAND:
+                places.setdefault(name, []).append(path)
+    assert len(places) > 1000
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 def test_the_network_knows_designs_and_nothing_of_problems() -> None:

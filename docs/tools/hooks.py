@@ -149,10 +149,10 @@ def _example() -> str:
 
 def _report() -> str:
     """What `python -m studies.report` makes of the committed results, without its title."""
-    from studies.report.claims import Results
+    from studies.report.claims import CommittedResults
     from studies.report.study import lines_of, markdown_page
 
-    page = markdown_page(lines_of(Results(ROOT / "studies" / "results"))).partition("\n")[2]
+    page = markdown_page(lines_of(CommittedResults(ROOT / "studies" / "results"))).partition("\n")[2]
     return f'<div class="claims" markdown="1">\n{page}\n</div>'
 
 

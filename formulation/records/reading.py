@@ -27,7 +27,7 @@ CONVERT = "python -m formulation.convert"
 _MOST_BYTES, _MOST_LEVELS = 1 << 28, 100
 """What a file may hold: more bytes, or more levels of nesting, is taken for a mistake."""
 
-T = TypeVar("T")
+_Record = TypeVar("_Record")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ WHOLE = "whole"
 
 Amount = Annotated[float, Within(0, 1e100)]
 """A number of at least 0, and so small that sums and products of a few stay finite."""
-Count = Annotated[int, Within(1)]
+PositiveInt = Annotated[int, Within(1)]
 """A whole number of at least 1."""
 
 
@@ -164,13 +164,13 @@ def versioned(record: Any, format: str, where: str) -> dict[str, Any]:
 
 
 def read_record(
-    kind: type[T],
+    kind: type[_Record],
     value: Any,
     where: str,
     keys: Collection[str] | None = None,
     given: Mapping[str, Any] | None = None,
     beside: Collection[str] = (),
-) -> T:
+) -> _Record:
     """A dataclass from a JSON object that has its fields as keys.
 
     Args:

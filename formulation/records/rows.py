@@ -94,7 +94,7 @@ class RowFile:
         self._writer = os.getpid()
 
 
-class Stopped(KeyboardInterrupt):
+class StudyStopped(KeyboardInterrupt):
     """The user stopped a study whose finished rows are kept; the message says where, and how to go on."""
 
 
@@ -103,7 +103,7 @@ class Resume(Generic[K]):
 
     A key says what a cell is by content: a `cell_key`, or a part of a row as it is written; never a `repr`. Of several rows with
     one key the last counts. As a context it says on stderr how many of the cells are there, shows progress with the time that is
-    left, and turns Ctrl-C into `Stopped`.
+    left, and turns Ctrl-C into `StudyStopped`.
 
     Args:
         file: where the rows are, and go.
@@ -149,8 +149,10 @@ class Resume(Generic[K]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.close()
-        if isinstance(error, KeyboardInterrupt) and not isinstance(error, Stopped):
-            raise Stopped(f"interrupted; what is finished is kept in {self._file.path}, and the same command goes on from there")
+        if isinstance(error, KeyboardInterrupt) and not isinstance(error, StudyStopped):
+            raise StudyStopped(
+                f"interrupted; what is finished is kept in {self._file.path}, and the same command goes on from there"
+            )
 
     def __contains__(self, key: K | None) -> bool:
         return key in self._rows

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig
 
-PARTS = ("embedding", "positions", "layers", "norm")
+WEIGHT_PARTS = ("embedding", "positions", "layers", "norm")
 """Of a network's weights: token embedding with the tied head, position embedding, blocks with their joints, final norm."""
 
 PACKED, SCALE = "_packed", "_scale"
@@ -53,7 +53,7 @@ def part_bytes(folder: Path) -> dict[str, int]:
     """Bytes of the weights' files in a model's folder, and of their tensors by part; ValueError if there isn't one."""
     from safetensors import safe_open
 
-    sizes = dict.fromkeys(("file", *PARTS), 0)
+    sizes = dict.fromkeys(("file", *WEIGHT_PARTS), 0)
     for path in _weight_files(folder):
         sizes["file"] += path.stat().st_size
         with safe_open(path, "pt") as file:

@@ -201,7 +201,7 @@ def _check_causal(network: PreTrainedModel, name: str) -> None:
         )
 
 
-def device_of(name: str | None) -> str:
+def torch_device(name: str | None) -> str:
     """The device to compute on, tried; ValueError for one that does not work here."""
     import torch
 

@@ -64,7 +64,7 @@ def restored(quantized: Quantized) -> Tensor:
     return (integers.float().unflatten(-1, (scales.shape[-1], -1)) * scales.float().unsqueeze(-1)).flatten(-2)
 
 
-def packed(integers: Tensor, bits: int) -> Tensor:
+def packed_integers(integers: Tensor, bits: int) -> Tensor:
     """Integers as the file holds them."""
     if bits == 8:
         return integers.contiguous()
@@ -75,7 +75,7 @@ def packed(integers: Tensor, bits: int) -> Tensor:
 
 
 def unpacked(stored: Tensor, columns: int) -> Tensor:
-    """`packed` backwards; the stored type tells the bits."""
+    """`packed_integers` backwards; the stored type tells the bits."""
     if stored.dtype == torch.int8:
         return stored
     return torch.stack((stored & 15, stored >> 4), -1).flatten(-2)[..., :columns].to(torch.int8) - 8
@@ -87,7 +87,7 @@ def stored_tensors(state: Mapping[str, Tensor], quantized: Mapping[str, Quantize
     for name, tensor in state.items():
         if name in quantized:
             integers, scales = quantized[name]
-            tensors[name + PACKED], tensors[name + SCALE] = packed(integers, bits[name]), scales.contiguous()
+            tensors[name + PACKED], tensors[name + SCALE] = packed_integers(integers, bits[name]), scales.contiguous()
         else:
             tensors[name] = tensor.detach().contiguous()
     return tensors

@@ -28,7 +28,7 @@ from merino_net.shipping.tracing import decoding_steps, quiet, reference_logits,
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FILE = "model.onnx"
+ONNX_FILE = "model.onnx"
 """Name of the graph; its weights lie beside it in model.onnx.data."""
 
 Cache = list[onnxruntime.OrtValue]
@@ -180,9 +180,9 @@ def load_onnx(folder: Path, threads: int = 0, providers: Sequence[str] = ("CPUEx
         ValueError: if there is no such model, it is damaged, or this build of ONNX Runtime lacks a provider: ONNX Runtime itself
             would quietly fall back to the CPU.
     """
-    path = folder / FILE
+    path = folder / ONNX_FILE
     if not path.is_file():
-        raise ValueError(f"there is no {FILE} in {folder}; expected a folder that merino_net.export wrote")
+        raise ValueError(f"there is no {ONNX_FILE} in {folder}; expected a folder that merino_net.export wrote")
     available = onnxruntime.get_available_providers()
     missing = [name for name in providers if name not in available]
     if missing:

@@ -19,7 +19,7 @@ from merino_net.shipping.tracing import decoding_steps, quiet, reference_logits,
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FILE = "openvino_model.xml"
+OPENVINO_FILE = "openvino_model.xml"
 """Name of the graph; its weights lie beside it in openvino_model.bin."""
 
 WEIGHTS = ("float32", "int8")
@@ -74,7 +74,7 @@ class OpenVinoModel:
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
-        compiled = openvino.Core().compile_model(folder / FILE, "CPU", settings)
+        compiled = openvino.Core().compile_model(folder / OPENVINO_FILE, "CPU", settings)
         self._inputs = {port.any_name for port in compiled.inputs}
         self._request = compiled.create_infer_request()
         running = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]

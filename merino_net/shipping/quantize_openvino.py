@@ -9,7 +9,7 @@ import nncf
 import openvino
 
 from formulation.command.processes import temporary_folder
-from merino_net.shipping.openvino_model import FILE, compare_openvino, export_openvino
+from merino_net.shipping.openvino_model import OPENVINO_FILE, compare_openvino, export_openvino
 from merino_net.shipping.tracing import quiet
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def quantize_openvino(
         }
     with temporary_folder() as temporary, quiet():
         export_openvino(model, temporary)
-        graph = nncf.compress_weights(openvino.Core().read_model(temporary / FILE), **options)
-        openvino.save_model(graph, folder / FILE, compress_to_fp16=False)
+        graph = nncf.compress_weights(openvino.Core().read_model(temporary / OPENVINO_FILE), **options)
+        openvino.save_model(graph, folder / OPENVINO_FILE, compress_to_fp16=False)
     if bits == 8:
         compare_openvino(model, folder, "int8")

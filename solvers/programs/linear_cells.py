@@ -39,7 +39,7 @@ from solvers.base import Answer, Run, Stopped, broken_budgets
 from solvers.evaluation import require_structure
 from solvers.exact.bounds import Cells, LagrangianBound, ResourceBound, depth_boxes, narrow_parts, rounding_of
 from solvers.incumbent import quick_incumbent
-from solvers.programs.linear_form import LinearForm, LinearProgram, Row, Total, formulas, prices
+from solvers.programs.linear_form import LinearForm, LinearProgram, LinearRow, Total, formulas, prices
 
 _ROUNDS = 3
 """Rounds of Lagrangian bounds and narrowing that the first boxes get."""
@@ -125,7 +125,7 @@ class _Search:
         self.quantities = own
         self.best: float = -np.inf
         self.design: Architecture | None = None
-        self.ruled_out: list[Row] = []
+        self.ruled_out: list[LinearRow] = []
         self.closed: float = -np.inf
         self.programs = self.contradictions = 0
         self.gave_up = False
@@ -427,14 +427,14 @@ class _Search:
         coefficients, constant = self._overestimators(box.lower, box.upper, box.near)
         return coefficients.copy(), float(constant)
 
-    def _rows(self, box: _Box, objective: Total) -> list[Row]:
+    def _rows(self, box: _Box, objective: Total) -> list[LinearRow]:
         """Restrict the designs to a box and to those not ruled out, and ask for more than the cutoff."""
         rows = [*self._ends(box), *self.ruled_out, *self._relaxed(box)]
         if np.isfinite(self.cutoff):
             rows.append(self.form.scaled(objective, self.cutoff - objective.margin, np.inf))
         return rows
 
-    def _relaxed(self, box: _Box) -> list[Row]:
+    def _relaxed(self, box: _Box) -> list[LinearRow]:
         """The composite budgets, relaxed to what holds in a box."""
         rows = []
         for composite, own, limit in self.formulas:
@@ -460,7 +460,7 @@ class _Search:
             return self._cut(box, here, relaxed) or None
         return None
 
-    def _ends(self, box: _Box) -> list[Row]:
+    def _ends(self, box: _Box) -> list[LinearRow]:
         """The range of each part in a box, and last its depth; none for a box of any depth."""
         rows = []
         if box.layers is not None:
@@ -469,7 +469,7 @@ class _Search:
                 rows.append(self.form.scaled(total, box.lower[p], box.upper[p]))
             depths = np.concatenate([menu.layers for menu in self.problem.space.menus]).astype(float)
             layers = self.form.total(np.concatenate((depths, np.zeros(self.form.columns - len(depths)))), 0.0, 0.0)
-            rows.append(Row(np.arange(len(depths)), layers.coefficients[: len(depths)], *[box.layers - layers.constant] * 2))
+            rows.append(LinearRow(np.arange(len(depths)), layers.coefficients[: len(depths)], *[box.layers - layers.constant] * 2))
         return rows
 
     def _split(self, box: _Box, design: Architecture) -> list[_Box]:

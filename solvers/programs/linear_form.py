@@ -42,7 +42,7 @@ _FLOAT_ERROR = 2.0**-48
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class LinearRow:
     """low ≤ coefficients · z[columns] ≤ high; scale: what the coefficients of the quantity itself were multiplied by."""
 
     columns: np.ndarray
@@ -60,7 +60,7 @@ class LinearProgram:
     """
 
     objective: np.ndarray
-    rows: list[Row]
+    rows: list[LinearRow]
     upper: np.ndarray
     binaries: int
 
@@ -107,7 +107,7 @@ class LinearForm:
         self.open = np.ones(self.columns, dtype=bool)
         self.possible = True
         self.rows = [*self._structure()]
-        self.budgets: dict[int, Row] = {}
+        self.budgets: dict[int, LinearRow] = {}
         self._sums: list[tuple[int, np.ndarray, float, float, float]] = []
         for number, constraint in enumerate(problem.constraints):
             self._read_budget(number, constraint)
@@ -126,7 +126,7 @@ class LinearForm:
     def _groups(self) -> list[tuple[int, int]]:
         return list(zip(self._starts.tolist(), self._ends.tolist(), strict=True))
 
-    def _structure(self) -> list[Row]:
+    def _structure(self) -> list[LinearRow]:
         """One item per block; the flow from each state leaves as much as its items, and arrives likewise; some layer."""
         menus, blocks = self.space.menus, self.space.blocks
         rows = [self._row(np.arange(start, stop), 1.0, 1.0, 1.0) for start, stop in self._groups[:blocks]]
@@ -147,8 +147,8 @@ class LinearForm:
         return rows
 
     @staticmethod
-    def _row(columns: np.ndarray, coefficients: np.ndarray | float, low: float, high: float) -> Row:
-        return Row(columns, np.broadcast_to(np.asarray(coefficients, dtype=float), columns.shape), low, high)
+    def _row(columns: np.ndarray, coefficients: np.ndarray | float, low: float, high: float) -> LinearRow:
+        return LinearRow(columns, np.broadcast_to(np.asarray(coefficients, dtype=float), columns.shape), low, high)
 
     def terms(self, table: Table, quantity: int) -> np.ndarray:
         """The terms (n,) of one quantity of a table; the flow between states of equal width has the neutral one."""
@@ -162,13 +162,13 @@ class LinearForm:
         spread = float(np.maximum.reduceat(relative, self._starts).sum())
         return Total(relative, constant + float(least.sum()), spread, _FLOAT_ERROR * size)
 
-    def scaled(self, total: Total, low: float, high: float) -> Row:
+    def scaled(self, total: Total, low: float, high: float) -> LinearRow:
         """low ≤ total ≤ high as a row, loosened by what an engine's tolerance and floating point may hide."""
         factor = _power(_ROW, total.spread)
         slack = SLACK + factor * total.error
         columns = np.flatnonzero(total.coefficients)
         ends = factor * (low - total.constant) - slack, factor * (high - total.constant) + slack
-        return Row(columns, factor * total.coefficients[columns], *ends, factor)
+        return LinearRow(columns, factor * total.coefficients[columns], *ends, factor)
 
     def _read_budget(self, number: int, constraint: Constraint) -> None:
         """Close the columns that a maximum rules out; note the sums (number, terms, constant, size, limit)."""
@@ -226,7 +226,7 @@ class LinearForm:
                 total = self.total(terms, constant, size)
                 self.open &= total.coefficients <= limit - total.constant + total.error
 
-    def _budget(self, terms: np.ndarray, constant: float, size: float, limit: float) -> Row | None:
+    def _budget(self, terms: np.ndarray, constant: float, size: float, limit: float) -> LinearRow | None:
         """The row of a budget, None if all open columns fit.
 
         Whole numbers are divided by their greatest common divisor and loosened by a half, which lets no further design in. Other
@@ -242,7 +242,7 @@ class LinearForm:
             divisor = math.gcd(*map(int, set(coefficients.tolist())))
             room = math.floor(room / divisor)
             if room < _WHOLE:
-                return Row(columns, coefficients / divisor, -np.inf, room + 0.5, 1 / divisor)
+                return LinearRow(columns, coefficients / divisor, -np.inf, room + 0.5, 1 / divisor)
         return self.scaled(total, -np.inf, limit)
 
     def point(self, architecture: Architecture) -> np.ndarray:
@@ -260,12 +260,12 @@ class LinearForm:
         choices = [int(np.argmax(z[start:stop])) for start, stop in self._groups[: self.space.blocks]]
         return self.space.decode(choices) if self.space.allows(choices) else None
 
-    def other_than(self, architecture: Architecture) -> Row:
+    def other_than(self, architecture: Architecture) -> LinearRow:
         """Rules one design out."""
         columns = np.flatnonzero(self.point(architecture)[: self.binaries])
         return self._row(columns, 1.0, -np.inf, self.space.blocks - 1)
 
-    def program(self, total: Total, rows: Sequence[Row]) -> tuple[LinearProgram, float]:
+    def program(self, total: Total, rows: Sequence[LinearRow]) -> tuple[LinearProgram, float]:
         """maximize a sum subject to further rows, and the factor that its objective is multiplied by."""
         factor = _power(_OBJECTIVE, total.spread)
         return LinearProgram(factor * total.coefficients, [*self.rows, *rows], self.open.astype(float), self.binaries), factor

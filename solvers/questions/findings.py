@@ -21,7 +21,7 @@ from solvers.questions.alternatives import NEAR, count_near
 from solvers.questions.alternatives import alternatives as series_of_designs
 from solvers.questions.diagnosis import Diagnosis, explain_infeasibility
 from solvers.questions.price import Breakpoint, Price, price_of_budgets
-from solvers.questions.text import alternatives_text, design_text, diagnosis_text, near_text, price_text, proof_text
+from solvers.questions.text import alternatives_text, diagnosis_text, near_text, price_text, proof_text, solution_text
 
 FORMAT = "merino design"
 """What design.json says it is."""
@@ -87,7 +87,7 @@ class Findings:
             return (*parts, f"{proof}\n\n{diagnosis_text(self.problem, self.diagnosis)}")
         if self.solution.architecture is None:
             return tuple(parts)
-        parts.append(design_text(self.problem, self.solution, self.solver))
+        parts.append(solution_text(self.problem, self.solution, self.solver))
         if self.prices:
             parts.append(price_text(self.problem, self.prices))
         if self.others and self.wanted:

@@ -50,7 +50,7 @@ def _status_text(problem: DesignProblem, solution: Solution, solver: Solver) -> 
     return f"Not proved optimal: no design {beats} {solution.bound:,.2f} {unit}, so {lacking} ({seconds}: {solution.message})."
 
 
-def design_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:
+def solution_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:
     """The design as a table, its objective and its proof."""
     assert solution.architecture is not None
     blocks = [

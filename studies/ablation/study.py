@@ -18,32 +18,64 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from formulation import PUBLISHED, Architecture, Block, EffectiveEntropy
+from formulation import PUBLISHED, Architecture, Block, DesignProblem, EffectiveEntropy
 from formulation.architecture import positive_integer
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.reading import chosen
 from hardware_models import DecoderParams, Params
-from studies.trained.flags import SMALL_NETWORKS, add_data_arguments, add_plan_arguments, add_worker_arguments, check_workers
-from studies.trained.plan import PACKAGES
-from studies.trained.runs import plan_of, prepare, trained
-from studies.trained.scaled_designs import problem_of, scaled_width
+from studies.trained.flags import (
+    SMALL_NETWORKS,
+    DataOptions,
+    PlanOptions,
+    WorkerOptions,
+    add_data_arguments,
+    add_plan_arguments,
+    add_worker_arguments,
+)
+from studies.trained.plan import TRAINING_PACKAGES
+from studies.trained.runs import prepare, trained, training_plan
+from studies.trained.scaled_designs import scaled_problem, scaled_width
 from studies.trained.searches import Searches, design_of
 from studies.trained.side_by_side import Candidate, distinct, earlier, figure_of, records_of, table_text
 
-Group = dict[str, list[Candidate]]
+Comparisons = dict[str, list[Candidate]]
 """Candidates by the title of their comparison; the first of a list is what the others are held against."""
 
 
-def sharing(options: argparse.Namespace, searches: Searches) -> Group:
+@dataclass(frozen=True)
+class AblationOptions:
+    """What the study was asked for, see --help; ValueError for a number out of range or a design that is not published."""
+
+    parts: tuple[str, ...]
+    published: str
+    scale: int
+    data: DataOptions
+    plan: PlanOptions
+    seeds: int
+    workers: WorkerOptions
+
+    def __post_init__(self) -> None:
+        positive_integer("scale", self.scale)
+        positive_integer("seeds", self.seeds)
+        chosen("published design", self.published, PUBLISHED)
+
+    def problem(self, design: Architecture) -> DesignProblem:
+        """The scaled problem under the FLOPs of a published design."""
+        return scaled_problem(design, self.scale, self.data.vocabulary, self.plan.sequence)[0]
+
+
+def sharing(options: AblationOptions, searches: Searches) -> Comparisons:
     """The optimum of every budget, its layers sharing their weights inside blocks and not: equal FLOPs, fewer parameters."""
-    groups: Group = {}
+    groups: Comparisons = {}
     for name, design in PUBLISHED.items():
-        problem, _ = problem_of(design, options.scale, options.vocabulary, options.sequence)
+        problem = options.problem(design)
         budget = f"FLOPs of {name} / {options.scale}"
         best = design_of(searches.optimum(problem, budget, "entropy"))
         apart = dataclasses.replace(best, shared=False)
@@ -58,9 +90,9 @@ def _saved(design: Architecture) -> dict[str, float]:
     return {"decoder_params": DecoderParams()(design), "params_saved": 1 - Params()(design) / Params()(apart)}
 
 
-def objective(options: argparse.Namespace, searches: Searches) -> Group:
+def objective(options: AblationOptions, searches: Searches) -> Comparisons:
     """The optimum at one budget under the whole objective, without weighting, and without effectiveness either."""
-    problem, _ = problem_of(PUBLISHED[options.published], options.scale, options.vocabulary, options.sequence)
+    problem = options.problem(PUBLISHED[options.published])
     entropies = {
         "effectiveness and weighting": EffectiveEntropy(),
         "effectiveness": EffectiveEntropy(weighting=False),
@@ -72,13 +104,12 @@ def objective(options: argparse.Namespace, searches: Searches) -> Group:
     return {f"objective, {budget}": distinct(optima)}
 
 
-def wide_deep(options: argparse.Namespace, _: Searches) -> Group:
+def wide_deep(options: AblationOptions, _: Searches) -> Comparisons:
     """'Wide' (L = 1, E = 256) and 'Deep' (L = 24, E = 64), r = 1, nothing shared: the paper's table 1, the embedding scaled."""
 
     def design(width: int, depth: int) -> Architecture:
-        return Architecture(
-            (Block(width, width, depth),), False, scaled_width(768, options.scale), options.vocabulary, options.sequence
-        )
+        embedding = scaled_width(768, options.scale)
+        return Architecture((Block(width, width, depth),), False, embedding, options.data.vocabulary, options.plan.sequence)
 
     whole, plain = EffectiveEntropy(), EffectiveEntropy(effectiveness=False)
     candidates = []
@@ -88,7 +119,7 @@ def wide_deep(options: argparse.Namespace, _: Searches) -> Group:
     return {"wide against deep": candidates}
 
 
-PARTS: dict[str, Callable[[argparse.Namespace, Searches], Group]] = {
+_PARTS: dict[str, Callable[[AblationOptions, Searches], Comparisons]] = {
     "sharing": sharing,
     "objective": objective,
     "wide-deep": wide_deep,
@@ -100,7 +131,7 @@ def published_sharing() -> dict[str, float]:
     return {name: _saved(design)["params_saved"] for name, design in PUBLISHED.items()}
 
 
-def text_of(groups: dict[str, list[dict[str, Any]]]) -> str:
+def _text(groups: dict[str, list[dict[str, Any]]]) -> str:
     """All comparisons for people."""
     return "\n\n".join(f"{title}\n{table_text(records)}" for title, records in groups.items() if records)
 
@@ -108,25 +139,21 @@ def text_of(groups: dict[str, list[dict[str, Any]]]) -> str:
 @command
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
-    options = command_line().parse_args(arguments)
-    positive_integer("scale", options.scale)
-    positive_integer("seeds", options.seeds)
-    check_workers(options)
-    chosen("published design", options.published, PUBLISHED)
-    folder = output_folder(options.output)
+    options = read_options(AblationOptions, command_line(), arguments)
+    folder = output_folder(options.workers.output)
     searches = Searches(folder)
-    groups: Group = {}
+    groups: Comparisons = {}
     for part in dict.fromkeys(options.parts):
-        groups |= PARTS[part](options, searches)
-    plan = plan_of(options, evaluations=1)
-    data = prepare(options, folder)
+        groups |= _PARTS[part](options, searches)
+    plan = training_plan(options.plan, evaluations=1)
+    data = prepare(options.data, folder)
     everyone: Sequence[Candidate] = [one for candidates in groups.values() for one in candidates]
-    rows = trained(everyone, plan, data, options, folder)
+    rows = trained(everyone, plan, data, options.seeds, options.workers, folder)
     terms = {"scale": options.scale, "seeds": options.seeds, "data": data.identity, "plan": dataclasses.asdict(plan)}
     records = earlier(folder / "summary.json", terms).get("groups", {})
     records |= {title: records_of(candidates, rows) for title, candidates in groups.items()}
     saved = published_sharing()
-    print(text_of(records))
+    print(_text(records))
     print("sharing lowers the parameters of the published designs by " + ", ".join(f"{100 * one:.0f} %" for one in saved.values()))
     save_figure(figure_of(records), folder / "ablation.png")
     write_json(
@@ -135,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
             "groups": records,
             "published_params_saved": saved,
             **terms,
-            "provenance": provenance(0, PACKAGES),
+            "provenance": provenance(0, TRAINING_PACKAGES),
         },
     )
     return 0
@@ -144,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
 def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
     parser = command_parser(__spec__, __doc__)
-    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=list(PARTS), help="what to switch (default: all)")
+    parser.add_argument("--parts", nargs="+", choices=tuple(_PARTS), default=list(_PARTS), help="what to switch (default: all)")
     parser.add_argument(
         "--published", default="MeRino-61M", metavar="NAME", help="whose FLOPs the objectives get (default: %(default)s)"
     )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 from formulation import PUBLISHED, Architecture, DesignProblem, Quantity, fingerprint
 from formulation.architecture import positive_integer
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import text_table
 from formulation.records.files import output_folder, save_figure, write_json
@@ -31,7 +33,7 @@ from formulation.records.provenance import provenance
 from formulation.records.reading import chosen
 from formulation.records.rows import Row
 from hardware_models import BlackBox
-from studies.calibration.data import Calibration, read_calibration
+from studies.calibration.data import FittedEntropies, read_calibration
 from studies.proxy_correlation.proxies import (
     DSS,
     ENTROPY,
@@ -42,15 +44,44 @@ from studies.proxy_correlation.proxies import (
     first_sequences,
     network_proxies,
 )
-from studies.trained.flags import SMALL_NETWORKS, add_data_arguments, add_plan_arguments, add_worker_arguments, check_workers
-from studies.trained.plan import PACKAGES, TokenData
-from studies.trained.runs import plan_of, prepare, trained
-from studies.trained.scaled_designs import depth_scaled, problem_of, uniform_design, width_scaled
+from studies.trained.flags import (
+    SMALL_NETWORKS,
+    DataOptions,
+    PlanOptions,
+    WorkerOptions,
+    add_data_arguments,
+    add_plan_arguments,
+    add_worker_arguments,
+)
+from studies.trained.plan import TRAINING_PACKAGES, TokenData
+from studies.trained.runs import prepare, trained, training_plan
+from studies.trained.scaled_designs import depth_scaled, scaled_problem, uniform_design, width_scaled
 from studies.trained.searches import Searches, design_of
 from studies.trained.side_by_side import Candidate, distinct, earlier, figure_of, records_of, table_text
 
 
-def objectives(seq_len: int, minibatch: np.ndarray, calibration: Calibration | None) -> dict[str, Quantity]:
+@dataclass(frozen=True)
+class BaselinesOptions:
+    """What the study was asked for, see --help; ValueError for a number out of range or a design that is not published."""
+
+    budgets: tuple[str, ...]
+    scale: int
+    evaluations: int
+    calibrated: str | None
+    search_seed: int
+    data: DataOptions
+    plan: PlanOptions
+    seeds: int
+    workers: WorkerOptions
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "seeds", "evaluations"):
+            positive_integer(name, getattr(self, name))
+        for name in self.budgets:
+            chosen("published design", name, PUBLISHED)
+
+
+def objectives(seq_len: int, minibatch: np.ndarray, calibration: FittedEntropies | None) -> dict[str, Quantity]:
     """What is maximized, by name; the separable ones are solved exactly. DSS and NTK look at tokens (B, T)."""
     analytic, networks = analytic_proxies(seq_len), network_proxies(minibatch)
     found: dict[str, Quantity] = {name: analytic[name] for name in (ENTROPY, LTS, LTS_UNROLLED)}
@@ -85,14 +116,14 @@ def candidates(problem: DesignProblem, published: tuple[str, Architecture], sear
     ]
 
 
-def _minibatch(data: TokenData, options: argparse.Namespace) -> np.ndarray:
+def _minibatch(data: TokenData, sequence: int, threads: int) -> np.ndarray:
     """The first sequences of the training text, as in the correlation study; searches run on as many threads as a training does."""
     import torch
 
     from merino_net.corpus.data import packed
 
-    torch.set_num_threads(options.threads)
-    return first_sequences(packed(np.load(data.training, mmap_mode="r"), options.sequence))
+    torch.set_num_threads(threads)
+    return first_sequences(packed(np.load(data.training, mmap_mode="r"), sequence))
 
 
 def cost_text(searches: list[Row]) -> str:
@@ -124,16 +155,12 @@ def cost_figure(searches: list[Row]) -> Any:
 @command
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
-    options = command_line().parse_args(arguments)
-    for name in ("scale", "seeds", "evaluations"):
-        positive_integer(name, getattr(options, name))
-    check_workers(options)
-    budgets = {name: chosen("published design", name, PUBLISHED) for name in options.budgets}
+    options = read_options(BaselinesOptions, command_line(), arguments)
     calibration = None if options.calibrated is None else read_calibration(Path(options.calibrated))
-    folder = output_folder(options.output)
-    plan = plan_of(options, evaluations=1)
-    data = prepare(options, folder)
-    minibatch = _minibatch(data, options)
+    folder = output_folder(options.workers.output)
+    plan = training_plan(options.plan, evaluations=1)
+    data = prepare(options.data, folder)
+    minibatch = _minibatch(data, plan.seq_len, options.workers.threads)
     terms = {
         **{name: getattr(options, name) for name in ("scale", "seeds", "evaluations", "search_seed")},
         "calibrated": None if calibration is None else [*map(fingerprint, calibration.entropies.values())],
@@ -144,11 +171,11 @@ def main(arguments: list[str] | None = None) -> int:
     groups: dict[str, list[dict[str, Any]]] = before.get("groups", {})
     searches: list[Row] = before.get("searches", [])
     found = Searches(folder)
-    for budget, published in budgets.items():
-        problem, small = problem_of(published, options.scale, options.vocabulary, options.sequence)
+    for budget in dict.fromkeys(options.budgets):
+        problem, small = scaled_problem(PUBLISHED[budget], options.scale, options.data.vocabulary, plan.seq_len)
         name = f"{budget} / {options.scale}"
         own = []
-        for objective, quantity in objectives(options.sequence, minibatch, calibration).items():
+        for objective, quantity in objectives(plan.seq_len, minibatch, calibration).items():
             wanted = dataclasses.replace(problem, maximize=quantity)
             if isinstance(quantity, BlackBox):
                 own.append(found.evolved(wanted, name, objective, minibatch, options.evaluations, options.search_seed))
@@ -158,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
         searches += [{**row, "design": str(design_of(row))} for row in own]
         everyone = candidates(problem, (f"published {name}", small), own)
         title = f"FLOPs of {name}"
-        groups[title] = records_of(everyone, trained(everyone, plan, data, options, folder))
+        groups[title] = records_of(everyone, trained(everyone, plan, data, options.seeds, options.workers, folder))
         print(f"{title}\n{table_text(groups[title])}\n")
         save_figure(figure_of(groups), folder / "baselines.png")
         save_figure(cost_figure(searches), folder / "search_cost.png")
@@ -168,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "groups": groups,
                 "searches": searches,
                 **terms,
-                "provenance": provenance(options.search_seed, PACKAGES),
+                "provenance": provenance(options.search_seed, TRAINING_PACKAGES),
             },
         )
     print(cost_text(searches))

@@ -39,7 +39,7 @@ MEANS: dict[str, type[TransformerEntropy]] = {"network": EffectiveEntropy, "bloc
 
 
 @dataclass(frozen=True)
-class Setting:
+class EntropySetting:
     """One choice of everything that the paper leaves open. Only the ratio of the two weights matters: α₁ + α₂ = 1."""
 
     rho: float
@@ -59,7 +59,7 @@ class Setting:
 
 LEAST = 6
 """Trained designs of a group at least, so that one can fit to some and score others."""
-FORMAT, VERSION = "merino calibration", 1
+CALIBRATION_FORMAT, CALIBRATION_VERSION = "merino calibration", 1
 """Of a calibration file."""
 
 
@@ -69,7 +69,7 @@ def fitted_name(corpus: str) -> str:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class FittedEntropies:
     """What a calibration file says.
 
     Attributes:
@@ -77,8 +77,8 @@ class Calibration:
         nearest: the setting found under which the published designs are nearest to the optimum.
     """
 
-    fits: dict[str, tuple[Setting, str]]
-    nearest: Setting
+    fits: dict[str, tuple[EntropySetting, str]]
+    nearest: EntropySetting
 
     @property
     def entropies(self) -> dict[str, TransformerEntropy]:
@@ -87,37 +87,39 @@ class Calibration:
         return {**fitted, "entropy nearest to the published designs": self.nearest.entropy}
 
 
-def read_calibration(path: Path) -> Calibration:
+def read_calibration(path: Path) -> FittedEntropies:
     """The file that `studies.calibration` writes; ValueError if it is none."""
 
-    def setting(one: Mapping[str, Any]) -> Setting:
-        return Setting(one["rho"], one["alpha"][0], one["beta"], one["mean"])
+    def setting(one: Mapping[str, Any]) -> EntropySetting:
+        return EntropySetting(one["rho"], one["alpha"][0], one["beta"], one["mean"])
 
     try:
         record = read_json("calibration", path)
-        if (record["format"], record["version"]) != (FORMAT, VERSION):
+        if (record["format"], record["version"]) != (CALIBRATION_FORMAT, CALIBRATION_VERSION):
             raise ValueError(f"it says {record['format']!r}, version {record['version']!r}")
         fits = {fit["corpus"]: (setting(fit), fit["data"]["text_sha256"]) for fit in record["fits"]}
-        return Calibration(fits, setting(record["inverse_optimization"]["nearest"]))
+        return FittedEntropies(fits, setting(record["inverse_optimization"]["nearest"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a calibration ({error}); expected what python -m studies.calibration writes") from None
 
 
-DEFAULT = Setting(EffectiveEntropy().rho, EffectiveEntropy().alpha[0], EffectiveEntropy().beta, "network")
+DEFAULT = EntropySetting(EffectiveEntropy().rho, EffectiveEntropy().alpha[0], EffectiveEntropy().beta, "network")
 
 RHOS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 ATTENTIONS = tuple(number / 10 for number in range(11))
 BETAS = (0.0, 1 / 64, 1 / 32, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4, 5 / 16, 3 / 8, 7 / 16, 15 / 32)
 
 
-def _steps_from_default(setting: Setting) -> int:
+def _steps_from_default(setting: EntropySetting) -> int:
     """How many values of the axes lie between a setting and the default, in all."""
     axes = (RHOS, ATTENTIONS, BETAS, tuple(MEANS))
     here, there = dataclasses.astuple(setting), dataclasses.astuple(DEFAULT)
     return sum(abs(axis.index(one) - axis.index(other)) for axis, one, other in zip(axes, here, there, strict=True))
 
 
-GRID = tuple(sorted((Setting(*values) for values in itertools.product(RHOS, ATTENTIONS, BETAS, MEANS)), key=_steps_from_default))
+GRID = tuple(
+    sorted((EntropySetting(*values) for values in itertools.product(RHOS, ATTENTIONS, BETAS, MEANS)), key=_steps_from_default)
+)
 """The settings that are tried, the default first and those near to it before those far away.
 
 From β = 1/2 on the scaled-down space, from 9/16 on the paper's, has designs with γ ≥ 1.
@@ -169,7 +171,7 @@ def _parts(rho: float, mean: str, designs: tuple[Architecture, ...]) -> np.ndarr
     return np.array([[part(design) for design in designs] for part in MEANS[mean](rho=rho).parts])
 
 
-def scores(setting: Setting, designs: tuple[Architecture, ...]) -> np.ndarray:
+def scores(setting: EntropySetting, designs: tuple[Architecture, ...]) -> np.ndarray:
     """The setting's entropy of each design, (n,)."""
     return np.asarray(setting.entropy.formula(_parts(setting.rho, setting.mean, designs)))
 
@@ -228,7 +230,7 @@ def _chunks(choices: Iterator[Sequence[int]], size: int) -> Iterator[np.ndarray]
         yield np.array(chunk, dtype=np.intp)
 
 
-def published_losses(equals: Sequence[Equals], settings: Sequence[Setting]) -> np.ndarray:
+def losses_of_equals(equals: Sequence[Equals], settings: Sequence[EntropySetting]) -> np.ndarray:
     """By how much each published design falls short of the best of its equals, 1 − H/H*, by setting: (settings, designs)."""
     losses = np.empty((len(settings), len(equals)))
     by_parts: dict[tuple[float, str], list[int]] = {}

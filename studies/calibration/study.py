@@ -25,6 +25,7 @@ import numpy as np
 from formulation import PUBLISHED, Architecture, Budget, DesignProblem, paper_space
 from formulation.architecture import positive_integer
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import text_table
 from formulation.records.files import output_folder, save_figure, write_json
@@ -34,25 +35,25 @@ from solvers import DynamicProgramming, Limits, Status, solve
 from studies.calibration.data import (
     ATTENTIONS,
     BETAS,
+    CALIBRATION_FORMAT,
+    CALIBRATION_VERSION,
     DEFAULT,
-    FORMAT,
     GRID,
     LEAST,
     MEANS,
     RHOS,
-    VERSION,
     Corpus,
+    EntropySetting,
     Equals,
-    Setting,
+    losses_of_equals,
     published_equals,
-    published_losses,
     read_corpus,
     scores,
 )
 from studies.trained.rank_correlation import interval, spearman, with_interval
 
 _AXES: Mapping[str, Sequence[Any]] = {"rho": RHOS, "attention": ATTENTIONS, "beta": BETAS, "mean": tuple(MEANS)}
-NEAR = 0.01
+_EXPLAINED = 0.01
 """A published design this near to the optimum, relative, counts as explained."""
 
 
@@ -237,7 +238,7 @@ def _both(left: Corpus, right: Corpus, name: str) -> dict[Architecture, tuple[in
     return {design: (place, places[design]) for place, design in enumerate(left.groups[name]) if design in places}
 
 
-def _chosen(settings: Sequence[Setting]) -> dict[str, dict[str, int]]:
+def _chosen(settings: Sequence[EntropySetting]) -> dict[str, dict[str, int]]:
     """How often each value of each choice was fitted."""
     counts: dict[str, dict[str, int]] = {}
     for axis, values in _AXES.items():
@@ -265,19 +266,19 @@ def inverse_optimization() -> dict[str, Any]:
     settings' optima are proved once more by dynamic programming.
     """
     equals = published_equals()
-    losses = published_losses(equals, GRID)
+    losses = losses_of_equals(equals, GRID)
     nearest = nearest_setting(equals, losses)
     proved = {}
     for name, setting in (("default", DEFAULT), ("nearest", nearest)):
         proved[name] = _proved_losses(setting)
-        enumerated = published_losses(equals, [setting])[0]
+        enumerated = losses_of_equals(equals, [setting])[0]
         if not np.allclose(list(proved[name].values()), enumerated, atol=1e-9):
             raise RuntimeError(f"dynamic programming and enumeration disagree for {name}: {proved[name]}, {enumerated}")
     return {
         "equals": {one.name: one.designs for one in equals},
         "default": {**DEFAULT.to_dict(), "losses": proved["default"]},
         "nearest": {**nearest.to_dict(), "losses": proved["nearest"]},
-        "explained": max(proved["nearest"].values()) <= NEAR,
+        "explained": max(proved["nearest"].values()) <= _EXPLAINED,
         "nearest_one_by_one": {
             one.name: {**GRID[int(np.argmin(losses[:, column]))].to_dict(), "loss": float(losses[:, column].min())}
             for column, one in enumerate(equals)
@@ -292,7 +293,7 @@ def inverse_optimization() -> dict[str, Any]:
     }
 
 
-def nearest_setting(equals: Sequence[Equals], losses: np.ndarray) -> Setting:
+def nearest_setting(equals: Sequence[Equals], losses: np.ndarray) -> EntropySetting:
     """The setting of least largest loss found: by differential evolution for each mean width, made finer by a pattern search.
 
     Args:
@@ -305,7 +306,7 @@ def nearest_setting(equals: Sequence[Equals], losses: np.ndarray) -> Setting:
         own = [number for number, setting in enumerate(GRID) if setting.mean == mean]
         best = GRID[own[int(np.argmin(losses[own].max(axis=1)))]]
         evolved = differential_evolution(
-            lambda point, mean=mean: float(published_losses(equals, [_at(point, mean)]).max()),
+            lambda point, mean=mean: float(losses_of_equals(equals, [_at(point, mean)]).max()),
             bounds=((-4, 6), (0, 1), (0, max(BETAS))),
             popsize=12,
             maxiter=60,
@@ -314,17 +315,17 @@ def nearest_setting(equals: Sequence[Equals], losses: np.ndarray) -> Setting:
             x0=(np.log10(best.rho), best.attention, best.beta),
         )
         found.append(_between(_at(evolved.x, mean), equals))
-    return found[int(np.argmin(published_losses(equals, found).max(axis=1)))]
+    return found[int(np.argmin(losses_of_equals(equals, found).max(axis=1)))]
 
 
-def _at(point: Sequence[float], mean: str) -> Setting:
+def _at(point: Sequence[float], mean: str) -> EntropySetting:
     """The setting at (log₁₀ ρ, α₁, β)."""
-    return Setting(float(10 ** point[0]), float(point[1]), float(point[2]), mean)
+    return EntropySetting(float(10 ** point[0]), float(point[1]), float(point[2]), mean)
 
 
-def _between(start: Setting, equals: Sequence[Equals]) -> Setting:
+def _between(start: EntropySetting, equals: Sequence[Equals]) -> EntropySetting:
     """A setting near `start` whose largest loss no step of ρ, α₁ or β lowers, by a pattern search that halves its steps."""
-    best, least = start, float(published_losses(equals, [start]).max())
+    best, least = start, float(losses_of_equals(equals, [start]).max())
     for halving in range(7):
         factor, share, discount = 10 ** (0.5 / 2**halving), 0.05 / 2**halving, 1 / 32 / 2**halving
         better = True
@@ -335,18 +336,18 @@ def _between(start: Setting, equals: Sequence[Equals]) -> Setting:
             moved += [dataclasses.replace(best, beta=best.beta + one) for one in (discount, -discount)]
             for setting in moved:
                 if 0 <= setting.attention <= 1 and 0 <= setting.beta <= max(BETAS):
-                    largest = float(published_losses(equals, [setting]).max())
+                    largest = float(losses_of_equals(equals, [setting]).max())
                     if largest < least - 1e-9:
                         best, least, better = setting, largest, True
     return best
 
 
-def _problem(setting: Setting, name: str) -> DesignProblem:
+def _problem(setting: EntropySetting, name: str) -> DesignProblem:
     budgets = tuple(Budget(cost, cost(PUBLISHED[name])) for cost in (Flops(), Params()))
     return DesignProblem(paper_space(), setting.entropy, budgets)
 
 
-def _proved_losses(setting: Setting) -> dict[str, float]:
+def _proved_losses(setting: EntropySetting) -> dict[str, float]:
     losses = {}
     for name, design in PUBLISHED.items():
         problem = _problem(setting, name)
@@ -394,7 +395,7 @@ def verdict(validated: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"pairs": pairs, "better": better, "change_defaults": pairs > 1 and max(better.values()) == pairs}
 
 
-def text_of(record: dict[str, Any]) -> str:
+def _text(record: dict[str, Any]) -> str:
     """The findings for people."""
     lines = []
     inverse = record["inverse_optimization"]
@@ -441,11 +442,23 @@ def setting_text(one: Mapping[str, Any]) -> str:
     return f"{one['rho']:g}, {one['alpha'][0]:g}, {one['beta']:.4g}, {one['mean']}"
 
 
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """What the study was asked for, see --help; ValueError for fewer than one resample."""
+
+    corpus: tuple[str, ...]
+    resamples: int
+    seed: int
+    output: str
+
+    def __post_init__(self) -> None:
+        positive_integer("resamples", self.resamples)
+
+
 @command
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
-    options = command_line().parse_args(arguments)
-    positive_integer("resamples", options.resamples)
+    options = read_options(CalibrationOptions, command_line(), arguments)
     corpora = [read_corpus(Path(folder)) for folder in options.corpus]
     if len({corpus.name for corpus in corpora}) < len(corpora):
         raise ValueError("two folders have one name, which would stand for both texts; rename one")
@@ -460,8 +473,8 @@ def main(arguments: list[str] | None = None) -> int:
         fits.append({"corpus": corpus.name, "data": corpus.data, **GRID[best].to_dict(), "score_on_itself": float(means[best])})
     validated = [held_out_gain(left, right, tables, options.resamples, options.seed) for left in corpora for right in corpora]
     record = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": CALIBRATION_FORMAT,
+        "version": CALIBRATION_VERSION,
         "grid": {axis: list(values) for axis, values in _AXES.items()},
         "default": DEFAULT.to_dict(),
         "fits": fits,
@@ -472,7 +485,7 @@ def main(arguments: list[str] | None = None) -> int:
         "sensitivity": sensitivity(),
         "provenance": provenance(options.seed),
     }
-    print(text_of(record))
+    print(_text(record))
     from studies.calibration.figures import calibration_figure
 
     save_figure(calibration_figure(record), folder / "calibration.png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from formulation.records.rows import Resume, Row, RowFile
 from solvers import DynamicProgramming, EngineMissing, Limits, Solution, Solver, solve
 from solvers.names import SOLVERS
 from solvers.questions.alternatives import NEAR
-from studies.budget_flags import read_budgets
+from studies.budget_flags import BudgetOptions, read_budgets
 from studies.stored import check_stored, note_unknown, same_number
 
 PUBLISHED_BUDGETS = ("flops=60e9", "flops=110e9", "flops=160e9")
@@ -32,6 +31,27 @@ STATUS_WORDS = {"optimal": "proved", "feasible": "found", "infeasible": "proved 
 """A status, as tables show it."""
 
 _QUICK = ("exhaustive", "dp", "highs", "ea", "ga", "random")
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What the comparison was asked for, see --help; ValueError for a number out of range."""
+
+    space: str
+    budgets: BudgetOptions
+    solvers: str | None
+    seeds: int
+    repeats: int
+    seconds: float
+    output: str
+    quick: bool
+
+    def __post_init__(self) -> None:
+        for flag, number in (("seeds", self.seeds), ("repeats", self.repeats)):
+            if number < 1:
+                raise ValueError(f"--{flag} is {number}; expected at least 1")
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"--seconds is {self.seconds}; expected a positive number")
 
 
 @dataclass(frozen=True)
@@ -51,33 +71,29 @@ class Cell:
         return cell_key(self.problem, self.solver, self.seed, self.seconds)
 
 
-def cells_of(arguments: argparse.Namespace) -> list[Cell]:
+def cells_of(options: CompareOptions) -> list[Cell]:
     """Every cell that the command line asks for, in the order in which they run."""
-    for flag in ("seeds", "repeats"):
-        if getattr(arguments, flag) < 1:
-            raise ValueError(f"--{flag} is {getattr(arguments, flag)}; expected at least 1")
-    if not 0 < arguments.seconds < math.inf:
-        raise ValueError(f"--seconds is {arguments.seconds}; expected a positive number")
-    space = read_space(arguments.space)
-    problems = read_budgets(arguments.budget or PUBLISHED_BUDGETS, arguments.confidence, arguments.extrapolate)
+    given = options.budgets
+    space = read_space(options.space)
+    problems = read_budgets(given.budget or PUBLISHED_BUDGETS, given.confidence, given.extrapolate)
     black_boxes = [b.quantity.name for budgets in problems for b in budgets if not isinstance(b.quantity, Separable | Composite)]
-    default: Sequence[str] = _QUICK if arguments.quick else [name for name, entrant in SOLVERS.items() if not entrant.extra]
-    names = [name.strip() for name in arguments.solvers.split(",")] if arguments.solvers is not None else list(default)
-    if black_boxes and arguments.solvers is None:
+    default: Sequence[str] = _QUICK if options.quick else [name for name, entrant in SOLVERS.items() if not entrant.extra]
+    names = [name.strip() for name in options.solvers.split(",")] if options.solvers is not None else list(default)
+    if black_boxes and options.solvers is None:
         names = [name for name in names if SOLVERS[name].seeded and not isinstance(SOLVERS[name].solver, DynamicProgramming)]
         print(f"{black_boxes[0]} is a black box, so only heuristics take part: {', '.join(names)}", file=sys.stderr)
     entrants = {name: chosen("solver", name, SOLVERS) for name in names}
-    seeds, seconds = (1, min(arguments.seconds, 2.0)) if arguments.quick else (arguments.seeds, arguments.seconds)
-    label = Path(arguments.space).stem
+    seeds, seconds = (1, min(options.seconds, 2.0)) if options.quick else (options.seeds, options.seconds)
+    label = Path(options.space).stem
     cells = []
     for budgets in problems:
         title = f"{label}, " + ", ".join(f"{b.quantity.name} {b.sign} {number_text(b.bound)}" for b in budgets)
         problem = DesignProblem(space, EffectiveEntropy(), budgets)
         for name, entrant in entrants.items():
             # Enumerating more designs than this at some 10 million a second is hopeless within any limit worth waiting for.
-            if name == "exhaustive" and arguments.solvers is None and space.size > 2e7 * seconds:
+            if name == "exhaustive" and options.solvers is None and space.size > 2e7 * seconds:
                 continue
-            for seed in range(seeds if entrant.seeded else arguments.repeats):
+            for seed in range(seeds if entrant.seeded else options.repeats):
                 cells.append(Cell(title, problem, name, entrant.solver, seed, seconds))
     return cells
 

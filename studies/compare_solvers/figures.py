@@ -82,7 +82,7 @@ def _step(axis: Axes, row: Row, column: int, best: float, style: dict[str, Any])
     axis.step(np.maximum(seconds, 1e-3), values, where="post", markevery=[-1], ms=6, mfc=filled, **style)
 
 
-def draw_designs(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
+def draw_best_designs(rows: Sequence[Row], titles: Sequence[str]) -> Figure:
     """One row per problem: its best design, and the published design nearest to it in FLOPs. Bars per block, depths above them."""
     figure = Figure(figsize=(10.5, 2.7 * len(titles) + 0.6), layout="constrained")
     axes = figure.subplots(len(titles), 2, sharey=True, squeeze=False)

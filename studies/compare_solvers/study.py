@@ -14,13 +14,14 @@ from collections.abc import Sequence
 
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Row, RowFile
 from solvers.names import SOLVERS
 from studies.budget_flags import add_budget_arguments
-from studies.compare_solvers.cells import best_bound, cells_of, run_cells
+from studies.compare_solvers.cells import CompareOptions, best_bound, cells_of, run_cells
 from studies.compare_solvers.tables import losses_table, problem_table, proofs_agree, published_losses, published_rows, sentence
 
 
@@ -53,7 +54,7 @@ def command_line() -> argparse.ArgumentParser:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; returns the exit code."""
-    options = command_line().parse_args(arguments)
+    options = read_options(CompareOptions, command_line(), arguments)
     cells = cells_of(options)
     folder = output_folder(options.output)
     rows, missing = run_cells(cells, RowFile(folder / "rows.jsonl"))
@@ -70,10 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\n{sentence(rows, titles)}")
     write_json(folder / "summary.json", summary)
     write_json(folder / "published.json", {"losses": losses, "provenance": provenance(0)})
-    from studies.compare_solvers.figures import draw_anytime, draw_designs
+    from studies.compare_solvers.figures import draw_anytime, draw_best_designs
 
     save_figure(draw_anytime(rows, titles), folder / "anytime.png")
-    save_figure(draw_designs(rows, titles), folder / "designs.png")
+    save_figure(draw_best_designs(rows, titles), folder / "designs.png")
     print(f"\nWritten to {folder}: rows.jsonl, summary.json, published.json, anytime.png, designs.png")
     agreed = all(proofs_agree([row for row in rows if row["problem"] == title]) for title in titles)
     return ExitCode.DONE if agreed else ExitCode.BROKEN_PROMISE

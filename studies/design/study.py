@@ -42,7 +42,7 @@ from solvers.names import SOLVERS
 from solvers.questions.design_check import Undecided, check_design, identity_note
 from solvers.questions.design_file import design_in, read_design
 from solvers.questions.findings import gap_of
-from studies.budget_flags import add_budget_arguments, add_trust_argument, read_budgets
+from studies.budget_flags import BudgetOptions, add_budget_arguments, add_trust_argument, read_budgets
 from studies.design.tabulator import Tabulator
 from studies.ship import check_network
 
@@ -98,9 +98,7 @@ class DesignOptions:
 
     problem: str | None
     space: str | None
-    budget: tuple[str, ...]
-    confidence: float | None
-    extrapolate: bool
+    budgets: BudgetOptions
     maximize: str | None
     minimize: str | None
     measure: int
@@ -134,11 +132,12 @@ class DesignOptions:
         return solver
 
 
-def problem_of(options: DesignOptions, tabulated: Callable[[Quantity], Quantity]) -> tuple[str, DesignProblem]:
+def design_problem(options: DesignOptions, tabulated: Callable[[Quantity], Quantity]) -> tuple[str, DesignProblem]:
     """The one problem that the command line names, with a title; `tabulated` stands in for a black box."""
     if options.problem is not None:
         flags = ("space", "budget", "maximize", "minimize", "confidence", "extrapolate", "measure")
-        if given := [f"--{flag}" for flag in flags if getattr(options, flag)]:
+        values = {**vars(options), **vars(options.budgets)}
+        if given := [f"--{flag}" for flag in flags if values[flag]]:
             raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
         if "=" in options.problem and not Path(options.problem).exists():
             raise ValueError(f"there is no problem file {options.problem}; a budget is written --budget {options.problem}")
@@ -150,14 +149,14 @@ def problem_of(options: DesignOptions, tabulated: Callable[[Quantity], Quantity]
                 f"place, or run python -m studies.pareto {' '.join(f'--minimize {name}' for name in names)}"
             )
         return Path(options.problem).stem, problem
-    if not options.budget:
+    if not options.budgets.budget:
         raise ValueError("there is no budget to design for; name a problem file or give --budget flops=60e9")
-    problems = read_budgets(options.budget, options.confidence, options.extrapolate, tabulated)
+    problems = read_budgets(options.budgets.budget, options.budgets.confidence, options.budgets.extrapolate, tabulated)
     if len(problems) > 1:
         raise ValueError("a budget is named twice with different values; this command solves one problem, so give each name once")
     space = options.space or "paper"
     name = options.maximize or options.minimize
-    goal = EffectiveEntropy() if name is None else read_quantity(name, "objective", options.extrapolate)
+    goal = EffectiveEntropy() if name is None else read_quantity(name, "objective", options.budgets.extrapolate)
     if not isinstance(goal, Separable | Composite):
         goal = tabulated(goal)
     maximize, minimize = (goal, ()) if options.minimize is None else (None, (goal,))
@@ -223,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return verify(Path(options.verify), options)
     folder = output_folder(options.output)
     tabulator = Tabulator(read_space(options.space or "paper"), options.measure, folder)
-    title, problem = problem_of(options, tabulator)
+    title, problem = design_problem(options, tabulator)
     if options.differ is not None and not 1 <= options.differ <= problem.space.decisions:
         raise ValueError(f"--differ is {options.differ}; expected 1 to {problem.space.decisions}, the decisions of a design")
     problem_to_dict(problem, quantity_to_dict)  # refuses, before any work is done, what design.json could not hold

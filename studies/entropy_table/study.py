@@ -54,7 +54,7 @@ GOAL = 1000
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShapePlan:
     """Which shapes are measured: `shapes` for the closed form, `on_grid` and `off_grid` for the tables, `squares` for time."""
 
     shapes: tuple[Shape, ...]
@@ -68,7 +68,7 @@ class Plan:
         return tuple(dict.fromkeys([*self.shapes, *self.on_grid, *self.off_grid, *((size, size) for size in self.squares)]))
 
 
-FULL = Plan(
+FULL_SHAPES = ShapePlan(
     shapes=(
         *((64, 64), (64, 256), (128, 128), (128, 512), (256, 256)),
         *((256, 1024), (512, 512), (512, 2048), (1024, 1024), (1024, 4096)),
@@ -77,7 +77,7 @@ FULL = Plan(
     off_grid=((96, 96), (160, 160), (160, 608), (352, 352), (608, 1888)),
     squares=(64, 128, 256, 512, 1024, 2048),
 )
-QUICK = Plan(
+QUICK_SHAPES = ShapePlan(
     shapes=(
         *((32, 32), (32, 128), (64, 64), (64, 256), (96, 96)),
         *((96, 384), (128, 128), (128, 512), (256, 256), (256, 512)),
@@ -112,13 +112,13 @@ class Settings:
             raise ValueError(f"draws is {self.draws}; expected at least 2, for a standard error")
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> ShapePlan:
         """The shapes of this run."""
-        return QUICK if self.quick else FULL
+        return QUICK_SHAPES if self.quick else FULL_SHAPES
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredShape:
     """Entropy of one shape by SVD, and the seconds that one draw took (matrix, singular values and sum)."""
 
     estimate: Estimate
@@ -198,7 +198,7 @@ class TimeRow:
 
 
 @dataclass(frozen=True)
-class Results:
+class TableRows:
     """All rows of a run."""
 
     accuracy: tuple[AccuracyRow, ...]
@@ -212,7 +212,7 @@ def table_grid(step: int) -> tuple[int, ...]:
     return tuple(sorted({SMALLEST, *range(step, LARGEST + 1, step)}))
 
 
-def measure_by_svd(settings: Settings) -> dict[Shape, Measured]:
+def measure_by_svd(settings: Settings) -> dict[Shape, MeasuredShape]:
     """Entropy of every shape of the plan by SVD, with its time; shows progress.
 
     At small ρ one draw of an m×n matrix is nearly ρ·χ² with m·n degrees of freedom, so its relative deviation is √(2/(m·n)):
@@ -231,13 +231,13 @@ def measure_by_svd(settings: Settings) -> dict[Shape, Measured]:
             bar.set_description_str(f"SVD {shape[0]} × {shape[1]}, {draws[shape]} draws")
             start = time.perf_counter()
             estimate = monte_carlo_entropy(*shape, settings.rho, draws[shape], settings.seed)
-            measured[shape] = Measured(estimate, (time.perf_counter() - start) / draws[shape])
+            measured[shape] = MeasuredShape(estimate, (time.perf_counter() - start) / draws[shape])
             bar.update(work[shape])
         bar.set_description_str(f"SVD of {len(shapes)} shapes")
     return measured
 
 
-def accuracy_row(shape: Shape, svd: Measured, rho: float) -> AccuracyRow:
+def accuracy_row(shape: Shape, svd: MeasuredShape, rho: float) -> AccuracyRow:
     """The closed form beside the SVD estimate of one shape."""
     closed, value = closed_form_entropy(*shape, rho), svd.estimate.value
     return AccuracyRow(*shape, svd.estimate.draws, value, closed, closed / value - 1, svd.relative_error)
@@ -254,14 +254,14 @@ def interpolation_row(step: int, table: EntropyTable) -> InterpolationRow:
     return InterpolationRow(step, table.values.size, float(np.median(error)), float(error.max()), largest_at)
 
 
-def table_row(step: int, table: EntropyTable, shape: Shape, svd: Measured) -> TableRow:
+def table_row(step: int, table: EntropyTable, shape: Shape, svd: MeasuredShape) -> TableRow:
     """The table against the SVD estimate of one shape."""
     entropy, value = table(*shape), svd.estimate.value
     on_grid = set(shape) <= set(table.grid)
     return TableRow(step, *shape, on_grid, entropy, value, entropy / value - 1, svd.relative_error)
 
 
-def time_row(dimension: int, svd: Measured, rho: float) -> TimeRow:
+def time_row(dimension: int, svd: MeasuredShape, rho: float) -> TimeRow:
     """What an entry costs at one dimension by SVD and by closed form (medians of seven timings)."""
     entries = np.full((len(table_grid(STEPS[0])),) * 2, float(dimension))
     call_s = _median_seconds(lambda: closed_form_entropy(dimension, dimension, rho), 500)
@@ -277,12 +277,12 @@ def _median_seconds(call: Any, calls: int) -> float:
     return statistics.median(timeit.repeat(call, number=calls, repeat=7)) / calls
 
 
-def run_study(settings: Settings) -> Results:
+def measure_tables(settings: Settings) -> TableRows:
     """All rows of the study."""
     svd = measure_by_svd(settings)
     plan, rho = settings.plan, settings.rho
     tables = {step: EntropyTable.build(rho, table_grid(step)) for step in STEPS}
-    return Results(
+    return TableRows(
         accuracy=tuple(accuracy_row(shape, svd[shape], rho) for shape in plan.shapes),
         interpolation=tuple(interpolation_row(step, table) for step, table in tables.items()),
         tables=tuple(
@@ -292,7 +292,7 @@ def run_study(settings: Settings) -> Results:
     )
 
 
-def summary(results: Results) -> dict[str, Any]:
+def tables_summary(results: TableRows) -> dict[str, Any]:
     """The study in a few numbers: worst errors (relative), smallest ratios of time, and whether those reach the goal."""
     worst = max(results.accuracy, key=lambda row: abs(row.error))
     ratio = min(row.ratio_call for row in results.times)
@@ -306,7 +306,7 @@ def summary(results: Results) -> dict[str, Any]:
     }
 
 
-def print_tables(results: Results) -> None:
+def print_tables(results: TableRows) -> None:
     """The rows as text for people: errors in percent, times in the unit that suits them."""
     _print_table(
         "Closed form against SVD (error and standard error relative to SVD)",
@@ -372,7 +372,7 @@ def print_tables(results: Results) -> None:
             for row in results.times
         ],
     )
-    total = summary(results)
+    total = tables_summary(results)
     print(
         f"The closed form is within {100 * total['closed_form_largest_error']:.3f} % of SVD, at most "
         f"{total['closed_form_largest_error_in_standard_errors']:.1f} standard errors, and at least "
@@ -393,7 +393,7 @@ def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]
     print()
 
 
-def draw(results: Results, settings: Settings) -> Figure:
+def draw(results: TableRows, settings: Settings) -> Figure:
     """The figure: error of the closed form, error of interpolation, time per entry."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -489,13 +489,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = Settings(flags.rho, flags.seed, draws, flags.quick)
     folder = output_folder(flags.output)
     with threadpool_limits(THREADS):
-        results = run_study(settings)
+        results = measure_tables(settings)
     print_tables(results)
     record = {
         "study": "entropy_table",
         "provenance": provenance(settings.seed, ("numpy", "scipy", "matplotlib")),
         "settings": {**asdict(settings), "threads": THREADS},
-        "summary": summary(results),
+        "summary": tables_summary(results),
         **asdict(results),
     }
     write_json(folder / "entropy_table.json", record)

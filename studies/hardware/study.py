@@ -23,6 +23,7 @@ import numpy as np
 
 from formulation import PUBLISHED, Architecture, Budget, DesignProblem, EffectiveEntropy, Quantity, SearchSpace, evaluator
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted, short, text_table
 from formulation.problem_file import read_space
@@ -52,6 +53,25 @@ DEFAULT_COSTS = (
 _SOLVER = DynamicProgramming()
 _EQUAL_FLOPS = 0.02
 """Designs whose FLOPs differ by less, relatively, count as equal in the spread of their latency."""
+
+
+@dataclass(frozen=True)
+class HardwareOptions:
+    """What the study was asked for, see --help; ValueError for too few designs, or a cost named twice."""
+
+    costs: tuple[str, ...]
+    space: str
+    reference: str
+    extrapolate: bool
+    designs: int
+    seconds: float
+    output: str
+
+    def __post_init__(self) -> None:
+        if self.designs < 20:
+            raise ValueError(f"--designs is {self.designs}; expected at least 20")
+        if len(set(self.costs)) < len(self.costs):
+            raise ValueError(f"--costs names {', '.join(self.costs)}; expected each once")
 
 
 @dataclass(frozen=True)
@@ -160,7 +180,7 @@ def without_dots(record: dict[str, Any]) -> dict[str, Any]:
     return record | {"flops": {key: value for key, value in flops.items() if key != "flops"} | {"costs": costs}}
 
 
-def study(space: SearchSpace, costs: dict[str, Quantity], reference: Architecture, options: argparse.Namespace) -> dict[str, Any]:
+def _study(space: SearchSpace, costs: dict[str, Quantity], reference: Architecture, options: HardwareOptions) -> dict[str, Any]:
     """All figures of the study, ready for JSON."""
     optima = []
     for name, quantity in costs.items():
@@ -218,7 +238,7 @@ def _common_record(common: Solution, devices: Sequence[Optimum]) -> dict[str, An
     }
 
 
-def report(record: dict[str, Any]) -> str:
+def _text(record: dict[str, Any]) -> str:
     """The tables for people; * marks what lies outside what a table was validated on, ? a table of large error."""
     from studies.hardware.figures import marks
 
@@ -305,16 +325,12 @@ def command_line() -> argparse.ArgumentParser:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
-    options = command_line().parse_args(arguments)
-    if options.designs < 20:
-        raise ValueError(f"--designs is {options.designs}; expected at least 20")
-    if len(set(options.costs)) < len(options.costs):
-        raise ValueError(f"--costs names {', '.join(options.costs)}; expected each once")
+    options = read_options(HardwareOptions, command_line(), arguments)
     space, reference = read_space(options.space), chosen("reference", options.reference, PUBLISHED)
     costs = read_costs(options.costs, space, options.extrapolate)
     folder = output_folder(options.output)
-    record = study(space, costs, reference, options)
-    print(report(record))
+    record = _study(space, costs, reference, options)
+    print(_text(record))
     write_json(folder / "hardware.json", without_dots(record) | {"space": options.space, "provenance": provenance(0)})
     written = ["hardware.json", "optima.png", "matrix.png"]
     from studies.hardware.figures import draw_latency, draw_matrix, draw_optima

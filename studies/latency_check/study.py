@@ -32,6 +32,7 @@ from tqdm import tqdm
 from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace, fingerprint
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted, text_table
 from formulation.problem import just_below
@@ -46,7 +47,7 @@ from solvers import DynamicProgramming, Limits, Solution, Status, solve
 if TYPE_CHECKING:
     from hardware_models.engines import Engine
 
-PARTS = ("networks", "budgets", "flops")
+_PARTS = ("networks", "budgets", "flops")
 FLOPS_BUDGETS = (4e9, 8e9, 12e9, 18e9, 26e9)
 """Budgets for the FLOPs of one pass of the table's length, without the head."""
 _SOLVER = DynamicProgramming()
@@ -135,7 +136,7 @@ def limits_of(check: Check) -> np.ndarray:
     return np.geomspace(least, check.latency(richest(check)), check.limits)
 
 
-def plan_of(check: Check, parts: Sequence[str]) -> list[Row]:
+def planned_rows(check: Check, parts: Sequence[str]) -> list[Row]:
     """What is to be measured, a row each without its measurement; the designs of "budgets" and "flops" are solved for here."""
     rows: list[Row] = []
     draw = np.random.default_rng(1)
@@ -175,7 +176,7 @@ def _measured_key(row: Row) -> Key | None:
     return _key(row) if "part" in row else None
 
 
-def measure(plan: Sequence[Row], engine: Engine, check: Check, file: RowFile, designs: Callable[[str], Architecture]) -> None:
+def measure_plan(plan: Sequence[Row], engine: Engine, check: Check, file: RowFile, designs: Callable[[str], Architecture]) -> None:
     """Measure what the file does not hold yet: the single networks in random order, and again where the machine was not at the
     pace that the device file was measured at; then the turns of "flops", once each."""
     by_key = {_key(row): row for row in plan}
@@ -216,7 +217,7 @@ def _order(row: Row) -> bool:
     return (row["kind"] == "FLOPs") == bool(row["turn"] % 2)
 
 
-def summarise(check: Check, plan: Sequence[Row], rows: Sequence[Row]) -> dict[str, Any]:
+def check_summary(check: Check, plan: Sequence[Row], rows: Sequence[Row]) -> dict[str, Any]:
     """The figures of each part: of "networks" and "budgets" at the pace of the device file, and as they came at the first visit."""
     from hardware_models.profile_standalone import is_steady
 
@@ -313,7 +314,7 @@ def _gain(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def report(summary: dict[str, Any]) -> str:
+def check_text(summary: dict[str, Any]) -> str:
     """The summary for people."""
     return "\n\n".join(_paragraphs(summary))
 
@@ -387,7 +388,7 @@ def command_line() -> argparse.ArgumentParser:
     parser = command_parser(__spec__, __doc__)
     parser.add_argument("device", metavar="FILE", help="device file of this machine, or the name of a shipped device that it is")
     parser.add_argument("--table", metavar="NAME", help="of its tables (default: the first)")
-    parser.add_argument("--parts", default=",".join(PARTS), metavar="NAMES", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument("--parts", default=",".join(_PARTS), metavar="NAMES", help=f"of {', '.join(_PARTS)} (default: all)")
     parser.add_argument("--space", default="fine", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default fine)")
     parser.add_argument("--networks", type=int, default=40, metavar="N", help="random networks (default 40)")
     parser.add_argument(
@@ -410,28 +411,45 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def check_of(options: argparse.Namespace) -> tuple[Check, list[str]]:
-    """What a command line asks for; ValueError naming the flag that is wrong."""
-    parts = options.parts.split(",")
-    if not set(parts) <= set(PARTS):
-        raise ValueError(f"--parts is {options.parts!r}; expected some of {', '.join(PARTS)}")
-    for flag, least in (("networks", 2), ("limits", 2), ("turns", 1)):
-        if getattr(options, flag) < least:
-            raise ValueError(f"--{flag} is {getattr(options, flag)}; expected at least {least}")
-    if not 0 < options.seconds < math.inf:
-        raise ValueError(f"--seconds is {options.seconds}; expected a positive number")
+@dataclass(frozen=True)
+class LatencyCheckOptions:
+    """What the study was asked for, see --help; ValueError for an unknown part or a number out of range."""
+
+    device: str
+    table: str | None
+    parts: str
+    space: str
+    networks: int
+    limits: int
+    confidence: float
+    turns: int
+    seconds: float
+    output: str
+
+    def __post_init__(self) -> None:
+        if not set(self.parts.split(",")) <= set(_PARTS):
+            raise ValueError(f"--parts is {self.parts!r}; expected some of {', '.join(_PARTS)}")
+        for flag, number, least in (("networks", self.networks, 2), ("limits", self.limits, 2), ("turns", self.turns, 1)):
+            if number < least:
+                raise ValueError(f"--{flag} is {number}; expected at least {least}")
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"--seconds is {self.seconds}; expected a positive number")
+
+
+def check_of(options: LatencyCheckOptions) -> Check:
+    """What a command line asks for; ValueError for a table, confidence or space that does not fit."""
     table: LatencyTable = read_device(options.device).table(options.table)
     table.margin(options.confidence)
     space, latency = read_space(options.space), Latency(table)
     latency.check(space)
-    return Check(space, latency, options.networks, options.limits, options.confidence, options.turns, options.seconds), parts
+    return Check(space, latency, options.networks, options.limits, options.confidence, options.turns, options.seconds)
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
-    options = command_line().parse_args(arguments)
-    check, parts = check_of(options)
+    options = read_options(LatencyCheckOptions, command_line(), arguments)
+    check = check_of(options)
     from formulation.architecture import read_blocks
     from hardware_models.engines import engine_of
     from merino_net.training.allocator import keep_memory
@@ -445,13 +463,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Architecture(read_blocks(text), space.shared, space.embedding_width, space.vocabulary, space.positions)
 
     begin(file, check, options.space if options.space in SPACES else fingerprint(space))
-    plan = plan_of(check, parts)
+    plan = planned_rows(check, options.parts.split(","))
     keep_memory()
-    measure(plan, engine, check, file, design_of)
-    summary = summarise(check, plan, file.rows) | {
+    measure_plan(plan, engine, check, file, design_of)
+    summary = check_summary(check, plan, file.rows) | {
         "provenance": provenance(1, ("numpy", "scipy", "torch", "transformers", "onnxruntime"))
     }
-    print(report(summary))
+    print(check_text(summary))
     write_json(folder / "summary.json", summary)
     from studies.latency_check.figures import draw_check
 

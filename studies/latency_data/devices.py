@@ -74,7 +74,7 @@ def _cached(facts: Facts) -> int:
     return max(1, facts.steps // 2)
 
 
-def device_of(data: LatencyData, seed: int) -> Device:
+def hat_device(data: LatencyData, seed: int) -> Device:
     """The device of a file of HAT's format: a table of decoding, fitted to the decoder columns, one of prefill, to the encoder's.
 
     Both are fitted to the rows that no rule flags, and their errors are out of fold on those; what the errors on all rows are,

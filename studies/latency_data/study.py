@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted
 from formulation.published import PUBLISHED_MS
@@ -35,7 +36,7 @@ from formulation.records.provenance import provenance
 from formulation.records.reading import read_json
 from hardware_models.device import Device, write_device
 from hardware_models.fit import assign_folds, cross_validated, fit_error, nonnegative_fit
-from studies.latency_data.devices import device_of, encoder_check, error_record
+from studies.latency_data.devices import encoder_check, error_record, hat_device
 from studies.latency_data.hat_file import (
     DESIGN_COLUMNS,
     FEWEST,
@@ -213,20 +214,42 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    flags = command_line().parse_args(argv)
-    if not flags.files and not flags.published:
-        raise ValueError("there is nothing to do; name one or more CSV files of HAT's format, or ask for --published")
-    if flags.seed < 0:
-        raise ValueError(f"seed is {flags.seed}; expected a whole number of at least 0")
-    return flags
+@dataclass(frozen=True)
+class GivenFacts:
+    """What the flags say of files whose content is not known: one value for all of them, or one for each."""
+
+    device_name: tuple[str, ...] | None
+    task: tuple[str, ...] | None
+    tokens: tuple[int, ...] | None
+    steps: tuple[int, ...] | None
+    beam: tuple[int, ...] | None
+    vocabulary: tuple[int, ...] | None
+    source: tuple[str, ...] | None
 
 
-def _read_all(flags: argparse.Namespace) -> list[LatencyData]:
+@dataclass(frozen=True)
+class LatencyDataOptions:
+    """What the study was asked for, see --help; ValueError where there is nothing to do, or for a negative seed."""
+
+    files: tuple[Path, ...]
+    facts: GivenFacts
+    published: bool
+    seed: int
+    output: Path
+    devices: Path | None
+
+    def __post_init__(self) -> None:
+        if not self.files and not self.published:
+            raise ValueError("there is nothing to do; name one or more CSV files of HAT's format, or ask for --published")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; expected a whole number of at least 0")
+
+
+def _read_all(options: LatencyDataOptions) -> list[LatencyData]:
     """The files; ValueError if two would have one device file."""
-    facts = _facts_given(flags)
+    facts = _facts_given(options)
     read: list[LatencyData] = []
-    for path in flags.files:
+    for path in options.files:
         data = read_data(path, facts.get(path))
         if twice := [other.file for other in read if other.facts.name == data.facts.name]:
             raise ValueError(
@@ -237,10 +260,11 @@ def _read_all(flags: argparse.Namespace) -> list[LatencyData]:
     return read
 
 
-def _facts_given(flags: argparse.Namespace) -> dict[Path, Facts]:
+def _facts_given(options: LatencyDataOptions) -> dict[Path, Facts]:
     """What the flags say of the files whose content is not known; nothing if they say nothing."""
-    unknown = [path for path in dict.fromkeys(flags.files) if not is_known(path)]
-    given = {name: getattr(flags, name) for name in (*GIVEN, "source") if getattr(flags, name) is not None}
+    unknown = [path for path in dict.fromkeys(options.files) if not is_known(path)]
+    said = vars(options.facts)
+    given = {name: said[name] for name in (*GIVEN, "source") if said[name] is not None}
     for name, values in given.items():
         flag = f"--{name.replace('_', '-')}"
         if not unknown:
@@ -284,23 +308,23 @@ def _run_data(read: Sequence[LatencyData], seed: int) -> Iterator[dict[str, Any]
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study with command-line flags; ValueError for bad input, ImportError where scikit-learn is missing."""
-    flags = _parse(argv)
-    read = _read_all(flags)
+    options = read_options(LatencyDataOptions, command_line(), argv)
+    read = _read_all(options)
     if read:
         _scikit_learn()
     from studies.latency_data.figures import draw_data, draw_published, print_data, print_published
 
-    folder = output_folder(flags.output)
-    if flags.devices is not None:
-        flags.devices.mkdir(parents=True, exist_ok=True)
+    folder = output_folder(options.output)
+    if options.devices is not None:
+        options.devices.mkdir(parents=True, exist_ok=True)
     record = {"study": "latency_data", **_earlier(folder / "results.json")}
     devices: list[tuple[Device, Path]] = []
     if read:
         with threadpool_limits(1):  # more threads cost more than they save on data of this size
-            parts = list(_run_data(read, flags.seed))
+            parts = list(_run_data(read, options.seed))
         print_data(parts)
         record["data"] = {
-            "provenance": provenance(flags.seed, ("numpy", "scipy", "scikit-learn", "matplotlib")),
+            "provenance": provenance(options.seed, ("numpy", "scipy", "scikit-learn", "matplotlib")),
             "folds": FOLDS,
             "trees": _TREES,
             "rules": {"unsteady": f"std > {UNSTEADY:g} mean", "slow": f"FLOP/s of encoder < {SLOW:g} FLOP/s of decoder"},
@@ -309,19 +333,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         for part, data in zip(record["data"]["devices"], read, strict=True):
             faulty = np.logical_or.reduce(list(measurement_faults(data).values()))
             part["encoder_check"] = encoder_check(data.select(~faulty))
-            if flags.devices is not None:
-                devices.append((device_of(data, flags.seed), flags.devices))
-    if flags.published:
+            if options.devices is not None:
+                devices.append((hat_device(data, options.seed), options.devices))
+    if options.published:
         with _bar(1 + len(PUBLISHED_MS), "sets of kinds of work") as bar:
             fit = fit_published(bar.update)
         record["published"] = {"provenance": provenance(0, ("numpy", "scipy", "matplotlib")), **published_record(fit)}
         print_published(record["published"])
-        if flags.devices is not None:
-            devices.append((published_device(fit), flags.devices))
+        if options.devices is not None:
+            devices.append((published_device(fit), options.devices))
     write_json(folder / "results.json", record)
     if read:
         save_figure(draw_data(parts), folder / "latency_data.png")
-    if flags.published:
+    if options.published:
         save_figure(draw_published(record["published"]), folder / "latency_published.png")
     for device, place in devices:
         write_device(device, place / f"{device.name}.json")

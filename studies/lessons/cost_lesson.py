@@ -25,7 +25,7 @@ from formulation.quantity import quantity_text
 from formulation.records.rows import RowFile, packed_path
 from hardware_models import Datasheet, FitError, Flops, LatencyTable, Memory, WeightMemory, fit_error
 from hardware_models.datasheet import BYTES
-from hardware_models.fit import NEAR, nonnegative_fit
+from hardware_models.fit import NEAR_ERROR, nonnegative_fit
 from hardware_models.latency import unseen_rounds
 from hardware_models.roofline import map_product
 from hardware_models.workload import BODY_FEATURES, FEATURES, feature_matrix
@@ -225,7 +225,7 @@ def draw_flops_and_table(table: LatencyTable, predictions: Sequence[Prediction])
     )
     own = predictions[-1]
     ends = np.array([0, 1.05 * max(own.measured.max(), own.predicted.max())])
-    right.fill_betweenx(ends, (1 - NEAR) * ends, (1 + NEAR) * ends, color="0.88", label="within 10 %")
+    right.fill_betweenx(ends, (1 - NEAR_ERROR) * ends, (1 + NEAR_ERROR) * ends, color="0.88", label="within 10 %")
     right.plot(ends, ends, color="0.4", lw=1)
     right.plot(own.predicted, own.measured, "o", ms=5, mfc=_GREEN, mec="white", mew=0.5, label="a round of a network")
     right.set(xlabel=f"predicted by the {own.name}, unseen [ms]", xlim=ends, ylim=ends)

@@ -555,7 +555,7 @@ def draw_weights(optima: Mapping[float, Solution], default: float) -> Figure:
 
 
 @dataclass(frozen=True)
-class Step:
+class EntropyStep:
     """One step on the way from 0 to a design's effective entropy: a name, a kind and what it adds in nat."""
 
     name: str
@@ -563,28 +563,28 @@ class Step:
     value: float
 
 
-ATTENTION, FEED_FORWARD, DISCOUNT = "attention", "feed-forward", "effectiveness"
-"""The kinds of `Step`."""
+ATTENTION_PART, FEED_FORWARD_PART, DISCOUNT = "attention", "feed-forward", "effectiveness"
+"""The kinds of `EntropyStep`."""
 
 
-def entropy_steps(design: Architecture, objective: EffectiveEntropy) -> tuple[Step, ...]:
+def entropy_steps(design: Architecture, objective: EffectiveEntropy) -> tuple[EntropyStep, ...]:
     """Block by block what attention and FFN add, α·L·H each, then what γ takes from either sum; they add up to the objective."""
     weights = objective.alpha if objective.weighting else (1.0, 1.0)
     steps, sums = [], [0.0, 0.0]
     for number, block in enumerate(design.blocks, start=1):
-        for place, (kind, part) in enumerate(zip((ATTENTION, FEED_FORWARD), objective.parts[3:], strict=True)):
+        for place, (kind, part) in enumerate(zip((ATTENTION_PART, FEED_FORWARD_PART), objective.parts[3:], strict=True)):
             value = weights[place] * part.block(block, design)
             sums[place] += value
-            steps.append(Step(f"block {number}", kind, value))
+            steps.append(EntropyStep(f"block {number}", kind, value))
     for name, gamma, total in zip(("γ of attention", "γ of FFN"), objective.effectiveness_of(design), sums, strict=True):
-        steps.append(Step(name, DISCOUNT, -gamma * total))
+        steps.append(EntropyStep(name, DISCOUNT, -gamma * total))
     return tuple(steps)
 
 
 def draw_steps(design: Architecture, objective: EffectiveEntropy) -> Figure:
     """The effective entropy of one design as a waterfall: a pair of steps up for each block, two steps down for γ, the sum."""
     steps = entropy_steps(design, objective)
-    looks = {ATTENTION: (_BLUE, ""), FEED_FORWARD: (_ORANGE, "//"), DISCOUNT: ("0.6", "xx")}
+    looks = {ATTENTION_PART: (_BLUE, ""), FEED_FORWARD_PART: (_ORANGE, "//"), DISCOUNT: ("0.6", "xx")}
     figure = Figure(figsize=(9.6, 4), layout="constrained")
     axis = figure.subplots()
     level, seen, place = 0.0, set(), 0.0

@@ -423,17 +423,17 @@ class UniformRelaxation:
         return limit / np.interp(width, self.widths, self._cost)
 
 
-Point = tuple[float, float]
+_Point = tuple[float, float]
 """A width and a depth."""
 
 
-def along(start: Point, end: Point, count: int = 51) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def along(start: _Point, end: _Point, count: int = 51) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(t, widths, depths) of `count` points on the chord from start to end, t from 0 to 1."""
     steps = np.linspace(0, 1, count)
     return steps, start[0] + steps * (end[0] - start[0]), start[1] + steps * (end[1] - start[1])
 
 
-def draw_nonconvexity(relaxed: UniformRelaxation, budget: Budget, chords: Mapping[str, tuple[Point, Point]]) -> Figure:
+def draw_nonconvexity(relaxed: UniformRelaxation, budget: Budget, chords: Mapping[str, tuple[_Point, _Point]]) -> Figure:
     """Objective and budget over width and depth with some chords; beside it the objective along each, against the straight line.
 
     A concave function never lies below the line between two of its points, a convex one never above; a set is convex where

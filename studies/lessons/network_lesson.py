@@ -40,7 +40,7 @@ _BATCH = 32
 
 
 @dataclass(frozen=True)
-class Step:
+class PassStep:
     """One module that a pass runs through.
 
     Attributes:
@@ -60,7 +60,7 @@ class Step:
     outside: int
 
 
-def passage(model: MerinoForCausalLM) -> tuple[Step, ...]:
+def passage(model: MerinoForCausalLM) -> tuple[PassStep, ...]:
     """The modules that one pass really runs through, in their order, watched while a token passes."""
     names = {module: name for name, module in model.named_modules()}
     kinds: dict[nn.Module, str] = {model.model.tokens: "embedding", model.model.positions: "positions"}
@@ -68,13 +68,13 @@ def passage(model: MerinoForCausalLM) -> tuple[Step, ...]:
     kinds |= {module: "map" for module in names if isinstance(module, MerinoJoint)}
     kinds |= {module: "layer" for module in names if isinstance(module, MerinoLayer)}
     holders: dict[int, str] = {}
-    steps: list[Step] = []
+    steps: list[PassStep] = []
 
     def watch(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         holder = holders.setdefault(id(next(module.parameters())), names[module])
         entered, left = inputs[0], output
         widths = (0 if kinds[module] in ("embedding", "positions") else entered.shape[-1], left.shape[-1])
-        steps.append(Step(names[module], holder, kinds[module], parameter_count(module), *widths))
+        steps.append(PassStep(names[module], holder, kinds[module], parameter_count(module), *widths))
 
     hooks = [module.register_forward_hook(watch) for module in kinds]
     try:
@@ -86,7 +86,7 @@ def passage(model: MerinoForCausalLM) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def draw_passage(steps: Sequence[Step]) -> Figure:
+def draw_passage(steps: Sequence[PassStep]) -> Figure:
     """Above, what runs, from left to right; below, what is stored, each once, with lines to where it is used.
 
     A box is as high as the stream that leaves it is wide; boxes of one look share their weights.
@@ -278,7 +278,7 @@ def draw_rounding(weight: torch.Tensor, bits: Sequence[int], count: int = 32) ->
 
 
 @dataclass(frozen=True)
-class Variant:
+class WrittenForm:
     """A network as it was written to disk and read back.
 
     Attributes:
@@ -299,7 +299,7 @@ def variants(
     plans: Mapping[str, Plan | None],
     rows: np.ndarray,
     folder: Path,
-) -> tuple[Variant, ...]:
+) -> tuple[WrittenForm, ...]:
     """The network written as each plan says (None: as it is), read back, and its loss on sequences (n, T).
 
     Args:
@@ -316,11 +316,11 @@ def variants(
         again = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
         sizes = part_bytes(place)
         stored = sum(size for part, size in sizes.items() if part != "file")
-        made.append(Variant(name, sizes["file"], 8 * stored / parameter_count(model), held_out_loss(again, rows)))
+        made.append(WrittenForm(name, sizes["file"], 8 * stored / parameter_count(model), held_out_loss(again, rows)))
     return tuple(made)
 
 
-def variant_table(made: Sequence[Variant]) -> str:
+def variant_table(made: Sequence[WrittenForm]) -> str:
     """Markdown: size and perplexity of each variant, beside the first."""
     rows = [
         [

@@ -33,6 +33,7 @@ import numpy as np
 from formulation import PUBLISHED
 from formulation.architecture import HEAD_SIZE
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.processes import temporary_folder
 from formulation.command.run import command
 from formulation.command.words import counted, text_table
@@ -53,9 +54,9 @@ if TYPE_CHECKING:
     from merino_net import MerinoConfig
     from merino_net.shipping.onnx_model import OnnxModel
 
-PARTS = ("train", "prefill", "decode")
+SPEED_PARTS = ("train", "prefill", "decode")
 DTYPES = ("bfloat16", "float32")
-RUNTIMES = {"torch": "PyTorch float32", "torch-bf16": "PyTorch bfloat16", "onnx": "ONNX Runtime float32"}
+SPEED_RUNTIMES = {"torch": "PyTorch float32", "torch-bf16": "PyTorch bfloat16", "onnx": "ONNX Runtime float32"}
 """What prefill and decoding run in: name on the command line to name in tables."""
 
 _SEED = 0
@@ -127,14 +128,14 @@ class Shapes:
 _QUICK_RUNTIMES = ("torch", "torch-bf16")
 """Without ONNX, as its export takes longer than all the rest."""
 
-QUICK = Shapes(batch=1, seq_len=128, steps=1, prompt=64, calls=2, new_tokens=8)
+_QUICK_SHAPES = Shapes(batch=1, seq_len=128, steps=1, prompt=64, calls=2, new_tokens=8)
 
 Timer = Callable[[], float]
 """Does its work once and returns the seconds it took."""
 
 
 @dataclass(frozen=True)
-class Task:
+class TimedTask:
     """The same work for several models, timed in turns.
 
     Attributes:
@@ -172,7 +173,7 @@ class Bench:
     references: Sequence[str]
     turns: int
     build: Callable[[PreTrainedConfig, ExitStack], Any]
-    tasks: tuple[Task, ...]
+    tasks: tuple[TimedTask, ...]
 
 
 def random_model(config: PreTrainedConfig) -> PreTrainedModel:
@@ -190,7 +191,7 @@ def random_model(config: PreTrainedConfig) -> PreTrainedModel:
     return model
 
 
-def random_tokens(config: PreTrainedConfig, batch: int, length: int) -> Tensor:
+def fixed_tokens(config: PreTrainedConfig, batch: int, length: int) -> Tensor:
     """Tokens (batch, length), the same ones every time."""
     import torch
 
@@ -217,7 +218,7 @@ def train_bench(config: MerinoConfig, shapes: Shapes, dtype: str, compiled: bool
     models = {name: config} | {title: equal_gpt2(config, shapes.seq_len, activation) for title, activation in gpt2.items()}
     # For every product of the forward pass the backward pass computes two, by its input and by its weight.
     per_sequence = {title: 3 * forward_flops(own, shapes.seq_len) for title, own in models.items()}
-    task = Task(
+    task = TimedTask(
         part="train",
         work="",
         runtime=f"PyTorch {dtype}{', compiled' if compiled else ''}",
@@ -234,7 +235,7 @@ def _training_timer(model: PreTrainedModel, shapes: Shapes, autocast: bool, comp
     """Seconds of some steps on one batch: forward pass with the loss, backward pass, fused AdamW."""
     import torch
 
-    tokens = random_tokens(model.config, shapes.batch, shapes.seq_len)
+    tokens = fixed_tokens(model.config, shapes.batch, shapes.seq_len)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     forward: Callable[..., Any] = torch.compile(model) if compiled else model
 
@@ -252,7 +253,7 @@ def _training_timer(model: PreTrainedModel, shapes: Shapes, autocast: bool, comp
     return run
 
 
-class Engine(Protocol):
+class InferenceEngine(Protocol):
     """A model in a runtime, with a query to answer."""
 
     def prefill(self, logits_to_keep: int) -> None:
@@ -313,7 +314,7 @@ def torch_engine(config: PreTrainedConfig, stack: ExitStack, prompt: int, dtype:
     """The random model in PyTorch with a query of `prompt` tokens; it leaves nothing to clean up."""
     model = random_model(config).eval()
     model.to(dtype=dtype)
-    return TorchEngine(model, random_tokens(config, 1, prompt))
+    return TorchEngine(model, fixed_tokens(config, 1, prompt))
 
 
 def onnx_engine(config: PreTrainedConfig, stack: ExitStack, prompt: int, threads: int) -> OnnxEngine:
@@ -322,7 +323,7 @@ def onnx_engine(config: PreTrainedConfig, stack: ExitStack, prompt: int, threads
 
     folder = stack.enter_context(temporary_folder())
     export_onnx(random_model(config).eval(), folder)
-    return OnnxEngine(load_onnx(folder, threads), random_tokens(config, 1, prompt).numpy())
+    return OnnxEngine(load_onnx(folder, threads), fixed_tokens(config, 1, prompt).numpy())
 
 
 def inference_benches(
@@ -347,17 +348,17 @@ def inference_benches(
     )
     benches = []
     for runtime in runtimes:
-        title, onnx = RUNTIMES[runtime], runtime == "onnx"
+        title, onnx = SPEED_RUNTIMES[runtime], runtime == "onnx"
         setting = _setting(threads, ("onnxruntime" if onnx else "torch", "transformers"), prompt=prompt)
         tasks = []
         if "prefill" in parts:
             for what, keep, flops in (("last logit", 1, last), ("all logits", 0, every)):
                 timer = partial(_prefill_timer, logits_to_keep=keep, calls=shapes.calls)
-                tasks.append(Task("prefill", what, title, setting, prompt, flops, 1, timer))
+                tasks.append(TimedTask("prefill", what, title, setting, prompt, flops, 1, timer))
         if "decode" in parts:
             timer = partial(_decode_timer, new_tokens=new_tokens)
-            tasks.append(Task("decode", "", title, setting | {"new_tokens": new_tokens}, new_tokens, decoding, 1, timer))
-        build: Callable[[PreTrainedConfig, ExitStack], Engine]
+            tasks.append(TimedTask("decode", "", title, setting | {"new_tokens": new_tokens}, new_tokens, decoding, 1, timer))
+        build: Callable[[PreTrainedConfig, ExitStack], InferenceEngine]
         if onnx:
             build = partial(onnx_engine, prompt=prompt, threads=threads)
         else:
@@ -369,7 +370,7 @@ def inference_benches(
     return benches
 
 
-def _prefill_timer(engine: Engine, logits_to_keep: int, calls: int) -> Timer:
+def _prefill_timer(engine: InferenceEngine, logits_to_keep: int, calls: int) -> Timer:
     """Median seconds of several prefills after one that brings the model back into the processor's caches."""
 
     def run() -> float:
@@ -384,7 +385,7 @@ def _prefill_timer(engine: Engine, logits_to_keep: int, calls: int) -> Timer:
     return run
 
 
-def _decode_timer(engine: Engine, new_tokens: int) -> Timer:
+def _decode_timer(engine: InferenceEngine, new_tokens: int) -> Timer:
     return partial(engine.decode, new_tokens)
 
 
@@ -495,7 +496,7 @@ def _key(row: Row) -> tuple[str, int]:
     return json.dumps(_description(row), sort_keys=True), row["turn"]
 
 
-def _run_bench(bench: Bench, missing: Sequence[tuple[Task, Sequence[Row]]], resume: Resume[tuple[str, int]]) -> None:
+def _run_bench(bench: Bench, missing: Sequence[tuple[TimedTask, Sequence[Row]]], resume: Resume[tuple[str, int]]) -> None:
     with ExitStack() as stack:
         models = {}
         for name, config in bench.models.items():
@@ -531,12 +532,12 @@ def ratio_of(own: Sequence[float], reference: Sequence[float]) -> dict[str, floa
     }
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+def speed_summary(rows: Sequence[Row]) -> dict[str, Any]:
     """The numbers of the study, ready for JSON: one record per task, alike tasks together."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(json.dumps(_description(row), sort_keys=True), []).append(row)
-    measured = sorted(groups.values(), key=lambda group: (PARTS.index(group[0]["part"]), group[0]["work"]))
+    measured = sorted(groups.values(), key=lambda group: (SPEED_PARTS.index(group[0]["part"]), group[0]["work"]))
     packages = ("torch", "transformers", "onnxruntime", "onnx", "numpy")
     return {"provenance": provenance(_SEED, packages), "tasks": [_task_record(group) for group in measured]}
 
@@ -574,7 +575,7 @@ def _ratio_record(name: str, reference: str, description: Row, seconds: Mapping[
     }
 
 
-def report(summary: dict[str, Any]) -> str:
+def speed_text(summary: dict[str, Any]) -> str:
     """The study for people."""
     parts = []
     for task in summary["tasks"]:
@@ -645,7 +646,8 @@ def ratios_table(task: dict[str, Any]) -> str:
 def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
     parser = command_parser(__spec__, __doc__)
-    parser.add_argument("--parts", default=",".join(PARTS), metavar="NAMES", help=f"of {', '.join(PARTS)} (default: all)")
+    parts = ", ".join(SPEED_PARTS)
+    parser.add_argument("--parts", default=",".join(SPEED_PARTS), metavar="NAMES", help=f"of {parts} (default: all)")
     parser.add_argument(
         "--dtype", default="bfloat16", metavar="NAME", help=f"of training: {' or '.join(DTYPES)} (default bfloat16, by autocast)"
     )
@@ -653,7 +655,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--runtimes",
         metavar="NAMES",
-        help=f"of prefill and decoding: {', '.join(RUNTIMES)} (default: all; with --quick {', '.join(_QUICK_RUNTIMES)})",
+        help=f"of prefill and decoding: {', '.join(SPEED_RUNTIMES)} (default: all; with --quick {', '.join(_QUICK_RUNTIMES)})",
     )
     parser.add_argument("--alternations", type=int, metavar="N", help="turns of training (default 12; with --quick 3)")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of prefill and decoding (default 8; with --quick 3)")
@@ -667,31 +669,46 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def benches_of(arguments: argparse.Namespace) -> list[Bench]:
+@dataclass(frozen=True)
+class NetSpeedOptions:
+    """What the study was asked for, see --help; ValueError for a number below 1."""
+
+    parts: str
+    dtype: str
+    compile: bool
+    runtimes: str | None
+    alternations: int | None
+    rounds: int | None
+    threads: int
+    output: str
+    quick: bool
+
+    def __post_init__(self) -> None:
+        for flag, number in (("alternations", self.alternations), ("rounds", self.rounds), ("threads", self.threads)):
+            if number is not None and number < 1:
+                raise ValueError(f"--{flag} is {number}; expected at least 1")
+
+
+def benches_of(options: NetSpeedOptions) -> list[Bench]:
     """What a command line asks for; ValueError naming the flag that is wrong."""
-    quick = arguments.quick
-    parts = _names("--parts", arguments.parts, PARTS)
-    runtimes = list(_QUICK_RUNTIMES if quick else RUNTIMES)
-    if arguments.runtimes is not None:
-        runtimes = _names("--runtimes", arguments.runtimes, tuple(RUNTIMES))
-    (dtype,) = _names("--dtype", arguments.dtype, DTYPES, most=1)
-    default = (3, 3) if quick else (12, 8)
-    turns, rounds = (
-        own if own is not None else other for own, other in zip((arguments.alternations, arguments.rounds), default, strict=True)
-    )
-    for flag, number in (("--alternations", turns), ("--rounds", rounds), ("--threads", arguments.threads)):
-        if number < 1:
-            raise ValueError(f"{flag} is {number}; expected at least 1")
+    quick = options.quick
+    parts = _names("--parts", options.parts, SPEED_PARTS)
+    runtimes = list(_QUICK_RUNTIMES if quick else SPEED_RUNTIMES)
+    if options.runtimes is not None:
+        runtimes = _names("--runtimes", options.runtimes, tuple(SPEED_RUNTIMES))
+    (dtype,) = _names("--dtype", options.dtype, DTYPES, most=1)
+    turns = options.alternations or (3 if quick else 12)
+    rounds = options.rounds or (3 if quick else 8)
     if "onnx" in runtimes and {"prefill", "decode"} & set(parts):
         _check_onnx(runtimes)
     require_network()
     from merino_net import MerinoConfig
     from merino_net.network.baselines import baseline_config
 
-    shapes = QUICK if quick else Shapes()
+    shapes = _QUICK_SHAPES if quick else Shapes()
     benches = []
     if "train" in parts:
-        benches.append(train_bench(MerinoConfig(), shapes, dtype, arguments.compile, arguments.threads, turns))
+        benches.append(train_bench(MerinoConfig(), shapes, dtype, options.compile, options.threads, turns))
     if {"prefill", "decode"} & set(parts):
         designs = list(PUBLISHED)[: 1 if quick else None]
         references = ["OPT-125M"] if quick else ["OPT-125M", "OPT-350M"]
@@ -701,7 +718,7 @@ def benches_of(arguments: argparse.Namespace) -> list[Bench]:
             parts,
             runtimes,
             shapes,
-            arguments.threads,
+            options.threads,
             rounds,
         )
     return benches
@@ -724,21 +741,21 @@ def _check_onnx(runtimes: Sequence[str]) -> None:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
-    options = command_line().parse_args(arguments)
+    options = read_options(NetSpeedOptions, command_line(), arguments)
     benches = benches_of(options)
     folder = output_folder(options.output)
     import torch
 
     torch.set_num_threads(options.threads)
-    return run_study(benches, folder)
+    return measure_and_write(benches, folder)
 
 
-def run_study(benches: Sequence[Bench], folder: Path) -> int:
+def measure_and_write(benches: Sequence[Bench], folder: Path) -> int:
     """Measure what is missing, then print and write the results of all rows in the folder; returns the exit code."""
     file = RowFile(folder / "rows.jsonl")
     run_benches(benches, file)
-    summary = summarise(file.rows)
-    print(f"\n{report(summary)}")
+    summary = speed_summary(file.rows)
+    print(f"\n{speed_text(summary)}")
     write_json(folder / "summary.json", summary)
     from studies.net_speed.figures import draw_speed
 

@@ -54,7 +54,7 @@ from solvers import (
     reference_costs,
 )
 from solvers.questions.pareto import check_objectives, point_of
-from studies.budget_flags import add_budget_arguments, add_trust_argument, read_budgets
+from studies.budget_flags import BudgetOptions, add_budget_arguments, add_trust_argument, read_budgets
 from studies.pareto.bystanders import Baseline, baselines_of
 from studies.stored import check_number, note_unknown
 
@@ -107,9 +107,7 @@ class ParetoOptions:
     space: str | None
     maximize: str | None
     minimize: tuple[str, ...] | None
-    budget: tuple[str, ...]
-    confidence: float | None
-    extrapolate: bool
+    budgets: BudgetOptions
     seeds: int
     seconds: float
     evaluations: int | None
@@ -129,7 +127,7 @@ class ParetoOptions:
                 raise ValueError(f"--{flag.replace('_', '-')} is {value}; expected a positive number")
 
 
-def problem_of(options: ParetoOptions) -> tuple[str, DesignProblem]:
+def front_problem(options: ParetoOptions) -> tuple[str, DesignProblem]:
     """The problem that the command line names, with a title; ValueError for names that are unknown or repeated."""
     problem = _problem_in_flags(options) if options.problem is None else _problem_in_file(options)
     budgets = (f"{quantity_text(b.quantity)} {b.sign} {number_text(b.bound)}" for b in problem.subject_to)
@@ -138,7 +136,8 @@ def problem_of(options: ParetoOptions) -> tuple[str, DesignProblem]:
 
 def _problem_in_file(options: ParetoOptions) -> DesignProblem:
     flags = ("space", "maximize", "minimize", "budget", "confidence", "extrapolate")
-    if given := [f"--{flag}" for flag in flags if getattr(options, flag)]:
+    values = {**vars(options), **vars(options.budgets)}
+    if given := [f"--{flag}" for flag in flags if values[flag]]:
         raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
     problem = read_problem(Path(str(options.problem)), partial(quantity_from_dict, trust_code=options.trust_code))
     if not problem.minimize:
@@ -153,14 +152,15 @@ def _problem_in_flags(options: ParetoOptions) -> DesignProblem:
     maximize, names = options.maximize or "entropy", options.minimize or ()
     if not names:
         raise ValueError("--minimize is missing; name what to minimize, such as --minimize flops")
-    quantities = [read_quantity(name, extrapolate=options.extrapolate) for name in (maximize, *names)]
+    flags = options.budgets
+    quantities = [read_quantity(name, extrapolate=flags.extrapolate) for name in (maximize, *names)]
     if maximize in names:
         raise ValueError(f"{maximize} is both maximized and minimized; expected different quantities")
     if len(set(names)) < len(names):
         raise ValueError(f"--minimize names {', '.join(names)}; expected each quantity once")
-    problems = read_budgets(options.budget, options.confidence, options.extrapolate)
+    problems = read_budgets(flags.budget, flags.confidence, flags.extrapolate)
     if len(problems) > 1:
-        raise ValueError(f"--budget gives one quantity several values ({', '.join(options.budget)}); expected one for each")
+        raise ValueError(f"--budget gives one quantity several values ({', '.join(flags.budget)}); expected one for each")
     return DesignProblem(read_space(options.space or "paper"), quantities[0], problems[0], minimize=tuple(quantities[1:]))
 
 
@@ -381,7 +381,7 @@ def _solve_seconds(front: Front) -> float:
     return sum(box.seconds for box in front.boxes)
 
 
-def summary_of(
+def _summary_of(
     front: Front,
     faults: Sequence[str],
     reference: tuple[float, ...],
@@ -435,7 +435,7 @@ def summary_of(
     }
 
 
-def write_results(
+def _write_results(
     folder: Path,
     title: str,
     front: Front,
@@ -446,7 +446,7 @@ def write_results(
     baselines: Sequence[Baseline],
 ) -> None:
     """Write front.json and front.jsonl and, where there is a point to draw, front.png, else remove an earlier one; says so."""
-    write_json(folder / "front.json", summary_of(front, faults, reference, rows, ratios, baselines))
+    write_json(folder / "front.json", _summary_of(front, faults, reference, rows, ratios, baselines))
     write_rows(folder / "front.jsonl", map(_point_record, front.points))
     written = ["rows.jsonl", "front.jsonl", "front.json"]
     if front.points:
@@ -459,7 +459,7 @@ def write_results(
     print(f"\nWritten to {folder}: {', '.join(written)}", flush=True)
 
 
-def study(title: str, problem: DesignProblem, options: ParetoOptions, folder: Path) -> int:
+def _study(title: str, problem: DesignProblem, options: ParetoOptions, folder: Path) -> int:
     """Prove the front, show and write it, then run NSGA-II; returns the exit code. KeyboardInterrupt where the user stops it."""
     file = RowFile(folder / "rows.jsonl")
     note_unknown([problem])
@@ -470,7 +470,7 @@ def study(title: str, problem: DesignProblem, options: ParetoOptions, folder: Pa
     print(f"\n{title}: {problem.goal.name} against {' and '.join(map(quantity_text, problem.minimize))}")
     if front.complete and not front.points and not faults:
         print(f"\nProved: no design meets the budgets; {_design_command(options)} says which conflict.")
-        write_results(folder, title, front, faults, reference, (), (), baselines)
+        _write_results(folder, title, front, faults, reference, (), (), baselines)
         return ExitCode.INFEASIBLE
     if front.points:
         print(f"\n{front_table(front)}\n\n{published_table(baselines, front)}")
@@ -478,12 +478,12 @@ def study(title: str, problem: DesignProblem, options: ParetoOptions, folder: Pa
     runs = Nsga2Runs(problem, options, file)
     rows = runs.known()
     if len(rows) < options.seeds:
-        write_results(folder, title, front, faults, reference, rows, ratios_of(rows, options.seconds, front, reference), baselines)
+        _write_results(folder, title, front, faults, reference, rows, ratios_of(rows, options.seconds, front, reference), baselines)
         rows = runs.all()
     ratios = ratios_of(rows, options.seconds, front, reference)
     if rows:
         print(f"\n{ratio_table(rows, ratios)}\n({_ratio_note(front, reference)})")
-    write_results(folder, title, front, faults, reference, rows, ratios, baselines)
+    _write_results(folder, title, front, faults, reference, rows, ratios, baselines)
     if faults:
         return ExitCode.BROKEN_PROMISE
     return ExitCode.DONE if front.complete else ExitCode.NO_ANSWER
@@ -496,7 +496,7 @@ def _design_command(options: ParetoOptions) -> str:
         trust = ["--trust-code"] if options.trust_code else []
         return f'`{shlex.join([*command, options.problem, *trust])}`, once "minimize" is taken out of the file,'
     space = [] if options.space is None else ["--space", options.space]
-    return f"`{shlex.join([*command, *space, *(part for budget in options.budget for part in ('--budget', budget))])}`"
+    return f"`{shlex.join([*command, *space, *(part for budget in options.budgets.budget for part in ('--budget', budget))])}`"
 
 
 def _ratio_note(front: Front, reference: tuple[float, ...]) -> str:
@@ -511,5 +511,5 @@ def _ratio_note(front: Front, reference: tuple[float, ...]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code, see --help."""
     options = read_options(ParetoOptions, command_line(), arguments)
-    title, problem = problem_of(options)
-    return study(title, problem, options, output_folder(options.output))
+    title, problem = front_problem(options)
+    return _study(title, problem, options, output_folder(options.output))

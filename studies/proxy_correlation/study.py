@@ -23,6 +23,7 @@ import numpy as np
 from formulation import Architecture, EffectiveEntropy, Quantity
 from formulation.architecture import positive_integer
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted, text_table
 from formulation.records.files import output_folder, save_figure, write_json
@@ -32,16 +33,55 @@ from hardware_models import BlackBox
 from studies.calibration.data import fitted_name, read_calibration
 from studies.proxy_correlation.bigram import counted_losses
 from studies.proxy_correlation.proxies import ENTROPY, FLOPS, PARAMS, analytic_proxies, first_sequences, network_proxies
-from studies.trained.flags import SMALL_NETWORKS, add_data_arguments, add_plan_arguments, add_worker_arguments, check_workers
-from studies.trained.plan import PACKAGES, Run, TokenData, run_key
+from studies.trained.flags import (
+    SMALL_NETWORKS,
+    DataOptions,
+    PlanOptions,
+    WorkerOptions,
+    add_data_arguments,
+    add_plan_arguments,
+    add_worker_arguments,
+)
+from studies.trained.plan import TRAINING_PACKAGES, TokenData, TrainingRun, run_key
 from studies.trained.rank_correlation import RESAMPLES, alike, kendall, rank_correlations, spearman, with_interval
-from studies.trained.runs import environments, finished, introduce, plan_of, prepare, seeded
+from studies.trained.runs import environments, finished, introduce, prepare, seeded, training_plan
 from studies.trained.sample import EQUAL_FLOPS, EQUAL_PARAMS, UNIFORM, sampled, scaled_space
 
-BUDGETS = {"half": 0.5, "full": 1.0, "double": 2.0, "fourfold": 4.0}
+TOKEN_BUDGETS = {"half": 0.5, "full": 1.0, "double": 2.0, "fourfold": 4.0}
 """Token budgets by name, as shares of the full one."""
 HELD = {EQUAL_FLOPS: FLOPS, EQUAL_PARAMS: PARAMS}
 """The cost that each stratum holds equal, as a proxy."""
+
+
+@dataclass(frozen=True)
+class ProxyOptions:
+    """What the study was asked for, see --help; ValueError for a number out of range."""
+
+    data: DataOptions
+    plan: PlanOptions
+    designs: int
+    stratum: int
+    budgets: int
+    other_budgets: tuple[str, ...]
+    repeats: int
+    sample_seed: int
+    calibrated: str | None
+    resamples: int
+    no_training: bool
+    workers: WorkerOptions
+
+    def __post_init__(self) -> None:
+        positive_integer("designs", self.designs)
+        positive_integer("resamples", self.resamples)
+        for name, most in (("stratum", None), ("budgets", self.designs), ("repeats", self.designs)):
+            number = getattr(self, name)
+            if number < 0 or number > (number if most is None else most):
+                limit = "" if most is None else f" and at most the {most} designs"
+                raise ValueError(f"{name} is {number}; expected at least 0{limit}")
+        if self.designs < 3:
+            raise ValueError(f"designs is {self.designs}; expected at least 3, which a rank correlation needs")
+        if self.budgets and self.plan.steps < 20:
+            raise ValueError(f"steps is {self.plan.steps}; expected at least 20, so that half of them are a budget")
 
 
 @dataclass(frozen=True)
@@ -54,35 +94,37 @@ class PlannedRuns:
     """
 
     groups: dict[str, list[Architecture]]
-    main: dict[Architecture, Run]
-    budgets: dict[str, dict[Architecture, Run]]
-    repeats: dict[Architecture, Run]
+    main: dict[Architecture, TrainingRun]
+    budgets: dict[str, dict[Architecture, TrainingRun]]
+    repeats: dict[Architecture, TrainingRun]
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[TrainingRun]:
         """All of them in the order in which they are trained."""
         others = [run for group in (*self.budgets.values(), self.repeats) for run in group.values()]
         return [*self.main.values(), *others]
 
 
-def plan_runs(options: argparse.Namespace, data: TokenData, folder: Path) -> PlannedRuns:
+def plan_runs(options: ProxyOptions, data: TokenData, folder: Path) -> PlannedRuns:
     """The runs that the flags ask for."""
-    plan = plan_of(options, evaluations=1)
-    space = scaled_space(options.vocabulary, options.sequence)
-    groups = sampled(space, options.designs, options.stratum, options.sequence, options.sample_seed)
+    plan = training_plan(options.plan, evaluations=1)
+    space = scaled_space(options.data.vocabulary, plan.seq_len)
+    groups = sampled(space, options.designs, options.stratum, plan.seq_len, options.sample_seed)
 
-    def run(label: str, design: Architecture, share: float = 1.0, seed: int = 0) -> Run:
-        scaled = argparse.Namespace(**{**vars(options), "steps": round(options.steps * share)})
-        own = plan if share == 1 else plan_of(scaled, evaluations=1)
-        return Run(label, design, seeded(own, seed), data, options.threads, str(folder.resolve() / "runs"))
+    def run(label: str, design: Architecture, share: float = 1.0, seed: int = 0) -> TrainingRun:
+        scaled = dataclasses.replace(options.plan, steps=round(options.plan.steps * share))
+        own = plan if share == 1 else training_plan(scaled, evaluations=1)
+        return TrainingRun(label, design, seeded(own, seed), data, options.workers.threads, str(folder.resolve() / "runs"))
 
-    main: dict[Architecture, Run] = {}
+    main: dict[Architecture, TrainingRun] = {}
     for name, designs in groups.items():
         for number, design in enumerate(designs):
             main.setdefault(design, run(f"{name} {number:02d}", design))
     first = groups[UNIFORM]
     budgets = {
-        name: {design: run(f"{main[design].label}, {name} budget", design, BUDGETS[name]) for design in first[: options.budgets]}
+        name: {
+            design: run(f"{main[design].label}, {name} budget", design, TOKEN_BUDGETS[name]) for design in first[: options.budgets]
+        }
         for name in options.other_budgets
     }
     repeats = {design: run(f"{main[design].label}, again", design, seed=1) for design in first[: options.repeats]}
@@ -120,7 +162,7 @@ class Trained:
     losses: dict[str, float]
     values: dict[Architecture, dict[str, float]]
 
-    def of(self, runs: dict[Architecture, Run], designs: Sequence[Architecture]) -> dict[Architecture, float]:
+    def of(self, runs: dict[Architecture, TrainingRun], designs: Sequence[Architecture]) -> dict[Architecture, float]:
         """The losses of those of the designs whose run has ended."""
         keys = {design: run_key(runs[design].identity()) for design in designs if design in runs}
         return {design: self.losses[key] for design, key in keys.items() if key in self.losses}
@@ -136,7 +178,9 @@ def quality(losses: dict[Architecture, float]) -> np.ndarray:
     return -np.exp(np.array(list(losses.values())))
 
 
-def summary_of(plan: PlannedRuns, trained: Trained, resamples: int = RESAMPLES, fitted: Collection[str] = ()) -> dict[str, Any]:
+def correlations_of(
+    plan: PlannedRuns, trained: Trained, resamples: int = RESAMPLES, fitted: Collection[str] = ()
+) -> dict[str, Any]:
     """Rank correlations with negative perplexity by group, across budgets, and what a second seed says of the noise.
 
     Args:
@@ -183,7 +227,7 @@ def _budgets(plan: PlannedRuns, trained: Trained, resamples: int) -> dict[str, A
     if len(subset) < 3 or len(ended) == 1:
         return {"designs": 0}
     qualities = {
-        name: quality({design: ended[name][design] for design in subset}) for name in sorted(ended, key=BUDGETS.__getitem__)
+        name: quality({design: ended[name][design] for design in subset}) for name in sorted(ended, key=TOKEN_BUDGETS.__getitem__)
     }
     return {
         "designs": len(subset),
@@ -235,7 +279,7 @@ def _repeats(plan: PlannedRuns, trained: Trained) -> dict[str, Any]:
     }
 
 
-def table_text(summary: dict[str, Any]) -> str:
+def correlations_text(summary: dict[str, Any]) -> str:
     """The correlations for people."""
 
     lines = []
@@ -292,32 +336,21 @@ def notes_text(summary: dict[str, Any]) -> str:
 @command
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
-    options = command_line().parse_args(arguments)
-    check_workers(options)
-    positive_integer("designs", options.designs)
-    positive_integer("resamples", options.resamples)
-    for name, most in (("stratum", None), ("budgets", options.designs), ("repeats", options.designs)):
-        number = getattr(options, name)
-        if number < 0 or number > (number if most is None else most):
-            limit = "" if most is None else f" and at most the {most} designs"
-            raise ValueError(f"{name} is {number}; expected at least 0{limit}")
-    if options.designs < 3:
-        raise ValueError(f"designs is {options.designs}; expected at least 3, which a rank correlation needs")
-    if options.budgets and options.steps < 20:
-        raise ValueError(f"steps is {options.steps}; expected at least 20, so that half of them are a budget")
-    folder = output_folder(options.output)
+    options = read_options(ProxyOptions, command_line(), arguments)
+    workers = options.workers
+    folder = output_folder(workers.output)
 
     from merino_net.corpus.data import packed
 
-    data = prepare(options, folder)
-    training = packed(np.load(data.training, mmap_mode="r"), options.sequence)
+    data = prepare(options.data, folder)
+    training = packed(np.load(data.training, mmap_mode="r"), options.plan.sequence)
     minibatch = first_sequences(training)
     extra = calibrated(None if options.calibrated is None else Path(options.calibrated), data)
     plan = plan_runs(options, data, folder)
     file = RowFile(folder / "rows.jsonl")
     if not options.no_training:
-        introduce(data, plan_of(options, evaluations=1), plan.runs)
-        finished(plan.runs, file, options.backend, options.scheduler, options.jobs)
+        introduce(data, training_plan(options.plan, evaluations=1), plan.runs)
+        finished(plan.runs, file, workers.backend, workers.scheduler, workers.jobs)
     planned = {run_key(run.identity()) for run in plan.runs}
     rows: dict[str, Row] = {key: row for row in file.rows if (key := run_key(row)) in planned}
     losses = {key: float(row.get("held_out_loss", np.inf)) for key, row in rows.items()}
@@ -328,23 +361,23 @@ def main(arguments: list[str] | None = None) -> int:
             f"of this study {counted(len(done), 'design')} ended with a loss, and a rank correlation needs 3 of one group; "
             + ("leave --no-training out" if options.no_training else "see the errors in rows.jsonl")
         )
-    proxies = {**analytic_proxies(options.sequence), **extra, **network_proxies(minibatch, folder)}
-    columns = proxy_values(list(ended), proxies, options.jobs)
+    proxies = {**analytic_proxies(options.plan.sequence), **extra, **network_proxies(minibatch, folder)}
+    columns = proxy_values(list(ended), proxies, workers.jobs)
     values = {design: {name: float(column[i]) for name, column in columns.items()} for i, design in enumerate(ended)}
-    summary = summary_of(plan, Trained(losses, values), options.resamples, extra)
+    summary = correlations_of(plan, Trained(losses, values), options.resamples, extra)
     trained = np.array([ended[design] for design in done])
-    made_by = provenance(options.sample_seed, ("scipy", *PACKAGES))
+    made_by = provenance(options.sample_seed, ("scipy", *TRAINING_PACKAGES))
     summary |= {
         "loss": {"least": float(trained.min()), "median": float(np.median(trained)), "most": float(trained.max())},
-        "counting": _counting(data, training, options),
+        "counting": _counting(data, training, options.plan, options.data.vocabulary),
         "data": data.identity,
         "sample": {"designs": options.designs, "stratum": options.stratum, "seed": options.sample_seed},
-        "plan": seeded(plan_of(options, evaluations=1), 0),
+        "plan": seeded(training_plan(options.plan, evaluations=1), 0),
         "made_with": environments(rows.values()),
         "entropy_defaults": dataclasses.asdict(EffectiveEntropy()),
         "provenance": {**made_by, "command": made_by["command"].replace(" --no-training", "")},  # what makes the rows again
     }
-    print(table_text(summary))
+    print(correlations_text(summary))
     print(notes_text(summary))
     points = {name: [design for design in designs if design in done] for name, designs in plan.groups.items()}
     perplexity = {design: float(np.exp(loss)) for design, loss in zip(done, trained, strict=True)}
@@ -357,7 +390,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _counting(data: TokenData, training: np.ndarray, options: argparse.Namespace) -> dict[str, Any]:
+def _counting(data: TokenData, training: np.ndarray, plan: PlanOptions, vocabulary: int) -> dict[str, Any]:
     """Losses of counting on the held-out sequences that the networks are evaluated on."""
     from merino_net.corpus.data import packed, split
 
@@ -365,11 +398,11 @@ def _counting(data: TokenData, training: np.ndarray, options: argparse.Namespace
         kept, left = split(len(training), data.held_out_share, 0)
         rows, held_out = training[kept], training[left]
     else:
-        rows, held_out = np.asarray(training), packed(np.load(data.held_out, mmap_mode="r"), options.sequence)
-    seen = np.random.default_rng(0).permutation(len(rows))[: options.steps * options.batch]
+        rows, held_out = np.asarray(training), packed(np.load(data.held_out, mmap_mode="r"), plan.sequence)
+    seen = np.random.default_rng(0).permutation(len(rows))[: plan.steps * plan.batch]
     texts = {"as many tokens": rows[seen], "whole text": rows}
-    judged = np.asarray(held_out[: options.evaluate_at_most])
-    return {name: dataclasses.asdict(counted_losses(one, judged, options.vocabulary)) for name, one in texts.items()}
+    judged = np.asarray(held_out[: plan.evaluate_at_most])
+    return {name: dataclasses.asdict(counted_losses(one, judged, vocabulary)) for name, one in texts.items()}
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -390,7 +423,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--budgets", type=int, default=0, metavar="N", help="designs also trained on fewer and more tokens (default: none)"
     )
-    others = tuple(name for name in BUDGETS if name != "full")
+    others = tuple(name for name in TOKEN_BUDGETS if name != "full")
     parser.add_argument(
         "--other-budgets", nargs="+", choices=others, default=["half", "double"], help="of these designs (default: half double)"
     )

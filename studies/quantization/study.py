@@ -27,13 +27,14 @@ from typing import TYPE_CHECKING, Any
 
 from formulation.architecture import positive_integer
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted, text_table
 from formulation.fingerprint import content_key
 from formulation.records.files import cache_folder, output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile
-from merino_net.corpus.text import Reading, add_reading_arguments
+from merino_net.corpus.text import add_reading_arguments
 from merino_net.evaluate import TaskData, find_tasks, find_texts
 from merino_net.export import require
 from merino_net.network.counting import part_bytes
@@ -46,6 +47,7 @@ from studies.net_speed.study import Load
 from studies.quantization.variants import (
     NEW_TOKENS,
     PROMPT,
+    MakingOptions,
     Variant,
     calibration_of,
     make_variant,
@@ -56,8 +58,47 @@ from studies.quantization.variants import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-METHODS = ("rtn", "gptq", "openvino")
+_METHODS = ("rtn", "gptq", "openvino")
 _PACKAGES = ("torch", "transformers", "openvino", "nncf", "lm_eval")
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """What the study was asked for, see --help.
+
+    Raises:
+        ValueError: a number out of range, no text to compare on, an unknown task, or GPTQ without a text to calibrate on.
+    """
+
+    models: tuple[str, ...]
+    methods: tuple[str, ...]
+    variants: tuple[str, ...]
+    making: MakingOptions
+    benchmark: tuple[str, ...]
+    evaluation_text: tuple[str, ...]
+    tasks: tuple[str, ...]
+    data_dir: str | None
+    limit: int | None
+    context: int | None
+    batch: int
+    error_sequences: int
+    threads: int
+    precision: str
+    turns: int
+    output: str
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "error_sequences", "threads", "turns", *(("limit",) if self.limit is not None else ())):
+            positive_integer(f"--{name.replace('_', '-')}", getattr(self, name))
+        if not self.benchmark and not self.evaluation_text:
+            raise ValueError("there is no text to compare on; give --benchmark wikitext2, or --evaluation-text FILE")
+        unknown = [name for name in self.tasks if name not in ("all", *TASKS)]
+        if unknown:
+            raise ValueError(f"--tasks {unknown[0]} is not known; expected all or some of {', '.join(TASKS)}")
+        if "gptq" in self.methods and not self.making.calibration_text:
+            raise ValueError(
+                "GPTQ calibrates on a text; name it with --calibration-text, or leave GPTQ out with --methods rtn openvino"
+            )
 
 
 @dataclass(frozen=True)
@@ -72,8 +113,8 @@ class Work:
     error_sequences: int
 
 
-def measure(
-    models: Sequence[Model], variants: Sequence[Variant], work: Work, options: argparse.Namespace, folder: Path, file: RowFile
+def measured_rows(
+    models: Sequence[Model], variants: Sequence[Variant], work: Work, options: QuantizationOptions, folder: Path, file: RowFile
 ) -> dict[str, list[Row]]:
     """The rows of every network by its name, those missing in the file measured and appended."""
     plan = [(model, variant, steps_of(model, variant, work, options)) for model in models for variant in variants]
@@ -85,11 +126,11 @@ def measure(
             if any(key not in resume for key in (*steps, *(speeds[model.name] if variant.openvino else ()))):
                 resume.note(f"{model.name}: making {variant.name}")
                 below = output_folder(folder / "variants" / f"{model.name.replace('/', '-')}-{model.fingerprint[:8]}")
-                places[model.name, variant.name] = make_variant(model, variant, below, options)
+                places[model.name, variant.name] = make_variant(model, variant, below, options.making)
         for model, variant, steps in plan:
             missing = {key: step for key, step in steps.items() if key not in resume}
             if missing:
-                bench = Bench(model, variant, places[model.name, variant.name], work, options)
+                bench = LoadedVariant(model, variant, places[model.name, variant.name], work, options.threads)
                 for key, (kind, run) in missing.items():
                     resume.note(f"{model.name}, {variant.name}: {kind}")
                     resume.add(key, _measured(key, model, variant, kind, partial(run, bench)))
@@ -103,28 +144,28 @@ def measure(
     }
 
 
-Step = tuple[str, Callable[["Bench"], Row]]
+MeasuringStep = tuple[str, Callable[["LoadedVariant"], Row]]
 """What is measured, and how."""
 
 
-def steps_of(model: Model, variant: Variant, work: Work, options: argparse.Namespace) -> dict[str, Step]:
+def steps_of(model: Model, variant: Variant, work: Work, options: QuantizationOptions) -> dict[str, MeasuringStep]:
     """Everything that is measured of a variant by the key of its row, which holds all that the numbers depend on."""
-    calibration = calibration_of(options) if variant.plan is not None and variant.plan.method == "gptq" else None
+    calibration = calibration_of(options.making) if variant.plan is not None and variant.plan.method == "gptq" else None
     plan = None if variant.plan is None else asdict(variant.plan)
     window = window_of(model.positions, work.context)
-    steps: dict[str, Step] = {}
+    steps: dict[str, MeasuringStep] = {}
 
-    def add(kind: str, run: Callable[[Bench], Row], *parts: Any) -> None:
+    def add(kind: str, run: Callable[[LoadedVariant], Row], *parts: Any) -> None:
         steps[_key(model.fingerprint, plan, variant.openvino, calibration, kind, *parts)] = (kind, run)
 
-    add("size", Bench.size)
+    add("size", LoadedVariant.size)
     if variant.plan is not None or variant.openvino:
         first = work.texts[0]
-        add("logits", Bench.logits, first.sha256, work.error_sequences, window)
+        add("logits", LoadedVariant.logits, first.sha256, work.error_sequences, window)
     for text in work.texts:
-        add(f"text {text.name}", partial(Bench.perplexity, text=text), text.sha256, window)
+        add(f"text {text.name}", partial(LoadedVariant.perplexity, text=text), text.sha256, window)
     for task in work.tasks:
-        add(f"task {task.name}", partial(Bench.accuracy, task=task), task.sha256, which_examples(work.limit))
+        add(f"task {task.name}", partial(LoadedVariant.accuracy, task=task), task.sha256, which_examples(work.limit))
     return steps
 
 
@@ -133,11 +174,11 @@ def _key(*content: Any) -> str:
     return content_key(*content, provenance(0, _PACKAGES)["versions"])
 
 
-class Bench:
+class LoadedVariant:
     """A variant of a network, loaded when the first measurement needs it."""
 
-    def __init__(self, found: Model, variant: Variant, folder: Path, work: Work, options: argparse.Namespace) -> None:
-        self._found, self._variant, self._folder, self._work, self._options = found, variant, folder, work, options
+    def __init__(self, found: Model, variant: Variant, folder: Path, work: Work, threads: int) -> None:
+        self._found, self._variant, self._folder, self._work, self._threads = found, variant, folder, work, threads
         self._network: Any = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._harness: ZeroShot | None = None
@@ -150,7 +191,7 @@ class Bench:
                 from studies.quantization.openvino_network import OpenVinoNetwork
 
                 config = AutoConfig.from_pretrained(self._found.source)
-                self._network = OpenVinoNetwork(self._folder, config, self._options.threads)
+                self._network = OpenVinoNetwork(self._folder, config, self._threads)
                 self._tokenizer = AutoTokenizer.from_pretrained(self._folder)
             else:
                 [own] = find_models([str(self._folder)])
@@ -215,10 +256,10 @@ def _measured(key: str, model: Model, variant: Variant | None, kind: str, run: C
     }
 
 
-def _speed_keys(model: Model, variants: Sequence[Variant], options: argparse.Namespace) -> list[str]:
+def _speed_keys(model: Model, variants: Sequence[Variant], options: QuantizationOptions) -> list[str]:
     """The key of each turn in which all OpenVINO variants are timed; none if there are none."""
     names = [variant.name for variant in variants if variant.openvino]
-    key = _key(model.fingerprint, names, options.threads, options.precision, options.group_size)
+    key = _key(model.fingerprint, names, options.threads, options.precision, options.making.group_size)
     return [f"{key}-{turn}" for turn in range(options.turns if names else 0)]
 
 
@@ -226,7 +267,7 @@ def _measure_speed(
     model: Model,
     places: dict[Variant, Path | None],
     keys: Sequence[str],
-    options: argparse.Namespace,
+    options: QuantizationOptions,
     resume: Resume[str],
 ) -> None:
     """Time the OpenVINO variants in turns, in every second one in reverse order, so that a slow while slows all."""
@@ -256,7 +297,7 @@ def _measure_speed(
         resume.add(keys[turn], _measured(keys[turn], model, None, "speed", run))
 
 
-def summarise(rows: dict[str, list[Row]], variants: Sequence[Variant]) -> list[dict[str, Any]]:
+def records_of_variants(rows: dict[str, list[Row]], variants: Sequence[Variant]) -> list[dict[str, Any]]:
     """A record for each network: its variants in their order with everything measured of them."""
     return [
         {
@@ -288,7 +329,7 @@ def _variant_record(variant: Variant, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def table_of(record: dict[str, Any]) -> str:
+def variants_table(record: dict[str, Any]) -> str:
     """The variants of a network, a line each; ± is the standard error of the mean accuracy, Δ is against float32."""
     texts, tasks = list(record["variants"][0]["texts"]), record["variants"][0]["accuracy"]
     header = ["variant", "MB", "of float32", "logit error", *(f"ppl {name}" for name in texts)]
@@ -322,7 +363,7 @@ def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
     parser = command_parser(__spec__, __doc__)
     parser.add_argument("models", nargs="+", metavar="FOLDER", help="trained networks, as merino_net.train leaves them")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all")
+    parser.add_argument("--methods", nargs="+", choices=_METHODS, default=list(_METHODS), help="default: all")
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these, such as gptq-int4-embedding-int8")
     parser.add_argument("--group-size", type=int, metavar="N", help="as in merino_net.quantize")
     parser.add_argument("--calibration-text", nargs="+", default=[], metavar="SOURCE", help="for GPTQ, as in merino_net.train")
@@ -354,26 +395,15 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def work_of(options: argparse.Namespace) -> tuple[Work, dict[str, str]]:
-    """What the command line asks for, and the tasks that cannot be run with the reason; ValueError for what is wrong with it."""
-    for name in ("sequences", "batch", "error_sequences", "threads", "turns", *(("limit",) if options.limit is not None else ())):
-        positive_integer(f"--{name.replace('_', '-')}", getattr(options, name))
-    if not options.benchmark and not options.evaluation_text:
-        raise ValueError("there is no text to compare on; give --benchmark wikitext2, or --evaluation-text FILE")
-    unknown = [name for name in options.tasks if name not in ("all", *TASKS)]
-    if unknown:
-        raise ValueError(f"--tasks {unknown[0]} is not known; expected all or some of {', '.join(TASKS)}")
-    if "gptq" in options.methods and not options.calibration_text:
-        raise ValueError(
-            "GPTQ calibrates on a text; name it with --calibration-text, or leave GPTQ out with --methods rtn openvino"
-        )
+def work_of(options: QuantizationOptions) -> tuple[Work, dict[str, str]]:
+    """What the command line asks for, and the tasks that cannot be run with the reason; ImportError for a missing package."""
     if "openvino" in options.methods:
         require("the method openvino", "leave it out with --methods rtn gptq", ("openvino", "nncf"))
     if options.tasks and importlib.util.find_spec("lm_eval") is None:
         raise ImportError("--tasks needs lm-evaluation-harness, which is not installed; pip install lm_eval")
     folder = None if options.data_dir is None else Path(options.data_dir)
     tasks, not_run = find_tasks(options.tasks, folder)
-    reading = Reading.of(options.text_field, options.text_format, options.text_memory)
+    reading = options.making.reading_flags.reading
     texts = find_texts(options.benchmark, options.evaluation_text, folder, reading)
     return Work(texts, tasks, options.context, options.batch, options.limit, options.error_sequences), not_run
 
@@ -381,9 +411,9 @@ def work_of(options: argparse.Namespace) -> tuple[Work, dict[str, str]]:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
-    options = command_line().parse_args(arguments)
+    options = read_options(QuantizationOptions, command_line(), arguments)
     work, not_run = work_of(options)
-    variants = variants_of(list(dict.fromkeys(options.methods)), options.group_size, options.variants)
+    variants = variants_of(list(dict.fromkeys(options.methods)), options.making.group_size, options.variants)
     require_network()
     quieten()
     models = find_models(options.models)
@@ -391,9 +421,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(options.threads)
-    rows = measure(models, variants, work, options, folder, RowFile(folder / "rows.jsonl"))
-    records = summarise(rows, variants)
-    print("\n" + "\n\n".join(map(table_of, records)))
+    rows = measured_rows(models, variants, work, options, folder, RowFile(folder / "rows.jsonl"))
+    records = records_of_variants(rows, variants)
+    print("\n" + "\n\n".join(map(variants_table, records)))
     for name, reason in not_run.items():
         print(f"not run: {name} ({reason})")
     write_json(
@@ -401,7 +431,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         {
             "models": records,
             "not_run": not_run,
-            "calibration": calibration_of(options) if "gptq" in options.methods else None,
+            "calibration": calibration_of(options.making) if "gptq" in options.methods else None,
             "speed": {
                 "turns": options.turns,
                 "prompt": PROMPT,
@@ -409,7 +439,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "threads": options.threads,
                 "precision": options.precision,
             },
-            "provenance": provenance(options.seed, _PACKAGES),
+            "provenance": provenance(options.making.seed, _PACKAGES),
         },
     )
     from studies.quantization.figures import draw_quantization

@@ -5,7 +5,6 @@ What is measured of them is `studies.quantization`'s.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import subprocess
@@ -19,13 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from formulation.architecture import positive_integer
 from formulation.command.processes import run_child
 from formulation.records.rows import Row
 from merino_net import quantize
-from merino_net.corpus.text import Reading, Text
+from merino_net.corpus.text import Text
 from merino_net.export import replace_folder
 from merino_net.network.pretrained import Model
-from merino_net.quantize import Plan, load_float_model, read_record
+from merino_net.quantize import Plan, load_float_model, read_quantize_record
+from studies.trained.flags import ReadingOptions
 
 if TYPE_CHECKING:
     from studies.quantization.openvino_network import OpenVinoNetwork
@@ -34,6 +35,22 @@ PROMPT, NEW_TOKENS = 128, 64
 """Tokens of the query whose prefill (all logits) is timed, and tokens decoded after it; fewer where the positions are."""
 _CALLS = 3
 """Prefills of which the median counts."""
+
+
+@dataclass(frozen=True)
+class MakingOptions:
+    """How variants are made: the flags of the study that `make_variant` reads; ValueError for no sequence."""
+
+    group_size: int | None
+    calibration_text: tuple[str, ...]
+    sequences: int
+    seed: int
+    gptq_python: str
+    cache: str
+    reading_flags: ReadingOptions
+
+    def __post_init__(self) -> None:
+        positive_integer("--sequences", self.sequences)
 
 
 @dataclass(frozen=True)
@@ -79,7 +96,7 @@ def variants_of(methods: Sequence[str], group_size: int | None, only: Sequence[s
     return [variant for variant in found if not only or variant == found[0] or variant.folder in only]
 
 
-def make_variant(found: Model, variant: Variant, folder: Path, options: argparse.Namespace) -> Path:
+def make_variant(found: Model, variant: Variant, folder: Path, options: MakingOptions) -> Path:
     """The folder of a variant below `folder`, made where it is not there yet; the network's own for float32."""
     if variant.plan is None and not variant.openvino:
         return Path(found.source)
@@ -95,7 +112,7 @@ def make_variant(found: Model, variant: Variant, folder: Path, options: argparse
         return place
     plan = variant.plan
     # A folder is written atomically, its name says the plan but for the groups, and its parent's the network.
-    record = read_record(place)
+    record = read_quantize_record(place)
     wanted = calibration_of(options) if plan.method == "gptq" else None
     if record is not None and record["plan"] == asdict(plan) and _calibration(record) == wanted:
         return place
@@ -109,7 +126,7 @@ def make_variant(found: Model, variant: Variant, folder: Path, options: argparse
             quantize.main(arguments)
         return place
     arguments += ["--text", *options.calibration_text, "--sequences", str(options.sequences), "--seed", str(options.seed)]
-    arguments += ["--cache", options.cache, *Reading.of(options.text_field, options.text_format, options.text_memory).arguments()]
+    arguments += ["--cache", options.cache, *options.reading_flags.reading.arguments()]
     ended = run_child([options.gptq_python, "-m", "merino_net.quantize", *arguments], stderr=subprocess.PIPE)
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -117,11 +134,9 @@ def make_variant(found: Model, variant: Variant, folder: Path, options: argparse
     return place
 
 
-def calibration_of(options: argparse.Namespace) -> Row:
+def calibration_of(options: MakingOptions) -> Row:
     """What tells one calibration from another."""
-    text = _text_sha256(
-        Text(tuple(options.calibration_text), reading=Reading.of(options.text_field, options.text_format, options.text_memory))
-    )
+    text = _text_sha256(Text(options.calibration_text, reading=options.reading_flags.reading))
     return {"text_sha256": text, "sequences": options.sequences, "seed": options.seed}
 
 

@@ -56,7 +56,7 @@ class Missing(Exception):
 
 
 @dataclass(frozen=True)
-class Results:
+class CommittedResults:
     """The committed results below a folder; each file is read when it is asked for."""
 
     folder: Path
@@ -82,10 +82,10 @@ class Claim:
     part: str
     text: str
     results: tuple[str, ...]
-    judge: Callable[[Results], Finding]
+    judge: Callable[[CommittedResults], Finding]
 
 
-def _counts(_: Results) -> Finding:
+def _counts(_: CommittedResults) -> Finding:
     params = [Params()(design) / 1e6 for design in PUBLISHED.values()]
     flops = [Flops()(design) / 1e9 for design in PUBLISHED.values()]
     printed = ((52, 60), (61, 110), (64, 160))
@@ -102,7 +102,7 @@ def _counts(_: Results) -> Finding:
     )
 
 
-def _gammas(_: Results) -> Finding:
+def _gammas(_: CommittedResults) -> Finding:
     def gamma(width: int, depth: int) -> float:
         return EffectiveEntropy().effectiveness_of(Architecture((Block(width, width, depth),)))[0]
 
@@ -115,7 +115,7 @@ def _gammas(_: Results) -> Finding:
     )
 
 
-def _optimal(results: Results) -> Finding:
+def _optimal(results: CommittedResults) -> Finding:
     losses = [record["loss"] for record in results("compare_solvers", "published.json")["losses"]]
     nearest = results("calibration", "calibration.json")["inverse_optimization"]["nearest"]["losses"].values()
     text = (
@@ -127,7 +127,7 @@ def _optimal(results: Results) -> Finding:
     )
 
 
-def _search_cost(results: Results) -> Finding:
+def _search_cost(results: CommittedResults) -> Finding:
     rows = [row for row in results("compare_solvers", "summary.json") if row["seconds"] is not None]
     optimum = {row["problem"]: row["objective"] for row in rows if row["solver"] == "dynamic programming"}
     exact = [row["seconds"] for row in rows if row["solver"] == "dynamic programming"]
@@ -143,7 +143,7 @@ def _search_cost(results: Results) -> Finding:
     )
 
 
-def _proxy_studies(results: Results) -> dict[str, Any]:
+def _proxy_studies(results: CommittedResults) -> dict[str, Any]:
     """The summary of each of the proxy studies that was run."""
     found = {}
     for study, folder in PROXY_STUDIES.items():
@@ -158,7 +158,7 @@ def _judged_on(studies: Mapping[str, Any]) -> list[str]:
     return whole or list(studies)
 
 
-def _correlation(results: Results) -> Finding:
+def _correlation(results: CommittedResults) -> Finding:
     """Above the printed figure: where the whole bootstrap interval is; below it likewise."""
     studies = _proxy_studies(results)
     judged = _judged_on(studies)
@@ -180,7 +180,7 @@ def _designs(group: Mapping[str, Any]) -> str:
     return f"{ended} designs" if not group["not_run"] else f"{ended} of {group['designs']} designs so far"
 
 
-def _first(results: Results) -> Finding:
+def _first(results: CommittedResults) -> Finding:
     """Each difference of Spearman's coefficient over the uniform sample, tested by paired bootstrap, three at a time (Holm)."""
     studies = _proxy_studies(results)
     judged = _judged_on(studies)
@@ -217,7 +217,7 @@ def _leaders(correlations: Mapping[str, Any]) -> str:
     return f"{correlations['entropy']['spearman']:+.2f} (highest other: {best} {others[best]:+.2f})"
 
 
-def _proxy_scale(results: Results) -> str:
+def _proxy_scale(results: CommittedResults) -> str:
     studies = _proxy_studies(results)
     plans = [record["plan"] for record in studies.values()]
     tokens = sorted({plan["steps"] * plan["batch"] * plan["seq_len"] for plan in plans})
@@ -229,7 +229,7 @@ def _proxy_scale(results: Results) -> str:
     )
 
 
-def _sharing_params(results: Results) -> Finding:
+def _sharing_params(results: CommittedResults) -> Finding:
     saved = results("ablation", "summary.json")["published_params_saved"]
     mean = fmean(saved.values())
     return Finding(
@@ -239,7 +239,7 @@ def _sharing_params(results: Results) -> Finding:
     )
 
 
-def _groups(results: Results, study: str, start: str) -> dict[str, list[dict[str, Any]]]:
+def _groups(results: CommittedResults, study: str, start: str) -> dict[str, list[dict[str, Any]]]:
     groups = results(study, "summary.json")["groups"]
     own = {title: records for title, records in groups.items() if title.startswith(start)}
     if not own:
@@ -281,7 +281,7 @@ def _perplexity(record: Mapping[str, Any]) -> str:
     return f"{record['perplexity']:.2f}" if record["perplexity"] is not None else "diverged"
 
 
-def _sharing_quality(results: Results) -> Finding:
+def _sharing_quality(results: CommittedResults) -> Finding:
     """For the claim speaks a difference that is, with its error, below `HARMLESS`; against it one that is clearly above 0."""
     signs, texts = [], []
     for title, records in _groups(results, "ablation", "sharing").items():
@@ -298,7 +298,7 @@ def _sharing_quality(results: Results) -> Finding:
     return Finding(_together(signs), "; ".join(texts), _ablation_scale(results))
 
 
-def _ablation_scale(results: Results) -> str:
+def _ablation_scale(results: CommittedResults) -> str:
     record = results("ablation", "summary.json")
     plan, seeds = record["plan"], {len(one["losses"]) for group in record["groups"].values() for one in group}
     least, most = min(seeds), max(seeds)
@@ -306,7 +306,7 @@ def _ablation_scale(results: Results) -> str:
     return f"scaled widths, {plan['steps'] * plan['batch'] * plan['seq_len'] / 1e6:.1f} M tokens, {told}"
 
 
-def _objective_parts(results: Results) -> Finding:
+def _objective_parts(results: CommittedResults) -> Finding:
     (records,) = _groups(results, "ablation", "objective").values()
     names = ("neither", "effectiveness", "effectiveness and weighting")
     chosen = {name: _named(records, name) for name in names}
@@ -318,7 +318,7 @@ def _objective_parts(results: Results) -> Finding:
     return Finding(_together(signs), "; ".join(texts), _ablation_scale(results))
 
 
-def _wide_deep(results: Results) -> Finding:
+def _wide_deep(results: CommittedResults) -> Finding:
     (records,) = _groups(results, "ablation", "wide").values()
     wide, deep = _named(records, "wide"), _named(records, "deep")
     text = (
@@ -330,7 +330,7 @@ def _wide_deep(results: Results) -> Finding:
     return Finding(_together(signs), text, _ablation_scale(results))
 
 
-def _equal_flops(results: Results) -> Finding:
+def _equal_flops(results: CommittedResults) -> Finding:
     """At each budget the optimum is held against the designs of the space that was searched, and shown against all."""
     groups = results("baselines", "summary.json")["groups"]
     texts, gains, signs = [], [], []
@@ -358,7 +358,7 @@ def _equal_flops(results: Results) -> Finding:
     return Finding(_together(signs), "; ".join(texts), scale)
 
 
-def _cheaper_search(results: Results) -> Finding:
+def _cheaper_search(results: CommittedResults) -> Finding:
     searches = results("baselines", "summary.json")["searches"]
 
     def of(name: str) -> tuple[float, float]:
@@ -381,7 +381,7 @@ def _cheaper_search(results: Results) -> Finding:
     )
 
 
-def _smaller(_: Results) -> Finding:
+def _smaller(_: CommittedResults) -> Finding:
     designs = published_designs()
     params, flops = (1 - cost(designs["MeRino-64M"]) / cost(designs["OPT-350M"]) for cost in (Params(), Flops()))
     fewer = f"{100 * params:.0f} % fewer parameters, {100 * flops:.0f} % fewer FLOPs"
@@ -389,7 +389,7 @@ def _smaller(_: Results) -> Finding:
     return Finding(_all_or_some([agrees, abs(params - 0.82) < 0.02 or abs(flops - 0.78) < 0.02]), fewer, "full size, our counts")
 
 
-def _faster(results: Results) -> Finding:
+def _faster(results: CommittedResults) -> Finding:
     ratio = PUBLISHED_MS["OPT-350M"] / PUBLISHED_MS["MeRino-64M"]
     found = []
     for task in results("net_speed", "summary.json")["tasks"]:
@@ -407,7 +407,7 @@ def _faster(results: Results) -> Finding:
     )
 
 
-def _memory(_: Results) -> Finding:
+def _memory(_: CommittedResults) -> Finding:
     design = published_designs()["OPT-125M"]
     least = Memory(128)(design) / 1e6
     most = Memory(128, logits="all", attention="eager")(design) / 1e6
@@ -419,7 +419,7 @@ def _memory(_: Results) -> Finding:
     )
 
 
-def _zero_shot(results: Results) -> Finding:
+def _zero_shot(results: CommittedResults) -> Finding:
     findings = results("zero_shot", "summary.json")["findings"]
     above, compared = findings["above_guessing"].values(), findings["comparisons"]
     worse = sum(one["differs"] and one["difference"] < 0 for one in compared)
@@ -436,7 +436,7 @@ GPTQ = {"GPTQ INT8": 0.001, "GPTQ INT4": 0.03}
 """Variants of the quantization study that the paper has, and the rise of perplexity that its claim on each allows."""
 
 
-def _quantized(results: Results) -> Finding:
+def _quantized(results: CommittedResults) -> Finding:
     """INT8 may cost a tenth of a percent of perplexity and INT4 three, what a point of accuracy is worth in networks this small."""
     texts, holds = [], []
     for model in results("quantization", "summary.json")["models"]:

@@ -21,7 +21,7 @@ from formulation.command.help import command_parser
 from formulation.command.run import command
 from formulation.command.words import counted, markdown_table
 from formulation.records.files import output_folder, replace_file
-from studies.report.claims import CLAIMS, Claim, Finding, Missing, Results, Verdict
+from studies.report.claims import CLAIMS, Claim, CommittedResults, Finding, Missing, Verdict
 
 _MARKS = {
     Verdict.AGREES: "✓",
@@ -47,7 +47,7 @@ _STYLE = (
 
 
 @dataclass(frozen=True)
-class Line:
+class ReportLine:
     """A claim with its finding and the commands that make its results."""
 
     claim: Claim
@@ -55,7 +55,7 @@ class Line:
     commands: tuple[str, ...]
 
 
-def lines_of(results: Results) -> list[Line]:
+def lines_of(results: CommittedResults) -> list[ReportLine]:
     """All claims, judged. ValueError if a result file is there and cannot be read as one."""
     lines = []
     for claim in CLAIMS:
@@ -70,11 +70,11 @@ def lines_of(results: Results) -> list[Line]:
             raise ValueError(
                 f"the results of {', '.join(claim.results)} cannot be read ({type(error).__name__}: {error}); make them again"
             ) from error
-        lines.append(Line(claim, finding, _commands(claim, results)))
+        lines.append(ReportLine(claim, finding, _commands(claim, results)))
     return lines
 
 
-def _commands(claim: Claim, results: Results) -> tuple[str, ...]:
+def _commands(claim: Claim, results: CommittedResults) -> tuple[str, ...]:
     """How the results of a claim were made, by their own word."""
     found = []
     for name in claim.results:
@@ -90,20 +90,20 @@ def _command_in(record: Any) -> str | None:
     return record.get("provenance", {}).get("command") if isinstance(record, dict) else None
 
 
-def summary_text(lines: list[Line]) -> str:
+def summary_text(lines: list[ReportLine]) -> str:
     """How many claims agree."""
     verdicts = [line.finding.verdict for line in lines]
     parts = [f"{verdict.value} {verdicts.count(verdict)}" for verdict in Verdict if verdict in verdicts]
     return f"{counted(len(lines), 'claim')}: {', '.join(parts)}."
 
 
-def _cells(line: Line) -> tuple[str, str, str, str]:
+def _cells(line: ReportLine) -> tuple[str, str, str, str]:
     """What both pages say of a claim, but for the commands."""
     finding = line.finding
     return line.claim.text, finding.measured, finding.scale, f"{_MARKS[finding.verdict]} {finding.verdict.value}"
 
 
-def markdown_page(lines: list[Line]) -> str:
+def markdown_page(lines: list[ReportLine]) -> str:
     """The page as Markdown: a table for each part."""
     parts = [f"# Does the paper hold?\n\n{_INTRODUCTION}\n\n{summary_text(lines)}"]
     for title, group in itertools.groupby(lines, key=lambda line: line.claim.part):
@@ -115,7 +115,7 @@ def markdown_page(lines: list[Line]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def html_page(lines: list[Line]) -> str:
+def html_page(lines: list[ReportLine]) -> str:
     """The page as one HTML file that needs no other."""
     colours = {
         Verdict.AGREES: "#e3f4e8",
@@ -148,7 +148,7 @@ def html_page(lines: list[Line]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The command; its exit code."""
     options = command_line().parse_args(arguments)
-    results = Results(Path(options.results))
+    results = CommittedResults(Path(options.results))
     if not results.folder.is_dir():
         raise ValueError(f"there is no folder {results.folder}; expected one with a folder for each study, such as studies/results")
     folder = output_folder(options.output)

@@ -24,6 +24,7 @@ from formulation import Block, Budget, Combine, DesignProblem, EffectiveEntropy,
 from formulation.architecture import Setting
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import text_table
 from formulation.layer import layer_of
@@ -72,7 +73,7 @@ MENUS = (
 """12, 30, 60, 120, 210 and 390 items, each menu within the next; the third is that of `paper_space`, the last of `fine_space`."""
 _BASE_BLOCKS, _BASE_MENU = 4, MENUS[2]
 
-BUDGETS: tuple[tuple[Quantity, float], ...] = ((Flops(), 0.25), (KeyValueCache(), 0.5), (Params(), 0.03), (LargestLayer(), 0.05))
+QUANTILES: tuple[tuple[Quantity, float], ...] = ((Flops(), 0.25), (KeyValueCache(), 0.5), (Params(), 0.03), (LargestLayer(), 0.05))
 """The K-th budget allows a quantity its value at this quantile of `_SAMPLE` designs drawn uniformly from the instance's own space.
 
 So a FLOPs budget leaves a quarter of every space. The other quantiles were set so that on the base space with K = 1 … 4 budgets
@@ -82,7 +83,7 @@ than good ones.
 _SAMPLE, _SAMPLE_SEED = 20_000, 0
 RULE = (
     "upper of each budget: the value of its quantity at quantile "
-    + ", ".join(f"{share:g} ({quantity.name})" for quantity, share in BUDGETS)
+    + ", ".join(f"{share:g} ({quantity.name})" for quantity, share in QUANTILES)
     + f" of {_SAMPLE:,} designs drawn uniformly from the instance's own space, seed {_SAMPLE_SEED}"
 )
 
@@ -122,38 +123,38 @@ class Sweep:
 
 
 @cache
-def problem_of(blocks: int = _BASE_BLOCKS, menu: Menu = _BASE_MENU, budgets: int = 1) -> DesignProblem:
-    """The problem with that many blocks and budgets, the uppers by the rule at `BUDGETS`."""
+def sized_problem(blocks: int = _BASE_BLOCKS, menu: Menu = _BASE_MENU, budgets: int = 1) -> DesignProblem:
+    """The problem with that many blocks and budgets, the uppers by the rule at `QUANTILES`."""
     space = SearchSpace((menu,) * blocks)
     sample = space.sample(np.random.default_rng(_SAMPLE_SEED), _SAMPLE)
     uppers = [
         # A value that a design has, not one between two: "lower".
         Budget(quantity, float(np.quantile(evaluator(quantity, space)(sample), share, method="lower")))
-        for quantity, share in BUDGETS[:budgets]
+        for quantity, share in QUANTILES[:budgets]
     ]
     return DesignProblem(space, EffectiveEntropy(), tuple(uppers))
 
 
 def _blocks_sweep(quick: bool) -> Sweep:
     counts = (2, 3, 4) if quick else (2, 3, 4, 6, 8, 10, 12)
-    return Sweep("blocks", "blocks N", tuple(Instance(n, problem_of(blocks=n)) for n in counts))
+    return Sweep("blocks", "blocks N", tuple(Instance(n, sized_problem(blocks=n)) for n in counts))
 
 
 def _menu_sweep(quick: bool) -> Sweep:
     menus = MENUS[:3] if quick else MENUS
-    return Sweep("menu", "menu items per block", tuple(Instance(len(menu), problem_of(menu=menu)) for menu in menus))
+    return Sweep("menu", "menu items per block", tuple(Instance(len(menu), sized_problem(menu=menu)) for menu in menus))
 
 
 def _budgets_sweep(quick: bool) -> Sweep:
-    counts = range(1, len(BUDGETS) if quick else len(BUDGETS) + 1)
-    return Sweep("budgets", "budgets K", tuple(Instance(k, problem_of(budgets=k)) for k in counts))
+    counts = range(1, len(QUANTILES) if quick else len(QUANTILES) + 1)
+    return Sweep("budgets", "budgets K", tuple(Instance(k, sized_problem(budgets=k)) for k in counts))
 
 
 SWEEPS: dict[str, Callable[[bool], Sweep]] = {"blocks": _blocks_sweep, "menu": _menu_sweep, "budgets": _budgets_sweep}
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScalingPlan:
     """What the command line asks for.
 
     Attributes:
@@ -201,25 +202,40 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def plan_of(arguments: argparse.Namespace) -> Plan:
+@dataclass(frozen=True)
+class ScalingOptions:
+    """What the study was asked for, see --help; ValueError for a number out of range."""
+
+    sweeps: str
+    solvers: str | None
+    seconds: float
+    heuristic_seconds: str | None
+    seeds: int
+    output: str
+    quick: bool
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"--seeds is {self.seeds}; expected at least 1")
+        if not 0 < self.seconds < math.inf:
+            raise ValueError(f"--seconds is {self.seconds}; expected a positive number")
+
+
+def _plan_of(options: ScalingOptions) -> ScalingPlan:
     """The plan of a command line; ValueError naming the flag that is wrong."""
-    if arguments.seeds < 1:
-        raise ValueError(f"--seeds is {arguments.seeds}; expected at least 1")
-    if not 0 < arguments.seconds < math.inf:
-        raise ValueError(f"--seconds is {arguments.seconds}; expected a positive number")
-    times = arguments.heuristic_seconds
-    checkpoints = _positive_numbers("--heuristic-seconds", ("0.5" if arguments.quick else "1,5") if times is None else times)
-    sweeps = [chosen("sweep", name, SWEEPS) for name in _names(arguments.sweeps)]
-    default = _QUICK if arguments.quick else _FULL
-    names = default if arguments.solvers is None else _names(arguments.solvers)
+    times = options.heuristic_seconds
+    checkpoints = _positive_numbers("--heuristic-seconds", ("0.5" if options.quick else "1,5") if times is None else times)
+    sweeps = [chosen("sweep", name, SWEEPS) for name in _names(options.sweeps)]
+    default = _QUICK if options.quick else _FULL
+    names = default if options.solvers is None else _names(options.solvers)
     entrants = {name: chosen("solver", name, SOLVERS) for name in names}
-    return Plan(
-        tuple(sweep(arguments.quick) for sweep in sweeps),
+    return ScalingPlan(
+        tuple(sweep(options.quick) for sweep in sweeps),
         {name: entrant.solver for name, entrant in entrants.items() if name not in HEURISTICS},
         {name: HEURISTICS[name] for name in entrants if name in HEURISTICS},
-        min(arguments.seconds, 2.0) if arguments.quick else arguments.seconds,
+        min(options.seconds, 2.0) if options.quick else options.seconds,
         checkpoints,
-        1 if arguments.quick else arguments.seeds,
+        1 if options.quick else options.seeds,
     )
 
 
@@ -243,14 +259,14 @@ PROVED = ("optimal", "infeasible")
 
 
 @dataclass(frozen=True)
-class Results:
+class ScalingRows:
     """The rows of a plan by sweep and size, and the reason for each solver that is not installed."""
 
     rows: Mapping[tuple[str, int], Sequence[Row]]
     missing: Mapping[str, str]
 
 
-def run_plan(plan: Plan, file: RowFile) -> Results:
+def run_plan(plan: ScalingPlan, file: RowFile) -> ScalingRows:
     """Run what the file does not hold yet, sweep by sweep, by growing size.
 
     An exact solver that did not prove at a size is left out of the rest of the sweep. That follows from the rows alone, so a
@@ -281,7 +297,7 @@ def run_plan(plan: Plan, file: RowFile) -> Results:
                         own += new
                         if name in plan.exact and new[0]["status"] not in PROVED:
                             gave_up.add(name)
-    return Results(rows, missing)
+    return ScalingRows(rows, missing)
 
 
 def power_law(sizes: Sequence[float], seconds: Sequence[float]) -> dict[str, Any] | None:
@@ -305,7 +321,7 @@ def power_law(sizes: Sequence[float], seconds: Sequence[float]) -> dict[str, Any
     }
 
 
-def summarise(plan: Plan, results: Results) -> dict[str, Any]:
+def scaling_summary(plan: ScalingPlan, results: ScalingRows) -> dict[str, Any]:
     """The numbers of the study, ready for JSON."""
     distributions = {name for solver in (*plan.exact.values(), *plan.heuristics.values()) for name in solver.distributions}
     return {
@@ -319,7 +335,7 @@ def summarise(plan: Plan, results: Results) -> dict[str, Any]:
     }
 
 
-def _summary_of(sweep: Sweep, plan: Plan, results: Results) -> dict[str, Any]:
+def _summary_of(sweep: Sweep, plan: ScalingPlan, results: ScalingRows) -> dict[str, Any]:
     runs = {size: own for (name, size), own in results.rows.items() if name == sweep.name}
     instances = [_instance_record(instance, runs[instance.size]) for instance in sweep.instances]
     return {
@@ -427,7 +443,7 @@ def _loss_text(point: dict[str, Any]) -> str:
     return "found none" if point["median"] is None else f"{100 * point['median']:.3f} %"
 
 
-def report(summary: dict[str, Any]) -> str:
+def scaling_text(summary: dict[str, Any]) -> str:
     """The study for people."""
     parts = [summary["rule"][0].upper() + summary["rule"][1:] + "."]
     for sweep in summary["sweeps"]:
@@ -446,14 +462,14 @@ def report(summary: dict[str, Any]) -> str:
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
-    options = command_line().parse_args(arguments)
-    plan = plan_of(options)
+    options = read_options(ScalingOptions, command_line(), arguments)
+    plan = _plan_of(options)
     folder = output_folder(options.output)
     results = run_plan(plan, RowFile(folder / "rows.jsonl"))
     if not any(results.rows.values()):
         raise EngineMissing("; ".join(results.missing.values()))
-    summary = summarise(plan, results)
-    print(f"\n{report(summary)}")
+    summary = scaling_summary(plan, results)
+    print(f"\n{scaling_text(summary)}")
     write_json(folder / "summary.json", summary)
     from studies.scaling.figures import draw_scaling
 

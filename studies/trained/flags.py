@@ -1,13 +1,17 @@
-"""The flags that studies of trained networks share."""
+"""The flags that studies of trained networks share, and what they say as records that the options of a study hold."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from formulation.architecture import positive_integer
 from formulation.records.files import cache_folder
+
+if TYPE_CHECKING:
+    from merino_net.corpus.text import Reading
 
 SMALL_NETWORKS: dict[str, Any] = {
     "sequence": 128,
@@ -18,6 +22,65 @@ SMALL_NETWORKS: dict[str, Any] = {
     "evaluate_at_most": 1024,
 }
 """Defaults of `add_plan_arguments` on which most networks of about a million parameters pass the bigram loss (piloted)."""
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """The flags of `merino_net.corpus.text.add_reading_arguments`; ValueError as `Reading` raises it."""
+
+    text_field: str | None
+    text_format: str | None
+    text_memory: int
+
+    def __post_init__(self) -> None:
+        _ = self.reading
+
+    @property
+    def reading(self) -> Reading:
+        """How texts are read."""
+        from merino_net.corpus.text import Reading
+
+        return Reading.of(self.text_field, self.text_format, self.text_memory)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The flags of `add_data_arguments`."""
+
+    text: tuple[str, ...]
+    held_out_text: tuple[str, ...] | None
+    reading_flags: ReadingOptions
+    held_out: float
+    vocabulary: int
+    cache: str
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """The flags of `add_plan_arguments`."""
+
+    sequence: int
+    steps: int
+    batch: int
+    learning_rate: float
+    optimizer: str
+    precision: str
+    evaluate_at_most: int
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """The flags of `add_worker_arguments`; ValueError for fewer than one job or thread."""
+
+    jobs: int
+    threads: int
+    backend: str
+    scheduler: str | None
+    output: str
+
+    def __post_init__(self) -> None:
+        positive_integer("jobs", self.jobs)
+        positive_integer("threads", self.threads)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, vocabulary: int) -> None:
@@ -88,9 +151,3 @@ def add_worker_arguments(parser: argparse.ArgumentParser, output: str) -> None:
         help="of a Dask cluster that shares the folders of --output and --cache (default: a local one)",
     )
     parser.add_argument("--output", default=output, metavar="DIR", help="folder of the results (default: %(default)s)")
-
-
-def check_workers(options: argparse.Namespace) -> None:
-    """ValueError if a number of `add_worker_arguments` is none."""
-    positive_integer("jobs", options.jobs)
-    positive_integer("threads", options.threads)

@@ -13,7 +13,7 @@ import numpy as np
 from formulation import Architecture
 from formulation.records.rows import Row
 
-PACKAGES = ("numpy", "torch", "transformers", "accelerate", "tokenizers")
+TRAINING_PACKAGES = ("numpy", "torch", "transformers", "accelerate", "tokenizers")
 """Whose versions a training's result names."""
 
 
@@ -39,7 +39,7 @@ class TokenData:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One training run: all that a worker, perhaps on another machine, needs to know.
 
     Attributes:

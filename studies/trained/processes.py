@@ -15,7 +15,7 @@ from typing import Any
 
 from formulation.command.processes import end_with_parent, keep_process
 from formulation.records.rows import Row
-from studies.trained.plan import Run
+from studies.trained.plan import TrainingRun
 
 ATTEMPTS = 3
 """How often a run is started whose worker dies: a kill is bad luck once, and a cause (too little memory) thrice."""
@@ -29,7 +29,9 @@ _PRELOADED = ["studies.trained.runs", "merino_net.training.run"]
 
 
 @contextmanager
-def workers(backend: str, scheduler: str | None, jobs: int) -> Iterator[Callable[[Callable[[Run], Row], list[Run]], Iterator[Row]]]:
+def workers(
+    backend: str, scheduler: str | None, jobs: int
+) -> Iterator[Callable[[Callable[[TrainingRun], Row], list[TrainingRun]], Iterator[Row]]]:
     """What maps a function over runs, rows as they come: by `processes` of this machine, or by a Dask cluster.
 
     A process does one run: one that is killed takes nothing else with it, and its run is started again, `ATTEMPTS` times in all.
@@ -52,16 +54,16 @@ def workers(backend: str, scheduler: str | None, jobs: int) -> Iterator[Callable
             scheduler = stack.enter_context(local).scheduler_address
         client = stack.enter_context(Client(scheduler))
 
-        def by_dask(function: Callable[[Run], Row], runs: list[Run]) -> Iterator[Row]:
+        def by_dask(function: Callable[[TrainingRun], Row], runs: list[TrainingRun]) -> Iterator[Row]:
             futures = [client.submit(function, run, pure=False) for run in runs]
             return (future.result() for future in as_completed(futures))
 
         yield by_dask
 
 
-def _by_processes(function: Callable[[Run], Row], runs: list[Run], jobs: int) -> Iterator[Row]:
+def _by_processes(function: Callable[[TrainingRun], Row], runs: list[TrainingRun], jobs: int) -> Iterator[Row]:
     """Rows as they come from `jobs` processes at a time, one for each run."""
-    waiting: queue.SimpleQueue[Run] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[TrainingRun] = queue.SimpleQueue()
     outcomes: queue.SimpleQueue[Row | BaseException] = queue.SimpleQueue()
     for run in runs:
         waiting.put(run)
@@ -131,7 +133,9 @@ def _next(outcomes: queue.SimpleQueue[Row | BaseException]) -> Row | BaseExcepti
             continue
 
 
-def _attempts(function: Callable[[Run], Row], run: Run, started: Callable[[Any], bool], alive: set[Any]) -> Row | BaseException:
+def _attempts(
+    function: Callable[[TrainingRun], Row], run: TrainingRun, started: Callable[[Any], bool], alive: set[Any]
+) -> Row | BaseException:
     """What came of a run: its row, or the error that it ended in."""
     context = multiprocessing.get_context(_METHOD)
     code: int | None = None
@@ -157,7 +161,7 @@ def _attempts(function: Callable[[Run], Row], run: Run, started: Callable[[Any],
     )
 
 
-def _work(sender: Connection, function: Callable[[Run], Row], run: Run) -> None:
+def _work(sender: Connection, function: Callable[[TrainingRun], Row], run: TrainingRun) -> None:
     """What a process does. Ctrl-C is the parent's to answer; a process whose parent is gone works for nobody and ends."""
     import signal
 

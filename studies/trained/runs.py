@@ -6,7 +6,6 @@ stopped goes on from its last checkpoint, and a worker that dies loses its own r
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import shutil
@@ -22,7 +21,8 @@ from tqdm import tqdm
 from formulation.command.words import counted
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile
-from studies.trained.plan import Run, TokenData, run_key
+from studies.trained.flags import DataOptions, PlanOptions, WorkerOptions
+from studies.trained.plan import TokenData, TrainingRun, run_key
 from studies.trained.processes import workers
 from studies.trained.side_by_side import Candidate
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from merino_net.training.run import TrainingPlan
 
 
-def prepare(options: argparse.Namespace, folder: Path) -> TokenData:
+def prepare(options: DataOptions, folder: Path) -> TokenData:
     """The data of the flags of `add_data_arguments`; the tokenizer is kept in `folder`/tokenizer."""
     from merino_net.corpus.data import kept_tokenizer, token_array
-    from merino_net.corpus.text import Reading, Text
+    from merino_net.corpus.text import Text
 
-    reading = Reading.of(options.text_field, options.text_format, options.text_memory)
-    text = Text(tuple(options.text), reading=reading)
+    reading = options.reading_flags.reading
+    text = Text(options.text, reading=reading)
     tokenizer = kept_tokenizer(text, options.vocabulary, folder / "tokenizer")
     training = token_array(text, tokenizer, Path(options.cache))
-    other = Text(tuple(options.held_out_text), reading=reading) if options.held_out_text else None
+    other = Text(options.held_out_text, reading=reading) if options.held_out_text else None
     separate = None if other is None else token_array(other, tokenizer, Path(options.cache))
     identity = {
         "text_sha256": text.fingerprint(),
@@ -51,7 +51,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> TokenData:
     return TokenData(str(training.filename), held_out, options.held_out, tokenizer.eos_token_id, identity)
 
 
-def plan_of(options: argparse.Namespace, evaluations: int = 5) -> TrainingPlan:
+def training_plan(options: PlanOptions, evaluations: int = 5) -> TrainingPlan:
     """The plan of the flags of `add_plan_arguments`, with so many held-out losses and five checkpoints on the way."""
     from merino_net.training.run import TrainingPlan
 
@@ -73,7 +73,7 @@ def _every(steps: int, times: int) -> int:
     return max(10, steps // times // 10 * 10)
 
 
-def train_run(run: Run) -> Row:
+def train_run(run: TrainingRun) -> Row:
     """Train one design and return its row; this is what a worker does. A run that diverges has a row with its `error`, and no loss.
 
     Attention is written out ("eager"): on a CPU in bfloat16 the fused one takes up to 1.5 times as long for a step of networks
@@ -132,7 +132,7 @@ def environments(rows: Iterable[Row]) -> list[dict[str, Any]]:
     return [{"runs": count, **json.loads(versions)} for versions, count in counts.most_common()]
 
 
-def finished(runs: Sequence[Run], file: RowFile, backend: str, scheduler: str | None, jobs: int) -> list[Row]:
+def finished(runs: Sequence[TrainingRun], file: RowFile, backend: str, scheduler: str | None, jobs: int) -> list[Row]:
     """The rows of `runs`, in their order: those in `file`, and the others as they are trained, appended to it at once.
 
     A row with an `error` in place of a loss is of a run that diverged; it is not tried again.
@@ -152,7 +152,7 @@ def _ending(row: Row) -> str:
     return row["error"] if "error" in row else f"held-out loss {row['held_out_loss']:.4f}, {row['tokens_per_s']:,.0f} tokens/s"
 
 
-def introduce(data: TokenData, plan: TrainingPlan, runs: Sequence[Run]) -> None:
+def introduce(data: TokenData, plan: TrainingPlan, runs: Sequence[TrainingRun]) -> None:
     """Say what is about to be trained."""
     tokens = data.identity["tokens"]
     designs, seeds = len({run.architecture for run in runs}), len({run.plan["seed"] for run in runs})
@@ -165,11 +165,13 @@ def introduce(data: TokenData, plan: TrainingPlan, runs: Sequence[Run]) -> None:
 
 def runs_of(
     candidates: Sequence[Candidate], plan: TrainingPlan, seeds: int, data: TokenData, threads: int, folder: Path
-) -> list[Run]:
+) -> list[TrainingRun]:
     """A run of each candidate with each of the seeds 0, 1, …, seed by seed."""
     place = str(folder.resolve() / "runs")
     return [
-        Run(one.name, one.architecture, seeded(plan, seed), data, threads, place) for seed in range(seeds) for one in candidates
+        TrainingRun(one.name, one.architecture, seeded(plan, seed), data, threads, place)
+        for seed in range(seeds)
+        for one in candidates
     ]
 
 
@@ -177,11 +179,12 @@ def trained(
     candidates: Sequence[Candidate],
     plan: TrainingPlan,
     data: TokenData,
-    options: argparse.Namespace,
+    seeds: int,
+    options: WorkerOptions,
     folder: Path,
 ) -> list[Row]:
-    """The rows of all candidates with the flags' number of seeds, trained where `folder`/rows.jsonl has none of them yet."""
-    runs = runs_of(candidates, plan, options.seeds, data, options.threads, folder)
+    """The rows of all candidates with so many seeds, trained where `folder`/rows.jsonl has none of them yet."""
+    runs = runs_of(candidates, plan, seeds, data, options.threads, folder)
     introduce(data, plan, runs)
     return finished(runs, RowFile(folder / "rows.jsonl"), options.backend, options.scheduler, options.jobs)
 

@@ -35,7 +35,7 @@ def scaled_width(width: int, scale: int) -> int:
     return max(1, (2 * width + scale * HEAD_SIZE) // (2 * scale * HEAD_SIZE)) * HEAD_SIZE
 
 
-def problem_of(published: Architecture, scale: int, vocabulary: int, seq_len: int) -> tuple[DesignProblem, Architecture]:
+def scaled_problem(published: Architecture, scale: int, vocabulary: int, seq_len: int) -> tuple[DesignProblem, Architecture]:
     """The scaled paper space under the FLOPs of the scaled published design at `seq_len` tokens; and that design."""
     small = scaled(published, scale, vocabulary, seq_len)
     menu = paper_space().menus[0]

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from studies.palette import COLOURS
 from studies.zero_shot.levels import NORMAL_95
-from studies.zero_shot.table import Line
+from studies.zero_shot.table import ScoreLine
 
 _STYLES: dict[str, dict[str, Any]] = {
     "baselines, published": {"fmt": "s", "color": COLOURS[7]},
@@ -21,7 +21,7 @@ _STYLES: dict[str, dict[str, Any]] = {
 """Marker and colour by kind: they differ in shape, so that grey print loses nothing."""
 
 
-def draw_scores(lines: Sequence[Line], chance: float, best_constant: float | None) -> Figure:
+def draw_scores(lines: Sequence[ScoreLine], chance: float, best_constant: float | None) -> Figure:
     """Draw the mean of the twelve accuracies with its 95 % interval; lines without all twelve are left out.
 
     Args:
@@ -42,7 +42,7 @@ def draw_scores(lines: Sequence[Line], chance: float, best_constant: float | Non
     return figure
 
 
-def _draw(axes: Axes, lines: Sequence[Line], sizes: Sequence[float], title: str) -> None:
+def _draw(axes: Axes, lines: Sequence[ScoreLine], sizes: Sequence[float], title: str) -> None:
     for kind, style in _STYLES.items():
         own = [(line, size) for line, size in zip(lines, sizes, strict=True) if _kind(line) == kind]
         if not own:
@@ -70,7 +70,7 @@ def _draw(axes: Axes, lines: Sequence[Line], sizes: Sequence[float], title: str)
     axes.margins(x=0.17)
 
 
-def _kind(line: Line) -> str:
+def _kind(line: ScoreLine) -> str:
     if line.measured:
         return "measured"
     return "MeRino, published" if line.name.startswith("MeRino") else "baselines, published"

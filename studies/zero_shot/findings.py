@@ -19,7 +19,7 @@ from studies.zero_shot.levels import (
     standard_error,
 )
 from studies.zero_shot.published import PAPER_TASKS, PUBLISHED_SCORES
-from studies.zero_shot.table import Line, chance_levels, published_lines
+from studies.zero_shot.table import ScoreLine, chance_levels, published_lines
 
 SEQUENCE = 1024
 """Tokens of the FLOPs, as in the paper."""
@@ -66,7 +66,7 @@ def _is_constant(accuracy: float, level: Level) -> bool:
     return any(accuracy == round(share, 3) for share in level.constants)
 
 
-def _variance_shares(lines: Sequence[Line]) -> dict[str, float]:
+def _variance_shares(lines: Sequence[ScoreLine]) -> dict[str, float]:
     """By task the part of the variance of the mean that is its own, mean over the systems."""
     shares: dict[str, list[float]] = {task: [] for task in PAPER_TASKS}
     for line in lines:

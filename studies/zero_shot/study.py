@@ -16,22 +16,23 @@ read.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
+from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import text_table
 from formulation.records.files import output_folder, replace_file, save_figure, write_json
 from formulation.records.provenance import provenance
-from merino_net.evaluate import Measurements, Request, measurements, quieten_all
+from merino_net.evaluate import EvaluateOptions, Measurements, Request, add_pass_arguments, measurements, quieten_all
 from merino_net.network.registration import require_network
 from studies.zero_shot.findings import SEQUENCE, findings, notes
 from studies.zero_shot.levels import Level, level_of, standard_error
 from studies.zero_shot.published import PAPER_TASKS, PUBLISHED_SCORES
-from studies.zero_shot.table import BENCHMARKS, Line, chance_levels, markdown_of, published_lines, table_of
+from studies.zero_shot.table import PAPER_BENCHMARKS, ScoreLine, chance_levels, markdown_of, published_lines, scores_table
 
 if TYPE_CHECKING:
     from merino_net.network.pretrained import Model
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 _MEASURED_WITH = ("torch", "transformers", "tokenizers", "datasets", "lm_eval")
 
 
-def measured_lines(found: Measurements) -> list[Line]:
+def measured_lines(found: Measurements) -> list[ScoreLine]:
     """What was measured, in the columns of the paper: perplexity per token, and of each task the metric inferred for its column."""
     texts = {text: {model.name: row for model, row in rows} for text, rows in found.of_texts.items()}
     lines = []
@@ -48,7 +49,7 @@ def measured_lines(found: Measurements) -> list[Line]:
         scores = {row["measured"]["task"]: row["measured"] for row in tasks}
         perplexities = {name: row["measured"]["token_perplexity"] for name, row in own.items()}
         lines.append(
-            Line(
+            ScoreLine(
                 name=model.name,
                 measured=True,
                 parameters=next(iter([*own.values(), *tasks]))["parameters"],
@@ -84,12 +85,12 @@ def task_levels(data_dir: str | None) -> dict[str, Level]:
     return {name: level_of(name, local_examples(name, file)) for name, file in files.items() if file is not None}
 
 
-def request_of(flags: Mapping[str, Any]) -> Request | None:
+def request_of(options: EvaluateOptions) -> Request | None:
     """What is to be measured of the models named, None if there are none; ValueError for what is wrong with the flags."""
-    if flags["models"]:
-        return Request.of(flags)
-    if flags["data_dir"] is not None and not Path(flags["data_dir"]).is_dir():
-        raise ValueError(f"--data-dir {flags['data_dir']} is not a folder; name the one that holds the evaluation files")
+    if options.models:
+        return options.request
+    if options.data_dir is not None and not Path(options.data_dir).is_dir():
+        raise ValueError(f"--data-dir {options.data_dir} is not a folder; name the one that holds the evaluation files")
     return None
 
 
@@ -108,8 +109,8 @@ def measured_details(found: Measurements) -> tuple[list[str], dict[str, list[str
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    options = command_line().parse_args(arguments)
-    request = request_of(vars(options))
+    options = read_options(EvaluateOptions, command_line(), arguments)
+    request = request_of(options)
     folder = output_folder(options.output)
     levels = task_levels(options.data_dir)
     if options.data_dir is not None and not (levels or options.models):
@@ -125,20 +126,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables, conventions = measured_details(found)
         not_run = found.not_run
     held_against = findings(levels)
-    header, rows = table_of(lines, levels)
+    header, rows = scores_table(lines, levels)
     said = [
         *notes(held_against, levels),
         *(f"tables of what was measured here: {line}" for group in conventions.values() for line in group),
     ]
     print("\n\n".join([text_table(header, rows, {0, 1}), *tables, "\n".join(f"  {line}" for line in said)]))
-    write_results(folder, lines, levels, held_against, markdown_of(header, rows, tables, said), conventions, not_run)
+    _write_results(folder, lines, levels, held_against, markdown_of(header, rows, tables, said), conventions, not_run)
     print(f"\nWritten to {folder}: table.md, summary.json, zero_shot.png" + (", rows.jsonl" if options.models else ""), flush=True)
     return ExitCode.MISTAKE if not_run else ExitCode.DONE
 
 
-def write_results(
+def _write_results(
     folder: Path,
-    lines: Sequence[Line],
+    lines: Sequence[ScoreLine],
     levels: dict[str, Level],
     held_against: dict[str, Any],
     markdown: str,
@@ -165,7 +166,7 @@ def write_results(
     )
 
 
-def _record(line: Line) -> dict[str, Any]:
+def _record(line: ScoreLine) -> dict[str, Any]:
     return {
         "name": line.name,
         "measured": line.measured,
@@ -202,22 +203,13 @@ def command_line() -> argparse.ArgumentParser:
         "models", nargs="*", metavar="MODEL", help="a folder that save_pretrained wrote, or a name on the Hugging Face hub"
     )
     parser.add_argument(
-        "--benchmark", nargs="*", default=list(BENCHMARKS), metavar="NAME", help="perplexities to measure (default: both)"
+        "--benchmark", nargs="*", default=list(PAPER_BENCHMARKS), metavar="NAME", help="perplexities to measure (default: both)"
     )
     parser.add_argument(
         "--tasks", nargs="*", default=["all"], metavar="NAME", help="of lm-evaluation-harness to measure (default: all twelve)"
     )
     parser.add_argument("--data-dir", metavar="DIR", help="local files in place of the hub, as in merino_net.evaluate")
-    parser.add_argument(
-        "--context", type=int, metavar="C", help="window of the perplexities in tokens (default: the positions, at most 1024)"
-    )
-    parser.add_argument("--stride", type=int, metavar="S", help="tokens from window to window (default C/2)")
-    parser.add_argument("--batch", type=int, default=8, metavar="N", help="windows or prompts in a forward pass (default 8)")
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="number format of the models (default float32)"
-    )
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 and so on (default: cuda where there is one)")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N examples of each task, spread evenly over it")
+    add_pass_arguments(parser, "default C/2", "the models")
     parser.add_argument(
         "--output", default="results/zero_shot", metavar="DIR", help="folder of the results (default results/zero_shot)"
     )

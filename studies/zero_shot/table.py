@@ -11,12 +11,12 @@ from formulation.published import PUBLISHED_MS
 from studies.zero_shot.levels import Level, beyond, mean_error, standard_error
 from studies.zero_shot.published import PAPER_TASKS, PUBLISHED_SCORES
 
-BENCHMARKS = {"wikitext2": "WikiText-2", "ptb": "PTB"}
+PAPER_BENCHMARKS = {"wikitext2": "WikiText-2", "ptb": "PTB"}
 """The perplexities: name on the command line to title."""
 
 
 @dataclass(frozen=True)
-class Line:
+class ScoreLine:
     """One system of the table, published or measured.
 
     Attributes:
@@ -59,10 +59,10 @@ class Line:
         }
 
 
-def published_lines() -> list[Line]:
+def published_lines() -> list[ScoreLine]:
     """The nine systems of the paper."""
     return [
-        Line(
+        ScoreLine(
             name=name,
             measured=False,
             parameters=scores.parameters,
@@ -81,10 +81,10 @@ def chance_levels(levels: dict[str, Level]) -> dict[str, float]:
     return {name: levels[name].chance if name in levels else 1 / task.options for name, task in PAPER_TASKS.items()}
 
 
-def table_of(lines: Sequence[Line], levels: dict[str, Level]) -> tuple[list[str], list[list[str]]]:
+def scores_table(lines: Sequence[ScoreLine], levels: dict[str, Level]) -> tuple[list[str], list[list[str]]]:
     """Header and lines of the table: the systems, below them what the figures are to be held against."""
     chance = chance_levels(levels)
-    header = ["model", "from", "M params", "GFLOPs", "ms", *BENCHMARKS.values()]
+    header = ["model", "from", "M params", "GFLOPs", "ms", *PAPER_BENCHMARKS.values()]
     header += [task.title for task in PAPER_TASKS.values()] + ["mean", "±", "above", "below"]
     rows = []
     for line in lines:
@@ -96,7 +96,7 @@ def table_of(lines: Sequence[Line], levels: dict[str, Level]) -> tuple[list[str]
                 _size(line.parameters / 1e6),
                 _size(line.flops / 1e9),
                 "-" if line.latency_ms is None else f"{line.latency_ms:g}",
-                *(f"{line.perplexities[name]:,.2f}" if name in line.perplexities else "-" for name in BENCHMARKS),
+                *(f"{line.perplexities[name]:,.2f}" if name in line.perplexities else "-" for name in PAPER_BENCHMARKS),
                 *(_accuracy(line, task, signs) for task in PAPER_TASKS),
                 _share(line.mean) + ("*" if line.mean is not None and any(map(line.partial, PAPER_TASKS)) else ""),
                 _share(line.error, 4),
@@ -128,13 +128,13 @@ def _foot(title: str, cells: Iterable[str], mean: str = "") -> list[str]:
     return [title, *[""] * 6, *cells, mean, "", "", ""]
 
 
-def _counts(lines: Sequence[Line], levels: dict[str, float]) -> list[str]:
+def _counts(lines: Sequence[ScoreLine], levels: dict[str, float]) -> list[str]:
     """By task how many systems lie above a level."""
     signs = [line.signs(levels) for line in lines]
     return [str(sum(own[task] > 0 for own in signs)) if task in levels else "-" for task in PAPER_TASKS]
 
 
-def _accuracy(line: Line, task: str, signs: dict[str, int]) -> str:
+def _accuracy(line: ScoreLine, task: str, signs: dict[str, int]) -> str:
     """An accuracy, in parentheses where it cannot be told from guessing, with * where examples are missing."""
     if task not in signs:
         return "-"

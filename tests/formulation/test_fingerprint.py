@@ -303,6 +303,48 @@ def test_what_is_only_remembered_is_no_content(tmp_path: Path) -> None:
     assert fingerprint(table) == fingerprint(dataclasses.replace(table, origin="elsewhere.json", how={}, rows=()))
 
 
+def of_the_package(name: str, module: str, *fields: str, **defaults: Any) -> Any:
+    """A dataclass as if it stood in a module of the package, whose classes are known by their names alone."""
+    listed = [*fields, *((one, Any, dataclasses.field(default=default)) for one, default in defaults.items())]
+    return dataclasses.make_dataclass(name, listed, namespace={"__module__": module}, frozen=True)
+
+
+def test_a_new_field_of_the_package_changes_nothing_while_it_is_none() -> None:
+    before = of_the_package("Rule", "formulation.rules", "width")
+    after = of_the_package("Rule", "formulation.rules", "width", step=None)
+    known = fingerprint(before(128))
+    assert fingerprint(after(128)) == known
+    assert len({known, *(fingerprint(after(128, step)) for step in (0, False, "", (), 1))}) == 6
+    assert fingerprint(after(64)) != known != fingerprint(after(None))
+
+
+def test_a_changed_default_of_the_package_is_a_change() -> None:
+    none, one, two = (of_the_package("Rule", "formulation.rules", "width", step=default) for default in (None, 1, 2))
+    assert len({fingerprint(kind(128)) for kind in (none, one, two)}) == 3
+    for step in (None, 1, 2):
+        assert len({fingerprint(kind(128, step)) for kind in (none, one, two)}) == 1
+
+
+@pytest.mark.parametrize(("module", "name"), [(__name__, "Rule"), ("formulation.rules", "rule.<locals>.Rule")])
+def test_a_field_of_a_class_that_its_name_does_not_tell_is_told_even_where_it_is_none(module: str, name: str) -> None:
+    own = {"__module__": module, "__qualname__": name}
+    one, other = (dataclasses.make_dataclass("Rule", [field], namespace=own, repr=False) for field in ("step", "skip"))
+    assert fingerprint(one) == fingerprint(other)
+    assert fingerprint(one(None)) != fingerprint(other(None))
+
+
+def test_what_the_package_exports_may_move_to_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, other = fingerprint(SPACE), fingerprint(of_the_package("SearchSpace", "formulation.elsewhere", "width")(1))
+    function = fingerprint(paper_space)
+    monkeypatch.setattr(SearchSpace, "__module__", "formulation.elsewhere")
+    monkeypatch.setitem(paper_space.__globals__, "__name__", "formulation.elsewhere")
+    assert (fingerprint(SPACE), fingerprint(paper_space)) == (space, function)
+    assert fingerprint(of_the_package("SearchSpace", "formulation.elsewhere", "width")(1)) == other
+    assert fingerprint(SearchSpace) != fingerprint(of_the_package("SearchSpace", "formulation.elsewhere", "width"))
+    private = [of_the_package("Rule", module, "width")(1) for module in ("formulation.rules", "formulation.elsewhere")]
+    assert fingerprint(private[0]) != fingerprint(private[1])
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: (

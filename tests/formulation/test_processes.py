@@ -364,7 +364,6 @@ def test_every_command_ends_a_mistake_with_2_and_a_fault_with_70(
         run_command(module.main, ["--no-such-flag"])
     assert end.value.code == ExitCode.MISTAKE
     monkeypatch.setattr(module, "command_line", lambda: 1 // 0)
-    monkeypatch.setattr(module, "_parse", lambda arguments: 1 // 0, raising=False)
     with pytest.raises(SystemExit) as end:
         run_command(module.main, [])
     assert end.value.code == ExitCode.FAULT

@@ -24,10 +24,10 @@ from formulation.architecture import Architecture, Block
 from merino_net import MerinoConfig, quantize
 from merino_net.corpus.data import train_tokenizer
 from merino_net.corpus.text import Text
-from merino_net.network.counting import PARTS, part_bytes
+from merino_net.network.counting import WEIGHT_PARTS, part_bytes
 from merino_net.network.pretrained import find_models, load_model
-from merino_net.network.quantized_weights import packed, restored, round_to_nearest, scales_of, unpacked
-from merino_net.quantize import Plan, calibration_sequences, linear_maps, read_record
+from merino_net.network.quantized_weights import packed_integers, restored, round_to_nearest, scales_of, unpacked
+from merino_net.quantize import Plan, calibration_sequences, linear_maps, read_quantize_record
 
 HAS_GPTQ = importlib.util.find_spec("llmcompressor") is not None
 needs_gptq = pytest.mark.skipif(not HAS_GPTQ, reason="llmcompressor has its own environment: make test-quantize")
@@ -89,7 +89,7 @@ def test_every_integer_survives_packing_and_no_weight_moves_by_more_than_half_a_
     assert scales.shape == (rows, groups)
     assert int(integers.min()) >= -(2 ** (bits - 1))
     assert int(integers.max()) <= 2 ** (bits - 1) - 1
-    stored = packed(integers, bits)
+    stored = packed_integers(integers, bits)
     assert stored.nbytes == rows * -(-groups * size * bits // 8)
     assert torch.equal(unpacked(stored, groups * size), integers)
     steps = scales.float().repeat_interleave(size, -1)
@@ -121,7 +121,7 @@ def test_what_is_loaded_is_what_was_rounded(source: Path, tmp_path: Path, flags:
         assert torch.equal(network.state_dict()[name], restored(found[stored]) if stored in found else weight), name
     assert network.lm_head.weight is network.model.tokens.weight
     assert 0 < logits_error(network, reference) < (0.02 if plan.bits == 8 else 0.5)
-    record = read_record(folder)
+    record = read_quantize_record(folder)
     assert record is not None
     assert record["files"] == sorted(path.name for path in folder.iterdir())
     assert record["plan"]["group_size"] == plan.group_size
@@ -134,7 +134,7 @@ def test_the_whole_file_shrinks_by_what_the_bits_say(source: Path, tmp_path: Pat
         for flags in (("8",), ("8", "--embedding"), ("4", "--group-size", "32"), ("4", "--group-size", "32", "--embedding", "4"))
     }
     for own in (before, *sizes.values()):
-        assert 0 < own["file"] - sum(own[part] for part in PARTS) < 5000  # names and shapes
+        assert 0 < own["file"] - sum(own[part] for part in WEIGHT_PARTS) < 5000  # names and shapes
     assert before["embedding"] == 4 * 64 * VOCABULARY  # once: the head is the same matrix
     assert sizes["8",]["embedding"] == before["embedding"]
     assert sizes["8", "--embedding"]["embedding"] == (64 + 2) * VOCABULARY
@@ -360,7 +360,7 @@ def test_gptq_from_the_command_line(source: Path, tmp_path: Path) -> None:
     assert network.lm_head.weight is network.model.tokens.weight
     assert part_bytes(folder)["file"] < 0.25 * part_bytes(source)["file"]
     assert 0 < logits_error(network, reference) < 0.5
-    record = read_record(folder)
+    record = read_quantize_record(folder)
     assert record is not None
     assert record["calibration"] | {"text_sha256": ""} == {"text_sha256": "", "sequences": 16, "seq_len": 32, "seed": 0}
     again = run(source, tmp_path / "again", *flags)

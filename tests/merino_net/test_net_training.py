@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from formulation import PUBLISHED, Architecture, Block
 from formulation.command.run import run_command
-from formulation.published import read_design
+from formulation.published import read_architecture
 from merino_net import MerinoConfig
 from merino_net.corpus.data import Sequences
 from merino_net.train import main
@@ -471,7 +471,7 @@ def test_a_design_in_the_output_folder(undisturbed: Path, tmp_path: Path) -> Non
     (tmp_path / "out").mkdir()
     design = write_design(tmp_path / "out")
     assert main([str(design), *command(tmp_path, "out")[1:], "--steps", "6"]) == 0
-    assert read_design(str(design)) == DESIGN
+    assert read_architecture(str(design)) == DESIGN
     assert "provenance" in json.loads((tmp_path / "out" / "training.json").read_text())
 
 
@@ -513,18 +513,18 @@ def test_a_design_edited_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_designs_are_read_from_files_and_by_published_names(tmp_path: Path) -> None:
-    assert read_design("MeRino-61M") == PUBLISHED["MeRino-61M"]
-    assert read_design(str(write_design(tmp_path))) == DESIGN
+    assert read_architecture("MeRino-61M") == PUBLISHED["MeRino-61M"]
+    assert read_architecture(str(write_design(tmp_path))) == DESIGN
     whole = ROOT / "studies" / "results" / "design" / "design.json"
-    assert read_design(str(whole)) == Architecture.from_dict(json.loads(whole.read_text())["architecture"])
+    assert read_architecture(str(whole)) == Architecture.from_dict(json.loads(whole.read_text())["architecture"])
     (tmp_path / "none.json").write_text(json.dumps({"format": "merino design", "version": 2, "architecture": None}))
     with pytest.raises(ValueError, match="architecture"):
-        read_design(str(tmp_path / "none.json"))
+        read_architecture(str(tmp_path / "none.json"))
     (tmp_path / "cut.json").write_text("{")
     with pytest.raises(ValueError, match="is not valid JSON"):
-        read_design(str(tmp_path / "cut.json"))
+        read_architecture(str(tmp_path / "cut.json"))
     with pytest.raises(ValueError, match=r"there is no file nowhere\.json"):
-        read_design("nowhere.json")
+        read_architecture("nowhere.json")
 
 
 def test_a_sequence_longer_than_the_positions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

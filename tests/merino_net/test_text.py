@@ -20,12 +20,14 @@ import pyarrow.parquet
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from formulation.command.options import read_options
 from formulation.command.run import run_command
 from merino_net import MerinoConfig, MerinoForCausalLM, evaluate, train
 from merino_net.corpus.data import train_tokenizer
 from merino_net.corpus.text import END_OF_TEXT, Reading, Text, TextFormat
 from merino_net.corpus.text_file import COMPRESSIONS, SUFFIXES
 from merino_net.quantize import command_line as quantize_line
+from studies.ablation.study import AblationOptions
 from studies.ablation.study import command_line as ablation_line
 from studies.quantization import study as quantization
 from studies.quantization.variants import calibration_of
@@ -404,8 +406,8 @@ def test_train_and_the_studies_read_the_same_tokens_of_every_form(tmp_path: Path
 
     expected = None
     for form in forms:
-        options = ablation_line().parse_args(["--text", form, "--vocabulary", "270", "--cache", str(tmp_path / "cache")])
-        data = prepare(options, tmp_path / Path(form).name)
+        given = ["--text", form, "--vocabulary", "270", "--cache", str(tmp_path / "cache")]
+        data = prepare(read_options(AblationOptions, ablation_line(), given).data, tmp_path / Path(form).name)
         text = Text((form,))
         tokens = token_array(text, kept_tokenizer(text, 270, tmp_path / Path(form).name / "tokenizer"), tmp_path / "cache")
         assert data.training == str(tokens.filename)
@@ -448,7 +450,9 @@ def test_every_command_that_reads_a_text_has_the_same_flags(name: str) -> None:
 def test_the_calibration_text_is_read_as_the_flags_say(tmp_path: Path) -> None:
     path = file(tmp_path / "a.data", b"body\nx\n")
     given = ["model", "--calibration-text", str(path), "--text-format", "csv", "--text-field", "body"]
-    found = calibration_of(quantization.command_line().parse_args(given))
+    flags = ["--evaluation-text", str(path), *given[1:]]
+    options = read_options(quantization.QuantizationOptions, quantization.command_line(), ["model", *flags])
+    found = calibration_of(options.making)
     assert found["text_sha256"] == Text((str(path),), reading=Reading("body", TextFormat.CSV)).fingerprint()
 
 

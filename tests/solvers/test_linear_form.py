@@ -7,12 +7,12 @@ import pytest
 
 from formulation import Budget, DesignProblem, EffectiveEntropy, NotSeparable, SearchSpace, tabulate
 from hardware_models import Flops, Params
-from solvers.programs.linear_form import LinearForm, Row, prices
+from solvers.programs.linear_form import LinearForm, LinearRow, prices
 from tests.solvers.test_soundness import Drawn
 from tests.toys import RandomCost, toy
 
 
-def _meets(row: Row, z: np.ndarray) -> bool:
+def _meets(row: LinearRow, z: np.ndarray) -> bool:
     return bool(row.low <= row.coefficients @ z[row.columns] <= row.high)
 
 

@@ -201,7 +201,7 @@ def test_the_optimum_is_proved_for_each_weight() -> None:
 def test_the_steps_add_up_to_the_objective(name: str, objective: EffectiveEntropy) -> None:
     steps = figures.entropy_steps(PUBLISHED[name], objective)
     assert sum(step.value for step in steps) == pytest.approx(objective(PUBLISHED[name]), rel=1e-12)
-    assert [step.kind for step in steps] == [figures.ATTENTION, figures.FEED_FORWARD] * 4 + [figures.DISCOUNT] * 2
+    assert [step.kind for step in steps] == [figures.ATTENTION_PART, figures.FEED_FORWARD_PART] * 4 + [figures.DISCOUNT] * 2
     assert all(step.value > 0 for step in steps[:8])
     assert all((step.value < 0) == objective.effectiveness for step in steps[8:])
 

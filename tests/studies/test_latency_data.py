@@ -23,7 +23,7 @@ from hardware_models.device import read_device
 from hardware_models.fit import assign_folds
 from hardware_models.latency import Latency
 from studies.latency_data import study as latency_data
-from studies.latency_data.devices import as_design, device_of, encoder_check
+from studies.latency_data.devices import as_design, encoder_check, hat_device
 from studies.latency_data.hat_file import (
     COLUMNS,
     KNOWN,
@@ -395,7 +395,7 @@ def test_a_name_says_nothing_of_what_was_measured(capsys: pytest.CaptureFixture[
     )
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
-    device = device_of(read_data(path, FACTS), 0)
+    device = hat_device(read_data(path, FACTS), 0)
     assert (device.name, device.source, device.ram_bytes) == ("board-mt", "measured in a test", None)
     told = json.dumps([device.description, *(table.how for table in device.tables)])
     for word in ("Xeon", "HAT's latency_dataset", "WMT", "TITAN", "float32", "2020", "thirtieth"):
@@ -433,9 +433,9 @@ def test_a_step_is_the_decoder_column_by_its_steps() -> None:
     data = data_of(columns)
     thirty = LatencyData(dataclasses.replace(FACTS, steps=30), data.file, data.sha256, data.columns)
     design = as_design(512, 1024, 3, 8000)
-    steps = [Latency(device_of(each, 0).tables[0])(design) for each in (data, thirty)]
+    steps = [Latency(hat_device(each, 0).tables[0])(design) for each in (data, thirty)]
     assert steps[0] / steps[1] == pytest.approx(30 / 23, rel=1e-3)
-    assert (device_of(data, 0).tables[0].workload.seq_len, device_of(thirty, 0).tables[0].workload.seq_len) == (11, 15)
+    assert (hat_device(data, 0).tables[0].workload.seq_len, hat_device(thirty, 0).tables[0].workload.seq_len) == (11, 15)
     assert head_flops(data) == pytest.approx(2 * 23 * 4 * columns["decoder_embed_dim"] * 8000)
     own, ffn = columns["decoder_embed_dim"], columns["decoder_ffn_embed_dim_avg"]
     seen, n = 20 * columns["decoder_arbitrary_ende_attn_avg"], 23 * 4

@@ -22,32 +22,34 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache, GPT2Config, OPTConfig, PreTrainedConfig
 
 from formulation import PUBLISHED
-from formulation.records.rows import Row, RowFile, Stopped
+from formulation.command.options import read_options
+from formulation.records.rows import Row, RowFile, StudyStopped
 from merino_net import MerinoConfig
 from merino_net.network.baselines import baseline_config
 from merino_net.network.counting import forward_flops
 from studies.net_speed.study import (
-    PARTS,
-    RUNTIMES,
+    SPEED_PARTS,
+    SPEED_RUNTIMES,
     Bench,
     Load,
+    NetSpeedOptions,
     Shapes,
-    Task,
+    TimedTask,
     benches_of,
     command_line,
     decode_flops,
     equal_gpt2,
+    fixed_tokens,
     inference_benches,
     main,
+    measure_and_write,
     onnx_engine,
     prefill_flops,
     random_model,
-    random_tokens,
     ratio_of,
-    report,
     run_benches,
-    run_study,
-    summarise,
+    speed_summary,
+    speed_text,
     torch_engine,
     train_bench,
     weights_read,
@@ -75,7 +77,7 @@ def reference() -> OPTConfig:
 
 def small_benches(runtimes: Sequence[str] = ("torch", "torch-bf16"), turns: int = 2) -> list[Bench]:
     train = train_bench(design(), SMALL, "bfloat16", compiled=False, threads=1, turns=turns)
-    return [train, *inference_benches({"small": design()}, {"OPT": reference()}, PARTS, runtimes, SMALL, 1, turns)]
+    return [train, *inference_benches({"small": design()}, {"OPT": reference()}, SPEED_PARTS, runtimes, SMALL, 1, turns)]
 
 
 def read_rows(folder: Path) -> list[Row]:
@@ -104,7 +106,7 @@ def test_a_small_design_has_its_gpt2_too() -> None:
 def test_flops_of_prefill_and_decoding_are_those_that_pytorch_counts(config: PreTrainedConfig) -> None:
     model = random_model(config).eval()
     model.set_attn_implementation("eager")  # whose products the counter sees
-    tokens = random_tokens(config, 1, 8)
+    tokens = fixed_tokens(config, 1, 8)
     with torch.inference_mode(), FlopCounterMode(display=False) as last:
         model(input_ids=tokens, use_cache=False, logits_to_keep=1)
     assert prefill_flops(config, 8, 1) == last.get_total_flops()
@@ -155,19 +157,19 @@ def test_ratio_is_the_geometric_mean_and_its_interval_holds_it() -> None:
 
 
 def test_study_measures_every_task_and_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_study(small_benches(), tmp_path) == 0
+    assert measure_and_write(small_benches(), tmp_path) == 0
     rows = read_rows(tmp_path)
     assert len(rows) == 2 * (1 + 2 * 3)
     assert {(row["part"], row["work"], row["runtime"]) for row in rows} == {
         ("train", "", "PyTorch bfloat16"),
-        *((part, work, RUNTIMES[runtime]) for runtime in ("torch", "torch-bf16") for part, work in WORK),
+        *((part, work, SPEED_RUNTIMES[runtime]) for runtime in ("torch", "torch-bf16") for part, work in WORK),
     }
     assert all(second > 0 for row in rows for second in row["seconds"].values())
     assert all(row["order"] == list(row["models"])[:: -1 if row["turn"] else 1] for row in rows)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [task["part"] for task in summary["tasks"]] == ["train"] + ["prefill"] * 4 + ["decode"] * 2
     assert (tmp_path / "net_speed.png").read_bytes().startswith(b"\x89PNG")
-    assert report(summary) in capsys.readouterr().out
+    assert speed_text(summary) in capsys.readouterr().out
 
 
 WORK = (("prefill", "last logit"), ("prefill", "all logits"), ("decode", ""))
@@ -176,7 +178,7 @@ WORK = (("prefill", "last logit"), ("prefill", "all logits"), ("decode", ""))
 def test_summary_compares_by_turns_and_says_what_was_expected() -> None:
     bench = small_benches()[1]
     rows = [made_row(bench, task, turn, {"small": 0.1 + turn, "OPT": 0.3 + 3 * turn}) for task in bench.tasks for turn in range(3)]
-    tasks = summarise(rows)["tasks"]
+    tasks = speed_summary(rows)["tasks"]
     assert [(task["part"], task["work"]) for task in tasks] == [
         ("prefill", "all logits"),
         ("prefill", "last logit"),
@@ -190,7 +192,7 @@ def test_summary_compares_by_turns_and_says_what_was_expected() -> None:
         assert ratio["by_flops"] == flops["OPT"] / flops["small"]
         assert (ratio["by_weights"] is not None) == (task["part"] == "decode")
         assert ratio["paper"] is None  # it measured no such models
-    assert "Not to be trusted" not in report({"tasks": tasks})
+    assert "Not to be trusted" not in speed_text({"tasks": tasks})
 
 
 @pytest.mark.parametrize(("others", "trusted"), [(None, True), (0.0, True), (0.1, True), (0.5, False), (3.0, False)])
@@ -198,7 +200,7 @@ def test_report_says_when_others_used_the_cores(others: float | None, trusted: b
     bench = small_benches()[1]
     row = made_row(bench, bench.tasks[0], 0, {"small": 1.0, "OPT": 2.0}, others)
     row["setting"] |= {"cpus": 2, "threads": 2}
-    assert ("Not to be trusted" not in report(summarise([row]))) == trusted
+    assert ("Not to be trusted" not in speed_text(speed_summary([row]))) == trusted
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
@@ -218,7 +220,7 @@ def test_own_work_is_not_counted_as_that_of_others() -> None:
     assert 0.1 < busy <= (os.cpu_count() or 1) - own + 0.1
 
 
-def made_row(bench: Bench, task: Task, turn: int, seconds: dict[str, float], others: float | None = 0.0) -> Row:
+def made_row(bench: Bench, task: TimedTask, turn: int, seconds: dict[str, float], others: float | None = 0.0) -> Row:
     models = {name: {"flops": task.flops[name], "parameters": 10, "weights_read": 5} for name in bench.models}
     kind = {"part": task.part, "work": task.work, "runtime": task.runtime, "tokens": task.tokens}
     setting = {**task.setting, "memory_kept": False}
@@ -232,23 +234,23 @@ def test_paper_figures_stand_beside_the_models_that_it_measured() -> None:
         shapes = replace(SMALL, prompt=prompt)
         (bench,) = inference_benches(designs, references, ["prefill"], ["torch"], shapes, 1, 1)
         rows = [made_row(bench, task, 0, dict.fromkeys(bench.models, 1.0)) for task in bench.tasks]
-        assert [task["ratios"][0]["paper"] for task in summarise(rows)["tasks"]] == [expected] * 2
+        assert [task["ratios"][0]["paper"] for task in speed_summary(rows)["tasks"]] == [expected] * 2
 
 
 def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
     prepared: list[str] = []
     benches = [counting_bench(prepared, stop_after=3)]
-    with pytest.raises(Stopped, match=r"what is finished is kept in .*rows\.jsonl"):
-        run_study(benches, tmp_path)
+    with pytest.raises(StudyStopped, match=r"what is finished is kept in .*rows\.jsonl"):
+        measure_and_write(benches, tmp_path)
     kept = read_rows(tmp_path)
     assert [row["turn"] for row in kept] == [0]
     assert not (tmp_path / "summary.json").exists()
-    assert run_study([counting_bench(prepared)], tmp_path) == 0
+    assert measure_and_write([counting_bench(prepared)], tmp_path) == 0
     rows = read_rows(tmp_path)
     assert rows[:1] == kept
     assert [row["turn"] for row in rows] == [0, 1, 2]
     prepared.clear()
-    assert run_study([counting_bench(prepared)], tmp_path) == 0
+    assert measure_and_write([counting_bench(prepared)], tmp_path) == 0
     assert (read_rows(tmp_path), prepared) == (rows, [])
     file = RowFile(tmp_path / "rows.jsonl")
     run_benches([replace(counting_bench(prepared), turns=5)], file)
@@ -257,7 +259,7 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
     (task,) = bench.tasks
     run_benches([replace(bench, tasks=(replace(task, setting={**task.setting, "threads": 2}),))], file)
     assert len(file.rows) == 8
-    assert [task["turns"] for task in summarise(file.rows)["tasks"]] == [5, 3]
+    assert [task["turns"] for task in speed_summary(file.rows)["tasks"]] == [5, 3]
 
 
 def counting_bench(prepared: list[str], stop_after: int | None = None) -> Bench:
@@ -277,7 +279,7 @@ def counting_bench(prepared: list[str], stop_after: int | None = None) -> Bench:
         return seconds[name]
 
     setting = {"prompt": 4, "threads": 1, "cpus": 2, "versions": {"torch": "0"}}
-    task = Task(
+    task = TimedTask(
         "prefill", "all logits", "PyTorch float32", setting, 4, {"small": 10, "OPT": 20}, 0, lambda name: partial(run, name)
     )
     return Bench({"small": design(), "OPT": reference()}, ["OPT"], 3, build, (task,))
@@ -316,12 +318,14 @@ def test_mistakes_are_told_before_anything_is_measured(flags: list[str], sentenc
 
 
 def test_default_study_is_the_one_that_is_described() -> None:
-    train, *inference = benches_of(command_line().parse_args(["--parts", "train,decode", "--runtimes", "torch,onnx"]))
+    train, *inference = benches_of(
+        read_options(NetSpeedOptions, command_line(), ["--parts", "train,decode", "--runtimes", "torch,onnx"])
+    )
     assert [*train.models] == ["MeRino-52M", "GPT-2", "GPT-2, one-kernel GELU"]
     (task,) = train.tasks
     assert (task.tokens, train.turns) == (2 * 8 * 256, 12)
     assert [task.flops[name] / task.flops["MeRino-52M"] for name in train.references] == pytest.approx([1, 1], rel=0.03)
-    assert [[task.runtime for task in bench.tasks] for bench in inference] == [[RUNTIMES["torch"]], [RUNTIMES["onnx"]]]
+    assert [[task.runtime for task in bench.tasks] for bench in inference] == [[SPEED_RUNTIMES["torch"]], [SPEED_RUNTIMES["onnx"]]]
     assert all([*bench.models] == [*PUBLISHED, "OPT-125M", "OPT-350M"] for bench in inference)
 
 

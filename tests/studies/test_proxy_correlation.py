@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from formulation import Architecture, EffectiveEntropy, SearchSpace
+from formulation.command.options import read_options
 from formulation.records.rows import RowFile
 from hardware_models import Flops, Params
 from studies.calibration import study as calibration
-from studies.calibration.data import DEFAULT, GRID, Setting, published_equals, published_losses, read_corpus, scores
+from studies.calibration.data import DEFAULT, GRID, EntropySetting, losses_of_equals, published_equals, read_corpus, scores
 from studies.proxy_correlation import proxies
 from studies.proxy_correlation import study as proxy_correlation
 from studies.proxy_correlation.study import plan_runs
@@ -72,10 +73,10 @@ def arguments(folder: Path, *flags: str) -> list[str]:
 
 def made_up_losses(folder: Path, flags: list[str], left_out: int = 0) -> None:
     """Rows as training would leave them: the loss falls with the entropy of another setting; a second seed adds 0.5 and noise."""
-    options = proxy_correlation.command_line().parse_args(flags)
-    out = Path(options.output)
+    options = read_options(proxy_correlation.ProxyOptions, proxy_correlation.command_line(), flags)
+    out = Path(options.workers.output)
     out.mkdir(exist_ok=True)
-    plan = plan_runs(options, prepare(options, out), out)
+    plan = plan_runs(options, prepare(options.data, out), out)
     truth = EffectiveEntropy(rho=1.0, alpha=(0.9, 0.1), beta=1 / 8)
     file = RowFile(out / "rows.jsonl")
     for number, run in enumerate(plan.runs[: len(plan.runs) - left_out]):
@@ -201,7 +202,7 @@ def test_a_corpus_is_read_back(studied: Path) -> None:
     assert {name: len(designs) for name, designs in corpus.groups.items()} == {UNIFORM: 10, EQUAL_FLOPS: 6, EQUAL_PARAMS: 6}
     designs = corpus.groups[UNIFORM]
     assert scores(DEFAULT, designs) == pytest.approx([EffectiveEntropy()(design) for design in designs], rel=1e-12)
-    truth = Setting(1.0, 0.9, 1 / 8, "network")
+    truth = EntropySetting(1.0, 0.9, 1 / 8, "network")
     assert np.corrcoef(scores(truth, designs), corpus.quality[UNIFORM])[0, 1] == pytest.approx(1)
 
 
@@ -300,8 +301,8 @@ def made_up_inverse() -> dict[str, Any]:
 def test_published_losses_are_those_of_exhaustive_search() -> None:
     space = SearchSpace.uniform(4, (512, 640, 896), (1,), (1, 2, 3))
     (equals,) = published_equals(space, ["MeRino-52M"])
-    settings = [DEFAULT, Setting(1.0, 0.3, 0.25, "block"), Setting(0.1, 1.0, 0.0, "block")]
-    losses = published_losses([equals], settings)[:, 0]
+    settings = [DEFAULT, EntropySetting(1.0, 0.3, 0.25, "block"), EntropySetting(0.1, 1.0, 0.0, "block")]
+    losses = losses_of_equals([equals], settings)[:, 0]
     costs = (Flops(), Params())
     within = [design for design in space if all(cost(design) <= cost(equals.design) for cost in costs)]
     assert len(within) == equals.designs >= len(equals.layers)
@@ -313,20 +314,21 @@ def test_published_losses_are_those_of_exhaustive_search() -> None:
 def test_no_setting_of_another_scan_beats_the_nearest_one() -> None:
     space = SearchSpace.uniform(4, (512, 640, 768, 896, 1024), (1, 1.5), (1, 2, 3))
     equals = published_equals(space)
-    nearest = calibration.nearest_setting(equals, published_losses(equals, GRID))
-    least = published_losses(equals, [nearest]).max()
+    nearest = calibration.nearest_setting(equals, losses_of_equals(equals, GRID))
+    least = losses_of_equals(equals, [nearest]).max()
     draw = np.random.default_rng(0)
     means = draw.choice(["network", "block"], 300)
     others = [
-        Setting(float(10 ** draw.uniform(-4, 4)), float(draw.random()), float(draw.uniform(0, 0.46)), str(mean)) for mean in means
+        EntropySetting(float(10 ** draw.uniform(-4, 4)), float(draw.random()), float(draw.uniform(0, 0.46)), str(mean))
+        for mean in means
     ]
-    assert published_losses(equals, others).max(axis=1).min() >= least - 1e-9
+    assert losses_of_equals(equals, others).max(axis=1).min() >= least - 1e-9
 
 
 def test_the_grid_holds_the_default_and_no_setting_twice() -> None:
     assert DEFAULT in GRID
     assert len(set(GRID)) == len(GRID)
-    assert Setting(**{**vars(DEFAULT), "mean": "block"}).entropy.name == "blockwise effective entropy"
+    assert EntropySetting(**{**vars(DEFAULT), "mean": "block"}).entropy.name == "blockwise effective entropy"
     assert run_key({"architecture": Architecture, "plan": 1, "data": 2, "seed": 3} | {"architecture": "a"}) == '["a", 1, 2]'
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from studies.report.claims import CLAIMS, GPTQ, Results, Verdict
+from studies.report.claims import CLAIMS, GPTQ, CommittedResults, Verdict
 from studies.report.study import main
 
 COMMITTED = Path(__file__).resolve().parents[2] / "studies" / "results"
@@ -23,7 +23,7 @@ def write(folder: Path, name: str, record: Any) -> None:
 
 def judged(folder: Path, text: str) -> Any:
     (claim,) = [one for one in CLAIMS if text in one.text]
-    return claim.judge(Results(folder))
+    return claim.judge(CommittedResults(folder))
 
 
 def test_the_committed_results_can_all_be_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 from pathlib import Path
@@ -11,8 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from formulation import Budget, DesignProblem, EffectiveEntropy, fingerprint, paper_space
+from formulation.fingerprint import cell_key
 from formulation.records.rows import RowFile, packed_path
+from hardware_models import Flops, Params
+from solvers.names import SOLVERS
 from studies import pack_results
+from studies.compare_solvers.cells import Cell
+from studies.pareto.study import SOLVER
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "studies" / "results"
@@ -61,6 +68,37 @@ def test_every_packed_file_is_read_and_no_two_rows_of_a_comparison_are_alike() -
         assert RowFile(path.with_suffix("")).rows, path
     keys = [row["key"] for row in RowFile(RESULTS / "compare_solvers" / "rows.jsonl").rows]
     assert len(keys) == len(set(keys)) == 329
+
+
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The release that the kept rows were made with, which their keys tell, in the place of the present one."""
+    real, release = importlib.metadata.version, "0.1.0"
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: release if name == "merino" else real(name))
+    return release
+
+
+def test_the_main_comparison_finds_its_kept_rows(release: str) -> None:
+    rows = RowFile(RESULTS / "compare_solvers" / "rows.jsonl").rows
+    own = [row for row in rows if row["command"] == "python -m studies.compare_solvers --output compare_solvers"]
+    assert len(own) == 57
+    space, entropy = paper_space(), EffectiveEntropy()
+    problems = {f"paper, flops ≤ {n} G": DesignProblem(space, entropy, (Budget(Flops(), n * 1e9),)) for n in (60, 110, 160)}
+    for row in own:
+        problem, solver = problems[row["problem"]], SOLVERS[row["option"]].solver
+        assert row["versions"]["merino"] == release
+        assert row["problem_sha256"] == fingerprint(problem)
+        assert row["key"] == Cell(row["problem"], problem, row["option"], solver, row["seed"], row["seconds_limit"]).key
+
+
+@pytest.mark.parametrize(("name", "costs"), [("flops", (Flops(),)), ("params", (Params(),)), ("both", (Flops(), Params()))])
+def test_a_front_finds_its_kept_boxes(name: str, costs: tuple[Flops | Params, ...], release: str) -> None:
+    record = json.loads((RESULTS / "pareto" / name / "front.json").read_text(encoding="utf-8"))
+    assert record["provenance"]["versions"]["merino"] == release
+    key = cell_key("box", DesignProblem(paper_space(), EffectiveEntropy(), minimize=costs), SOLVER)
+    boxes = [row for row in RowFile(RESULTS / "pareto" / name / "rows.jsonl").rows if row["kind"] == "box"]
+    assert len(boxes) == record["certificate"]["optimal"] + record["certificate"]["infeasible"]
+    assert {row["key"] for row in boxes} == {key}
 
 
 def drawing(levels: int) -> Image.Image:

@@ -13,7 +13,7 @@ import pytest
 
 from formulation import DesignProblem, EffectiveEntropy, SearchSpace
 from formulation.fingerprint import cell_key, content_key
-from formulation.records.rows import Resume, Row, RowFile, Stopped, pack, packed_path
+from formulation.records.rows import Resume, Row, RowFile, StudyStopped, pack, packed_path
 from hardware_models import Device, write_device
 from studies.compare_solvers import study as compare_solvers
 from studies.latency_check import study as latency_check
@@ -66,7 +66,7 @@ def trained(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def timed(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    assert net_speed.run_study([counting_bench([])], folder) == 0
+    assert net_speed.measure_and_write([counting_bench([])], folder) == 0
 
 
 def held_to_its_word(folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -280,7 +280,7 @@ def test_the_progress_counts_what_is_there_and_leaves_out_what_is_skipped(
 ) -> None:
     file = RowFile(tmp_path / "rows.jsonl")
     file.append({"key": "a"})
-    with pytest.raises(Stopped, match="go") as stop, Resume[str](file, ["a", "a", "b", "c", None], unit="turn") as resume:  # noqa: PT012
+    with pytest.raises(StudyStopped, match="go") as stop, Resume[str](file, ["a", "a", "b", "c", None], unit="turn") as resume:  # noqa: PT012
         assert capsys.readouterr().err.startswith("rows.jsonl holds 1 of 4 turns\n")
         assert resume._bar is not None
         assert (resume._bar.n, resume._bar.total) == (1, 4)
@@ -289,6 +289,6 @@ def test_the_progress_counts_what_is_there_and_leaves_out_what_is_skipped(
         resume.skip(["a", "c"])
         assert (resume._bar.n, resume._bar.total) == (2, 3)
         raise KeyboardInterrupt
-    with pytest.raises(Stopped) as outer, Resume[str](file):
+    with pytest.raises(StudyStopped) as outer, Resume[str](file):
         raise stop.value
     assert outer.value is stop.value

@@ -16,7 +16,7 @@ from solvers import Exhaustive, Limits, Status, solve
 from studies.ablation import study as ablation
 from studies.baselines import study as baselines
 from studies.trained import searches
-from studies.trained.scaled_designs import problem_of, scaled, uniform_design
+from studies.trained.scaled_designs import scaled, scaled_problem, uniform_design
 from studies.trained.searches import Searches, design_of
 
 
@@ -34,7 +34,7 @@ def test_scaling_divides_widths_and_keeps_the_rest() -> None:
 def test_the_scaled_problem_has_the_published_designs_flops_and_its_proven_optimum(
     tmp_path: Path, published: str, scale: int
 ) -> None:
-    problem, small = problem_of(PUBLISHED[published], scale, 2048, 256)
+    problem, small = scaled_problem(PUBLISHED[published], scale, 2048, 256)
     flops, budget = problem.subject_to[0].quantity, problem.subject_to[0].upper
     assert small == scaled(PUBLISHED[published], scale, 2048, 256)
     assert (flops, budget) == (Flops(256), Flops(256)(small))
@@ -49,7 +49,7 @@ def test_the_scaled_problem_has_the_published_designs_flops_and_its_proven_optim
 
 
 def test_a_search_is_made_once_and_its_design_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem, small = problem_of(PUBLISHED["MeRino-52M"], 4, 2048, 256)
+    problem, small = scaled_problem(PUBLISHED["MeRino-52M"], 4, 2048, 256)
     row = Searches(tmp_path).optimum(problem, "a budget", "entropy")
     kept = tmp_path / "searches.jsonl"
     evaluation = dataclasses.replace(problem, report=()).evaluate(small)
@@ -75,7 +75,7 @@ def test_a_search_is_made_once_and_its_design_kept(tmp_path: Path, monkeypatch: 
 
 
 def test_a_uniform_design_uses_the_budget_up() -> None:
-    problem, _ = problem_of(PUBLISHED["MeRino-52M"], 4, 2048, 256)
+    problem, _ = scaled_problem(PUBLISHED["MeRino-52M"], 4, 2048, 256)
     (block,) = uniform_design(problem).blocks
     assert (block.width, block.ffn_width, block.depth) == (256, 1216, 2)
 

@@ -16,19 +16,19 @@ from formulation.records.rows import Row
 from solvers import DynamicProgramming, EngineMissing, Limits, Status, solve
 from solvers.names import SOLVERS
 from studies.scaling.study import (
-    BUDGETS,
     HEURISTICS,
     MENUS,
+    QUANTILES,
     SWEEPS,
     Instance,
-    Plan,
-    Results,
+    ScalingPlan,
+    ScalingRows,
     Sweep,
     main,
     power_law,
-    problem_of,
-    report,
-    summarise,
+    scaling_summary,
+    scaling_text,
+    sized_problem,
 )
 from tests import commands
 from tests.solvers.test_conformance import HEURISTIC
@@ -49,7 +49,7 @@ def test_sweeps_grow_around_one_base_instance() -> None:
     assert [instance.size for instance in sweeps["blocks"].instances] == [2, 3, 4, 6, 8, 10, 12]
     assert [instance.size for instance in sweeps["menu"].instances] == [12, 30, 60, 120, 210, 390]
     assert [instance.size for instance in sweeps["budgets"].instances] == [1, 2, 3, 4]
-    base = problem_of()
+    base = sized_problem()
     assert base.space == paper_space()
     assert all(any(instance.problem == base for instance in sweep.instances) for sweep in sweeps.values())
     assert MENUS[-1] == fine_space().menus[0]
@@ -58,9 +58,9 @@ def test_sweeps_grow_around_one_base_instance() -> None:
         assert set(build(True).instances) < set(build(False).instances)
 
 
-@pytest.mark.parametrize("count", range(1, len(BUDGETS) + 1))
+@pytest.mark.parametrize("count", range(1, len(QUANTILES) + 1))
 def test_every_budget_binds(count: int) -> None:
-    problem = problem_of(budgets=count)
+    problem = sized_problem(budgets=count)
     full = solve(problem, DynamicProgramming(), Limits(seconds=60))
     assert full.status is Status.OPTIMAL
     for left_out in problem.subject_to:
@@ -71,9 +71,9 @@ def test_every_budget_binds(count: int) -> None:
 
 
 def test_a_larger_menu_under_the_same_budget_never_has_a_lower_optimum() -> None:
-    budgets = problem_of().subject_to
+    budgets = sized_problem().subject_to
     optima = [
-        solve(DesignProblem(problem_of(menu=menu).space, problem_of().maximize, budgets), DynamicProgramming()).objective
+        solve(DesignProblem(sized_problem(menu=menu).space, sized_problem().maximize, budgets), DynamicProgramming()).objective
         for menu in MENUS[:4]
     ]
     assert optima == sorted(optima)
@@ -94,11 +94,11 @@ def row(option: str, seed: int, status: str, trace: list[list[Any]], **values: A
 
 
 def summary_of(rows: list[Row]) -> dict[str, Any]:
-    sweep = Sweep("blocks", "blocks N", (Instance(2, problem_of(blocks=2)),))
+    sweep = Sweep("blocks", "blocks N", (Instance(2, sized_problem(blocks=2)),))
     names = {row["option"] for row in rows}
     exact = {name: SOLVERS[name].solver for name in SOLVERS if name in names - set(HEURISTICS)}
-    plan = Plan((sweep,), exact, {name: HEURISTICS[name] for name in HEURISTICS if name in names}, 1.0, (1.0, 2.0), 2)
-    return summarise(plan, Results({("blocks", 2): rows}, {}))
+    plan = ScalingPlan((sweep,), exact, {name: HEURISTICS[name] for name in HEURISTICS if name in names}, 1.0, (1.0, 2.0), 2)
+    return scaling_summary(plan, ScalingRows({("blocks", 2): rows}, {}))
 
 
 def test_losses_are_read_at_equal_time() -> None:
@@ -115,18 +115,18 @@ def test_without_a_proof_losses_are_against_the_best_bound_and_without_a_bound_u
     heuristic = row("ea", 0, "feasible", [[0.5, 10, 150.0, None]])
     bounded = summary_of([row("dp", 0, "feasible", [], objective=160.0, bound=300.0, gap=0.875), heuristic])
     assert bounded["sweeps"][0]["heuristics"][0]["loss"][0]["losses"] == [0.5]
-    assert "gap 88 %" in report(bounded)
+    assert "gap 88 %" in scaling_text(bounded)
     unbounded = summary_of([row("exhaustive", 0, "feasible", [], objective=160.0), heuristic])
     assert unbounded["sweeps"][0]["heuristics"][0]["loss"][0]["losses"] is None
-    assert report(unbounded).count("no bound") == 3
-    assert "found none" in report(summary_of([row("highs", 0, "unknown", [])]))
+    assert scaling_text(unbounded).count("no bound") == 3
+    assert "found none" in scaling_text(summary_of([row("highs", 0, "unknown", [])]))
 
 
 def test_proofs_that_disagree_are_shouted() -> None:
     one = row("dp", 0, "optimal", [], objective=200.0, bound=200.0, gap=0.0)
-    assert "DISAGREE" not in report(summary_of([one, {**one, "option": "highs"}]))
+    assert "DISAGREE" not in scaling_text(summary_of([one, {**one, "option": "highs"}]))
     for other in ({"objective": 201.0}, {"status": "infeasible", "objective": None}):
-        assert "THE PROOFS DISAGREE at blocks N = 2" in report(summary_of([one, {**one, "option": "highs", **other}]))
+        assert "THE PROOFS DISAGREE at blocks N = 2" in scaling_text(summary_of([one, {**one, "option": "highs", **other}]))
 
 
 def test_it_writes_what_it_promises_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

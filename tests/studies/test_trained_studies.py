@@ -18,15 +18,15 @@ from hardware_models import DecoderParams, Flops, Params
 from studies.ablation import study as ablation
 from studies.baselines import study as baselines
 from studies.proxy_correlation import proxies
-from studies.report.claims import CLAIMS, Results
+from studies.report.claims import CLAIMS, CommittedResults
 from studies.trained import runs as training_runs
 from studies.trained import searches
-from studies.trained.plan import Run
-from studies.trained.scaled_designs import depth_scaled, problem_of, width_scaled
+from studies.trained.plan import TrainingRun
+from studies.trained.scaled_designs import depth_scaled, scaled_problem, width_scaled
 from studies.trained.side_by_side import Candidate, distinct, figure_of, records_of, table_text
 
 
-def made_up(runs: Sequence[Run], file: RowFile, *_: Any) -> list[Row]:
+def made_up(runs: Sequence[TrainingRun], file: RowFile, *_: Any) -> list[Row]:
     """A loss that falls with parameters, and a little with the seed."""
     rows = []
     for run in runs:
@@ -129,7 +129,7 @@ def test_baselines_keep_one_budget_and_remember_their_searches(
     records = json.loads((tmp_path / "out" / "summary.json").read_text())["groups"]["FLOPs of MeRino-52M / 4"]
     (published,) = [record for record in records if record.get("published")]
     gain = 100 * (records[0]["perplexity"] / published["perplexity"] - 1)
-    assert f"published designs': {gain:+.1f} %" in claim.judge(Results(tmp_path / "results")).measured
+    assert f"published designs': {gain:+.1f} %" in claim.judge(CommittedResults(tmp_path / "results")).measured
     monkeypatch.setattr(searches, "solve", None)
     assert baselines.main(flags) == 0
     assert "searched in" not in capsys.readouterr().out
@@ -151,7 +151,7 @@ def test_budgets_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("published", PUBLISHED)
 def test_naive_scaling_uses_the_budget(published: str) -> None:
-    problem, _ = problem_of(PUBLISHED[published], 4, 1024, 128)
+    problem, _ = scaled_problem(PUBLISHED[published], 4, 1024, 128)
     budget = problem.subject_to[0]
     deep, wide = depth_scaled(problem), width_scaled(problem)
     for design in (deep, wide):
@@ -163,7 +163,7 @@ def test_naive_scaling_uses_the_budget(published: str) -> None:
 
 
 def test_records_are_paired_by_seed_and_designs_with_two_names_counted_once() -> None:
-    _, small = problem_of(PUBLISHED["MeRino-52M"], 4, 1024, 128)
+    _, small = scaled_problem(PUBLISHED["MeRino-52M"], 4, 1024, 128)
     other = dataclasses.replace(small, shared=False)
     both = distinct([Candidate("a", small, {"x": 1}), Candidate("b", other), Candidate("c", small, {"y": 2})])
     assert [(one.name, dict(one.extra)) for one in both] == [("a, c", {"x": 1, "y": 2}), ("b", {})]
@@ -184,7 +184,7 @@ def test_records_are_paired_by_seed_and_designs_with_two_names_counted_once() ->
 
 
 def test_a_design_that_diverged_in_a_seed_has_no_mean(tmp_path: Path) -> None:
-    _, small = problem_of(PUBLISHED["MeRino-52M"], 4, 1024, 128)
+    _, small = scaled_problem(PUBLISHED["MeRino-52M"], 4, 1024, 128)
     other = dataclasses.replace(small, shared=False)
     pair = [Candidate("a", small), Candidate("b", other)]
 

@@ -19,14 +19,14 @@ from formulation import Architecture, Block
 from formulation.records.rows import Row, RowFile
 from merino_net.training import run as training
 from studies.trained import runs as training_runs
-from studies.trained.plan import Run, TokenData, run_key
+from studies.trained.plan import TokenData, TrainingRun, run_key
 from studies.trained.processes import workers
 from studies.trained.runs import finished, train_run
 
 PLAN = {"steps": 10, "batch": 4, "seq_len": 16, "precision": "float32", "log_every": 5, "evaluate_every": 10, "save_every": 5}
 
 
-def some_runs(folder: Path, count: int = 3, seed: int = 0) -> list[Run]:
+def some_runs(folder: Path, count: int = 3, seed: int = 0) -> list[TrainingRun]:
     """Runs of as many tiny designs, on random tokens."""
     tokens = folder / "tokens.npy"
     if not tokens.exists():
@@ -34,10 +34,10 @@ def some_runs(folder: Path, count: int = 3, seed: int = 0) -> list[Run]:
     data = TokenData(str(tokens), None, 0.1, 0, {"text": "random"})
     designs = [Architecture((Block(64, 64 * (i + 1), 1),), True, 64, 32, 16) for i in range(count)]
     plan = {**PLAN, "evaluate_at_most": 8, "seed": seed}
-    return [Run(f"design {i}", design, plan, data, 1, str(folder / "runs")) for i, design in enumerate(designs)]
+    return [TrainingRun(f"design {i}", design, plan, data, 1, str(folder / "runs")) for i, design in enumerate(designs)]
 
 
-def plain_row(run: Run) -> Row:
+def plain_row(run: TrainingRun) -> Row:
     return {"design": run.label, **run.identity(), "seed": 0, "held_out_loss": 1.0, "tokens_per_s": 1.0, "process": os.getpid()}
 
 
@@ -49,22 +49,22 @@ class KilledOnce:
     marker: Path
     always: bool = False
 
-    def __call__(self, run: Run) -> Row:
+    def __call__(self, run: TrainingRun) -> Row:
         if run.label == self.label and (self.always or not self.marker.exists()):
             self.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return plain_row(run)
 
 
-def what_is_loaded(run: Run) -> Row:
+def what_is_loaded(run: TrainingRun) -> Row:
     return {**plain_row(run), "training": "merino_net.training.run" in sys.modules}
 
 
-def wrong(run: Run) -> Row:
+def wrong(run: TrainingRun) -> Row:
     raise ValueError(f"{run.label} cannot be trained")
 
 
-def forever(run: Run) -> Row:
+def forever(run: TrainingRun) -> Row:
     Path(run.folder, run.label).write_text(str(os.getpid()))
     time.sleep(600)
     return plain_row(run)
@@ -125,11 +125,11 @@ class Stubborn(ValueError):
         super().__init__(f"{word} {number}")
 
 
-def stubborn(run: Run) -> Row:
+def stubborn(run: TrainingRun) -> Row:
     raise Stubborn(7, "sheep")
 
 
-def with_a_function(run: Run) -> Row:
+def with_a_function(run: TrainingRun) -> Row:
     raise ValueError("no pickle", lambda: 1)
 
 

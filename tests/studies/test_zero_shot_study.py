@@ -34,7 +34,7 @@ from studies.zero_shot.levels import (
     standard_error,
 )
 from studies.zero_shot.published import PAPER_TASKS, PUBLIC_RESULTS, PUBLISHED_SCORES
-from studies.zero_shot.table import chance_levels, published_lines, table_of
+from studies.zero_shot.table import chance_levels, published_lines, scores_table
 from tests.merino_net.test_net_evaluate import END_OF_TEXT, FILES, TEXT, merino, write_lines
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -265,7 +265,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {"boolq": {"label": 1}, "wsc": {"label": 0
 
 
 def test_the_table_puts_in_parentheses_what_guessing_explains() -> None:
-    header, rows = table_of(published_lines(), {})
+    header, rows = scores_table(published_lines(), {})
     assert {len(row) for row in rows} == {len(header)}
     shown = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
     assert shown["Pythia-70M"]["OBQA"] == "(0.272)"

@@ -14,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from formulation.records import reading
-from formulation.records.reading import WHOLE, Amount, Count, Within, parse_json, read_json, read_record, read_value, versioned
+from formulation.records.reading import (
+    WHOLE,
+    Amount,
+    PositiveInt,
+    Within,
+    parse_json,
+    read_json,
+    read_record,
+    read_value,
+    versioned,
+)
 
 
 class Colour(Enum):
@@ -28,7 +38,7 @@ class Colour(Enum):
 class Wheel:
     """A record in a record, which checks itself."""
 
-    size: Count
+    size: PositiveInt
     name: str = "wheel"
 
     def __post_init__(self) -> None:
