@@ -16,6 +16,7 @@ PUBLISHED: dict[str, Architecture] = {
     "MeRino-61M": Architecture((Block(640, 640, 2), Block(768, 1152, 2), Block(896, 896, 2), Block(1024, 1024, 2))),
     "MeRino-64M": Architecture((Block(640, 960, 3), Block(896, 1344, 3), Block(1024, 1024, 2), Block(1024, 1024, 3))),
 }
+"""The three designs that the paper publishes, by name."""
 
 FFN_RATIO = 4
 """F / E of GPT-2, Cerebras-GPT, Pythia and OPT."""

@@ -139,9 +139,15 @@ class Composite(Quantity):
     def overestimator(self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """An affine function of the parts that is nowhere below `formula` on a box, and close to it at a point of the box.
 
-        lower, upper: arrays (…, P), the bounds of the parts in one or many boxes; near: the points (…, P), the centres unless
-        given. Returns coefficients (…, P) and a constant (…) such that coefficients · p + constant ≥ formula(p) wherever
-        lower ≤ p ≤ upper. Exact methods need that the excess at a point vanishes as boxes around it shrink.
+        Exact methods need that the excess at a point vanishes as boxes around it shrink.
+
+        Args:
+            lower: the least values of the parts in one or many boxes, array (…, P).
+            upper: the greatest, array (…, P).
+            near: the points, array (…, P); the centres of the boxes unless given.
+
+        Returns:
+            Coefficients (…, P) and a constant (…) such that coefficients · p + constant ≥ formula(p) wherever lower ≤ p ≤ upper.
         """
 
     @property
@@ -169,9 +175,9 @@ class Measured(Quantity):
     """Any function of an architecture: a latency measured on a device, the score of a trained network.
 
     Attributes:
-        name: as the words say; the function must return the same number for the same architecture.
-        unit: as the words say; the function must return the same number for the same architecture.
-        function: as the words say; the function must return the same number for the same architecture.
+        name: what messages and tables call it.
+        unit: of the number.
+        function: from an architecture to a number, the same one for the same architecture.
     """
 
     name: str

@@ -65,16 +65,16 @@ def _arranged(states: np.ndarray, layers: np.ndarray, depths: Sequence[int]) -> 
 class SearchSpace:
     """All architectures with one item of each menu, where each block may follow the one before it.
 
-    A design without any layer is none: where every menu has blocks of depth 0, at least one block of a design has a layer.
+    At least one block of a design has a layer, also if every menu has blocks of depth 0.
 
     Attributes:
         menus: one per block, input first.
         non_decreasing: True: E_1 ≤ … ≤ E_N, as in the paper; False: any width may follow any.
-        shared: as in `Architecture`, like the following three: the same for every design.
-        embedding_width: see `shared`.
-        vocabulary: see `shared`.
-        positions: see `shared`.
-        step: a rule of yours besides: step(left, right) is True if the block `right` may follow the block `left`. None: no rule.
+        shared: as in `Architecture`, the same for every design.
+        embedding_width: of every design.
+        vocabulary: of every design.
+        positions: of every design.
+        step: your own rule: step(left, right) is True if the block `right` may follow the block `left`. None: no further rule.
 
     Raises:
         ValueError: for an empty or ill-formed menu, a rule that answers anything but True or False, and where no design satisfies

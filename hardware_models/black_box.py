@@ -44,8 +44,8 @@ class BlackBox(Quantity):
     of Student's distribution with n − 1 degrees of freedom.
 
     Attributes:
-        name: as the words say.
-        unit: as the words say.
+        name: what messages and tables call it.
+        unit: of the values.
         function: from a design to a number above 0, in the unit; may give another number each time.
         repetitions: calls of each design; 1 for a function without noise.
         file: where calls are kept from one run to the next (JSON lines), None: in memory only.

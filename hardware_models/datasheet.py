@@ -43,8 +43,11 @@ class Datasheet:
         static_power_w: power drawn whatever is computed, such as that of the idle device [W].
         power_w: power that the device is rated for [W]: energies are computed from it where those above are not published.
 
-    Mappings are kept as tuples of their items, so that a datasheet can be hashed. Raises ValueError for figures that are not finite
-    numbers above 0 (the overhead: of at least 0) and for precisions other than those of `BYTES`.
+    Mappings are kept as tuples of their items, so that a datasheet can be hashed.
+
+    Raises:
+        ValueError: for figures that are not finite numbers above 0 (the overhead: of at least 0) and for precisions other than
+            those of `BYTES`.
     """
 
     name: str

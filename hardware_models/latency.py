@@ -25,12 +25,12 @@ class Validated:
     """What the error of a table was measured on; a prediction for anything else is an extrapolation.
 
     Attributes:
-        widths: least and greatest E, F and Σ L.
-        ffn_widths: least and greatest E, F and Σ L.
-        layers: least and greatest E, F and Σ L.
+        widths: least and greatest E.
+        ffn_widths: least and greatest F.
+        layers: least and greatest Σ L.
         embedding_widths: each value seen: the work around the blocks is part of the price of a pass.
-        vocabularies: each value seen: the work around the blocks is part of the price of a pass.
-        shared: True: networks whose layers share weights; False: such whose layers do not; or both.
+        vocabularies: each value seen, for the same reason.
+        shared: True for networks whose layers share weights, False for networks whose layers do not, or both.
 
     Raises:
         ValueError: for a range whose ends are not in order, and where nothing was seen.
@@ -111,16 +111,16 @@ class LatencyTable:
     """Prices of kinds of work on one device, in one runtime and precision, for one workload.
 
     Attributes:
-        device: of the device, and of the table among those of the device.
-        name: of the device, and of the table among those of the device.
+        device: name of the device.
+        name: of the table among those of the device.
         workload: the pass that is predicted.
         prices: (feature, ms per unit) of `FEATURES`, each 0 or more.
         validated: what the error was measured on.
         error: out-of-sample error of the prediction of whole networks, None if nobody measured it.
         rows: the measured networks behind it, where they are kept.
         how: how it was measured: runtime, precision, clocks, date, versions, assumptions.
-        quantity: what is predicted where it is not latency in ms, such as an energy (`hardware_models.black_box`).
-        unit: what is predicted where it is not latency in ms, such as an energy (`hardware_models.black_box`).
+        quantity: what is predicted: a latency, or something else such as an energy (`hardware_models.black_box`).
+        unit: of what is predicted.
         origin: the name or the path that the device was read by.
     """
 

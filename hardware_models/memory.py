@@ -95,13 +95,14 @@ class CacheMemory(Separable):
 class ActivationMemory(Separable):
     """Peak memory of activations in one forward pass without gradients and without a cache [bytes], the maximum of
 
-        8T + b·M·(E₀ + e·E + a)          in a block, e = 1 where L = 1, else 2 (the block's input and the layer's); E₀ + E where L =
-        0 8T + b·M·(E₀ + left + right)     in a joint; E₀ + 2 more where right = E₀, for the final norm's output and statistics
-        8T + b·M·(3E₀ + 2)               final norm where no joint precedes it
-        b·(M·E₀ + K·V)                   output head: hidden states and logits
+        8T + b·M·(E₀ + e·E + a)            in a block
+        8T + b·M·(E₀ + left + right + f)   in a joint
+        8T + b·M·(3E₀ + 2)                 final norm where no joint precedes it
+        b·(M·E₀ + K·V)                     output head: hidden states and logits
 
     with T tokens, B sequences, M = B·T, b = bits/8, K = M for all logits, B for the last ones. E₀ is the embedding, which lives
-    as long as the stack runs, 8T the integer positions. Inside a layer, per token,
+    as long as the stack runs, 8T the integer positions. e = 2 (the block's input and the layer's), 1 where L = 1; where L = 0 the
+    sum is E₀ + E. f = E₀ + 2 where right = E₀, for the final norm's output and statistics, else 0. Inside a layer, per token,
 
         fused  a = max(Q + q + E, 3E + max(2F, E + F))
         eager  a = max(Q + p, Q + (1 + c)q + 2s, Q + (1 + t)q + E + s, 3E + s + max(2F, E + F)) + T

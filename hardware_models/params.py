@@ -52,7 +52,7 @@ class DecoderParams(Separable):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """Tells the two apart."""
+        """Distinguishes the two counts."""
         return "unrolled decoder params" if self.unrolled else "decoder params"
 
     def block(self, block: Block, setting: Setting) -> float:

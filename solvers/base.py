@@ -301,8 +301,12 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
     Solvers only ever maximize: where the problem minimizes, they are given the negated objective, and the solution is turned back.
 
     The design is re-evaluated: one that is not in the space or exceeds a budget is discarded and the message says so. The
-    status follows from that check and the bound, never from the solver's word alone. Raises ValueError for arguments of the
-    wrong kind or a start outside the space, NotSeparable if an exact solver meets a black box, EngineMissing.
+    status follows from that check and the bound, never from the solver's word alone.
+
+    Raises:
+        ValueError: for arguments of the wrong kind or a start outside the space.
+        NotSeparable: if an exact solver meets a black box.
+        EngineMissing: if the solver's engine is not installed.
     """
     limits = limits or Limits()
     if not isinstance(problem, DesignProblem):

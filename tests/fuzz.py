@@ -18,7 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -334,6 +334,57 @@ def _random_space(draw: np.random.Generator) -> SearchSpace:
             return space
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A rule for steps: the depth may not rise by more than one, the width by less than half, or pairs of blocks are drawn."""
+
+    seed: int
+    kind: str
+
+    def __call__(self, left: Block, right: Block) -> bool:
+        if self.kind == "slow":
+            return right.depth <= left.depth + 1
+        if self.kind == "narrow":
+            return 2 * right.width <= 3 * left.width
+        ffn = (left.ffn_width if left.depth else 0, right.ffn_width if right.depth else 0)
+        return _uniform(self.seed, left.width, right.width, left.depth, right.depth, *ffn) < 0.7
+
+
+def _opened(draw: np.random.Generator, space: SearchSpace) -> SearchSpace:
+    """A space like a given one, some or all of whose blocks may be left out, and often with a rule for steps."""
+    while True:
+        share = draw.choice((0.0, 0.6, 1.0), p=(0.25, 0.3, 0.45))
+        replaced = {menu: replace(menu, depths=(0, *menu.depths)) if draw.random() < share else menu for menu in space.menus}
+        kind = str(draw.choice(("none", "slow", "narrow", "drawn"), p=(0.35, 0.2, 0.1, 0.35)))
+        rule = None if kind == "none" else Rule(int(draw.integers(1 << 30)), kind)
+        try:
+            opened = replace(space, menus=tuple(replaced[menu] for menu in space.menus), step=rule)
+        except ValueError:  # no design satisfies the rule
+            continue
+        if opened.size <= MOST_DESIGNS:
+            return opened
+        space = replace(space, menus=tuple(replace(menu, depths=menu.depths[:2]) for menu in space.menus[:3]))
+
+
+@functools.lru_cache(maxsize=4)
+def designs_of(space: SearchSpace) -> tuple[Architecture, ...]:
+    """Every design of a space by its definition: all combinations of the menus' blocks, without those that its steps forbid."""
+    kinds = []
+    for menu in space.menus:
+        shapes = itertools.product(menu.widths, menu.ffn_ratios, menu.depths)
+        blocks = (Block(w, round(w * (r if depth else menu.ffn_ratios[0])), depth) for w, r, depth in shapes)
+        kinds.append(tuple(dict.fromkeys(blocks)))
+
+    def may_follow(left: Block, right: Block) -> bool:
+        return not (space.non_decreasing and left.width > right.width) and (space.step is None or space.step(left, right))
+
+    return tuple(
+        Architecture(blocks, space.shared, space.embedding_width, space.vocabulary, space.positions)
+        for blocks in itertools.product(*kinds)
+        if any(block.depth for block in blocks) and all(itertools.starmap(may_follow, itertools.pairwise(blocks)))
+    )
+
+
 def _random_terms(draw: np.random.Generator, space: SearchSpace, kinds: Sequence[Kind], maxima: float, **options: Any) -> Separable:
     terms = Terms(
         int(draw.integers(1 << 30)),
@@ -425,8 +476,12 @@ def random_problem(seed: int) -> tuple[DesignProblem, Limits]:
     """The problem of that seed and the limits to solve it with, but for the time: a gap, and sometimes a design to start with."""
     draw = np.random.default_rng([18, seed])
     space = _random_space(draw)
+    # In some spaces blocks may be left out or have to follow a rule; drawn apart, so that the other problems stay what they were.
+    opening = np.random.default_rng([58, seed])
+    if opening.random() < 0.4:
+        space = _opened(opening, space)
     objective = _random_quantity(draw, space, 0.45)
-    designs = list(space)
+    designs = designs_of(space)
     best = max(range(len(designs)), key=lambda n: value_of(objective, designs[n], space).exact)
     budgets = []
     for _ in range(draw.choice(5, p=(0.1, 0.35, 0.3, 0.15, 0.1))):
@@ -475,7 +530,7 @@ class Truth:
 def truth_of(problem: DesignProblem) -> Truth:
     """Every design of the space, by the definitions."""
     certain, possible = [], []
-    for design in problem.space:
+    for design in designs_of(problem.space):
         objective = value_of(problem.goal, design, problem.space)
         if problem.least:
             objective = Value(-objective.exact, objective.rounding)
@@ -514,7 +569,7 @@ def false_claims(problem: DesignProblem, limits: Limits, truth: Truth, solution:
     ):
         claims.append(f"{solution.status.name} with the design {design} and the objective {objective!r}")
     if design is not None and objective is not None:
-        if design not in space:
+        if design not in designs_of(space):
             claims.append(f"the design {design} is outside the space")
         value = value_of(problem.goal, design, space)
         value = Value(sign * value.exact, value.rounding)

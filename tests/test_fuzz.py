@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
-from solvers import Limits, Status, solve
+from formulation import DesignProblem
+from solvers import Limits, Solution, Status, solve
 from tests import fuzz
 
 SOLVERS = ("dp", "exhaustive", "highs")
@@ -38,30 +40,40 @@ def test_problems_are_of_every_kind_and_repeat() -> None:
     assert any(budget.upper == 0 for problem, _ in problems for budget in problem.subject_to)
 
 
-def test_a_false_claim_is_seen() -> None:
-    problem, _ = fuzz.random_problem(3)
-    truth, solution = fuzz.truth_of(problem), solve(problem, fuzz.SOLVERS["exhaustive"])
+def solved(least: bool) -> tuple[DesignProblem, Solution]:
+    """The first random problem of that sense that has a design, and budgets, none of them from below."""
+    problems = (fuzz.random_problem(seed)[0] for seed in count())
+    wanted = (one for one in problems if one.least is least and one.subject_to and all(b.upper is not None for b in one.subject_to))
+    pairs = ((problem, solve(problem, fuzz.SOLVERS["exhaustive"])) for problem in wanted)
+    return next((problem, solution) for problem, solution in pairs if solution.architecture is not None)
+
+
+@pytest.mark.parametrize("least", [False, True])
+def test_a_false_claim_is_seen(least: bool) -> None:
+    problem, solution = solved(least)
+    truth, sign = fuzz.truth_of(problem), -1 if least else 1
     assert solution.status is Status.OPTIMAL
     assert fuzz.false_claims(problem, Limits(), truth, solution) == []
     assert solution.objective is not None
-    worst = min(problem.space, key=lambda design: fuzz.value_of(problem.maximize, design, problem.space).exact)
-    low = solution.objective - 1e-5 * abs(solution.objective)
+    worst = min(problem.space, key=lambda design: sign * fuzz.value_of(problem.goal, design, problem.space).exact)
+    low = solution.objective - sign * 1e-5 * abs(solution.objective)
+    high = solution.objective + sign * (abs(solution.objective) + 1)
     for false, said in (
         (replace(solution, status=Status.INFEASIBLE, architecture=None, objective=None, bound=None), "false INFEASIBLE"),
         (replace(solution, status=Status.UNKNOWN, architecture=None, objective=None, bound=low), "the bound is"),
-        (replace(solution, architecture=worst, objective=problem.maximize(worst)), "false OPTIMAL"),
+        (replace(solution, architecture=worst, objective=problem.objective(worst)), "false OPTIMAL"),
         (replace(solution, objective=low), "that of the design"),
         (replace(solution, status=Status.UNKNOWN), "UNKNOWN with the design"),
         (replace(solution, bound=None), "with the bound None"),
         (replace(solution, trace=(replace(solution.trace[-1], bound=low),)), "the bound in the trace"),
-        (replace(solution, trace=(replace(solution.trace[-1], incumbent=2 * abs(solution.objective) + 1),)), "an incumbent"),
+        (replace(solution, trace=(replace(solution.trace[-1], incumbent=high),)), "an incumbent"),
     ):
         assert any(said in claim for claim in fuzz.false_claims(problem, Limits(), truth, false)), said
 
 
-def test_a_tighter_budget_makes_the_design_a_false_one() -> None:
-    problem, _ = fuzz.random_problem(3)
-    solution = solve(problem, fuzz.SOLVERS["exhaustive"])
+@pytest.mark.parametrize("least", [False, True])
+def test_a_tighter_budget_makes_the_design_a_false_one(least: bool) -> None:
+    problem, solution = solved(least)
     spent = max(solution.usage, key=lambda usage: usage.value)
     budgets = [replace(b, upper=0.5 * spent.value) if b.quantity.name == spent.name else b for b in problem.subject_to]
     tighter = replace(problem, subject_to=tuple(budgets))

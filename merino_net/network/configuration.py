@@ -16,9 +16,9 @@ class MerinoConfig(PreTrainedConfig):
     """Configuration of a block-wise decoder-only transformer; without arguments it is MeRino-52M.
 
     Attributes:
-        block_widths: E_i, F_i and L_i of each block.
-        block_ffn_widths: E_i, F_i and L_i of each block.
-        block_depths: E_i, F_i and L_i of each block.
+        block_widths: E_i of each block.
+        block_ffn_widths: F_i of each block.
+        block_depths: L_i of each block.
         shared: whether the layers inside a block are one set of weights.
         embedding_width: width of the token embedding and of the tied output head.
         vocab_size: number of tokens.
@@ -30,8 +30,10 @@ class MerinoConfig(PreTrainedConfig):
         layer_norm_eps: ε of every LayerNorm.
 
     What follows from these is read off: `num_hidden_layers` (Σ L_i: how often a layer is *applied*, and so how many entries
-    the key-value cache has), `hidden_size`, `num_attention_heads` (of the widest block). Raises ValueError if they
-    describe no network.
+    the key-value cache has), `hidden_size`, `num_attention_heads` (of the widest block).
+
+    Raises:
+        ValueError: if they describe no network.
     """
 
     model_type = "merino"

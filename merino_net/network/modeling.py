@@ -30,6 +30,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from formulation.architecture import Architecture, Block
 from formulation.layer import Embedding, Layer, LinearMap, Norm, joint_map, layer_of, stored_layers, surroundings
 from merino_net.network.configuration import MerinoConfig
+from merino_net.network.registration import register_models
 
 
 def eager_attention(
@@ -310,3 +311,6 @@ class MerinoForCausalLM(MerinoPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+register_models()

@@ -41,7 +41,13 @@ def _register_configuration() -> None:
     AutoConfig.register(MerinoConfig.model_type, MerinoConfig, exist_ok=True)
 
 
-def _register_models() -> None:
+def register_models() -> None:
+    """Make the models known, or leave it to the end of their own module, where this is called again.
+
+    That module imports the Auto classes if nobody did before, and then has no classes yet.
+    """
+    if not hasattr(importlib.import_module("merino_net.network.modeling"), "MerinoForCausalLM"):
+        return
     from transformers.models.auto.modeling_auto import AutoModel, AutoModelForCausalLM
 
     from merino_net.network.configuration import MerinoConfig
@@ -54,7 +60,7 @@ def _register_models() -> None:
 
 _REGISTER: dict[str, Callable[[], None]] = {
     f"{_AUTO}configuration_auto": _register_configuration,
-    f"{_AUTO}modeling_auto": _register_models,
+    f"{_AUTO}modeling_auto": register_models,
 }
 
 

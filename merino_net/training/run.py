@@ -70,24 +70,19 @@ class TrainingPlan:
         learning_rate: reached after the warm-up, then decaying linearly to 0.
         warm_up: steps of linear increase; None: the paper's 1,000, but at most a tenth of the steps.
         optimizer: "adamw", the paper's, or "muon": Muon for the matrices inside, AdamW for the rest (see `optimizer`).
-        beta1: AdamW's decay rates, decoupled weight decay, largest gradient norm.
-        beta2: AdamW's decay rates, decoupled weight decay, largest gradient norm.
-        weight_decay: AdamW's decay rates, decoupled weight decay, largest gradient norm.
-        clip: AdamW's decay rates, decoupled weight decay, largest gradient norm.
+        beta1: AdamW's decay rate of the mean gradient.
+        beta2: AdamW's decay rate of the squared gradient.
+        weight_decay: AdamW's, decoupled.
+        clip: largest gradient norm.
         device_batch: sequences at a time in each process; None: all of the process's share. Less memory, same result.
         precision: "bf16" (autocast; weights and optimizer stay float32) or "float32".
-        compile: torch.compile; recompute activations; shard over processes (FSDP) instead of copying (DDP). FSDP needs GPUs (on
-            CPUs accelerate would quietly copy) and has not been tried yet.
-        checkpointing: torch.compile; recompute activations; shard over processes (FSDP) instead of copying (DDP). FSDP needs GPUs
-            (on CPUs accelerate would quietly copy) and has not been tried yet.
-        fsdp: torch.compile; recompute activations; shard over processes (FSDP) instead of copying (DDP). FSDP needs GPUs (on CPUs
-            accelerate would quietly copy) and has not been tried yet.
-        log_every: steps between rows of the log, held-out losses, checkpoints; the latter two are multiples of the first, so that a
-            resumed run logs the same rows.
-        evaluate_every: steps between rows of the log, held-out losses, checkpoints; the latter two are multiples of the first, so
-            that a resumed run logs the same rows.
-        save_every: steps between rows of the log, held-out losses, checkpoints; the latter two are multiples of the first, so that
-            a resumed run logs the same rows.
+        compile: whether to use torch.compile.
+        checkpointing: whether to recompute activations in the backward pass.
+        fsdp: whether to shard over processes (FSDP) instead of copying (DDP). It needs GPUs (on CPUs accelerate would quietly copy)
+            and has not been tried yet.
+        log_every: steps between rows of the log.
+        evaluate_every: steps between held-out losses, a multiple of `log_every`, so that a resumed run logs the same rows.
+        save_every: steps between checkpoints, also a multiple of `log_every`.
         evaluate_at_most: held-out sequences that are evaluated, the first of them; rounded down to a multiple of the processes.
         keep: checkpoints kept, at least 2: while one is being written, only the one before is whole.
         seed: of the initial weights, of the order of the data and of dropout; below 2³².
@@ -224,6 +219,9 @@ def train(
     of threads and processes its losses are those of an undisturbed run, bit for bit on a CPU. Under `torchrun` every process
     calls this function; the losses equal those of one process up to rounding.
 
+    It writes `log.jsonl` (a row per `log_every` steps and per held-out loss), `checkpoints/`, and at the end the network for
+    `from_pretrained` (config.json, model.safetensors, tokenizer) and `training.json`.
+
     Args:
         config: of any causal language model of transformers, ours or a baseline.
         identity: what else tells this run from another (the data, say): kept in run.json and compared on resumption.
@@ -232,9 +230,9 @@ def train(
         peak_flops_per_s: of one device; None: measured by a matrix product in the plan's precision.
         progress: whether a bar (on a terminal) and a line for each held-out loss are shown.
 
-    Writes `log.jsonl` (a row per `log_every` steps and per held-out loss), `checkpoints/`, and at the end the network for
-    `from_pretrained` (config.json, model.safetensors, tokenizer) and `training.json`. Raises ValueError if `folder` holds
-    another run, the plan does not fit the data or the loss is no longer a number; OSError if the disk is full.
+    Raises:
+        ValueError: if `folder` holds another run, the plan does not fit the data or the loss is no longer a number.
+        OSError: if the disk is full.
     """
     quieten()
     processes = check_processes(None, plan)

@@ -32,9 +32,9 @@ class EvolutionaryAlgorithm:
     quantities.
 
     Attributes:
-        population: as published: 512, 64, 100,000.
-        parents: as published: 512, 64, 100,000.
-        iterations: as published: 512, 64, 100,000.
+        population: designs kept; 512 as published.
+        parents: the best of them, of which one is mutated; 64 as published.
+        iterations: mutations tried; 100,000 as published.
     """
 
     population: int = 512

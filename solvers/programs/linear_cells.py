@@ -9,14 +9,11 @@ What an engine says is a claim. Confirmed, or not needed:
 
 * A design: it is scored and compared with the budgets here; one that exceeds a budget within the engine's tolerance is ruled out.
 * A box that is closed, as infeasible or by its bound: either a bound of our own closes it (Lagrangian, or the composite at the
-
-    corner of the box), or two solves of different kinds do: the second is asked to be careful (`LinearEngine`). So OPTIMAL and
-    INFEASIBLE never rest on one solve. Where the two disagree the careful one is believed, in that box and in all that it is cut
-    into.
-
+  corner of the box), or two solves of different kinds do: the second is asked to be careful (`LinearEngine`). So OPTIMAL and
+  INFEASIBLE never rest on one solve. Where the two disagree the careful one is believed, in that box and in all that it is cut
+  into.
 * Arithmetic: every bound is raised by the engine's tolerances and by the rounding of the sums, both relative to the size of the
-
-    terms (`linear_form.Total.margin`); where that is more than the gap asked for, a bound is returned and no proof.
+  terms (`linear_form.Total.margin`); where that is more than the gap asked for, a bound is returned and no proof.
 
 Trusted: the bound of a box that is still open when a limit ends the search, for which no second solve is left.
 """

@@ -5,8 +5,9 @@ absolute:
 
 * Sums are written relative to the least term of each block. Exactly one item of each is chosen, so
 
-    Σ_i t_i = (fixed + Σ_i min t_i) + Σ_i (t_i − min t_i): what cancels does so here, in float64 with a known error.
+      Σ_i t_i = (fixed + Σ_i min t_i) + Σ_i (t_i − min t_i)
 
+  and what cancels does so here, in float64 with a known error.
 * Items that exceed a budget by themselves are left out, and every row is scaled by a power of two to its own size.
 * Parts of a composite are rows, not variables. HiGHS's presolve was seen to call feasible programs with such variables infeasible.
 """

@@ -253,12 +253,12 @@ def _claim_faults(stored: Stored, solver: Solver, limits: Limits) -> Iterator[st
         yield Agreed("The file claims no bound, so there is nothing to prove.")
     else:
         bound, room, sign = claim["bound"], abs(claim["bound"]), -1 if problem.least else 1
-        exceed = "have less than" if problem.least else "exceed"
+        exceed, exceeds = ("have less than", "has less than") if problem.least else ("exceed", "exceeds")
         if solution.objective is not None and sign * (solution.objective - bound) > _SAME * room:
             found = f"{solution.architecture} has {solution.objective!r}"
             yield f"no design should {exceed} {bound!r} {problem.goal.unit}, but {found}"
         elif solution.status is Status.INFEASIBLE or (solution.bound is not None and sign * (solution.bound - bound) <= GAP * room):
-            yield Agreed(f"No design exceeds the stored bound. {proof_text(problem, solution, solver)}")
+            yield Agreed(f"No design {exceeds} the stored bound. {proof_text(problem, solution, solver)}")
         else:
             yield Undecided(f"that no design can {exceed} {bound!r} {problem.goal.unit} {late}")
 

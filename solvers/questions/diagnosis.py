@@ -66,7 +66,7 @@ class Diagnosis:
         status: INFEASIBLE: proved that it has none; FEASIBLE: it has one, `architecture`, and there is nothing to explain; UNKNOWN:
             the limits were reached first.
         conflict: budgets that no design meets together, proved; the fewest where `smallest`; empty unless INFEASIBLE.
-        smallest: whether it is proved that any fewer budgets are kept by some design.
+        smallest: whether it is proved that some design meets any fewer of them.
         needs: one per budget of the problem, in its order; empty where it is feasible.
         joint: where no change of one budget alone is known to be enough: a design met whose use of the budgets would suffice for
             all of them together, the one that exceeds them by the smallest factor; not proved to be the least.

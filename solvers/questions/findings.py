@@ -14,7 +14,7 @@ from formulation import Architecture, Budget, DesignProblem
 from formulation.problem_file import WriteQuantity, problem_to_dict
 from formulation.records.provenance import provenance
 from formulation.records.reading import VERSION
-from solvers.base import Limits, Solution, Solver, Status, solve
+from solvers.base import Limits, Run, Solution, Solver, Status, solve
 from solvers.exact.dynamic_programming import Count, DynamicProgramming
 from solvers.exact.exhaustive import Exhaustive
 from solvers.questions.alternatives import NEAR, count_near
@@ -73,7 +73,7 @@ class Findings:
 
     @property
     def alternatives(self) -> tuple[Solution, ...]:
-        """The further designs, best first."""
+        """The further designs in the order found, which is best first where all are proved."""
         return tuple(other for other in self.others[1:] if other.architecture is not None)
 
     @property
@@ -178,11 +178,28 @@ def design(
             raise ValueError(f"{name} is {number!r}; expected a whole number of at least 0")
     if isinstance(differing, bool) or not isinstance(differing, int) or not 1 <= differing <= problem.space.decisions:
         raise ValueError(f"differing is {differing!r}; expected 1 to {problem.space.decisions}, the decisions of a design")
+    run = Run(limits)
+    with run.listening():  # what comes between the searches, which listen themselves, belongs to the part it comes in
+        return _find_out(problem, solver, run, steps, alternatives, differing, progress)
+
+
+def _find_out(
+    problem: DesignProblem,
+    solver: Solver,
+    run: Run,
+    steps: int,
+    alternatives: int,
+    differing: int,
+    progress: Callable[[Findings], object],
+) -> Findings:
+    """Part by part what `design` returns."""
+    limits = run.limits
     interrupted: list[str] = []
 
     def note(part: str, ended: bool) -> None:
-        if ended:
+        if ended or run.interrupted:
             interrupted.append(part)
+        run.interrupted = False
 
     def known(findings: Findings) -> Findings:
         findings = replace(findings, interrupted=tuple(interrupted))

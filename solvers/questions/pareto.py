@@ -39,7 +39,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Box:
-    """What is known of the designs with cost_k ≤ limits_k for every k that keep the problem's budgets.
+    """What is known of the designs that meet the problem's budgets with cost_k ≤ limits_k for every k.
 
     Attributes:
         limits: e, the ε of the method's name.
@@ -180,10 +180,14 @@ def exact_front(
 ) -> Front:
     """The whole front of `problem`, each of its parts proved, by the ε-constraint method (Haimes et al. 1971).
 
-    maximize objective subject to cost_k ≤ e_k and the budgets gives a design s of costs c. It is also the best for all
-    limits between c and e; any other design of the front within e costs less than s somewhere, so it lies within e with one
-    e_k lowered to just below c_k. The search goes through these until all are settled, the largest limits first, since those
-    settle others. The boxes (c, e) and the limits that no design meets are the certificate; see `check_certificate`.
+    For some limits e,
+
+        maximize objective(A) subject to cost_k(A) ≤ e_k and the budgets
+
+    gives a design s of costs c. It is also the best for all limits between c and e; any other design of the front within e costs
+    less than s somewhere, so it lies within e with one e_k lowered to just below c_k. The search goes through these until all are
+    settled, the largest limits first, since those settle others. The boxes (c, e) and the limits that no design meets are the
+    certificate; see `check_certificate`.
 
     Args:
         solver: proves each box, DynamicProgramming() where None. Its bounds must be tight up to rounding, as those of
@@ -194,8 +198,8 @@ def exact_front(
         on_box: is called with each box as it is settled, in an order that only the problem and the solver decide.
 
     Raises:
-        ValueError: if nothing is minimized, a minimized quantity is negative or a known box is of another problem; NotSeparable if
-            the solver cannot read a quantity.
+        ValueError: if nothing is minimized, a minimized quantity is negative or a known box is of another problem.
+        NotSeparable: if the solver cannot read a quantity.
     """
     solver, limits = solver or DynamicProgramming(), limits or Limits()
     check_objectives(problem)
@@ -424,9 +428,13 @@ def reference_costs(problem: DesignProblem, solver: Solver | None = None) -> Cos
 def hypervolume(values: np.ndarray, reference: Costs) -> float:
     """The hypervolume of points above the reference point (objective 0, costs `reference`), in the unit of the objective.
 
-    values: array (n, 1 + K), objective and costs. Costs are counted as shares of the reference, so that the hypervolume is the
-    mean, over limits e uniform in 0 … reference, of the best objective within e (0 where no point is within). Points outside
-    the reference add nothing. By moocore (Fonseca et al. 2006).
+    Costs are counted as shares of the reference, so that the hypervolume is the mean, over limits e uniform in 0 … reference, of
+    the best objective within e (0 where no point is within). Points outside the reference add nothing. By moocore (Fonseca et al.
+    2006).
+
+    Args:
+        values: objective and costs of the points, array (n, 1 + K).
+        reference: the costs of the reference point.
     """
     values = np.asarray(values, dtype=float)
     if not len(values):

@@ -89,6 +89,9 @@ def price_of_budgets(
 ) -> tuple[Price, ...]:
     """The price of every budget of the problem, in its order.
 
+    Values of a budget that differ by less than a relative 1e-11 are not distinguished. A step whose proof the limits cut short is
+    the last one on its side and says so.
+
     Args:
         solver: an exact one, DynamicProgramming() unless given.
         limits: of the whole call, shared out among the budgets; gap 0 unless given. With a larger gap g each value is the optimum
@@ -97,16 +100,22 @@ def price_of_budgets(
         reach: multiple of the budget, or for one from below the fraction 1/reach of it, at which the search for looser ones ends.
         optimum: the solution of the problem, where it is known already.
 
-    Values of a budget that differ by less than a relative 1e-11 are not distinguished. A step whose proof the limits cut short
-    is the last one on its side and says so. Raises ValueError if there is no design to start from, or for steps below 0 or
-    a reach of 1 or less.
+    Raises:
+        ValueError: if there is no design to start from, and for steps below 0 or a reach of 1 or less.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise ValueError(f"steps is {steps!r}; expected a whole number of at least 0")
     if not 1 < reach < math.inf:
         raise ValueError(f"reach is {reach!r}; expected a factor above 1, such as 2")
     run = Run(limits or Limits(gap=0))
-    solver = solver or DynamicProgramming()
+    with run.listening():
+        return _prices(problem, solver or DynamicProgramming(), run, steps, reach, optimum)
+
+
+def _prices(
+    problem: DesignProblem, solver: Solver, run: Run, steps: int, reach: float, optimum: Solution | None
+) -> tuple[Price, ...]:
+    """The prices, one budget after the other."""
     if optimum is None:
         optimum = solve_within(run, problem, solver, len(problem.subject_to) + 1)
     if optimum is None or optimum.architecture is None or broken_budgets(problem, optimum.architecture):

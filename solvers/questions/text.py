@@ -26,6 +26,12 @@ def _change(budget: Budget, bound: float) -> str:
     return change_text(bound - budget.bound, down=budget.upper is None)
 
 
+def _share_text(slack: float, bound: float) -> str:
+    """A slack as a share of its budget's bound: 1.3 %, or 3,996 %."""
+    share = 100 * slack / abs(bound) if bound else 0.0
+    return f"{share:.2g} %" if share < 100 else f"{share:,.0f} %"
+
+
 def proof_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:
     """The status of a solution in words, with its bound, gap and time, and what its budgets rest on where that is doubtful."""
     known = dict.fromkeys(budget.quantity.doubt for budget in problem.subject_to)
@@ -78,8 +84,7 @@ def price_text(problem: DesignProblem, prices: Sequence[Price]) -> str:
         [
             budget_text(price.budget),
             number_text(price.present.bound),
-            f"{short(price.slack, 4, ROUND_FLOOR)} "
-            f"({100 * price.slack / abs(price.budget.bound) if price.budget.bound else 0:.2g} %)",
+            f"{short(price.slack, 4, ROUND_FLOOR)} ({_share_text(price.slack, price.budget.bound)})",
             binding[price.binds] + ("" if price.present.proved else "; whether a tighter one suffices is open"),
         ]
         for price in prices

@@ -76,7 +76,7 @@ def draw_matrix(record: dict[str, Any]) -> Figure:
     ticks = [value for value in (0.25, 0.5, 0.75, 1, 1.33, 2, 4) if abs(math.log(value)) <= span]
     bar = figure.colorbar(image, ax=axis, ticks=np.log(ticks), shrink=0.8)
     bar.ax.set_yticklabels([f"{value:g}" for value in ticks], fontsize=8)
-    bar.set_label("spent / budget (bold: breaks it)", fontsize=8)
+    bar.set_label("spent / budget (bold: not met)", fontsize=8)
     return figure
 
 

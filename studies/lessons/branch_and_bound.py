@@ -325,7 +325,7 @@ def branch_and_bound(
     if start is not None:
         best, incumbent = problem.space.encode(start), problem.objective(start)
         if broken := broken_budgets(problem, start):
-            raise ValueError(f"the start breaks {', '.join(map(str, broken))}; expected a design that meets every budget")
+            raise ValueError(f"the start does not meet {', '.join(map(str, broken))}; expected a design that meets every budget")
     nodes: list[Node] = []
     settled: list[Node] = []
     queue: list[tuple[tuple[float, ...], _Open]] = []

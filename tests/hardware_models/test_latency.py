@@ -201,7 +201,7 @@ def test_a_problem_on_a_space_beyond_the_table_is_refused_as_a_whole() -> None:
     DesignProblem(SPACE, EffectiveEntropy(), (Budget(Latency(TABLE), 50),))
 
 
-@pytest.mark.parametrize("text", ["", "512", "512/512", "512/512x0", "512x2/512", "512/512x2,640/640x1", "500/512x1", "a/bxc"])
+@pytest.mark.parametrize("text", ["", "512", "512/512", "512/512x-1", "512x2/512", "512/512x2,640/640x1", "500/512x1", "a/bxc"])
 def test_blocks_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected|use 448 or 512"):
         read_blocks(text)
@@ -210,6 +210,7 @@ def test_blocks_that_are_none(text: str) -> None:
 def test_blocks_are_read_as_they_are_written() -> None:
     for design in random_designs(20):
         assert read_blocks(" ".join(map(str, design.blocks))) == design.blocks
+    assert read_blocks("512/512x0 640/960x1") == (Block(512, 512, 0), Block(640, 960, 1))
 
 
 @pytest.mark.parametrize("rounds", [(), (0.0,), (-1.0,), (float("nan"),), (float("inf"),)])

@@ -30,6 +30,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from formulation.records.rows import Stopped
 from merino_net import MerinoConfig, MerinoForCausalLM, evaluate
 from merino_net.network.pretrained import Model, find_models, load_model
 from merino_net.scoring import perplexity, zero_shot
@@ -345,7 +346,7 @@ def test_benchmark_files(tmp_path: Path) -> None:
     )
     assert "without <unk>" in benchmark_text("wikitext2", tmp_path).variant
     (tmp_path / "wikitext2.test.txt").unlink()
-    with pytest.raises(ValueError, match=r"WikiText-2 test .*eval\.wikitext2\.test\.txt.*--data-dir"):
+    with pytest.raises(ValueError, match=r"WikiText-2 test .*eval/wikitext2\.test\.txt.*--data-dir"):
         benchmark_text("wikitext2", tmp_path)
 
 
@@ -837,7 +838,7 @@ def test_a_stop_keeps_what_is_measured(
 
     with monkeypatch.context() as patch:
         patch.setattr(ZeroShot, "accuracy", stop)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stopped, match=r"what is finished is kept in .*rows\.jsonl"):
             run(tmp_path, *arguments)
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2
     assert not (tmp_path / "evaluate.json").exists()

@@ -42,7 +42,7 @@ VOCABULARY = 300
 TEXT = ["The mill stood by the river, and the wheel turned by day and by night. The river froze; the wheel stood still."]
 
 ARCHITECTURE = Architecture(
-    (Block(64, 96, 3), Block(128, 64, 2)), shared=True, embedding_width=96, vocabulary=VOCABULARY, positions=POSITIONS
+    (Block(64, 96, 2), Block(128, 64, 1)), shared=True, embedding_width=96, vocabulary=VOCABULARY, positions=POSITIONS
 )
 
 
@@ -199,7 +199,7 @@ def test_a_graph_of_other_weights_is_refused(exported: Path) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        GPT2Config(n_embd=64, n_layer=2, n_head=2, vocab_size=VOCABULARY, n_positions=POSITIONS, bos_token_id=0, eos_token_id=0),
+        GPT2Config(n_embd=64, n_layer=1, n_head=2, vocab_size=VOCABULARY, n_positions=POSITIONS, bos_token_id=0, eos_token_id=0),
         *(
             pytest.param(config, marks=pytest.mark.slow)
             for config in (
@@ -511,7 +511,7 @@ def test_the_card_says_what_a_feasible_design_is_worth(tmp_path: Path) -> None:
 
 
 def test_the_card_of_another_family(tmp_path: Path) -> None:
-    GPT2Config(n_embd=64, n_layer=2, n_head=2, vocab_size=VOCABULARY, n_positions=POSITIONS).save_pretrained(tmp_path)
+    GPT2Config(n_embd=64, n_layer=1, n_head=2, vocab_size=VOCABULARY, n_positions=POSITIONS).save_pretrained(tmp_path)
     card = model_card(tmp_path, "small-gpt2")
     assert "import merino_net" not in card.split("```python")[1].split("```")[0]
     assert "| layers | 2 |" in card

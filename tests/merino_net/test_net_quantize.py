@@ -103,7 +103,7 @@ def test_the_ends_of_the_grid() -> None:
     assert integers.tolist() == [[7, -8, 0]]
     with pytest.raises(ValueError, match="too large for a float16 scale"):
         scales_of(torch.tensor([[1e9]]), 8, None)
-    with pytest.raises(ValueError, match="not a finite number"):
+    with pytest.raises(ValueError, match="a weight is not a finite number"):
         scales_of(torch.tensor([[float("nan")]]), 8, None)
 
 

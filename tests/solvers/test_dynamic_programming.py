@@ -27,6 +27,7 @@ from formulation.architecture import Setting
 from hardware_models import Flops, Params
 from solvers import DynamicProgramming, Exhaustive, Limits, Status, solve
 from solvers.exact.dynamic_programming import count_designs
+from tests.slow import slow
 from tests.toys import RandomCost, toy
 
 
@@ -134,7 +135,7 @@ def test_counts_beyond_64_bits() -> None:
 
 
 def test_a_budget_that_is_none_leaves_the_others_their_say() -> None:
-    for number in range(6):
+    for number in range(3):
         problem = medium(number)
         free = Budget(RandomCost(7), sys.float_info.max)
         loose = replace(problem, subject_to=(*problem.subject_to, free))
@@ -175,7 +176,7 @@ def test_options_are_checked(name: str) -> None:
         DynamicProgramming(**{name: 0})
 
 
-@pytest.mark.parametrize("flops", [60e9, 110e9, 160e9])
+@pytest.mark.parametrize("flops", [160e9, *slow((60e9, 110e9))])
 def test_blocks_of_equal_width_can_be_split(flops: float) -> None:
     # A design of four blocks with eight layers or more is one of eight blocks too, at the same costs but for its parameters.
     def optimum(space: SearchSpace) -> float:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import FrozenInstanceError, dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from formulation import Budget, DesignProblem, EffectiveEntropy, SearchSpace
 from hardware_models import Flops, Params
-from hardware_models.names import quantity_to_dict
+from hardware_models.names import quantity_from_dict, quantity_to_dict
 from solvers import (
     DynamicProgramming,
     Exhaustive,
@@ -25,6 +27,8 @@ from solvers import (
     solve,
 )
 from solvers.base import Answer
+from solvers.questions.design_check import check_design
+from solvers.questions.design_file import read_design
 
 SMALL = SearchSpace.uniform(2, (256, 512), (1, 1.5), (1, 2))
 FEASIBLE = DesignProblem(SMALL, EffectiveEntropy(), (Budget(Flops(), 15e9), Budget(Params(), 44e6)))
@@ -118,6 +122,33 @@ def test_what_ctrl_c_ended_is_said_and_the_rest_follows() -> None:
         assert found.interrupted == (part,)
         assert found.near is not None
         assert found.architecture == solve(FEASIBLE, DynamicProgramming(), EXACT).architecture
+
+
+def test_ctrl_c_between_the_searches_loses_nothing() -> None:
+    seen: list[Findings] = []
+
+    def press(findings: Findings) -> None:
+        seen.append(findings)
+        if len(seen) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    found = design(FEASIBLE, steps=1, alternatives=1, progress=press)
+    assert found.interrupted == ("the prices",)
+    assert len(found.parts) == 4
+    assert found.near is not None
+
+
+def test_a_minimum_and_its_slack_are_said_in_its_own_words(tmp_path: Path) -> None:
+    problem = DesignProblem(SMALL, minimize=(Params(),), subject_to=(Budget(Flops(), at_least=1e8),))
+    found = design(problem, steps=0, alternatives=0)
+    path = tmp_path / "design.json"
+    path.write_text(json.dumps(found.to_dict(quantity_to_dict)))
+    checked = check_design(read_design(path, quantity_from_dict), DynamicProgramming(), 60.0)
+    assert checked.faults == ()
+    assert "No design has less than the stored bound." in checked.agreed[1]
+    smallest = min(map(Params(), SMALL))
+    assert found.prices[0].slack == max(Flops()(each) for each in SMALL if Params()(each) == smallest) - 1e8
+    assert f"({100 * found.prices[0].slack / 1e8:,.0f} %)" in str(found)
 
 
 @pytest.mark.parametrize("mistake", [{"steps": -1}, {"alternatives": -1}, {"differing": 0}, {"differing": 7}, {"steps": True}])

@@ -7,7 +7,8 @@ import pytest
 
 from formulation import Budget, DesignProblem, EffectiveEntropy, NotSeparable, SearchSpace, tabulate
 from hardware_models import Flops, Params
-from solvers.programs.linear_form import LinearForm, LinearRow, prices
+from solvers.programs.linear_form import LinearForm, LinearRow, formulas, prices
+from tests.fuzz import Product
 from tests.solvers.test_soundness import Drawn
 from tests.toys import RandomCost, toy
 
@@ -69,7 +70,16 @@ def test_the_price_of_a_budget_on_the_objective_itself_is_one() -> None:
             assert price == 0  # rows that make a design, whose multipliers may be of either sign
 
 
-def test_budgets_that_are_not_linear_are_refused() -> None:
+def test_budgets_that_are_not_linear_are_left_to_the_boxes() -> None:
+    space = SearchSpace.uniform(2, (256, 512), (1, 2), (1, 2))
+    problem = DesignProblem(space, Params(), (Budget(EffectiveEntropy(), 20_000), Budget(Flops(), sorted(map(Flops(), space))[20])))
+    assert set(LinearForm(problem).budgets) == {1}
+    assert formulas(problem) == [(EffectiveEntropy(), problem.constraints[0].limit)]
+
+
+def test_budgets_on_a_formula_of_a_maximum_are_refused() -> None:
     space = SearchSpace.uniform(1, (256, 512), (1, 2), (1, 2))
-    with pytest.raises(NotSeparable, match="DynamicProgramming"):
-        LinearForm(DesignProblem(space, Params(), (Budget(EffectiveEntropy(), 20_000),)))
+    product = Product((RandomCost(1, maximum=True), RandomCost(2)))
+    for budget in (Budget(product, 2.0), Budget(product, at_least=2.0)):
+        with pytest.raises(NotSeparable, match="DynamicProgramming"):
+            formulas(DesignProblem(space, Params(), (budget,)))

@@ -89,11 +89,11 @@ def test_it_writes_what_it_promises_and_resumes(space: str, tmp_path: Path, caps
         (["--solvers", "higs"], "did you mean 'highs'"),
         (["--space", "papr"], "did you mean 'paper'"),
         (["--space", "nowhere.json"], "cannot read the space file nowhere.json"),
-        (["--budget", "flops"], "write it as flops=60e9"),
-        (["--budget", "flops=many"], "write it as flops=60e9"),
+        (["--budget", "flops"], 'write it as "flops<=60e9"'),
+        (["--budget", "flops=many"], 'write it as "flops<=60e9"'),
         (["--budget", "flop=1e9"], "did you mean 'flops'"),
         (["--budget", "flops=-1"], "expected a finite number"),
-        (["--budget", "flops=nan"], "write it as flops=60e9"),
+        (["--budget", "flops=nan"], 'write it as "flops<=60e9"'),
         (["--seconds", "0"], "--seconds is 0"),
         (["--seeds", "0"], "--seeds is 0"),
         (["--output", "/proc/nowhere"], "/proc/nowhere"),
@@ -112,7 +112,7 @@ def test_a_mistake_is_one_sentence(flags: list[str], words: str) -> None:
     [
         ({"widths": []}, "widths is empty"),
         ({"widths": [500]}, "448 or 512"),
-        ({"heads": 3}, "unknown keys"),
+        ({"heads": 3}, "unknown key 'heads'"),
         ({"depths": "12"}, "expected a list"),
     ],
 )
