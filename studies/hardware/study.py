@@ -180,7 +180,9 @@ def without_dots(record: dict[str, Any]) -> dict[str, Any]:
     return record | {"flops": {key: value for key, value in flops.items() if key != "flops"} | {"costs": costs}}
 
 
-def _study(space: SearchSpace, costs: dict[str, Quantity], reference: Architecture, options: HardwareOptions) -> dict[str, Any]:
+def optima_of_devices(
+    space: SearchSpace, costs: dict[str, Quantity], reference: Architecture, options: HardwareOptions
+) -> dict[str, Any]:
     """All figures of the study, ready for JSON."""
     optima = []
     for name, quantity in costs.items():
@@ -329,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     space, reference = read_space(options.space), chosen("reference", options.reference, PUBLISHED)
     costs = read_costs(options.costs, space, options.extrapolate)
     folder = output_folder(options.output)
-    record = _study(space, costs, reference, options)
+    record = optima_of_devices(space, costs, reference, options)
     print(_text(record))
     write_json(folder / "hardware.json", without_dots(record) | {"space": options.space, "provenance": provenance(0)})
     written = ["hardware.json", "optima.png", "matrix.png"]

@@ -340,7 +340,7 @@ def kept_table(budgets: Mapping[str, Any]) -> str:
         for when, seen in visits.items()
         for kind, name in names.items()
     ]
-    header = ["budget holds", "measured", "limits kept", "95 % interval", "median measured / limit", "largest"]
+    header = ["budget holds", "measured", "limits met", "95 % interval", "median measured / limit", "largest"]
     return markdown_table(header, rows, left=2)
 
 

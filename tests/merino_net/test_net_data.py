@@ -375,6 +375,10 @@ def test_words_are_learned(tokenizer: PreTrainedTokenizerFast) -> None:
 
 def test_same_text_same_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
     assert serialized(train_tokenizer(iter(TOPICS), VOCABULARY)) == serialized(tokenizer)
+
+
+@pytest.mark.slow
+def test_another_process_makes_the_same_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
     program = f"""
 import sys
 from merino_net.corpus.data import Text, train_tokenizer

@@ -431,8 +431,8 @@ def test_the_card_with_all_files(exported: Path) -> None:
     for expected in (
         f"{parameter_count(MerinoForCausalLM(config)):,} parameters",
         "proved to be the best of its search space",
-        "| 1 | 64 | 96 | 3 | 1 |",
-        "| 2 | 128 | 64 | 2 | 2 |",
+        "| 1 | 64 | 96 | 2 | 1 |",
+        "| 2 | 128 | 64 | 1 | 2 |",
         "share one set of weights",
         "optimal: no design of the search space",
         "23,387.7 nat",
@@ -511,7 +511,7 @@ def test_the_card_says_what_a_feasible_design_is_worth(tmp_path: Path) -> None:
 
 
 def test_the_card_of_another_family(tmp_path: Path) -> None:
-    GPT2Config(n_embd=64, n_layer=1, n_head=2, vocab_size=VOCABULARY, n_positions=POSITIONS).save_pretrained(tmp_path)
+    GPT2Config(n_embd=64, n_layer=2, n_head=2, vocab_size=VOCABULARY, n_positions=POSITIONS).save_pretrained(tmp_path)
     card = model_card(tmp_path, "small-gpt2")
     assert "import merino_net" not in card.split("```python")[1].split("```")[0]
     assert "| layers | 2 |" in card

@@ -12,6 +12,7 @@ from formulation import Budget, DesignProblem, EffectiveEntropy, Measured, Searc
 from hardware_models import Flops, Params
 from solvers import DynamicProgramming, Exhaustive, Highs, Limits, RandomSearch, Solver, Status, solve
 from solvers.questions.price import Price, price_of_budgets
+from tests.slow import slow
 from tests.toys import RandomCost, toy
 
 SPACE = SearchSpace.uniform(2, (256, 512, 768), (1, 2), (1, 2, 3))
@@ -51,7 +52,10 @@ def check(problem: DesignProblem, number: int, price: Price, steps: int, reach: 
         assert replace(problem, subject_to=tuple(budgets)).evaluate(point.architecture).feasible
 
 
-@pytest.mark.parametrize("number", [n for n in range(24) if toy(n).optimum is not None])
+SOLVABLE = [number for number in range(24) if toy(number).optimum is not None]
+
+
+@pytest.mark.parametrize("number", [*SOLVABLE[::3], *slow(each for each in SOLVABLE if each not in SOLVABLE[::3])])
 def test_the_whole_value_function(number: int) -> None:
     problem = toy(number).problem
     for k, price in enumerate(price_of_budgets(problem, steps=1000, reach=1e3)):

@@ -102,6 +102,7 @@ def test_the_network_and_its_tokenizer_have_the_vocabulary_of_the_design(
         "limit": 120e3,
         "value": parameter_count(network),
         "measured": True,
+        "at_least": False,
         "verdict": "within",
     }
     assert budget["value"] == Params()(architecture_in(plain)) <= 120e3

@@ -104,6 +104,7 @@ def test_the_whole_study_and_nothing_twice(source: Path, tmp_path: Path, capsys:
     assert len(rows(tmp_path)) > len(first)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_OPENVINO, reason="needs the extra openvino")
 def test_openvino_is_measured_by_the_same_measures(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One graph, as tracing one takes seconds.

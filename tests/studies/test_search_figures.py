@@ -347,7 +347,7 @@ def knowledge() -> dict[str, tuple[Solver, Solution]]:
     solvers: dict[str, tuple[Solver, Limits]] = {
         "random": (RandomSearch(samples=100), Limits()),
         "cut short": (Exhaustive(), Limits(evaluations=1)),
-        "wide gap": (DynamicProgramming(), Limits(gap=0.2)),
+        "open gap": (DynamicProgramming(), Limits(gap=0.2)),
         "proved": (DynamicProgramming(), Limits()),
     }
     return {name: (solver, solve(PROBLEM, solver, limits)) for name, (solver, limits) in solvers.items()}
@@ -365,9 +365,9 @@ def test_knowledge_says_what_each_solution_says() -> None:
 def test_rows_are_those_of_the_comparison() -> None:
     rows = rows_of(PROBLEM, "toy", knowledge())
     figure = drawn(draw_anytime(rows, ["toy"]))
-    assert set(labels_of(figure)) == {"random", "cut short", "wide gap", "proved"}
+    assert set(labels_of(figure)) == {"random", "cut short", "open gap", "proved"}
     bounds, exact, heuristic = ({str(each.get_label()): each for each in axis.get_lines()} for axis in figure.axes)
-    assert set(bounds) == set(exact) == {"cut short", "wide gap", "proved"}
+    assert set(bounds) == set(exact) == {"cut short", "open gap", "proved"}
     assert set(heuristic) == {"random"}
     curves = exact | heuristic
     for look in ("marker", "linewidth", "color"):  # distinguished by each alone

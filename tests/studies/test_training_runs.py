@@ -100,6 +100,7 @@ def test_a_killed_worker_loses_its_own_run_which_is_redone(tmp_path: Path) -> No
     assert sorted(row["design"] for row in rows) == [run.label for run in runs]
 
 
+@pytest.mark.slow
 def test_a_worker_of_a_cluster_is_replaced(tmp_path: Path) -> None:
     runs = some_runs(tmp_path, 3)
     with workers("dask", None, 1) as each:
