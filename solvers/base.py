@@ -280,7 +280,7 @@ def _checked(point: TracePoint, objective: float | None) -> TracePoint:
 
 
 def broken_budgets(problem: DesignProblem, architecture: Architecture) -> tuple[Budget, ...]:
-    """The budgets that a design breaks."""
+    """The budgets that a design does not meet."""
     usage = problem.evaluate(architecture).usage
     return tuple(budget for budget, used in zip(problem.subject_to, usage, strict=True) if not used.within)
 
@@ -320,7 +320,7 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
     notes = []
     start = limits.start
     if start is not None and (broken := broken_budgets(problem, start)):
-        notes.append(f"the start breaks {', '.join(map(str, broken))} and was left out")
+        notes.append(f"the start does not meet {', '.join(map(str, broken))} and was left out")
         limits = replace(limits, start=None)
         start = None
     if start is not None:  # as the space says it: a block without layers may come with any FFN width
@@ -344,7 +344,7 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         if not isinstance(design, Architecture) or design not in problem.space:
             notes.append(f"{source} returned a design outside the space, which was discarded")
         elif broken := broken_budgets(problem, design):
-            notes.append(f"{source} returned a design that breaks {', '.join(map(str, broken))}, which was discarded")
+            notes.append(f"{source} returned a design that does not meet {', '.join(map(str, broken))}, which was discarded")
         else:
             candidates.append(design)
     architecture = max(candidates, key=problem.objective, default=None)

@@ -235,29 +235,38 @@ def proof_section(design: Record, config: PreTrainedConfig, export: Record) -> s
     solution = _solution(design)
     if not solution:
         return ""
-    unit = solution.get("unit", "")
+    unit, problem = solution.get("unit", ""), _object(design, "problem")
+    least = "maximize" not in problem and bool(problem.get("minimize"))
+    quantity = _of(problem["minimize"][0]) if least else _object(problem, "maximize")
+    better, passes = ("a smaller", "is below") if least else ("a greater", "exceeds")
     status = {
-        "optimal": "optimal: no design of the search space that meets the budgets has a greater objective",
-        "feasible": "feasible: it meets the budgets, and no design can exceed the bound; whether one exceeds this is not known",
+        "optimal": f"optimal: no design of the search space that meets the budgets has {better} objective",
+        "feasible": f"feasible: it meets the budgets, and no design {passes} the bound; whether one is better is not known",
     }.get(str(solution.get("status")), str(solution.get("status")))
-    objective = _object(_object(design, "problem"), "maximize").get("quantity", "the objective")
+    objective = f"{'least ' if least else ''}{quantity.get('quantity', 'the objective')}"
     gap = solution.get("gap")
     facts = [
         ("status", status),
         (f"objective ({objective})", f"{number(solution.get('objective'))} {unit}"),
-        ("bound, which no design exceeds", f"{number(solution.get('bound'))} {unit}"),
+        (f"bound: no design {passes} it", f"{number(solution.get('bound'))} {unit}"),
         ("gap between them, relative", "-" if gap is None else f"{gap:.3%}"),
     ]
     parts = ["## What is proved", markdown_table(("", ""), facts, left=2)]
     usage = [_of(line) for line in solution.get("usage") or ()]
     if usage:
-        rows = [(str(u.get("name")), str(u.get("unit")), number(u.get("value")), number(u.get("upper")), _share(u)) for u in usage]
+        rows = [(str(u.get("name")), str(u.get("unit")), number(u.get("value")), _limit(u), _share(u)) for u in usage]
         parts.append("Budgets of the design:\n\n" + markdown_table(("budget", "unit", "used", "limit", "used of it"), rows, left=2))
     parts.extend(_differences(design, config))
     kept = [_of(line) for line in export.get("budgets") or ()]
     if kept:
         rows = [
-            (str(k.get("name")), str(k.get("unit")), number(k.get("value")), number(k.get("limit")), f"**{k.get('verdict')}**")
+            (
+                str(k.get("name")),
+                str(k.get("unit")),
+                number(k.get("value")),
+                _bound(k.get("limit"), k.get("at_least") is True),
+                f"**{k.get('verdict')}**",
+            )
             for k in kept
         ]
         parts.append(
@@ -269,6 +278,15 @@ def proof_section(design: Record, config: PreTrainedConfig, export: Record) -> s
         "The objective is a model of what the network can express, not of any benchmark: what it learned is measured below."
     )
     return "\n\n".join(parts)
+
+
+def _limit(usage: Record) -> str:
+    below = "at_least" in usage
+    return _bound(usage["at_least"] if below else usage.get("upper"), below)
+
+
+def _bound(value: Any, from_below: bool) -> str:
+    return f"{'≥' if from_below else '≤'} {number(value)}"
 
 
 def _share(usage: Record) -> str:

@@ -97,6 +97,11 @@ class Outcome:
         return not (self.value >= self.limit - room if self.at_least else self.value <= self.limit + room)
 
     @property
+    def sign(self) -> str:
+        """≤ or ≥, between the value and its limit."""
+        return "≥" if self.at_least else "≤"
+
+    @property
     def verdict(self) -> str:
         """within or exceeds, "predicted" behind it where nothing was measured; not known where there is no value."""
         misses = "falls short" if self.at_least else "exceeds"
@@ -196,14 +201,16 @@ def read_promises(path: Path) -> tuple[Promise, ...]:
 
 
 def _promise(design: Architecture, budget: dict[str, Any], used: dict[str, Any]) -> Promise:
-    limit, predicted = float(budget["upper"]), float(used["value"])
+    at_least = "upper" not in budget
+    limit, predicted = float(budget["at_least" if at_least else "upper"]), float(used["value"])
     if not math.isfinite(limit) or not math.isfinite(predicted):
         raise ValueError(f"{used['name']} has the value {predicted} and the limit {limit}")
 
     def predict(made: Made) -> float | None:
         return predicted if made.architecture == design else None
 
-    return Promise(name_of(budget, used["name"]), str(used["unit"]), limit, measure_of(budget), predict, of_bytes(budget))
+    name = name_of(budget, used["name"])
+    return Promise(name, str(used["unit"]), limit, measure_of(budget), predict, of_bytes(budget), at_least)
 
 
 def differences(design: Architecture, network: Architecture) -> list[str]:
@@ -226,7 +233,8 @@ def _shown(value: Any) -> str:
 def table(outcomes: Sequence[Outcome]) -> str:
     """A table for people, a line a promise: what the network has of it, the limit, and whether that is within."""
     lines = [
-        (one.name, one.unit, "-" if one.value is None else _number(one.value), _number(one.limit), one.verdict) for one in outcomes
+        (one.name, one.unit, "-" if one.value is None else _number(one.value), f"{one.sign} {_number(one.limit)}", one.verdict)
+        for one in outcomes
     ]
     return text_table(("budget of the design", "unit", "network", "limit", ""), lines, {0, 1, 4})
 

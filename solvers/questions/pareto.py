@@ -378,7 +378,7 @@ def _box_faults(problem: DesignProblem, box: Box) -> Iterator[str]:
     usage = _within(problem, box.limits).evaluate(architecture).usage
     broken = [str(used) for used in usage if not used.within]
     if broken:
-        yield f"{architecture} breaks {', '.join(broken)}"
+        yield f"{architecture} does not meet {', '.join(broken)}"
     if point_of(problem, architecture) != box.point:
         yield f"{architecture} has other values than its box says"
     if box.status is Status.INFEASIBLE:

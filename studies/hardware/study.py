@@ -266,7 +266,7 @@ def _text(record: dict[str, Any]) -> str:
     parts = [
         f"Each budget is what {reference['name']} spends: {reference['design']}, entropy {reference['entropy']:,.0f} nat.\n",
         text_table(("", "cost model", "budget", "entropy", "layers", "optimum: width/ffn x depth"), lines, {0, 1, 5}),
-        "\nDesigned for the row's model, share of the column's budget that it spends (above 1: breaks it)",
+        "\nDesigned for the row's model, share of the column's budget that it spends (above 1: exceeds it)",
         text_table(
             ("", *letters), [(a, *(f"{value:.2f}" for value in row)) for a, row in zip(letters, record["matrix"], strict=True)], {0}
         ),

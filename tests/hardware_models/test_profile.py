@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from formulation import Architecture, Block, layer_of
-from formulation.records.rows import Row, RowFile, Stopped
+from formulation.records.rows import Row, RowFile, StudyStopped
 from hardware_models import CacheMemory, Latency, Params, Workload, engines, plain_graph, profile, profile_standalone, read_device
 from hardware_models.device import device_from_text
 from hardware_models.engines import RUNTIMES, Engine, Measurement, engine_of
@@ -481,7 +481,7 @@ def test_the_command_measures_and_goes_on(
         return Measurement(5.0 + sum(block.depth * block.width / 100 for block in design.blocks), 0.1, 5, 6.0)
 
     monkeypatch.setattr(Engine, "measure", counting)
-    with pytest.raises(Stopped, match=r"what is finished is kept in .*box\.rows\.jsonl, and the same command goes on"):
+    with pytest.raises(StudyStopped, match=r"what is finished is kept in .*box\.rows\.jsonl, and the same command goes on"):
         measure(tmp_path, "--rounds", "2")
     assert not (tmp_path / "box.json").exists()
     assert measure(tmp_path, "--rounds", "2") == 0

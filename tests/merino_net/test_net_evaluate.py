@@ -30,7 +30,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from formulation.records.rows import Stopped
+from formulation.records.rows import StudyStopped
 from merino_net import MerinoConfig, MerinoForCausalLM, evaluate
 from merino_net.network.pretrained import Model, find_models, load_model
 from merino_net.scoring import perplexity, zero_shot
@@ -838,7 +838,7 @@ def test_a_stop_keeps_what_is_measured(
 
     with monkeypatch.context() as patch:
         patch.setattr(ZeroShot, "accuracy", stop)
-        with pytest.raises(Stopped, match=r"what is finished is kept in .*rows\.jsonl"):
+        with pytest.raises(StudyStopped, match=r"what is finished is kept in .*rows\.jsonl"):
             run(tmp_path, *arguments)
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2
     assert not (tmp_path / "evaluate.json").exists()

@@ -436,7 +436,7 @@ def test_the_card_with_all_files(exported: Path) -> None:
         "share one set of weights",
         "optimal: no design of the search space",
         "23,387.7 nat",
-        "| flops | FLOPs | 59,953,381,376 | 60,000,000,000 | 99.92% |",
+        "| flops | FLOPs | 59,953,381,376 | ≤ 60,000,000,000 | 99.92% |",
         "vocabulary is 300 and not 50,257",
         f"| FLOPs of a forward pass over {POSITIONS} tokens | {forward_flops(config, POSITIONS):,} |",
         "| held-out loss [nat per token] | 4.2500 |",
@@ -551,4 +551,15 @@ def test_help_names_the_devices(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_doubtful_budget_is_named_so_in_the_card() -> None:
     name = "latency@box:torch-float32-prefill (doubtful: mean error 56 %)"
     solution = {"status": "optimal", "usage": [{"name": name, "unit": "ms", "value": 49.5, "upper": 50}]}
-    assert f"| {name} | ms | 49.5 | 50 | 99.00% |" in proof_section({"solution": solution}, ours(), {})
+    assert f"| {name} | ms | 49.5 | ≤ 50 | 99.00% |" in proof_section({"solution": solution}, ours(), {})
+
+
+def test_a_minimized_objective_and_a_budget_from_below_in_the_card() -> None:
+    usage = [{"name": "effective entropy", "unit": "nat", "value": 21_000, "at_least": 20_000}]
+    solution = {"status": "optimal", "objective": 43.2, "bound": 43.2, "gap": 0.0, "unit": "ms", "usage": usage}
+    problem = {"minimize": [{"quantity": "latency"}]}
+    card = proof_section({"solution": solution, "problem": problem}, ours(), {})
+    assert "has a smaller objective" in card
+    assert "objective (least latency)" in card
+    assert "no design is below it" in card
+    assert "| effective entropy | nat | 21,000 | ≥ 20,000 | 105.00% |" in card

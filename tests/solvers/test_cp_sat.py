@@ -117,8 +117,6 @@ def test_what_it_cannot_hold_is_refused() -> None:
         solve(DesignProblem(SPACE, black_box), CpSat())
     with pytest.raises(NotSeparable, match="DynamicProgramming"):
         solve(DesignProblem(SPACE, Drawn(0, maximum=True)), CpSat())
-    with pytest.raises(NotSeparable, match="DynamicProgramming"):
-        solve(DesignProblem(SPACE, Params(), (Budget(EffectiveEntropy(), 20_000),)), CpSat())
 
 
 def test_a_missing_engine_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def test_a_design_that_does_not_count_proves_nothing(answered: Any, infeasible: 
     assert solution.status is Status.UNKNOWN
     assert (solution.architecture, solution.objective, solution.gap, solution.usage) == (None, None, None, ())
     assert "discarded" in solution.message
-    assert ("breaks depth ≤ 4" if answered is BROKEN else "outside the space") in solution.message
+    assert ("does not meet depth ≤ 4" if answered is BROKEN else "outside the space") in solution.message
 
 
 def test_beside_a_design_that_does_not_count_the_start_does() -> None:
@@ -159,7 +159,7 @@ def test_a_start_over_budget_does_not_reach_the_solver() -> None:
     solution = shown(Answer(None), says=lambda run: seen.append(run.limits.start), start=BROKEN)
     assert seen == [None]
     assert (solution.status, solution.architecture) == (Status.UNKNOWN, None)
-    assert "the start breaks depth ≤ 4" in solution.message
+    assert "the start does not meet depth ≤ 4" in solution.message
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

@@ -271,7 +271,7 @@ def test_certificate_shows_what_is_wrong() -> None:
     assert "no box accounts for" in faults()
     assert "bound" in faults(replace(first, bound=first.bound * 1.001), *front.boxes[1:])
     assert "other values" in faults(replace(first, point=replace(first.point, objective=1.0)), *front.boxes[1:])
-    assert "breaks flops" in faults(replace(first, limits=(1e9, 1e9)), *front.boxes[1:])
+    assert "does not meet flops" in faults(replace(first, limits=(1e9, 1e9)), *front.boxes[1:])
     assert "called infeasible" in faults(replace(first, status=Status.INFEASIBLE), *front.boxes[1:])
     assert "points" in " ".join(check_certificate(replace(front, points=front.points[1:])))
 

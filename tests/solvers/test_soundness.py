@@ -1,4 +1,4 @@
-"""Problems built to break a proof: what an exact solver claims is held against brute force over the plain definitions."""
+"""Problems built to break a proof: what an exact solver claims, compared with brute force over the plain definitions."""
 
 from __future__ import annotations
 

@@ -107,8 +107,21 @@ def test_the_network_and_its_tokenizer_have_the_vocabulary_of_the_design(
     }
     assert budget["value"] == Params()(architecture_in(plain)) <= 120e3
     shown = capsys.readouterr().out
-    assert f"{parameter_count(network):,}  120,000  within" in shown
+    assert f"{parameter_count(network):,}  ≤ 120,000  within" in shown
     assert "differs from the design" not in shown
+
+
+def test_a_budget_from_below_is_a_promise_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    design_file = designed(tmp_path / "design", {"quantity": "params", "at_least": 60e3, "upper": 120e3})
+    code, folder = run(design_file, tmp_path)
+    assert code == 0
+    limits = [(one["limit"], one["at_least"], one["verdict"]) for one in record(folder / "training.json")["budgets"]]
+    assert limits == [(120e3, False, "within"), (60e3, True, "within")]
+    assert "≥ 60,000  within" in capsys.readouterr().out
+    (promise,) = (one for one in read_promises(design_file) if one.at_least)
+    small = Made(MerinoConfig.from_architecture(architecture_in(design_file)), parameters=50_000, weight_bytes=0)
+    assert promise.outcome(small).exceeds
+    assert "falls short of the design's budget of 60,000" in str(promise.outcome(small))
 
 
 def test_without_a_text_the_documentation_gets_the_vocabulary_of_the_design(
@@ -231,7 +244,7 @@ def test_limits_and_functions_may_be_handed_in(capsys: pytest.CaptureFixture[str
     assert (
         capsys.readouterr().err.splitlines()[0] == "a promise is broken: latency is 51 ms, which exceeds the design's budget of 50"
     )
-    assert "51     50  exceeds, predicted" in table(broken)
+    assert "51   ≤ 50  exceeds, predicted" in table(broken)
 
 
 def test_stored_parameters_are_those_of_the_network_whatever_the_bits(plain: Path, tmp_path: Path) -> None:
@@ -291,13 +304,13 @@ def test_the_card_says_within_or_exceeds_with_both_numbers(plain: Path, tmp_path
     source = placed(tmp_path / "source", plain, design_of)
     assert export.main([str(source), "--output", str(tmp_path / "kept"), "--no-onnx"]) == 0
     used = Params()(design_of)
-    assert f"| params | parameters | {used:,.0f} | 120,000 | **within** |" in (tmp_path / "kept" / "README.md").read_text()
+    assert f"| params | parameters | {used:,.0f} | ≤ 120,000 | **within** |" in (tmp_path / "kept" / "README.md").read_text()
 
     larger = dataclasses.replace(design_of, vocabulary=4000)
     source = placed(tmp_path / "larger", plain, larger)
     assert export.main([str(source), "--output", str(tmp_path / "broken"), "--no-onnx"]) == ExitCode.BROKEN_PROMISE
     card = (tmp_path / "broken" / "README.md").read_text()
-    assert f"| params | parameters | {Params()(larger):,.0f} | 120,000 | **exceeds** |" in card
+    assert f"| params | parameters | {Params()(larger):,.0f} | ≤ 120,000 | **exceeds** |" in card
     assert "vocabulary is 4,000 and not 300" in card
     assert record(tmp_path / "broken" / "export.json")["budgets"][0]["verdict"] == "exceeds"
     assert "exceeds the design's budget of 120,000" in capsys.readouterr().err
@@ -308,7 +321,7 @@ def test_the_card_lists_what_only_a_cost_model_knows_as_predicted(tmp_path: Path
     source = placed(tmp_path / "source", path, architecture_in(path))
     assert export.main([str(source), "--output", str(tmp_path / "out"), "--no-onnx"]) == 0
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "| 1,000,000,000 | **within, predicted** |" in card
+    assert "| ≤ 1,000,000,000 | **within, predicted** |" in card
     assert "called predicted are a cost model's" in card
     assert "What the network in this folder has of them" not in model_card(source)  # nothing was compared there
 
@@ -350,7 +363,7 @@ def test_verify_compares_the_files_beside_the_design(plain: Path, tmp_path: Path
         code, out, err = verified(path, capsys)
         assert (code, err) == (0, "")
         assert f"{used:,} parameters, a vocabulary of 300." in out
-        assert f"{used:,}  120,000  within" in out
+        assert f"{used:,}  ≤ 120,000  within" in out
         assert out.splitlines()[-1].startswith("Verified: ")
 
 
