@@ -155,13 +155,14 @@ def files_of(paths: Sequence[str]) -> Iterator[Path]:
     """The files that a command line names, those in folders included; ValueError for one of which nothing is known."""
     for path in map(Path, paths):
         if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.name.endswith(_ENDINGS) and file.is_file())
+            files = sorted(file for file in path.rglob("*") if file.name.endswith(_ENDINGS) and file.is_file())
+            if not files:
+                raise ValueError(f"the folder {path} holds no file whose name ends in {', '.join(_ENDINGS)}; name another")
+            yield from files
         elif path.name.endswith(_ENDINGS):
             yield path
         else:
-            raise ValueError(
-                f"{path} is neither a folder nor a file whose name ends in {', '.join(_ENDINGS)}; expected one of these"
-            )
+            raise ValueError(f"{path} is neither a folder nor a file whose name ends in {', '.join(_ENDINGS)}; name one of these")
 
 
 def command_line() -> argparse.ArgumentParser:

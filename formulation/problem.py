@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from formulation.architecture import Architecture
-from formulation.command.words import number_text
+from formulation.command.words import number_text, with_unit
 from formulation.declarations import check_declarations
 from formulation.derived import negative
 from formulation.quantity import Quantity, quantity_text
@@ -74,6 +74,7 @@ class Budget:
     def __post_init__(self, confidence: float | None) -> None:
         if not isinstance(self.quantity, Quantity):
             raise ValueError(f"a budget's quantity is {self.quantity!r}; expected a Quantity such as Params()")
+        _check_described(self.quantity)
         name = self.quantity.name
         if (self.upper is None) is (self.at_least is None):
             given = "None" if self.upper is None else f"{self.upper!r} and at_least={self.at_least!r}"
@@ -137,6 +138,12 @@ class Budget:
 
     def __str__(self) -> str:
         return f"{self.quantity.name} {self.sign} {self.bound:.6g} {self.quantity.unit}"
+
+
+def _check_described(quantity: Quantity) -> None:
+    for attribute in ("name", "unit"):
+        if not isinstance(getattr(quantity, attribute, None), str):
+            raise ValueError(f'{type(quantity).__name__} lacks a {attribute}; expected a text, as in name = "energy", unit = "J"')
 
 
 def _check_bound(quantity: Quantity, bound: Any) -> None:
@@ -221,7 +228,7 @@ class DesignProblem:
     def __post_init__(self) -> None:
         for name, of in (("subject_to", Budget), ("report", Quantity), ("minimize", Quantity)):
             if isinstance(getattr(self, name), of):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a tuple, ({name},) for one")
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a tuple, {name}=(...,) for one")
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not isinstance(self.space, SearchSpace):
             raise ValueError(f"space is {self.space!r}; expected a SearchSpace such as paper_space()")
@@ -236,6 +243,7 @@ class DesignProblem:
         for quantity in self.quantities:
             if not isinstance(quantity, Quantity):
                 raise ValueError(f"{quantity!r} is not a Quantity; expected one such as EffectiveEntropy() or Flops()")
+            _check_described(quantity)
             quantity.check(self.space)
             check_declarations(quantity, self.space)
 
@@ -286,4 +294,4 @@ class DesignProblem:
 
 def budget_text(budget: Budget) -> str:
     """flops ≤ 60 G FLOPs."""
-    return f"{quantity_text(budget.quantity)} {budget.sign} {number_text(budget.bound)} {budget.quantity.unit}"
+    return f"{quantity_text(budget.quantity)} {budget.sign} {with_unit(number_text(budget.bound), budget.quantity.unit)}"

@@ -10,7 +10,7 @@ The file is versioned. Every key but `space` and an objective may be left out:
      "report": ["params"]}
 
 A budget has an `upper` or an `at_least`; an object with both is a range, two budgets. Without `maximize`, the one quantity of
-`minimize` is the objective: {"minimize": ["latency"]} asks for the least latency.
+`minimize` is the objective: {"minimize": ["flops"]} asks for the fewest FLOPs.
 
 `space` is paper, fine, deep or an object as `SearchSpace.from_dict` reads it; a quantity is its name, or an object with `quantity`
 and its options, such as {"quantity": "latency", "device": "my-board.json", "confidence": 0.95, "upper": 50}.

@@ -7,6 +7,7 @@ from hardware_models.fit import FitError, fit_error, nonnegative_fit
 from hardware_models.flops import Flops
 from hardware_models.latency import Latency, LatencyTable, MeasuredNetwork, Validated, fit_table
 from hardware_models.memory import ActivationMemory, CacheMemory, Memory, MemoryShare, WeightMemory
+from hardware_models.names import quantity_to_dict
 from hardware_models.params import DecoderParams, Params
 from hardware_models.roofline import DecodeEnergy, DecodeLatency, PrefillEnergy, PrefillLatency
 from hardware_models.workload import FEATURES, Workload
@@ -39,6 +40,7 @@ __all__ = [
     "fit_error",
     "fit_table",
     "nonnegative_fit",
+    "quantity_to_dict",
     "read_device",
     "shipped",
     "write_device",

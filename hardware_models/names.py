@@ -25,24 +25,13 @@ from typing import Any
 
 from formulation import BlockwiseEntropy, EffectiveEntropy, Measured, Quantity
 from formulation.records.reading import check_keys, chosen, read_record, read_value, shown
-from hardware_models import (
-    DATASHEETS,
-    ActivationMemory,
-    CacheMemory,
-    DecodeEnergy,
-    DecodeLatency,
-    DecoderParams,
-    Flops,
-    Latency,
-    Memory,
-    MemoryShare,
-    Params,
-    PrefillEnergy,
-    PrefillLatency,
-    WeightMemory,
-    datasheet,
-    read_device,
-)
+from hardware_models.datasheet import DATASHEETS, datasheet
+from hardware_models.device import read_device
+from hardware_models.flops import Flops
+from hardware_models.latency import Latency
+from hardware_models.memory import ActivationMemory, CacheMemory, Memory, MemoryShare, WeightMemory
+from hardware_models.params import DecoderParams, Params
+from hardware_models.roofline import DecodeEnergy, DecodeLatency, PrefillEnergy, PrefillLatency
 
 PLAIN: dict[str, type[Quantity]] = {
     "entropy": EffectiveEntropy,
@@ -93,7 +82,7 @@ def read_quantity(text: str, what: str = "quantity", extrapolate: bool = False, 
             options["extrapolate"] = extrapolate
         return quantity_from_dict({"quantity": name, "device": device} | options, what)
     if name in ON_DEVICES:
-        raise ValueError(f"{name} is that of a device; write {name}@{'raspberry-pi-4' if name != 'latency' else 'amd-epyc-2cpu'}")
+        raise ValueError(f"{name} needs a device; write {name}@{'raspberry-pi-4' if name != 'latency' else 'amd-epyc-2cpu'}")
     if not at and ":" in text:
         return _plug_in(text, {}, trust_code)
     known: dict[str, Any] = {**PLAIN, **{f"{one}@DEVICE": None for one in ON_DEVICES}, "MODULE:NAME": None}

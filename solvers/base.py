@@ -295,6 +295,16 @@ def mirrored(solution: Solution) -> Solution:
     return replace(solution, objective=negated(solution.objective), bound=negated(solution.bound), trace=tuple(trace))
 
 
+def check_kinds(problem: object, solver: object, limits: object) -> None:
+    """ValueError that names the argument which is not a problem, a solver record or limits."""
+    if not isinstance(problem, DesignProblem):
+        raise ValueError(f"problem is {problem!r}; expected a DesignProblem")
+    if not isinstance(limits, Limits):
+        raise ValueError(f"limits is {limits!r}; expected Limits such as Limits(seconds=60)")
+    if isinstance(solver, type) or not callable(getattr(solver, "search", None)):
+        raise ValueError(f"solver is {solver!r}; expected a solver record such as DynamicProgramming()")
+
+
 def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) -> Solution:
     """Search `problem` with `solver` until it is proved or a limit is reached.
 
@@ -309,14 +319,11 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         EngineMissing: if the solver's engine is not installed.
     """
     limits = limits or Limits()
-    if not isinstance(problem, DesignProblem):
-        raise ValueError(f"problem is {problem!r}; expected a DesignProblem")
+    check_kinds(problem, solver, limits)
     if problem.minimize and not problem.least:
         names = ", ".join(quantity.name for quantity in problem.minimize)
         raise ValueError(f"the problem also minimizes {names}; use exact_front or nsga2_front, or turn it into a budget")
     asked, problem = problem, problem.maximizing
-    if isinstance(solver, type) or not callable(getattr(solver, "search", None)):
-        raise ValueError(f"solver is {solver!r}; expected a solver record such as DynamicProgramming()")
     notes = []
     start = limits.start
     if start is not None and (broken := broken_budgets(problem, start)):

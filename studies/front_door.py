@@ -52,7 +52,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "quantization": ("studies.quantization", "what 8 and 4 bits save and cost"),
         "net_speed": ("studies.net_speed", "speed of designs beside GPT-2 and OPT"),
         "report": ("studies.report", "each claim of the paper, and what the results say"),
-        "pack_results": ("studies.pack_results", "rows and pictures of results that are kept, made small"),
+        "pack_results": ("studies.pack_results", "rows and pictures of kept results, made smaller"),
     },
     "shell": {
         "completion": ("studies.completion", "completion of commands, flags and files in bash, zsh and fish"),

@@ -1,4 +1,4 @@
-"""Make results small that are to be kept: rows are compressed, and pictures get by with 256 colours.
+"""Shrink results that are to be kept: rows are compressed, and pictures get by with 256 colours.
 
     python -m studies.pack_results results/compare_solvers
     python -m studies.pack_results studies/results

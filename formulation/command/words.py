@@ -42,6 +42,18 @@ def number_text(value: float) -> str:
     return f"{value:,.12g}"
 
 
+def value_text(value: float) -> str:
+    """A value that is compared with others: 23,104.92, 47,270,144, 0.05012."""
+    if value == round(value):
+        return f"{value:,.0f}"
+    return f"{value:,.2f}" if abs(value) >= 10 else f"{value:.4g}"
+
+
+def with_unit(number: str, unit: str) -> str:
+    """43.17 ms; the number alone where the unit is "1", a share."""
+    return number if unit == "1" else f"{number} {unit}"
+
+
 def short(value: float, digits: int = 4, rounding: str = ROUND_HALF_EVEN) -> str:
     """A number for people, rounded to nearest or as `decimal` names it: 60.13 G, 407.3 M."""
     # Rounding up or down starts from 12 digits, as budgets do: 0.1 + 0.2 is 0.3.

@@ -140,9 +140,11 @@ class Resume(Generic[K]):
     def __enter__(self) -> Resume[K]:
         from tqdm import tqdm
 
-        if self._total and self._known:
-            units = self._unit if self._total == 1 else f"{self._unit}s"
-            print(f"{self._file.path.name} holds {self._known:,} of {self._total:,} {units}", file=sys.stderr)
+        if self._known:
+            of_all = "" if self._total is None else f"of {self._total:,} "
+            many = f"{self._unit}{'es' if self._unit.endswith(('ch', 'x')) else 's'}"
+            units = self._unit if (self._known if self._total is None else self._total) == 1 else many
+            print(f"{self._file.path.name} holds {self._known:,} {of_all}{units}", file=sys.stderr)
         self._bar = tqdm(total=self._total, initial=self._known, unit=self._unit, file=sys.stderr, dynamic_ncols=True)
         return self
 

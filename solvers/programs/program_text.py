@@ -25,10 +25,12 @@ def program_text(problem: DesignProblem, form: Form = Form.CHOICE, style: Style 
             is an upper bound.
 
     Raises:
-        ValueError: for an unknown style and for the look-up form as an LP file.
+        ValueError: for an unknown form or style and for the look-up form as an LP file.
     """
     if style not in ("text", "lp", "latex"):
         raise ValueError(f'style is {style!r}; expected "text", "lp" or "latex"')
+    if not isinstance(form, Form):
+        raise ValueError(f"form is {form!r}; expected Form.CHOICE or Form.LOOKUP")
     output = io.StringIO()
     if style == "lp":
         if form is Form.LOOKUP:

@@ -165,11 +165,12 @@ def _number_faults(stored: Stored) -> Iterator[str]:
         design, what = Architecture.from_dict(other["architecture"]), f"alternative {number}"
         yield from _design_faults(what, other, design, problem, problem.subject_to)
         yield from _claimed_faults(what, other, problem.least)
-        for before in designs:
+        for earlier, before in enumerate(designs):
             if len(design.blocks) == len(before.blocks) == problem.space.blocks:
                 differing = apart(problem, before, design)
                 if differing < record["alternatives"]["differing"]:
-                    yield f"{what} differs from a design before it in {counted(differing, 'decision')} only"
+                    named = f"alternative {earlier}" if earlier else "the best design"
+                    yield f"{what} differs from {named} in {counted(differing, 'decision')} only"
         designs.append(design)
     joint = (record["diagnosis"] or {"joint": None})["joint"]
     if joint is not None and Architecture.from_dict(joint) not in problem.space:

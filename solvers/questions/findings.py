@@ -14,7 +14,7 @@ from formulation import Architecture, Budget, DesignProblem
 from formulation.problem_file import WriteQuantity, problem_to_dict
 from formulation.records.provenance import provenance
 from formulation.records.reading import VERSION
-from solvers.base import Limits, Run, Solution, Solver, Status, solve
+from solvers.base import Limits, Run, Solution, Solver, Status, check_kinds, solve
 from solvers.exact.dynamic_programming import Count, DynamicProgramming
 from solvers.exact.exhaustive import Exhaustive
 from solvers.questions.alternatives import NEAR, count_near
@@ -103,7 +103,8 @@ class Findings:
         """The object of design.json, which `solvers.questions.design_file.read_design` reads.
 
         Args:
-            write_quantity: how the file names a quantity; raises ValueError for one that has no name in a file.
+            write_quantity: how the file names a quantity: `hardware_models.quantity_to_dict`, which raises ValueError for one that
+                has no name in a file.
         """
         problem, solution = self.problem, self.solution
         return {
@@ -172,6 +173,7 @@ def design(
     """
     solver = solver or DynamicProgramming()
     limits = limits or Limits(gap=gap_of(solver))
+    check_kinds(problem, solver, limits)
     differing = min(_DIFFERING, problem.space.decisions) if differing is None else differing
     for name, number in (("steps", steps), ("alternatives", alternatives)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:

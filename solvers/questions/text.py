@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR
 
 from formulation import Architecture, Budget, DesignProblem
-from formulation.command.words import change_text, counted, number_text, per_cent, short, text_table
+from formulation.command.words import change_text, counted, number_text, per_cent, short, text_table, value_text, with_unit
 from formulation.problem import budget_text
 from formulation.quantity import quantity_text
 from solvers.arrangements import order_is_free
@@ -40,11 +40,11 @@ def proof_text(problem: DesignProblem, solution: Solution, solver: Solver) -> st
 
 
 def _status_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:
-    unit, seconds = problem.goal.unit, f"{solution.seconds:.2f} s, {solver.name}"
+    seconds = f"{solution.seconds:.2f} s, {solver.name}"
     beats = "has less than" if problem.least else "exceeds"
     if solution.status is Status.OPTIMAL:
         gap = f"gap {solution.gap:.1g}; {seconds}"
-        return f"Proved optimal: no design within the budgets {beats} {solution.bound:,.2f} {unit} ({gap})."
+        return f"Proved optimal: no design within the budgets {beats} {_goal_text(problem, solution.bound)} ({gap})."
     if solution.status is Status.INFEASIBLE:
         return f"Proved: no design meets the budgets ({seconds})."
     if solution.status is Status.UNKNOWN:
@@ -53,7 +53,13 @@ def _status_text(problem: DesignProblem, solution: Solution, solver: Solver) -> 
         return f"Not proved optimal, and no bound ({seconds}: {solution.message})."
     missing = f"{100 * solution.gap:.2g}" if solution.gap < 1 else f"{100 * solution.gap:,.0f}"
     lacking = f"at most {missing} % of it could be saved" if problem.least else f"at most {missing} % are missing"
-    return f"Not proved optimal: no design {beats} {solution.bound:,.2f} {unit}, so {lacking} ({seconds}: {solution.message})."
+    bound = _goal_text(problem, solution.bound)
+    return f"Not proved optimal: no design {beats} {bound}, so {lacking} ({seconds}: {solution.message})."
+
+
+def _goal_text(problem: DesignProblem, value: float | None) -> str:
+    assert value is not None
+    return with_unit(value_text(value), problem.goal.unit)
 
 
 def solution_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:
@@ -65,11 +71,11 @@ def solution_text(problem: DesignProblem, solution: Solution, solver: Solver) ->
     ]
     lines = [
         text_table(["block", "width E", "FFN width F", "F / E", "layers L", "heads"], blocks, set()),
-        f"\n{'least ' if problem.least else ''}{problem.goal.name} {solution.objective:,.2f} {problem.goal.unit}",
+        f"\n{'least ' if problem.least else ''}{problem.goal.name} {_goal_text(problem, solution.objective)}",
     ]
     reported = problem.evaluate(solution.architecture).report
     lines += [
-        f"{quantity_text(quantity)} {number_text(usage.value)} {usage.unit}"
+        f"{quantity_text(quantity)} {with_unit(number_text(usage.value), usage.unit)}"
         for quantity, usage in zip(problem.report, reported, strict=True)
     ]
     return "\n".join([*lines, proof_text(problem, solution, solver)])
@@ -111,7 +117,7 @@ def _steps_text(problem: DesignProblem, price: Price) -> str:
             [
                 number_text(point.bound),
                 ("needed now" if from_above else "reached now") if here else _change(budget, point.bound),
-                f"{point.objective:,.2f}",
+                value_text(point.objective),
                 "" if here else per_cent(point.objective, price.present.objective),
                 str(point.architecture),
                 "" if point.proved else "not proved",
@@ -155,23 +161,24 @@ def alternatives_text(problem: DesignProblem, others: Sequence[Solution], differ
     best = others[0]
     assert best.architecture is not None
     assert best.objective is not None
+    names = list(dict.fromkeys(quantity_text(budget.quantity) for budget in problem.subject_to))  # a range is two budgets
     rows = []
     for number, other in enumerate(others):
         if other.architecture is None or other.objective is None:
             continue
+        costs = {quantity_text(budget.quantity): usage.value for budget, usage in zip(problem.subject_to, other.usage, strict=True)}
         rows.append(
             [
                 str(number) if number else "best",
-                f"{other.objective:,.2f}",
+                value_text(other.objective),
                 per_cent(other.objective, best.objective) if number else "",
                 f"{apart(problem, best.architecture, other.architecture)}" if number else "",
-                *(short(usage.value) for usage in other.usage),
+                *(short(costs[name]) for name in names),
                 str(other.architecture),
                 "" if other.status is Status.OPTIMAL else "not proved",
             ]
         )
-    costs = [quantity_text(budget.quantity) for budget in problem.subject_to]
-    header = ["", problem.goal.name, "change", "apart", *costs, _DESIGN, ""]
+    header = ["", problem.goal.name, "change", "apart", *names, _DESIGN, ""]
     proved = all(other.status in (Status.OPTIMAL, Status.INFEASIBLE) for other in others)
     each = "each the best that differs" if proved else "each proved the best where no other word stands, and differing"
     reordered = ", whatever the order of equally wide neighbouring blocks" if order_is_free(problem) else ""
@@ -195,8 +202,8 @@ def near_text(near: Count, solution: Solution) -> str:
     if near.distinct is None:
         return f"\n{designs} of {what}, with every order of equally wide neighbouring blocks counted."
     distinct = max(near.distinct, 1)
-    apart_from_order = "" if distinct == number else f", {distinct:,} apart from the order of equally wide neighbouring blocks"
-    return f"\n{designs} of {what}{apart_from_order}."
+    unordered = "" if distinct == number else f", {distinct:,} if the order of equally wide neighbouring blocks is ignored"
+    return f"\n{designs} of {what}{unordered}."
 
 
 def diagnosis_text(problem: DesignProblem, diagnosis: Diagnosis) -> str:
@@ -222,14 +229,13 @@ def diagnosis_text(problem: DesignProblem, diagnosis: Diagnosis) -> str:
         )
     rows = []
     for need in diagnosis.needs:
-        found = need.bound is not None and need.objective is not None
         rows.append(
             [
                 budget_text(need.budget),
                 f"{number_text(need.bound)} ({_change(need.budget, need.bound)})" if need.bound is not None else "",
                 _need_text(need, diagnosis),
-                f"{need.objective:,.2f}" if found else "",
-                str(need.architecture) if found else "",
+                "" if need.bound is None or need.objective is None else value_text(need.objective),
+                "" if need.bound is None or need.objective is None else str(need.architecture),
             ]
         )
     header = ["budget", "would have to be", "", f"{problem.goal.name} then", _DESIGN]

@@ -59,14 +59,16 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--space", default=None, metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
     add_budget_arguments(parser, "all hold together")
     objective = parser.add_mutually_exclusive_group()
-    objective.add_argument("--maximize", metavar="NAME", help="the objective, a quantity as of a budget (default entropy)")
-    objective.add_argument("--minimize", metavar="NAME", help="the objective, if the least of it is wanted, such as params")
+    objective.add_argument("--maximize", metavar="NAME", help="the objective, named as in a budget (default entropy)")
+    objective.add_argument(
+        "--minimize", action="append", metavar="NAME", help="the objective instead, if least is best, such as params"
+    )
     parser.add_argument(
         "--measure",
         type=int,
         default=0,
         metavar="N",
-        help="designs of the space to measure a black-box budget on, at least 20; a table fitted to them is what is searched",
+        help="designs of the space to measure a black-box budget on, at least 20; what is searched is a table fitted to them",
     )
     parser.add_argument("--solver", default="dp", metavar="NAME", help=f"of {', '.join(EXACT)} (default dp)")
     parser.add_argument(
@@ -77,7 +79,7 @@ def command_line() -> argparse.ArgumentParser:
         help="seconds for each part at most: the design or its diagnosis, the prices, the alternatives, the count (default 60)",
     )
     parser.add_argument("--alternatives", type=int, default=3, metavar="K", help="further designs to show (default 3)")
-    parser.add_argument("--differ", type=int, metavar="D", help="decisions in which they differ at least (default 4)")
+    parser.add_argument("--differ", type=int, metavar="D", help="least number of decisions in which they differ (default 4)")
     parser.add_argument(
         "--steps", type=int, default=3, metavar="K", help="steps of each budget to price, up and down, and to draw (default 3)"
     )
@@ -100,7 +102,7 @@ class DesignOptions:
     space: str | None
     budgets: BudgetOptions
     maximize: str | None
-    minimize: str | None
+    minimize: tuple[str, ...] | None
     measure: int
     solver: str
     seconds: float
@@ -150,16 +152,23 @@ def design_problem(options: DesignOptions, tabulated: Callable[[Quantity], Quant
             )
         return Path(options.problem).stem, problem
     if not options.budgets.budget:
-        raise ValueError("there is no budget to design for; name a problem file or give --budget flops=60e9")
+        example = '--budget "entropy>=20e3"' if options.minimize else "--budget flops=60e9"
+        raise ValueError(f"there is no budget to design for; name a problem file or give {example}")
     problems = read_budgets(options.budgets.budget, options.budgets.confidence, options.budgets.extrapolate, tabulated)
     if len(problems) > 1:
         raise ValueError("a budget is named twice with different values; this command solves one problem, so give each name once")
     space = options.space or "paper"
-    name = options.maximize or options.minimize
+    least = options.minimize or ()
+    if len(least) > 1:
+        raise ValueError(
+            f"--minimize names {' and '.join(least)}, and no single design is best in all of them; keep one, make the others "
+            f"budgets, or run python -m studies.pareto {' '.join(f'--minimize {name}' for name in least)}"
+        )
+    name = least[0] if least else options.maximize
     goal = EffectiveEntropy() if name is None else read_quantity(name, "objective", options.budgets.extrapolate)
     if not isinstance(goal, Separable | Composite):
         goal = tabulated(goal)
-    maximize, minimize = (goal, ()) if options.minimize is None else (None, (goal,))
+    maximize, minimize = (None, (goal,)) if least else (goal, ())
     return Path(space).stem, DesignProblem(read_space(space), maximize, problems[0], minimize=minimize)
 
 

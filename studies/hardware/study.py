@@ -313,7 +313,7 @@ def command_line() -> argparse.ArgumentParser:
         "--reference",
         default="MeRino-61M",
         metavar="NAME",
-        help=f"whose costs are the budgets: {', '.join(PUBLISHED)} (default 61M)",
+        help=f"whose costs are the budgets: {', '.join(PUBLISHED)} (default MeRino-61M)",
     )
     parser.add_argument("--extrapolate", action="store_true", help="also tables that were not validated on the space, marked")
     parser.add_argument("--designs", type=int, default=2000, metavar="N", help="random designs of the FLOPs picture (default 2000)")

@@ -5,9 +5,9 @@
     python -m studies.latency_data MINE.csv --device-name my-board --task mt --tokens 30 --steps 30 --beam 5 --vocabulary 8000
     python -m studies.latency_data --published
 
-Here are the command and cross-validation. Out of fold, on the same ten folds: the additive model, FLOPs alone, and boosted trees
-as the ceiling; with all rows, and again without those that a stated rule (`measurement_faults`) flags. A file does not say what was
-measured: HAT's own are known by their content, of others it has to be said. The files' format is in
+Three models are cross-validated on the same ten folds: the additive model, FLOPs alone, and boosted trees as the ceiling; with all
+rows, and again without those that a stated rule (`measurement_faults`) flags. A file does not say what was measured: HAT's own are
+recognised by their content, and flags describe any other. The files' format is in
 `studies.latency_data.hat_file`, device files of it in `studies.latency_data.devices`, the paper's nine in
 `studies.latency_data.published`, figures and tables in `studies.latency_data.figures`. Writes results.json, each part under its own
 key, latency_data.png, latency_published.png, and with --devices the device files.

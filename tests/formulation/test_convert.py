@@ -167,5 +167,11 @@ def test_a_name_of_another_kind(tmp_path: Path) -> None:
     assert json.loads(good.read_text()) == ARCHITECTURE
 
 
+def test_a_folder_without_files_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("{}")
+    with pytest.raises(ValueError, match=r"holds no file whose name ends in \.json, \.jsonl"):
+        main([str(tmp_path)])
+
+
 def test_published_designs_are_written_in_version_2() -> None:
     assert all(design.to_dict()["version"] == 2 for design in PUBLISHED.values())

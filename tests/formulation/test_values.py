@@ -264,3 +264,22 @@ def test_an_undefined_value_among_many_is_refused_where_they_are_evaluated() -> 
     with pytest.raises(Undefined, match=f"rare .*{SPACE.decode(choices[first])}.*nan"):
         evaluator(rare, SPACE)(choices)
     assert len(evaluator(rare, SPACE)(choices[:first])) == first
+
+
+def test_a_quantity_without_a_name_or_unit_is_refused() -> None:
+    class Nameless(Separable):
+        unit = "J"
+
+        def block(self, block: Any, setting: Any) -> float:
+            return 1.0
+
+    class Unitless(Nameless):
+        name = "energy"
+        unit = None  # type: ignore[assignment]
+
+    space = SearchSpace.uniform(2, (512, 640), (1, 2), (1, 2))
+    for quantity, lacking in ((Nameless(), "Nameless lacks a name"), (Unitless(), "Unitless lacks a unit")):
+        with pytest.raises(ValueError, match=lacking):
+            DesignProblem(space, quantity)
+        with pytest.raises(ValueError, match=lacking):
+            DesignProblem(space, EffectiveEntropy(), (Budget(quantity, 1.0),))

@@ -86,6 +86,8 @@ def test_texts() -> None:
         program_text(problem, Form.LOOKUP, "lp")
     with pytest.raises(ValueError, match="expected"):
         program_text(problem, style="pdf")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"form is 'lookup'; expected Form\.CHOICE or Form\.LOOKUP"):
+        program_text(problem, "lookup")  # type: ignore[arg-type]
 
 
 def test_black_box_has_no_program() -> None:

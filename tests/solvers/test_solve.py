@@ -35,6 +35,7 @@ from solvers import (
     Run,
     Scip,
     Status,
+    design,
     solve,
 )
 from solvers.programs.cbc import read_log
@@ -172,6 +173,10 @@ def test_bad_arguments() -> None:
         solve(PROBLEM, DynamicProgramming)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected a DesignProblem"):
         solve("problem", DynamicProgramming())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"limits is 5; expected Limits such as"):
+        solve(PROBLEM, DynamicProgramming(), 5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected a DesignProblem"):
+        design("problem")  # type: ignore[arg-type]
     for limits in (
         {"seconds": 0},
         {"seconds": math.nan},

@@ -396,8 +396,8 @@ def test_the_command_minimizes_within_budgets_from_below(tmp_path: Path, capsys:
     assert design.main([*arguments, "--output", str(tmp_path), "--alternatives", "1", "--steps", "1"]) == 0
     text, best = capsys.readouterr().out, truth(problem)
     assert best is not None
-    assert f"least flops {best:,.2f} FLOPs" in text
-    assert f"no design within the budgets has less than {best:,.2f} FLOPs" in text
+    assert f"least flops {best:,.0f} FLOPs" in text
+    assert f"no design within the budgets has less than {best:,.0f} FLOPs" in text
     assert "effective entropy ≥" in text
     assert "negative" not in text
     stored = read_design(tmp_path / "design.json", quantity_from_dict)

@@ -96,13 +96,36 @@ def test_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         "+129.6 M FLOPs buys +0.74 % effective entropy",
         "less than 59.592671232 G FLOPs costs 0.74 %",
         "more of it buys nothing",
-        "54 designs lie within 0.1 % of the optimum, 4 apart from the order of equally wide neighbouring blocks.",
+        "54 designs lie within 0.1 % of the optimum, 4 if the order of equally wide neighbouring blocks is ignored.",
         "in at least 4 of 12 decisions, whatever the order of equally wide neighbouring blocks",
         "design.png",
     ):
         assert words in text
     assert (tmp_path / "design.png").read_bytes().startswith(b"\x89PNG")
     assert str(tmp_path) not in (tmp_path / "design.json").read_text()
+
+
+def test_two_budgets_of_one_quantity_are_one_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--budget", "params>=47.5e6", "--budget", "params<=55e6", "--budget", "flops<=60e9"]
+    assert main([*given, "--alternatives", "1", "--steps", "0", "--output", str(tmp_path)]) == 0
+    header = next(line for line in capsys.readouterr().out.splitlines() if "apart" in line)
+    assert header.split("apart")[1].split() == ["params", "flops", "design:", "width/ffn", "x", "depth"]
+
+
+def test_a_small_least_value_keeps_its_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--minimize", "memory-share@raspberry-pi-4", "--budget", "entropy>=20e3", "--alternatives", "0", "--steps", "0"]
+    assert main([*given, "--output", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    least = json.loads((tmp_path / "design.json").read_text())["solution"]["objective"]
+    assert f"least memory share {least:.4g}\n" in text
+    assert f"has less than {least:.4g} (gap" in text
+
+
+def test_two_quantities_to_minimize_are_a_front() -> None:
+    with pytest.raises(
+        ValueError, match=r"--minimize names flops and params, .*studies\.pareto --minimize flops --minimize params"
+    ):
+        main(["--minimize", "flops", "--minimize", "params", "--budget", "entropy>=20e3"])
 
 
 def test_an_infeasible_problem_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,7 +255,7 @@ def test_what_the_limits_left_open_is_said() -> None:
     assert "ended before a further one" in alternatives_text(FEASIBLE, (optimum,), 1, 1)
     assert near_text(Count(1.0, 0, False, 1.0), optimum).startswith("\nAt least 1 design lies within 0.1 % of the optimum;")
     assert near_text(Count(1.0, 2, True, 1.0, 2), optimum) == "\n2 designs lie within 0.1 % of the optimum."
-    assert "of the optimum, 1 apart from the order" in near_text(Count(1.0, 2, True, 1.0, 1), optimum)
+    assert "of the optimum, 1 if the order" in near_text(Count(1.0, 2, True, 1.0, 1), optimum)
     assert "with every order of equally wide neighbouring blocks counted" in near_text(Count(1.0, 2, True, 1.0), optimum)
 
 
@@ -343,7 +366,7 @@ def set_in(*path: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         ("feasible", set_in("price", 0, "below", 0, "objective", to=1.0), "evaluated"),
         ("feasible", set_in("price", 0, "slack", to=lambda v: v + 1000), "slack"),
         ("feasible", set_in("price", 0, "below", to=lambda v: v[::-1]), "do not rise"),
-        ("feasible", set_in("alternatives", "designs", to=lambda v: [v[0], v[0]]), "differs from a design before it in 0"),
+        ("feasible", set_in("alternatives", "designs", to=lambda v: [v[0], v[0]]), "alternative 2 differs from alternative 1 in 0"),
         ("feasible", set_in("near", "number", to=10_000), "counted again"),
         ("infeasible", set_in("problem", "budgets", 0, "upper", to=500e9), "names a budget"),
         ("infeasible", set_in("diagnosis", "conflict", to=[1]), "said to conflict"),

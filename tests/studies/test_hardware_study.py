@@ -70,7 +70,7 @@ def test_what_is_not_validated_is_left_out_unless_asked_for(folder: Path, capsys
         (["--costs", "wattage"], "unknown cost 'wattage'"),
         (["--reference", "GPT-4"], "unknown reference 'GPT-4'"),
         (["--designs", "3"], "--designs is 3; expected at least 20"),
-        (["--costs", "latency"], "latency is that of a device; write latency@amd-epyc-2cpu"),
+        (["--costs", "latency"], "latency needs a device; write latency@amd-epyc-2cpu"),
         (["--costs", "latency@jetson-nano:decode"], "has no table 'decode'"),
     ],
 )

@@ -275,6 +275,19 @@ def test_what_has_no_identity_or_is_wanted_again_is_run(tmp_path: Path) -> None:
     assert content_key("a", [1, None]) == content_key("a", [1, None]) != content_key("a", [1.0, None])
 
 
+@pytest.mark.parametrize(("unit", "words"), [("box", "2 boxes"), ("search", "2 searches"), ("turn", "2 turns")])
+def test_what_is_there_is_said_where_the_whole_is_not_known(
+    unit: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = RowFile(tmp_path / "rows.jsonl")
+    with Resume[str](file, unit=unit):
+        assert "holds" not in capsys.readouterr().err
+    for key in "ab":
+        file.append({"key": key})
+    with Resume[str](file, unit=unit):
+        assert f"rows.jsonl holds {words}\n" in capsys.readouterr().err
+
+
 def test_the_progress_counts_what_is_there_and_leaves_out_what_is_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
