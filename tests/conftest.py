@@ -28,6 +28,11 @@ def quick_figures(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that load PyTorch come first: they are the longest, and one that began last would keep one worker busy alone."""
+    items.sort(key=lambda item: not {"merino_net", "studies"} & set(item.path.parts[-2:-1]))
+
+
 LEFT_OUT = pytest.StashKey[int]()
 """How many tests marked slow are not run."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GPT2Config
 
@@ -80,6 +80,7 @@ def logits_error(network: Any, reference: Any, seed: int = 1) -> float:
 
 
 @settings(max_examples=60)
+@example(rows=2, groups=4, size=1, bits=8, seed=66)  # a scale below the normal numbers of float16
 @given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 7), st.sampled_from([4, 8]), st.integers(0, 99))
 def test_every_integer_survives_packing_and_no_weight_moves_by_more_than_half_a_step(
     rows: int, groups: int, size: int, bits: int, seed: int
@@ -93,8 +94,9 @@ def test_every_integer_survives_packing_and_no_weight_moves_by_more_than_half_a_
     assert stored.nbytes == rows * -(-groups * size * bits // 8)
     assert torch.equal(unpacked(stored, groups * size), integers)
     steps = scales.float().repeat_interleave(size, -1)
-    # Half a step, and what rounding the scale itself to 11 bits does to the largest weight.
-    assert bool(((restored((integers, scales)) - weight).abs() <= steps * (0.5 + 2 ** (bits - 12) + 1e-3)).all())
+    # Half a step, and what rounding the scale itself to 11 bits, or to a multiple of 2⁻²⁴, does to the largest weight.
+    allowed = steps * (0.5 + 2 ** (bits - 12) + 1e-3) + 2.0 ** (bits - 26)
+    assert bool(((restored((integers, scales)) - weight).abs() <= allowed).all())
 
 
 def test_the_ends_of_the_grid() -> None:
@@ -258,6 +260,7 @@ def test_what_is_missing_is_said_in_a_sentence(source: Path, tmp_path: Path) -> 
 
 
 @needs_nncf
+@pytest.mark.slow
 def test_openvino_computes_nearly_the_same_from_a_smaller_file(source: Path, tmp_path: Path) -> None:
     from merino_net.shipping.openvino_model import OpenVinoModel
 

@@ -115,6 +115,7 @@ def test_killed_and_started_again_has_the_same_losses(undisturbed: Path, at_row:
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(undisturbed: Path) -> None:
     flags = ("--dropout", "0", "--precision", "float32", "--evaluate-at-most", "8")
     assert main(command(undisturbed, "one", *flags)) == 0

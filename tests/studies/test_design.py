@@ -112,6 +112,7 @@ def test_two_budgets_of_one_quantity_are_one_column(tmp_path: Path, capsys: pyte
     assert header.split("apart")[1].split() == ["params", "flops", "design:", "width/ffn", "x", "depth"]
 
 
+@pytest.mark.slow
 def test_a_small_least_value_keeps_its_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--minimize", "memory-share@raspberry-pi-4", "--budget", "entropy>=20e3", "--alternatives", "0", "--steps", "0"]
     assert main([*given, "--output", str(tmp_path)]) == 0

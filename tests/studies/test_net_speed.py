@@ -228,6 +228,7 @@ def made_row(bench: Bench, task: TimedTask, turn: int, seconds: dict[str, float]
     return {**kind, "setting": setting, "models": models, "references": list(bench.references), **measured}
 
 
+@pytest.mark.slow
 def test_paper_figures_stand_beside_the_models_that_it_measured() -> None:
     designs, references = {"MeRino-52M": MerinoConfig()}, {"OPT-125M": baseline_config("OPT-125M")}
     for prompt, expected in ((128, 182 / 48), (64, None)):
@@ -285,6 +286,7 @@ def counting_bench(prepared: list[str], stop_after: int | None = None) -> Bench:
     return Bench({"small": design(), "OPT": reference()}, ["OPT"], 3, build, (task,))
 
 
+@pytest.mark.slow
 def test_both_engines_answer_the_same_query() -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -317,6 +319,7 @@ def test_mistakes_are_told_before_anything_is_measured(flags: list[str], sentenc
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_default_study_is_the_one_that_is_described() -> None:
     train, *inference = benches_of(
         read_options(NetSpeedOptions, command_line(), ["--parts", "train,decode", "--runtimes", "torch,onnx"])
@@ -346,6 +349,7 @@ print(kept, given_back, faults())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator of glibc")
+@pytest.mark.slow
 def test_kept_memory_is_not_asked_for_again() -> None:
     done = subprocess.run([sys.executable, "-c", ALLOCATIONS], capture_output=True, text=True, check=True)
     kept, given_back, again = done.stdout.split()

@@ -89,6 +89,7 @@ def test_it_writes_what_it_promises_and_resumes(space: str, tmp_path: Path, caps
     assert (output / "rows.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_box_and_the_same_command_gives_the_same_rows(space: str, tmp_path: Path) -> None:
     flags = ["--space", space, "--minimize", "flops", "--minimize", "params", "--seeds", "1", "--evaluations", "300"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"

@@ -43,6 +43,7 @@ def test_analytic_proxies_are_taken_by_exact_solvers() -> None:
         assert exact.objective == truth.objective
 
 
+@pytest.mark.slow
 def test_black_boxes_are_remembered_and_spread_over_processes(tmp_path: Path) -> None:
     designs = list(SPACE)[:3]
     here = network_proxies(TOKENS)

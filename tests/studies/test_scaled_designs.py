@@ -95,6 +95,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "out" / "rows.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_runs_are_resumed_and_compared_on_equal_terms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = arguments(tmp_path, "--parts", "wide-deep")
     assert ablation.main([*flags, "--jobs", "1"]) == 0  # several at once: test_training_runs.py
@@ -116,7 +117,7 @@ def test_runs_are_resumed_and_compared_on_equal_terms(tmp_path: Path, capsys: py
     ("main", "flags", "said"),
     [
         (ablation.main, ["--seeds", "0"], "seeds is 0"),
-        (baselines.main, ["--scale", "9", "--evaluations", "1"], "no uniform design"),
+        pytest.param(baselines.main, ["--scale", "9", "--evaluations", "1"], "no uniform design", marks=pytest.mark.slow),
     ],
 )
 def test_mistakes_are_said_before_anything_is_trained(tmp_path: Path, main: Any, flags: list[str], said: str) -> None:

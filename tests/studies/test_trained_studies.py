@@ -135,6 +135,7 @@ def test_baselines_keep_one_budget_and_remember_their_searches(
     assert "searched in" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_budgets_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_runs, "finished", made_up)
     for budget in ("MeRino-52M", "MeRino-61M", "MeRino-52M"):
