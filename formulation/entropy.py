@@ -1,6 +1,6 @@
 """The paper's objective: the effective entropy of a block-wise transformer, a composite of five separable parts.
 
-The text leaves open whose width the depth is held against: the network's mean (`EffectiveEntropy`, ours unless said otherwise)
+The text leaves open whose width the depth is compared with: the network's mean (`EffectiveEntropy`, ours unless said otherwise)
 or each block's own (`BlockwiseEntropy`). The entropy of one weight matrix comes from `formulation.spectral`, by closed form or
 from a look-up table.
 """

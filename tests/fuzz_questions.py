@@ -3,7 +3,7 @@
     python -m tests.fuzz_questions --problems 200
     python -m tests.fuzz_questions --seed 4711 --problems 1 --questions prices
 
-What is claimed is held against what rounding leaves certain: designs that meet a budget, or are better than another, by more than
+What is claimed is compared with what rounding leaves certain: designs that meet a budget, or are better than another, by more than
 the rounding of their values.
 """
 

@@ -1,4 +1,4 @@
-"""What a page of documentation shows a reader to type: its blocks of code, and its commands held against the real parsers."""
+"""What a page of documentation shows a reader to type: its blocks of code, and its commands compared with the real parsers."""
 
 from __future__ import annotations
 

@@ -756,7 +756,7 @@ class _Search:
         return -np.inf
 
     def _take(self, labels: _Labels, cells: Cells) -> int:
-        """Score complete designs, which `_extend` has held against summed and maximum budgets; how many reach the threshold."""
+        """Score complete designs, which `_extend` has compared with summed and maximum budgets; how many reach the threshold."""
         kept, doubtful = labels.layers == cells.layers[labels.cell], np.zeros(len(labels), dtype=bool)
 
         def design(number: int) -> Architecture:

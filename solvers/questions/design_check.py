@@ -104,12 +104,12 @@ def identity_note(stored: Stored) -> str:
 
 
 def _numbers_text(record: dict[str, Any]) -> str:
-    """What has been held against the definitions, once every stored number agrees with them."""
+    """What has been compared with the definitions, once every stored number agrees with them."""
     changed = [("step", record["price"]), ("way out of the conflict", (record["diagnosis"] or {"needs": []})["needs"])]
     names = " or ".join(name for name, designs in changed if designs)
     kept = "each design meets the budgets" + (f", for a {names} with its own value of the one that changes" if names else "")
     designs = sum(1 for _ in _designs(record))
-    return f"Stored designs held against the definitions: {designs}" + (f"; every number agrees, and {kept}." if designs else ".")
+    return f"Stored designs compared with the definitions: {designs}" + (f"; every number agrees, and {kept}." if designs else ".")
 
 
 def _designs(record: dict[str, Any]) -> Iterator[dict[str, Any]]:

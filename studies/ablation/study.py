@@ -46,7 +46,7 @@ from studies.trained.searches import Searches, design_of
 from studies.trained.side_by_side import Candidate, distinct, earlier, figure_of, records_of, table_text
 
 Comparisons = dict[str, list[Candidate]]
-"""Candidates by the title of their comparison; the first of a list is what the others are held against."""
+"""Candidates by the title of their comparison; the first of a list is what the others are compared with."""
 
 
 @dataclass(frozen=True)

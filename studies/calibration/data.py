@@ -35,7 +35,7 @@ from hardware_models import Flops, Params
 from studies.trained.sample import sampled, scaled_space
 
 MEANS: dict[str, type[TransformerEntropy]] = {"network": EffectiveEntropy, "block": BlockwiseEntropy}
-"""Whose width the depth is held against, by the names that a calibration file uses."""
+"""Whose width the depth is compared with, by the names that a calibration file uses."""
 
 
 @dataclass(frozen=True)

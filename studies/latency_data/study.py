@@ -1,4 +1,5 @@
-"""Latencies of whole transformers that others measured, held against a model that adds up over layers: HAT's, and the paper's nine.
+"""Latencies of whole transformers that others measured, compared with a model that adds up over layers: HAT's, and the paper's
+nine.
 
     python -m studies.latency_data FILE.csv [FILE.csv ...]
     python -m studies.latency_data FILE.csv [FILE.csv ...] --devices hardware_models/devices

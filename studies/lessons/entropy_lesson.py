@@ -528,14 +528,14 @@ def optima_by_weight(problem: DesignProblem, attention_weights: Sequence[float])
 
 
 def mean_ffn_ratio(design: Architecture) -> float:
-    """Σ L_i F_i / Σ L_i E_i: how wide the feed-forward networks are, held against the attention."""
+    """Σ L_i F_i / Σ L_i E_i: how wide the feed-forward networks are, compared with the attention."""
     return sum(map(math.prod, zip(design.depths, design.ffn_widths, strict=True))) / sum(
         map(math.prod, zip(design.depths, design.widths, strict=True))
     )
 
 
 def draw_weights(optima: Mapping[float, Solution], default: float) -> Figure:
-    """How the optimum moves with α₁: its FFN width held against its width, its layers, and its mean width."""
+    """How the optimum moves with α₁: its FFN width compared with its width, its layers, and its mean width."""
     figure = Figure(figsize=(9.6, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
     designs = {weight: solution.architecture for weight, solution in optima.items() if solution.architecture is not None}

@@ -21,7 +21,7 @@ _EXPECTED: dict[str, dict[str, Any]] = {
     "by_weights": {"marker": "s", "ms": 7.5, "mfc": "none", "mec": "0.45", "label": "what the weights read say"},
     "paper": {"marker": "x", "ms": 6, "mew": 1.6, "mec": COLOURS[1], "label": "the paper's Jetson Nano"},
 }
-"""Marker of each ratio that a measured one is held against: they differ in shape, so that grey print loses nothing."""
+"""Marker of each ratio that a measured one is compared with: they differ in shape, so that grey print loses nothing."""
 _MEASURED: dict[str, Any] = {"marker": "o", "ms": 4.5, "color": COLOURS[0], "label": "measured, with its 95 % interval"}
 
 

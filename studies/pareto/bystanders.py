@@ -1,4 +1,4 @@
-"""Designs that nobody optimized for the problem at hand, held against a front: the published ones and uniform ones."""
+"""Designs that nobody optimized for the problem at hand, compared with a front: the published ones and uniform ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from solvers import Front, Point
 
 @dataclass(frozen=True)
 class Baseline:
-    """A design that nobody optimized for this problem, held against the front.
+    """A design that nobody optimized for this problem, compared with the front.
 
     Attributes:
         family: "published" or "uniform": all blocks alike, as in GPT-2.
@@ -47,7 +47,7 @@ class Baseline:
 
 
 def baselines_of(front: Front) -> list[Baseline]:
-    """The published designs and the uniform ones, held against the front."""
+    """The published designs and the uniform ones, compared with the front."""
     problem = front.problem
     designs = [(name, "published", design) for name, design in PUBLISHED.items()]
     designs += [(str(design.blocks[0]), "uniform", design) for design in uniform_designs(problem.space)]

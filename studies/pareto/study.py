@@ -61,7 +61,7 @@ from studies.stored import check_number, note_unknown
 SOLVER = DynamicProgramming()
 """Proves the boxes of the exact front."""
 CHECKPOINTS = (1.0, 10.0, 60.0)
-"""Seconds after which NSGA-II is held against the exact front."""
+"""Seconds after which NSGA-II is compared with the exact front."""
 _SHOWN = 24
 """Points of a front that the table shows."""
 _PACKAGES = ("numpy", "scipy", "pymoo", "moocore")

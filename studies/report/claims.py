@@ -331,7 +331,7 @@ def _wide_deep(results: CommittedResults) -> Finding:
 
 
 def _equal_flops(results: CommittedResults) -> Finding:
-    """At each budget the optimum is held against the designs of the space that was searched, and shown against all."""
+    """At each budget the optimum is compared with the designs of the space that was searched, and shown against all."""
     groups = results("baselines", "summary.json")["groups"]
     texts, gains, signs = [], [], []
     for title, records in groups.items():

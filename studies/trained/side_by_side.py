@@ -61,7 +61,7 @@ def records_of(candidates: Sequence[Candidate], rows: Sequence[Row]) -> list[dic
             own[row["plan"]["seed"]] = row["held_out_loss"]
     first = candidates[0].architecture
     if first not in losses:
-        raise ValueError(f"no run of {candidates[0].name!r} has ended, and all others are held against it")
+        raise ValueError(f"no run of {candidates[0].name!r} has ended, and all others are compared with it")
     records = []
     for one in candidates:
         design = one.architecture

@@ -1,4 +1,4 @@
-"""What the published figures say when held against their own errors, and the sentences that stand below the table."""
+"""What the published figures say when compared with their own errors, and the sentences that stand below the table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SEQUENCE = 1024
 
 
 def findings(levels: dict[str, Level]) -> dict[str, Any]:
-    """What the published figures say when held against their errors, against guessing and against one answer to everything."""
+    """What the published figures say when compared with their errors, against guessing and against one answer to everything."""
     lines, chance = published_lines(), chance_levels(levels)
     signs = {line.name: line.signs(chance) for line in lines}
     comparisons = published_comparisons()

@@ -82,7 +82,7 @@ def chance_levels(levels: dict[str, Level]) -> dict[str, float]:
 
 
 def scores_table(lines: Sequence[ScoreLine], levels: dict[str, Level]) -> tuple[list[str], list[list[str]]]:
-    """Header and lines of the table: the systems, below them what the figures are to be held against."""
+    """Header and lines of the table: the systems, below them what the figures are to be compared with."""
     chance = chance_levels(levels)
     header = ["model", "from", "M params", "GFLOPs", "ms", *PAPER_BENCHMARKS.values()]
     header += [task.title for task in PAPER_TASKS.values()] + ["mean", "±", "above", "below"]

@@ -200,7 +200,7 @@ def test_a_design_that_diverged_in_a_seed_has_no_mean(tmp_path: Path) -> None:
     assert [second[name] for name in ("loss", "loss_sd", "perplexity", "difference", "difference_sd")] == [None] * 5
     assert "1 diverged" in table_text([first, second])
     figure_of({"both": [first, second]}).savefig(tmp_path / "figure.png")
-    first, second = records_of(pair[::-1], [*whole, *parted])  # held against one without a mean
+    first, second = records_of(pair[::-1], [*whole, *parted])  # compared with one without a mean
     assert (first["loss"], second["loss"], second["difference"]) == (None, pytest.approx(4.1), None)
     apart = records_of(pair, [whole[0], row(other, 1, held_out_loss=3.0)])[1]
     assert (apart["loss"], apart["difference"]) == (3.0, None)  # no seed in common
