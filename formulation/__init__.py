@@ -2,7 +2,7 @@
 
 from formulation.architecture import Architecture, Block
 from formulation.declarations import FalseDeclaration
-from formulation.derived import Agreement, LayerSum
+from formulation.derived import Agreement, LayerSum, SumOverLayers
 from formulation.entropy import BlockwiseEntropy, EffectiveEntropy, TransformerEntropy
 from formulation.fingerprint import NoIdentity, fingerprint
 from formulation.layer import Group, Layer, LinearMap, Norm, layer_of, stored_layers
@@ -42,6 +42,7 @@ __all__ = [
     "Quantity",
     "SearchSpace",
     "Separable",
+    "SumOverLayers",
     "Table",
     "TransformerEntropy",
     "Undefined",

@@ -133,7 +133,7 @@ class NegativeValue(_Negation):
 
 
 @dataclass(frozen=True)
-class LayerSum(Separable):
+class SumOverLayers(Separable):
     """Σ_i L_i · per_layer(layer of block i): what every layer of a block contributes alike; nothing where a block has none.
 
     Attributes:
@@ -148,6 +148,24 @@ class LayerSum(Separable):
 
     def block(self, block: Block, setting: Setting) -> float:
         return block.depth * self.per_layer(layer_of(block, setting)) if block.depth else 0.0
+
+
+@dataclass(frozen=True)
+class LayerSum(Separable):
+    """Σ_i L_i · per_layer(E_i, F_i): a `SumOverLayers` of a function of width and FFN width alone.
+
+    Attributes:
+        name: as in `Quantity`.
+        unit: as in `Quantity`.
+        per_layer: the term of one layer from its width and FFN width, in `unit`.
+    """
+
+    name: str
+    unit: str
+    per_layer: Callable[[int, int], float]
+
+    def block(self, block: Block, setting: Setting) -> float:
+        return block.depth * self.per_layer(block.width, block.ffn_width) if block.depth else 0.0
 
 
 def shared_decisions(own: Block, other: Block) -> int:
@@ -185,5 +203,5 @@ class Agreement(Separable):
         return sum(len(block.choices) for block in self.architecture.blocks)
 
 
-LAYERS = LayerSum("layers", "layers", lambda layer: 1.0)
+LAYERS = SumOverLayers("layers", "layers", lambda layer: 1.0)
 """Total depth as a quantity: what exact methods split a search by."""

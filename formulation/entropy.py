@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from formulation.architecture import Architecture, Block
-from formulation.derived import LayerSum
+from formulation.derived import SumOverLayers
 from formulation.layer import Group, Layer
 from formulation.quantity import Composite, Separable
 from formulation.spectral import EntropyTable, check_rho, closed_form_entropy
@@ -134,11 +134,11 @@ class EffectiveEntropy(TransformerEntropy):
     def parts(self) -> tuple[Separable, ...]:
         """L, Σ L_i log₂ E_i, Σ L_i log₂ F_i, Σ L_i H_MHSA, Σ L_i H_FFN."""
         return (
-            LayerSum("depth", "layers", _one),
-            LayerSum("log-width", "bit", _log_width),
-            LayerSum("log-ffn-width", "bit", _log_ffn_width),
-            LayerSum("attention entropy", "nat", self._attention_entropy),
-            LayerSum("ffn entropy", "nat", self._ffn_entropy),
+            SumOverLayers("depth", "layers", _one),
+            SumOverLayers("log-width", "bit", _log_width),
+            SumOverLayers("log-ffn-width", "bit", _log_ffn_width),
+            SumOverLayers("attention entropy", "nat", self._attention_entropy),
+            SumOverLayers("ffn entropy", "nat", self._ffn_entropy),
         )
 
     @property
@@ -262,11 +262,11 @@ class BlockwiseEntropy(TransformerEntropy):
     def parts(self) -> tuple[Separable, ...]:
         """L, Σ L_i H_MHSA, Σ L_i H_FFN, Σ L_i H_MHSA / log₂ E_i, Σ L_i H_FFN / log₂ F_i."""
         return (
-            LayerSum("depth", "layers", _one),
-            LayerSum("attention entropy", "nat", self._attention_entropy),
-            LayerSum("ffn entropy", "nat", self._ffn_entropy),
-            LayerSum("attention entropy per bit", "nat/bit", self._attention_loss),
-            LayerSum("ffn entropy per bit", "nat/bit", self._ffn_loss),
+            SumOverLayers("depth", "layers", _one),
+            SumOverLayers("attention entropy", "nat", self._attention_entropy),
+            SumOverLayers("ffn entropy", "nat", self._ffn_entropy),
+            SumOverLayers("attention entropy per bit", "nat/bit", self._attention_loss),
+            SumOverLayers("ffn entropy per bit", "nat/bit", self._ffn_loss),
         )
 
     @property

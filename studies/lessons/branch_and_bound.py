@@ -22,9 +22,9 @@ from formulation import (
     Composite,
     DesignProblem,
     EffectiveEntropy,
-    LayerSum,
     Quantity,
     Separable,
+    SumOverLayers,
     Table,
     tabulate,
 )
@@ -39,7 +39,7 @@ _ROOM = 1e-9
 """Relative excess over a budget that sums of another order may show; complete designs are re-evaluated without it."""
 
 
-def undiscounted(objective: EffectiveEntropy) -> LayerSum:
+def undiscounted(objective: EffectiveEntropy) -> SumOverLayers:
     """The objective without its depth-to-width discount, as one sum over layers in nat:
 
         Σ_i L_i·[ α₁·4·H(E_i, E_i) + α₂·2·H(E_i, F_i) ]
@@ -47,15 +47,15 @@ def undiscounted(objective: EffectiveEntropy) -> LayerSum:
     What `EffectiveEntropy` is with `effectiveness=False`, in the simplest form that a solver can be given.
     """
     attention, ffn = objective.parts[3:]
-    assert isinstance(attention, LayerSum)
-    assert isinstance(ffn, LayerSum)
+    assert isinstance(attention, SumOverLayers)
+    assert isinstance(ffn, SumOverLayers)
     attention_of, ffn_of = attention.per_layer, ffn.per_layer
     alpha = objective.alpha if objective.weighting else (1.0, 1.0)
 
     def per_layer(layer: Layer) -> float:
         return alpha[0] * attention_of(layer) + alpha[1] * ffn_of(layer)
 
-    return LayerSum("entropy", "nat", per_layer)
+    return SumOverLayers("entropy", "nat", per_layer)
 
 
 # What both searches end with, and what they know of a partial design

@@ -157,8 +157,8 @@ THINGS = {
     "a function of NumPy": Measured("cost", "1", np.log),
     "another function of NumPy": Measured("cost", "1", np.exp),
     "a function of SciPy": Measured("cost", "1", lambda design: expit(design.depths[0])),
-    "layers": LayerSum("sum", "1", lambda layer: layer.width),
-    "other layers": LayerSum("sum", "1", lambda layer: layer.ffn_width),
+    "layers": LayerSum("sum", "1", lambda width, ffn_width: width),
+    "other layers": LayerSum("sum", "1", lambda width, ffn_width: ffn_width),
     "a method": Measured("cost", "1", Energy(3.0)),
 }
 """

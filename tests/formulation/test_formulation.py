@@ -32,7 +32,7 @@ from formulation import (
     paper_space,
     tabulate,
 )
-from formulation.derived import LayerSum
+from formulation.derived import SumOverLayers
 from hardware_models import Flops, Params
 from tests.toys import RandomCost, toy
 
@@ -208,7 +208,7 @@ def test_table_equals_call(number: int) -> None:
 
 
 def test_table_names_the_block_that_is_not_finite() -> None:
-    bad = LayerSum("bad", "1", lambda layer: math.nan if layer.width == 640 else 1.0)
+    bad = SumOverLayers("bad", "1", lambda layer: math.nan if layer.width == 640 else 1.0)
     with pytest.raises(ValueError, match="bad has no value for block 640/640x1 at position 1: it is nan"):
         tabulate([bad], paper_space())
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from formulation import Budget, DesignProblem, EffectiveEntropy, LayerSum, SearchSpace, Separable
+from formulation import Budget, DesignProblem, EffectiveEntropy, SearchSpace, Separable, SumOverLayers
 from formulation.architecture import Block, Setting
 from hardware_models import Flops, Params
 from solvers import Cbc, CpSat, Exhaustive, Form, Highs, Limits, Scip, Solution, Status, solve
@@ -279,7 +279,7 @@ def test_an_impossible_budget_needs_no_engine() -> None:
 def test_budgets_that_every_design_uses_alike(solver: object, share: float) -> None:
     """Two budgets whose rows hold no variable: met by all designs or by none."""
     space = SearchSpace.uniform(2, (256,), (1, 2), (1, 2))
-    budgets = tuple(Budget(LayerSum(name, "1", lambda layer: 0.0), 0.0) for name in ("free", "free too"))
+    budgets = tuple(Budget(SumOverLayers(name, "1", lambda layer: 0.0), 0.0) for name in ("free", "free too"))
     alike = tuple(Budget(_Fixed(name), share) for name in ("one", "another"))
     solution = solve(DesignProblem(space, Params(), budgets + alike), solver)  # type: ignore[arg-type]
     assert solution.status is (Status.OPTIMAL if share > 1 else Status.INFEASIBLE)

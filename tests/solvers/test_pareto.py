@@ -14,11 +14,11 @@ from formulation import (
     Budget,
     DesignProblem,
     EffectiveEntropy,
-    LayerSum,
     Measured,
     NotSeparable,
     Quantity,
     SearchSpace,
+    SumOverLayers,
     paper_space,
 )
 from hardware_models import Flops, Params
@@ -130,7 +130,7 @@ def test_three_costs() -> None:
 
 def test_ties_are_kept_once_and_at_least_cost() -> None:
     # Depth alone is worth something: many designs tie in it, and many pairs of them in both values.
-    depth = LayerSum("layers", "layers", lambda layer: 1.0)
+    depth = SumOverLayers("layers", "layers", lambda layer: 1.0)
     problem = DesignProblem(SMALL, depth, minimize=(Params(),))
     front = exact_front(problem)
     assert front.complete
@@ -140,7 +140,7 @@ def test_ties_are_kept_once_and_at_least_cost() -> None:
 
 
 def test_a_cost_of_zero_ends_the_search_there() -> None:
-    extra = LayerSum("extra width", "1", lambda layer: float(layer.width - 512))
+    extra = SumOverLayers("extra width", "1", lambda layer: float(layer.width - 512))
     problem = DesignProblem(SMALL, EffectiveEntropy(), minimize=(extra, Params()))
     front = exact_front(problem)
     assert front.complete
@@ -150,7 +150,7 @@ def test_a_cost_of_zero_ends_the_search_there() -> None:
 
 
 def test_a_negative_cost_is_refused() -> None:
-    negative = LayerSum("saving", "1", lambda layer: -1.0)
+    negative = SumOverLayers("saving", "1", lambda layer: -1.0)
     with pytest.raises(ValueError, match=r"saving of .* is -6.0; a minimized quantity must be"):
         exact_front(DesignProblem(SMALL, EffectiveEntropy(), minimize=(negative,)))
 
@@ -341,7 +341,7 @@ def test_nsga2_never_loses_its_start() -> None:
 def test_reference_is_the_budget_or_the_largest_cost() -> None:
     problem = DesignProblem(SMALL, EffectiveEntropy(), (Budget(Flops(), 60e9),), minimize=ALL_COSTS)
     assert reference_costs(problem) == (60e9, max(Params()(design) for design in SMALL))
-    nothing = LayerSum("nothing", "1", lambda layer: 0.0)
+    nothing = SumOverLayers("nothing", "1", lambda layer: 0.0)
     with pytest.raises(ValueError, match="nothing is 0 for every design"):
         reference_costs(replace(problem, minimize=(nothing,)))
 
