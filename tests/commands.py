@@ -36,7 +36,11 @@ def run(module: str, *flags: str) -> Ended:
 
 def interrupted(at_call: int, module: str, *flags: str, of: str = ROW_WRITTEN) -> Ended:
     """How it ends after Ctrl-C, pressed when the method `of` had been called `at_call` times."""
-    with signalled(signal.SIGINT, at_call, of):
-        ended = run(module, *flags)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a process that has just begun
+    try:
+        with signalled(signal.SIGINT, at_call, of):
+            ended = run(module, *flags)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert f"stopped at call {at_call}" in ended.stderr, ended.stderr
     return ended
