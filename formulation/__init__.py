@@ -4,6 +4,7 @@ from formulation.architecture import Architecture, Block
 from formulation.declarations import FalseDeclaration
 from formulation.derived import Agreement, LayerSum, SumOverLayers
 from formulation.entropy import BlockwiseEntropy, EffectiveEntropy, TransformerEntropy
+from formulation.family import FAMILIES, Family
 from formulation.fingerprint import NoIdentity, fingerprint
 from formulation.layer import Group, Layer, LinearMap, Norm, layer_of, stored_layers
 from formulation.menu import Menu
@@ -16,6 +17,7 @@ from formulation.table import Table, evaluator, tabulate
 from formulation.values import Undefined
 
 __all__ = [
+    "FAMILIES",
     "PUBLISHED",
     "Agreement",
     "Architecture",
@@ -30,6 +32,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "FalseDeclaration",
+    "Family",
     "Group",
     "Layer",
     "LayerSum",

@@ -79,6 +79,12 @@ class NegativeSum(_Negation, Separable):
     def fixed(self, setting: Setting) -> float:
         return -self.quantity.fixed(setting)
 
+    def entry(self, width: int, setting: Setting) -> float:
+        return -self.quantity.entry(width, setting)
+
+    def exit(self, width: int, setting: Setting) -> float:
+        return -self.quantity.exit(width, setting)
+
 
 @dataclass(frozen=True)
 class NegativeFormula(_Negation, Composite):
@@ -178,8 +184,9 @@ def shared_decisions(own: Block, other: Block) -> int:
 class Agreement(Separable):
     """The number of decisions that a design shares with a given one: of each block the choices that both have by the same name.
 
-    Budget(agreement, agreement.most − d) asks for designs that differ from the given one in at least d decisions. A block without
-    layers has no FFN width, so that it differs in two from the same block with some.
+    Budget(agreement, agreement.most − d) asks for designs that differ from the given one in at least d decisions. What follows from
+    the rest, such as as many heads as the width holds, is one and the same choice. A block without layers has no FFN width, so that
+    it differs in two from the same block with some.
 
     Attributes:
         architecture: the given design.

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from formulation.quantity import Quantity
-from formulation.records.provenance import version_of
+from formulation.records.provenance import SAYS_NOTHING, version_of
 
 _HOME = Path(__file__).resolve().parent.parent
 _OURS = ("merino", "formulation", "solvers", "hardware_models", "merino_net", "studies")
@@ -51,7 +51,9 @@ def fingerprint(thing: Any) -> str:
     - numbers with their type, floats to the last bit; texts; lists, tuples, sets and mappings by what they hold; arrays by type,
       shape and bytes; members of an Enum; a path that names a file by the bytes of the file
     - a dataclass by its class and the fields that take part in its comparison (`field(compare=False)` leaves one out); of a
-      dataclass of this package, known by its name alone, a field that is None says nothing and is left out
+      dataclass of this package, known by its name alone, a field that is None says nothing and is left out, and so is one that has
+      the value which its metadata call `SAYS_NOTHING`
+    - a quantity's `revision`, where it is not 1
     - a function by its name, its bytecode, the source of its module, its defaults, the variables of its closure, and the global
       names that it uses, functions and data of other modules of yours included
     - a class of yours by the source of its module and all of its methods, likewise; a class or a function of this package by its
@@ -220,8 +222,11 @@ class _Reader:
             fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
             left_out = {field.name for field in dataclasses.fields(kind) if not field.compare}
             if "<" not in kind.__qualname__ and _room(kind.__module__, _globals_of(kind)) is _Room.OURS:
-                left_out |= {name for name, item in fields.items() if item is None}
+                silent = {f.name: f.metadata[SAYS_NOTHING] for f in dataclasses.fields(kind) if SAYS_NOTHING in f.metadata}
+                left_out |= {name for name, item in fields.items() if item is None or (name in silent and item == silent[name])}
             state |= fields
+            if (revision := getattr(kind, "revision", 1)) != 1:
+                state["revision"] = revision
             items = [(name, self.read(item)) for name, item in sorted(state.items()) if name not in left_out]
             return _digest("object", self.read(kind), *(part for item in items for part in item))
         slots = any(vars(one).get("__slots__", ()) for one in kind.__mro__)

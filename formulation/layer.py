@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from formulation.architecture import HEAD_SIZE, Block, Setting
+from formulation.family import FAMILIES, QUERY_KEY_VALUE, Family, family_of
 
 Size = Any
 """A whole number, or an array of them for many layers at once."""
@@ -32,7 +33,7 @@ class LinearMap:
     """A linear map from one width to another.
 
     Attributes:
-        name: what it is called in its layer: query, key, value, output; up, down.
+        name: what it is called in its layer: query, key, value, output; up, gate, down.
         group: what it serves.
         inputs: width that it reads.
         outputs: width that it writes.
@@ -93,14 +94,17 @@ class Layer:
     Sizes may be arrays, for many layers at once.
 
     Attributes:
-        maps: query, key, value, output; up, down.
-        norms: attention_norm and ffn_norm, before attention and before the feed-forward network.
-        head_size: width of an attention head, d.
+        maps: query, key, value, output; up, gate (where it has one), down.
+        norms: attention_norm and ffn_norm, before attention and before the feed-forward network; query_norm and key_norm, of
+            each head, where the family has them.
+        head_size: width of a head of queries and keys, d.
+        value_head_size: width of a head of values.
     """
 
     maps: tuple[LinearMap, ...]
     norms: tuple[Norm, ...]
     head_size: int
+    value_head_size: int
 
     @cached_property
     def _by_name(self) -> dict[str, LinearMap]:
@@ -122,12 +126,22 @@ class Layer:
 
     @cached_property
     def query_width(self) -> int:
-        """Width of all query heads together, h·d, which scores, mixed values and the output map share."""
+        """Width of all query heads together, h·d."""
         return self["query"].outputs
 
     @cached_property
+    def value_width(self) -> int:
+        """Width of the mixed values of all heads, which the output map reads; h·d unless values have a head size of their own."""
+        return self["output"].inputs
+
+    @cached_property
+    def gated(self) -> bool:
+        """Whether the feed-forward network has a gate."""
+        return "gate" in self._by_name
+
+    @cached_property
     def cache_width(self) -> int:
-        """Numbers that one token leaves in the key-value cache, 2·k·d."""
+        """Numbers that one token leaves in the key-value cache, 2·k·d where values are as wide as keys."""
         return self["key"].outputs + self["value"].outputs
 
     @cached_property
@@ -177,11 +191,11 @@ class Layer:
 
     def score_flops(self, tokens: int, attended: Size) -> int:
         """FLOPs of attention scores and mixing, 2 per multiply-add, for `tokens` tokens that each attend to `attended`."""
-        return 4 * tokens * attended * self.query_width
+        return 2 * tokens * attended * (self.query_width + self.value_width)
 
     def flops(self, tokens: int, attended: int) -> int:
         """FLOPs of one application, 2 per multiply-add: every map on every token, attention scores and mixing."""
-        return 2 * tokens * (self.weights + 2 * attended * self.query_width)
+        return 2 * tokens * (self.weights + attended * (self.query_width + self.value_width))
 
     def total(self, group: Group, of_shape: Callable[[int, int], float]) -> float:
         """Sum over the matrices of one group of what depends on their smaller and larger dimension alone, such as an entropy."""
@@ -197,42 +211,82 @@ class Layer:
         return {group: tuple((*shape, count) for shape, count in own.items()) for group, own in counts.items()}
 
 
-def make_layer(width: Size, ffn_width: Size, query_width: Size | None = None) -> Layer:
-    """The layer of the `merino` family.
+def make_layer(
+    width: Size,
+    ffn_width: Size,
+    heads: Size,
+    kv_heads: Size | None = None,
+    head_size: Size = HEAD_SIZE,
+    value_head_size: Size | None = None,
+    gated: bool = False,
+    family: Family = FAMILIES["merino"],
+) -> Layer:
+    """A layer of grouped-query attention (Ainslie et al. 2023) and a feed-forward network, gated (Shazeer 2020) or not.
 
-    Query, key, value (E → h·d, one matrix), output (h·d → E); up (E → F), down (F → E), each with a bias; two LayerNorms with bias.
+    Query (E → h·d), key (E → k·d), value (E → k·d'), output (h·d' → E); up (E → F), gate (E → F) where gated, down (F → E). Which of
+    them have a bias or are one stored matrix, and what norms there are, is the family's.
 
     Args:
         width: of the residual stream, E.
         ffn_width: of the feed-forward network, F.
-        query_width: of all attention heads together, h·d; E unless given.
+        heads: query heads, h.
+        kv_heads: key/value heads, k; h unless given.
+        head_size: of queries and keys, d.
+        value_head_size: of values, d'; d unless given.
+        gated: whether the feed-forward network has a gate.
+        family: what is left open.
     """
-    mixed = width if query_width is None else query_width
-    attention = (("query", width, mixed), ("key", width, mixed), ("value", width, mixed), ("output", mixed, width))
-    ffn = (("up", width, ffn_width), ("down", ffn_width, width))
-    one_matrix = dict.fromkeys(("query", "key", "value"), "query_key_value")
+    kv_heads = heads if kv_heads is None else kv_heads
+    value_head_size = head_size if value_head_size is None else value_head_size
+    queries, keys = heads * head_size, kv_heads * head_size
+    values, mixed = kv_heads * value_head_size, heads * value_head_size
+    attention = (("query", width, queries), ("key", width, keys), ("value", width, values), ("output", mixed, width))
+    inside = ("up", "gate") if gated else ("up",)
+    ffn = (*((name, width, ffn_width) for name in inside), ("down", ffn_width, width))
+    one_matrix = dict.fromkeys(QUERY_KEY_VALUE, "query_key_value") if family.one_matrix else {}
+    head_norms = (Norm("query_norm", head_size, family.norm_bias), Norm("key_norm", head_size, family.norm_bias))
     return Layer(
         tuple(
-            LinearMap(name, group, inputs, outputs, True, one_matrix.get(name, name))
+            LinearMap(name, group, inputs, outputs, name in family.biases, one_matrix.get(name, name))
             for group, maps in ((Group.ATTENTION, attention), (Group.FFN, ffn))
             for name, inputs, outputs in maps
         ),
-        (Norm("attention_norm", width, True), Norm("ffn_norm", width, True)),
-        HEAD_SIZE,
+        (
+            Norm("attention_norm", width, family.norm_bias),
+            Norm("ffn_norm", width, family.norm_bias),
+            *(head_norms if family.head_norms else ()),
+        ),
+        head_size,
+        value_head_size,
     )
 
 
-_layer = lru_cache(maxsize=1 << 16)(make_layer)
+@lru_cache(maxsize=1 << 16)
+def _layer(
+    width: int, ffn_width: int, heads: int, kv_heads: int, head_size: int, value_head_size: int, gated: bool | None, family: str
+) -> Layer:
+    own = family_of(family)
+    return make_layer(width, ffn_width, heads, kv_heads, head_size, value_head_size, own.gated if gated is None else gated, own)
 
 
 def layer_of(block: Block, setting: Setting) -> Layer:
     """The layer that a block repeats, in its setting; a token passes through `depth` of them."""
-    return _layer(block.width, block.ffn_width)
+    return _layer(
+        block.width,
+        block.ffn_width,
+        block.heads,
+        block.kv_heads,
+        block.head_size,
+        block.value_head_size,
+        block.gated,
+        setting.family,
+    )
 
 
 def stored_layers(block: Block, setting: Setting) -> int:
     """How many layers of a block are stored: a single one where they share their weights, which saves memory and no work."""
-    return 1 if setting.shared and block.depth else block.depth
+    shared = setting.shared if block.shared is None else block.shared
+    return 1 if shared and block.depth else block.depth
 
 
 @lru_cache(maxsize=1 << 16)
@@ -243,36 +297,40 @@ def joint_map(left: int, right: int) -> LinearMap:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What stands around the blocks.
+    """What stands around the blocks, whatever their widths.
 
     Attributes:
         tokens: the token embedding.
-        positions: the learned positions, added to it.
-        norm: the final norm.
-        head: the output head, a map whose matrix is the token embedding: applied, not stored once more.
+        head: the output head: a map whose matrix is the token embedding where the two are tied, so that it is not stored once more.
     """
 
     tokens: Embedding
-    positions: Embedding
-    norm: Norm
     head: LinearMap
 
     @cached_property
     def parameters(self) -> int:
-        """Embedding, positions and norm."""
-        return self.tokens.parameters + self.positions.parameters + self.norm.parameters
+        """Embedding, and a head of its own."""
+        return self.tokens.parameters + (0 if self.head.matrix == self.tokens.name else self.head.parameters)
 
 
 @lru_cache(maxsize=1 << 10)
-def _surroundings(width: int, vocabulary: int, positions: int) -> Surroundings:
-    return Surroundings(
-        Embedding("tokens", vocabulary, width),
-        Embedding("positions", positions, width),
-        Norm("norm", width, True),
-        LinearMap("head", Group.HEAD, width, vocabulary, False, "tokens"),
-    )
+def _surroundings(width: int, vocabulary: int, tied: bool) -> Surroundings:
+    tokens = Embedding("tokens", vocabulary, width)
+    return Surroundings(tokens, LinearMap("head", Group.HEAD, width, vocabulary, False, tokens.name if tied else "head"))
 
 
 def surroundings(setting: Setting) -> Surroundings:
-    """What stands around the blocks in a setting."""
-    return _surroundings(setting.embedding_width, setting.vocabulary, setting.positions)
+    """What stands around the blocks in a setting, whatever their widths."""
+    return _surroundings(setting.embedding_width, setting.vocabulary, setting.tied)
+
+
+def learned_positions(width: int, setting: Setting) -> Embedding | None:
+    """The table of positions, added where a first block `width` wide begins; None where the family has none."""
+    family = family_of(setting.family)
+    return Embedding("positions", setting.positions + family.extra_positions, width) if family.learned_positions else None
+
+
+def final_norm(width: int, setting: Setting) -> Norm | None:
+    """The norm behind a last block `width` wide, before what joins it to the head; None where the family has none."""
+    family = family_of(setting.family)
+    return Norm("norm", width, family.norm_bias) if family.final_norm else None

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from formulation.architecture import EMPTY_CHOICES, Block, check_width, whole_number
+from formulation.architecture import (
+    EMPTY_CHOICES,
+    HEAD_SIZE,
+    Block,
+    check_flag,
+    check_width,
+    positive_integer,
+    positive_number,
+    whole_number,
+)
 
 Choices = tuple[int, ...]
 """One item number per block."""
@@ -32,33 +41,140 @@ def _positive_ratio(name: str, value: Any) -> float:
     return float(value)
 
 
+_AXES = {
+    "widths": ("width", positive_integer),
+    "ffn_ratios": ("ffn_ratio", _positive_ratio),
+    "ffn_widths": ("ffn_width", positive_integer),
+    "depths": ("depth", whole_number),
+    "heads": ("heads", positive_integer),
+    "kv_heads": ("kv_heads", positive_integer),
+    "head_sizes": ("head_size", positive_integer),
+    "gated": ("gated", check_flag),
+    "shared": ("shared", check_flag),
+    "bits": ("bits", positive_number),
+}
+"""Field of a menu -> name of the choice, and how its entries are checked."""
+
+_MULTIPLES = ("input_multiple", "output_multiple")
+
+
 @dataclass(frozen=True)
 class Menu:
-    """What one block may be: every combination of named choices. An item is a block; what was chosen for it is known by name.
+    """What one block may be: every valid combination of named choices. An item is a block; what was chosen for it is known by name.
 
-    The axes are the choices by their names, in the singular, each with its entries. The items are all combinations, the last axis
-    fastest. A block without layers is one item per width: nothing else of it means anything.
+    The axes are the choices that are stated, by their names in the singular, each with its entries. The items are all combinations
+    that make a block, the last axis fastest: k must divide h, and the head size the width where no heads are stated. A block
+    without layers is one item per width: nothing else of it means anything; nor does sharing in a block of one layer.
 
     Attributes:
-        widths: E, multiples of 64.
+        widths: E; multiples of the head size where no heads are stated.
         ffn_ratios: r = F/E; r·E must be whole for every width.
         depths: L, layers in the block; 0 leaves the block out.
+        ffn_widths: F, in place of ratios.
+        heads: query heads, h; E/d unless stated.
+        kv_heads: key/value heads, k; h unless stated.
+        head_sizes: d; 64 unless stated.
+        gated: whether the feed-forward network has a gate; as the family has it unless stated.
+        shared: whether the layers of the block share one set of weights; as the space says unless stated.
+        bits: bits of a weight; as a cost model says unless stated.
+        also: further menus, whose items belong to this one as well.
+        input_multiple: what the width that each map of a layer reads (E, h·d, F) must be a multiple of; others are no items.
+        output_multiple: the same of the width that each map writes.
 
     Raises:
-        ValueError: for an entry that cannot be, or a ratio that makes no whole FFN width.
+        ValueError: for an entry that cannot be or is in no item, a ratio that makes no whole FFN width, and a menu without items.
     """
 
     widths: tuple[int, ...]
-    ffn_ratios: tuple[float, ...]
-    depths: tuple[int, ...]
+    ffn_ratios: tuple[float, ...] | None = None
+    depths: tuple[int, ...] = (1,)
+    ffn_widths: tuple[int, ...] | None = None
+    heads: tuple[int, ...] | None = None
+    kv_heads: tuple[int, ...] | None = None
+    head_sizes: tuple[int, ...] | None = None
+    gated: tuple[bool, ...] | None = None
+    shared: tuple[bool, ...] | None = None
+    bits: tuple[float, ...] | None = None
+    also: tuple[Menu, ...] | None = None
+    input_multiple: int | None = None
+    output_multiple: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", _menu_entries("widths", self.widths, check_width))
-        object.__setattr__(self, "ffn_ratios", _menu_entries("ffn_ratios", self.ffn_ratios, _positive_ratio))
-        object.__setattr__(self, "depths", _menu_entries("depths", self.depths, whole_number))
-        for width, ratio in product(self.widths, self.ffn_ratios):
+        for field, (_, check) in _AXES.items():
+            if getattr(self, field) is not None or field in ("widths", "depths"):
+                object.__setattr__(self, field, _menu_entries(field, getattr(self, field), check))
+        for name in _MULTIPLES:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, positive_integer(name, getattr(self, name)))
+        if (self.ffn_ratios is None) is (self.ffn_widths is None):
+            given = "none" if self.ffn_ratios is None else "both"
+            raise ValueError(f"a menu needs ffn_ratios or ffn_widths; got {given}")
+        for width, ratio in product(self.widths, self.ffn_ratios or ()):
             if abs(width * ratio - round(width * ratio)) > 1e-9 * width or round(width * ratio) < 1:
                 raise ValueError(f"ffn ratio {ratio:g} times width {width} is {width * ratio:g}; expected a whole FFN width")
+        if self.heads is None and self.head_sizes is None:
+            for width in self.widths:
+                check_width("an entry of widths", width)
+        also = tuple(self.also or ())
+        if not all(isinstance(menu, Menu) for menu in also):
+            raise ValueError(f"also is {self.also!r}; expected menus, such as (Menu(widths, ffn_ratios, depths),)")
+        object.__setattr__(self, "also", also or None)
+        self._refuse_unused()
+
+    def _refuse_unused(self) -> None:
+        """ValueError for an entry that no item has, unless multiples leave it out, and for no item at all."""
+        used = [choice for choice, _ in self._own]
+        if not used and not self.also:
+            rules = "".join(f", {name} {getattr(self, name)}" for name in _MULTIPLES if getattr(self, name) is not None)
+            stated = ", ".join(f"{name} {entries}" for name, entries in self._stated.items())
+            raise ValueError(
+                f"no combination of {stated} makes a block{rules}: kv_heads must divide heads, the head size the width"
+            )
+        if self.input_multiple is None and self.output_multiple is None:
+            for name in ("width", "heads", "kv_heads", "head_size"):
+                for entry in self._stated.get(name, ()) if any(self.depths) else ():
+                    if all(choice.get(name) != entry for choice in used):
+                        raise ValueError(
+                            f"{name} {entry} is in no valid combination of the menu: kv_heads must divide heads, and the head size "
+                            "the width where no heads are stated; leave it out, or add what it goes with"
+                        )
+
+    @cached_property
+    def _stated(self) -> dict[str, tuple[Any, ...]]:
+        """The entries of the axes of this menu's own."""
+        return {name: getattr(self, field) for field, (name, _) in _AXES.items() if getattr(self, field) is not None}
+
+    @cached_property
+    def _own(self) -> list[tuple[dict[str, Any], Block]]:
+        """The valid combinations of this menu's own choices, each with its block."""
+        made: dict[tuple[Any, ...], tuple[dict[str, Any], Block]] = {}
+        for entries in product(*self._stated.values()):
+            stated = dict(zip(self._stated, entries, strict=True))
+            choice = _meant(stated)
+            if tuple(choice.items()) not in made and (block := self._block(choice)) is not None:
+                made[tuple(choice.items())] = choice, block
+        return list(made.values())
+
+    def _block(self, choice: Mapping[str, Any]) -> Block | None:
+        """The block of a combination; None if it makes none."""
+        width = choice["width"]
+        ratio, ffn_width = ((choice.get(name) or self._stated.get(name, (None,))[0]) for name in ("ffn_ratio", "ffn_width"))
+        ffn_width = ffn_width if ratio is None else round(width * ratio)
+        if not choice["depth"]:
+            return Block(width, ffn_width, 0, heads=1 if width % HEAD_SIZE else None)
+        size = choice.get("head_size", HEAD_SIZE)
+        if "heads" not in choice and width % size:
+            return None
+        heads = choice.get("heads", width // size)
+        kv_heads = choice.get("kv_heads", heads)
+        if heads % kv_heads:
+            return None
+        inputs, outputs = (width, heads * size, ffn_width), (width, heads * size, kv_heads * size, ffn_width)
+        for multiple, own in ((self.input_multiple, inputs), (self.output_multiple, outputs)):
+            if multiple is not None and any(value % multiple for value in own):
+                return None
+        flags = {name: choice[name] for name in ("gated", "shared", "bits") if name in choice}
+        return Block(width, ffn_width, choice["depth"], heads, kv_heads, size, **flags)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -66,26 +182,49 @@ class Menu:
     @cached_property
     def axes(self) -> dict[str, tuple[Any, ...]]:
         """The choices by name, each with its entries in order."""
-        return {"width": self.widths, "ffn_ratio": self.ffn_ratios, "depth": self.depths}
+        if self.also is None:
+            return self._stated
+        entries: dict[str, set[Any]] = {name: set() for name in self._axis_names}
+        for choice in self.choice_of:
+            for name, value in choice.items():
+                entries[name].add(value)
+        return {name: tuple(sorted(own, key=lambda value: (value is not None, value))) for name, own in entries.items()}
+
+    @cached_property
+    def _axis_names(self) -> tuple[str, ...]:
+        """Names of the axes of this menu and of those that belong to it, in their order; FFN widths where some have no ratios."""
+        stated = {name for menu in (self, *self._united) for name in menu._stated}
+        if {"ffn_ratio", "ffn_width"} <= stated:
+            stated.remove("ffn_ratio")
+        return tuple(name for name, _ in _AXES.values() if name in stated)
+
+    @property
+    def _united(self) -> Iterator[Menu]:
+        """The menus that belong to this one, and those that belong to them."""
+        for menu in self.also or ():
+            yield menu
+            yield from menu._united
+
+    @cached_property
+    def _choices_and_items(self) -> list[tuple[dict[str, Any], Block]]:
+        if self.also is None:
+            return self._own
+        found: dict[tuple[Any, ...], tuple[dict[str, Any], Block]] = {}
+        for menu in (self, *self._united):
+            for choice, block in menu._own:
+                read = {name: choice[name] if name in choice else getattr(block, name) for name in self._axis_names}
+                found.setdefault(tuple(block.choices.values()), (_meant(read), block))
+        return list(found.values())
 
     @cached_property
     def choice_of(self) -> tuple[dict[str, Any], ...]:
         """The named choices of each item; of a block without layers those alone that mean something."""
-        made: dict[tuple[Any, ...], dict[str, Any]] = {}
-        for entries in product(*self.axes.values()):
-            choice = dict(zip(self.axes, entries, strict=True))
-            if not choice["depth"]:
-                choice = {name: choice[name] for name in EMPTY_CHOICES}
-            made.setdefault(tuple(choice.items()), choice)
-        return tuple(made.values())
+        return tuple(choice for choice, _ in self._choices_and_items)
 
     @cached_property
     def items(self) -> tuple[Block, ...]:
-        """The blocks of this menu, in item order; the FFN width of a block without layers is that of the first ratio."""
-        return tuple(
-            Block(choice["width"], round(choice["width"] * choice.get("ffn_ratio", self.ffn_ratios[0])), choice["depth"])
-            for choice in self.choice_of
-        )
+        """The blocks of this menu, in item order; what means nothing in a block without layers is that of the first entry."""
+        return tuple(block for _, block in self._choices_and_items)
 
     @cached_property
     def places(self) -> dict[str, np.ndarray]:
@@ -102,6 +241,11 @@ class Menu:
         return np.array([block.depth for block in self.items], dtype=np.intp)
 
     @cached_property
+    def all_depths(self) -> tuple[int, ...]:
+        """The depths of the items in order, those of united menus included."""
+        return tuple(sorted({block.depth for block in self.items}))
+
+    @cached_property
     def variants(self) -> dict[str, tuple[tuple[int, ...], ...]]:
         """By the name of an axis, for each item the others that differ from it in that choice alone, in order.
 
@@ -116,21 +260,50 @@ class Menu:
         return tuple(np.flatnonzero(same & (self.places[name] >= 0) & (self.places[name][item] >= 0)).tolist())
 
     def at(self, places: Mapping[str, int]) -> int:
-        """The item at a place on each axis, by name; where the block has no layers, those that mean nothing do not matter."""
-        empty = not self.depths[places["depth"]]
-        return self._at[tuple(-1 if empty and name not in EMPTY_CHOICES else int(places[name]) for name in self.axes)]
+        """The item at a place on each axis, by name; where none is, the nearest one: equal on the first axes, then fewest places away.
+
+        Where the block has no layers, the places that mean nothing do not matter.
+        """
+        choice = _meant({name: entries[places[name]] for name, entries in self.axes.items()})
+        key = tuple(int(places[name]) if name in choice else -1 for name in self.axes)
+        if key not in self._at:
+            apart = [
+                np.where(own < 0, 0, np.abs(own - place)) if place >= 0 else (own >= 0).astype(np.intp)
+                for place, own in zip(key, self.places.values(), strict=True)
+            ]
+            self._at[key] = int(np.lexsort((np.sum(apart, axis=0), apart[0]))[0])
+        return self._at[key]
 
     @cached_property
     def _at(self) -> dict[tuple[int, ...], int]:
         return {place: item for item, place in enumerate(zip(*(places.tolist() for places in self.places.values()), strict=True))}
 
     def find(self, block: Block) -> int | None:
-        """The item that a block is, None if the menu lacks it; a block without layers may have any FFN width."""
+        """The item that a block is, None if the menu lacks it; of a block without layers only the width matters."""
         return self._number_of.get(tuple(block.choices.values()))
 
     @cached_property
-    def _number_of(self) -> dict[tuple[int | None, ...], int]:
+    def _number_of(self) -> dict[tuple[Any, ...], int]:
         return {tuple(block.choices.values()): number for number, block in enumerate(self.items)}
 
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of what is stated, by the names of the fields."""
+        record: dict[str, Any] = {}
+        for name in (field.name for field in fields(self)):
+            if name == "also":
+                record |= {"also": [menu.to_dict() for menu in self.also]} if self.also else {}
+            elif (value := getattr(self, name)) is not None:
+                record[name] = list(value) if isinstance(value, tuple) else value
+        return record
+
     def __str__(self) -> str:
-        return ", ".join(f"{name} {entries}" for name, entries in self.axes.items())
+        own = ", ".join(f"{name} {entries}" for name, entries in self._stated.items())
+        rules = "".join(f", {name} {getattr(self, name)}" for name in _MULTIPLES if getattr(self, name) is not None)
+        return own + rules + "".join(f"; or {menu}" for menu in self.also or ())
+
+
+def _meant(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the choices by name those that mean something."""
+    if not stated["depth"]:
+        return {name: stated[name] for name in EMPTY_CHOICES}
+    return {name: value for name, value in stated.items() if name != "shared" or stated["depth"] > 1}

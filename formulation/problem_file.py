@@ -168,7 +168,7 @@ def _space(record: Any, where: str) -> SearchSpace:
 
 def _check_size(space: SearchSpace) -> None:
     """ValueError for a space that no solver could take in, or that holds a block which is none."""
-    if (layers := sum(menu.depths[-1] for menu in space.menus)) > _MOST_LAYERS:
+    if (layers := sum(menu.all_depths[-1] for menu in space.menus)) > _MOST_LAYERS:
         raise ValueError(f"its depths add up to {layers:,} layers; expected at most {_MOST_LAYERS:,}")
     for menu in dict.fromkeys(space.menus):
         if len(menu.widths) > _MOST_WIDTHS:

@@ -41,11 +41,14 @@ class Quantity(ABC):
         name: short name, used by budgets, tables and the command line.
         unit: unit of the value, "1" where it has none.
         least: no design has a smaller value: 0 for a count, a size or a time, −∞ unless declared.
+        revision: of what it counts: a class that comes to count otherwise has the next one, so that no stored result of before is
+            taken for one of now.
     """
 
     name: str
     unit: str
     least: float = -math.inf
+    revision: int = 1
 
     @abstractmethod
     def __call__(self, architecture: Architecture) -> float:
@@ -77,9 +80,10 @@ class Quantity(ABC):
 
 
 class Separable(Quantity):
-    """q(A) = fixed ⊕ Σ_i block(block_i) ⊕ Σ joint(left, right) over unequal neighbours, where ⊕ is a sum or a maximum.
+    """q(A) = fixed ⊕ entry(E_1) ⊕ Σ_i block(block_i) ⊕ Σ joint(left, right) over unequal neighbours ⊕ exit(E_N).
 
-    The neighbours run embedding → block 1 → … → block N → output head; equal ones need no joining map and cost nothing.
+    ⊕ is a sum or a maximum. The neighbours run embedding → block 1 → … → block N → output head; equal ones need no joining map and
+    cost nothing.
 
     Attributes:
         combine: whether ⊕ is a sum (unless overridden) or a maximum.
@@ -108,8 +112,17 @@ class Separable(Quantity):
         """Term that every design of the setting has; 0 unless overridden."""
         return 0
 
+    def entry(self, width: int, setting: Setting) -> float:
+        """Term of what stands before a first block `width` wide, such as positions; 0 unless overridden."""
+        return 0
+
+    def exit(self, width: int, setting: Setting) -> float:
+        """Term of what stands behind a last block `width` wide, such as a norm; 0 unless overridden."""
+        return 0
+
     def __call__(self, architecture: Architecture) -> float:
-        terms = [self.fixed(architecture)]
+        ends = self.entry(architecture.widths[0], architecture), self.exit(architecture.widths[-1], architecture)
+        terms = [self.fixed(architecture), *ends]
         terms += [self.block_at(i, block, architecture) for i, block in enumerate(architecture.blocks)]
         terms += [self.joint(left, right, architecture) for left, right in architecture.joints]
         return float(sum(map(as_float, terms)) if self.combine is Combine.SUM else max(map(as_float, terms)))

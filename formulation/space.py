@@ -8,7 +8,7 @@ known here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from formulation.architecture import (
+    SETTING,
     Architecture,
     Block,
     check_setting,
+    check_widths,
     positive_integer,
+    settled,
 )
 from formulation.menu import Choices, Menu
+from formulation.records.provenance import SAYS_NOTHING
 from formulation.records.reading import PositiveInt, check_keys, read_record, read_value
 
 if TYPE_CHECKING:
@@ -71,23 +75,27 @@ class SearchSpace:
         menus: one per block, input first.
         non_decreasing: True: E_1 ≤ … ≤ E_N, as in the paper; False: any width may follow any.
         shared: as in `Architecture`, the same for every design.
-        embedding_width: of every design.
+        embedding_width: of every design; 768 for `merino`, else the width of the first block, unless stated.
         vocabulary: of every design.
         positions: of every design.
         step: your own rule: step(left, right) is True if the block `right` may follow the block `left`. None: no further rule.
+        family: as in `Architecture`, the same for every design.
+        tied: as in `Architecture`, the same for every design.
 
     Raises:
-        ValueError: for an empty or ill-formed menu, a rule that answers anything but True or False, and where no design satisfies
+        ValueError: for an empty or ill-formed menu, for widths that the family cannot have, a rule that answers anything but True or False, and where no design satisfies
             the steps.
     """
 
     menus: tuple[Menu, ...]
     non_decreasing: bool = True
     shared: bool = True
-    embedding_width: int = 768
+    embedding_width: int = None  # type: ignore[assignment]  # replaced by a number below
     vocabulary: int = 50257
     positions: int = 2048
     step: Callable[[Block, Block], bool] | None = None
+    family: str = field(default="merino", metadata={SAYS_NOTHING: "merino"})
+    tied: bool = field(default=None, metadata={SAYS_NOTHING: True})  # type: ignore[assignment]  # as embedding_width
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "menus", tuple(self.menus))
@@ -99,21 +107,31 @@ class SearchSpace:
             raise ValueError(
                 f"step is {self.step!r}; expected a function of two blocks, left and right, that returns True or False"
             )
-        check_setting(self)
+        check_setting(self, next(iter(first)) if len(first := {block.width for block in self.menus[0].items}) == 1 else None)
+        check_widths(self, {block.width for menu in dict.fromkeys(self.menus) for block in menu.items})
         if self.size == 0:
             needs = "is non-decreasing; widen the later menus" if self.non_decreasing else "may follow one another"
             if self.step is not None:
                 needs = "satisfies the rule for steps; loosen the rule or add items to the menus"
-            if all(menu.depths == (0,) for menu in self.menus):
+            if all(menu.all_depths == (0,) for menu in self.menus):
                 needs = "has a layer; add a depth of 1 or more to a menu"
             raise ValueError(f"the space holds no design: no choice of the menus' items {needs}")
 
     @classmethod
     def uniform(
-        cls, blocks: int, widths: Sequence[int], ffn_ratios: Sequence[float], depths: Sequence[int], **options: Any
+        cls,
+        blocks: int,
+        widths: Sequence[int],
+        ffn_ratios: Sequence[float] | None = None,
+        depths: Sequence[int] = (1,),
+        **options: Any,
     ) -> SearchSpace:
-        """A space of `blocks` blocks with one and the same menu; `options` are the remaining fields of `SearchSpace`."""
-        menu = Menu(widths, ffn_ratios, depths)  # type: ignore[arg-type]  # Menu makes tuples of them
+        """A space of `blocks` blocks with one and the same menu; `options` are the remaining fields of `Menu` and `SearchSpace`."""
+        of_menu = {one.name: options.pop(one.name) for one in fields(Menu) if one.name in options and one.name not in SETTING}
+        shared = options.get("shared", True)
+        if not isinstance(shared, bool | np.bool_):  # both have it: the menu a list of entries, the space one of them
+            of_menu["shared"] = options.pop("shared")
+        menu = Menu(widths, ffn_ratios, depths, **of_menu)  # type: ignore[arg-type]  # Menu makes tuples of them
         return cls((menu,) * positive_integer("blocks", blocks), **options)
 
     @property
@@ -129,7 +147,7 @@ class SearchSpace:
     @cached_property
     def may_be_empty(self) -> bool:
         """Whether every menu has blocks of depth 0, so that it must be asked for that a design has a layer."""
-        return all(0 in menu.depths for menu in self.menus)
+        return all(0 in menu.all_depths for menu in self.menus)
 
     # States: what of a block matters to its neighbours
 
@@ -208,7 +226,9 @@ class SearchSpace:
     @cached_property
     def arranged(self) -> tuple[np.ndarray, ...]:
         """Per block its items by state and depth: item numbers (states, items of a state and depth, depths), −1 where none is."""
-        return tuple(_arranged(states, menu.layers, menu.depths) for states, menu in zip(self.state_of, self.menus, strict=True))
+        return tuple(
+            _arranged(states, menu.layers, menu.all_depths) for states, menu in zip(self.state_of, self.menus, strict=True)
+        )
 
     @cached_property
     def of_state(self) -> tuple[np.ndarray, ...]:
@@ -271,12 +291,12 @@ class SearchSpace:
         """The item numbers of a design; ValueError saying which part of it this space does not hold."""
         if len(architecture.blocks) != self.blocks:
             raise ValueError(f"the design has {len(architecture.blocks)} blocks; this space has {self.blocks}")
-        for name in ("shared", "embedding_width", "vocabulary", "positions"):
+        for name in SETTING:
             if getattr(architecture, name) != getattr(self, name):
                 raise ValueError(f"the design's {name} is {getattr(architecture, name)}; this space has {getattr(self, name)}")
         choices = []
         for number, (menu, block) in enumerate(zip(self.menus, architecture.blocks, strict=True), start=1):
-            item = menu.find(block)
+            item = self._number_of[menu].get(tuple(settled(block, self).choices.values()))
             if item is None:
                 raise ValueError(f"block {number} is {block} (width/ffn_width x depth), which its menu does not hold: {menu}")
             choices.append(item)
@@ -291,7 +311,15 @@ class SearchSpace:
     def decode(self, choices: Sequence[int]) -> Architecture:
         """The architecture of one item number per block; ValueError if they have no layer."""
         blocks = tuple(menu.items[int(item)] for menu, item in zip(self.menus, choices, strict=True))
-        return Architecture(blocks, self.shared, self.embedding_width, self.vocabulary, self.positions)
+        return Architecture(blocks, **{name: getattr(self, name) for name in SETTING})
+
+    @cached_property
+    def _number_of(self) -> dict[Menu, dict[tuple[Any, ...], int]]:
+        """For each menu the item number of each of its blocks, by what an architecture says of the block."""
+        return {
+            menu: {tuple(settled(block, self).choices.values()): number for number, block in enumerate(menu.items)}
+            for menu in dict.fromkeys(self.menus)
+        }
 
     def _allows_step(self, block: int, left: int, right: int) -> bool:
         return bool(self.steps[block][self.state_of[block][left], self.state_of[block + 1][right]])
@@ -408,9 +436,9 @@ class SearchSpace:
             step = np.ones((1, len(arranged)), dtype=bool) if block == 0 else self.steps[block - 1]
             before = np.where(step[:, :, None], reach[:, None], np.inf)
             previous, entered = before.argmin(axis=0), before.min(axis=0)
-            total += menu.depths[-1]
-            grown = np.full((len(menu.depths), len(arranged), total + 1), np.inf)
-            for number, depth in enumerate(menu.depths):
+            total += menu.all_depths[-1]
+            grown = np.full((len(menu.all_depths), len(arranged), total + 1), np.inf)
+            for number, depth in enumerate(menu.all_depths):
                 grown[number, :, depth : depth + entered.shape[1]] = entered + least[:, number, None]
             back.append((items, previous, grown.argmin(axis=0)))
             reach = grown.min(axis=0)
@@ -421,7 +449,7 @@ class SearchSpace:
             for block, (items, previous, depth) in reversed(list(enumerate(back))):
                 number = int(depth[state, layers])
                 choices.append(int(items[state, number]))
-                layers -= self.menus[block].depths[number]
+                layers -= self.menus[block].all_depths[number]
                 state = int(previous[state, layers])
             return tuple(reversed(choices))
 
@@ -434,12 +462,9 @@ class SearchSpace:
                 f"the space has the rule {self.step!r} for steps, which no JSON file can hold; build the space in Python"
             )
         return {
-            "menus": [{"widths": list(m.widths), "ffn_ratios": list(m.ffn_ratios), "depths": list(m.depths)} for m in self.menus],
+            "menus": [menu.to_dict() for menu in self.menus],
             "non_decreasing": self.non_decreasing,
-            "shared": self.shared,
-            "embedding_width": self.embedding_width,
-            "vocabulary": self.vocabulary,
-            "positions": self.positions,
+            **{name: getattr(self, name) for name in SETTING},
         }
 
     @classmethod
@@ -456,15 +481,16 @@ class SearchSpace:
         if isinstance(record, dict) and "menus" in record:
             return read_record(cls, record, where, ("menus", *_OPTIONS))
         of_menu = [one.name for one in fields(Menu)]
-        known = ("blocks", *of_menu, *_OPTIONS)
+        known = tuple(dict.fromkeys(("blocks", *of_menu, *_OPTIONS)))
         record = check_keys(record, known, where, ("blocks",), lambda key: "menus, or blocks and one menu for all of them")
-        menu = read_record(Menu, {key: record[key] for key in of_menu if key in record}, where)
+        both = "shared" if isinstance(record.get("shared"), list) else ""  # a list is the menu's, true or false the space's
+        menu = read_record(Menu, {key: record[key] for key in of_menu if key in record and (key != "shared" or both)}, where)
         blocks = read_value(PositiveInt, record["blocks"], f"{where}.blocks")
-        options = {key: record[key] for key in _OPTIONS if key in record}
+        options = {key: record[key] for key in _OPTIONS if key in record and key != both}
         return read_record(cls, options, where, _OPTIONS, {"menus": (menu,) * blocks})
 
 
-_OPTIONS = ("non_decreasing", "shared", "embedding_width", "vocabulary", "positions")
+_OPTIONS = ("non_decreasing", *SETTING)
 """What a space's record holds beside its menus."""
 
 

@@ -25,7 +25,8 @@ class Table:
 
     Attributes:
         fixed: (Q,)  terms that every design has.
-        blocks: per block (Q, items): its term, with the joint to the embedding or to the head added in the first and last.
+        blocks: per block (Q, items): its term; in the first and the last with the joint to the embedding or the head, and what the
+            design has for entering or leaving with that width.
         joints: per pair of neighbours (Q, states of the left block, states of the right block), as in `SearchSpace.state_of`.
         is_max: (Q,) bool: terms are combined by maximum instead of sum.
     """
@@ -71,8 +72,8 @@ class Table:
         """
         signed, exact = (kind[rows] for kind in self._kinds)
         size = np.where(signed, self.sizes[rows], np.abs(totals))
-        # The embedding's and the head's joints are in the terms of the first and the last block.
-        return np.where(exact, 0.0, 2 * (2 * self.space.blocks + 2) * 2.0**-53 * size)
+        # Joints to embedding and head, and what stands before and behind, are in the terms of the first and the last block.
+        return np.where(exact, 0.0, 2 * (2 * self.space.blocks + 4) * 2.0**-53 * size)
 
     @cached_property
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -243,11 +244,22 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace, poll: Callable
             pairs[key] = join(left, right, step)
         joints.append(pairs[key])
     fixed = np.array([finite(quantity, lambda: "its fixed term", partial(quantity.fixed, space)) for quantity in quantities])
+
+    def ending(what: str, term: Callable[[Separable, int], float], own: Sequence[int]) -> np.ndarray:
+        name = f"what stands {what} a block of width {{}}".format
+        rows = (
+            [finite(quantity, partial(name, width), partial(term, quantity, width)) for width in own] for quantity in quantities
+        )
+        return np.array(list(rows)).reshape(len(quantities), len(own))
+
     ends = (
-        (0, join([space.embedding_width], widths[0])[:, 0, :][:, space.state_of[0]]),
-        (-1, join(widths[-1], [space.embedding_width])[:, :, 0][:, space.state_of[-1]]),
+        (0, join([space.embedding_width], widths[0])[:, 0, :]),
+        (0, ending("before", lambda quantity, width: quantity.entry(width, space), widths[0])),
+        (-1, join(widths[-1], [space.embedding_width])[:, :, 0]),
+        (-1, ending("behind", lambda quantity, width: quantity.exit(width, space), widths[-1])),
     )
-    for end, terms in ends:
+    for end, by_state in ends:
+        terms = by_state[:, space.state_of[end]]
         blocks[end] = np.where(is_max[:, None], np.maximum(blocks[end], terms), blocks[end] + np.where(is_max[:, None], 0, terms))
     table = Table(space, fixed, tuple(blocks), tuple(joints), is_max)
     for quantity, size in zip(quantities, table.sizes, strict=True):

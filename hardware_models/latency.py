@@ -77,7 +77,7 @@ class Validated:
         """What the designs of a space span, as far as its menus tell."""
         items = [block for menu in dict.fromkeys(space.menus) for block in menu.items]
         widths, ffn_widths = [block.width for block in items], [block.ffn_width for block in items if block.depth]
-        least, most = (sum(menu.depths[end] for menu in space.menus) for end in (0, -1))
+        least, most = (sum(menu.all_depths[end] for menu in space.menus) for end in (0, -1))
         around = (space.embedding_width,), (space.vocabulary,), (space.shared,)
         return cls((min(widths), max(widths)), (min(ffn_widths), max(ffn_widths)), (max(least, 1), most), *around)
 

@@ -6,24 +6,27 @@ from dataclasses import dataclass
 
 from formulation import Block, Separable
 from formulation.architecture import Setting
-from formulation.layer import joint_map, layer_of, stored_layers, surroundings
+from formulation.layer import final_norm, joint_map, layer_of, learned_positions, stored_layers, surroundings
 
 
 @dataclass(frozen=True)
 class Params(Separable):
-    """Number of parameters, by the rules that reproduce the paper's counts (our reconstruction):
+    """Number of parameters of the network that a family's rules make (`formulation.family`):
 
-        vocabulary·E₀ + positions·E₀ + 2E₀      token embedding (tied with the head), learned positions, final LayerNorm
-        + Σ_i c_i Σ (in·out + out + norms)      maps of a layer with their biases, its norms' weights and biases
-        + Σ left·right                          bias-free maps between unequal neighbours
+        vocabulary·E₀ + rows·E_1 + norm(E_N)      token embedding, learned positions, final norm
+        + vocabulary·E₀                           output head, where it is not the token embedding
+        + Σ_i c_i Σ (in·out + out + norms)        maps of a layer with the biases they have, its norms' weights and biases
+        + Σ left·right                            bias-free maps between unequal neighbours
 
     with E₀ the embedding width and c_i = min(1, L_i) where the layers of a block share their weights, else L_i; the maps and norms
-    of a layer are those of `formulation.layer`.
+    of a layer are those of `formulation.layer`. For `merino` rows = positions + 2 and norm(E) = 2E: with these all six counts that
+    the paper prints come out (rules of the first author's public code, kennethzhao24/latency_test on GitHub).
     """
 
     name = "params"
     unit = "parameters"
     least = 0.0
+    revision = 2
 
     def block(self, block: Block, setting: Setting) -> float:
         return stored_layers(block, setting) * layer_of(block, setting).parameters
@@ -33,6 +36,14 @@ class Params(Separable):
 
     def fixed(self, setting: Setting) -> float:
         return surroundings(setting).parameters
+
+    def entry(self, width: int, setting: Setting) -> float:
+        positions = learned_positions(width, setting)
+        return 0 if positions is None else positions.parameters
+
+    def exit(self, width: int, setting: Setting) -> float:
+        norm = final_norm(width, setting)
+        return 0 if norm is None else norm.parameters
 
 
 @dataclass(frozen=True)

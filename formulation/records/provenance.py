@@ -82,6 +82,9 @@ def peak_memory_bytes() -> int | None:
     return None if line is None else 1024 * int(line.split()[1])
 
 
+SAYS_NOTHING = "says nothing"
+"""Key in a field's metadata: the value of a field that a class got later by which all is as it was before, see `fingerprint`."""
+
 DEFAULTS_VERSION = 1
 """Of the entropy's default ρ, α, β and mean width, which are ours: results name it, and a change of a default raises it.
 

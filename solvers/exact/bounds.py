@@ -231,7 +231,7 @@ def _backward(
     yield after
     for block in reversed(range(space.blocks)):
         poll()
-        arranged, depths = space.arranged[block], space.menus[block].depths
+        arranged, depths = space.arranged[block], space.menus[block].all_depths
         own = table.blocks[block][rows][:, arranged.ravel()]
         values = (weights @ (own if maximum else _summed(table, rows, own))).reshape(count, *arranged.shape)
         values[:, ~(allowed[block][arranged] & (arranged >= 0))] = -np.inf
@@ -277,7 +277,7 @@ def depth_boxes(
 
     Returns depths (D,), lower and upper (D, rows). For a row that is a maximum the lower end is a valid bound, not the least.
     """
-    most_layers = sum(menu.depths[-1] for menu in table.space.menus)
+    most_layers = sum(menu.all_depths[-1] for menu in table.space.menus)
     possible = best_designs(table, allowed, most_layers, np.zeros((1, 1)), slice(layers_row, layers_row + 1), poll)[0]
     depths = np.flatnonzero(np.isfinite(possible))
     depths = depths[depths > 0]  # without a layer it is not a design
@@ -514,7 +514,7 @@ class LagrangianBound:
             values[some] = last[:, 0, 0]
         left = self._weighed(cell, multipliers, self._room, self._own_room)
         roots = values.reshape(per_layer.shape) - per_layer * self.cells.layers[cell, None] + left
-        most = self._table.space.blocks * max(menu.depths[-1] for menu in self._table.space.menus)
+        most = self._table.space.blocks * max(menu.all_depths[-1] for menu in self._table.space.menus)
         self._keep(cell, multipliers, roots, rounding_of(self._table, 2 * most * np.abs(per_layer)))
         return roots
 
@@ -716,8 +716,8 @@ class ResourceBound:
         Values are (cells, left states, layers from that least number on, steps + 1) over the steps left.
         """
         space, cells = table.space, self.cells
-        shallow = np.array([menu.depths[0] for menu in space.menus])
-        deep = np.array([menu.depths[-1] for menu in space.menus])
+        shallow = np.array([menu.all_depths[0] for menu in space.menus])
+        deep = np.array([menu.all_depths[-1] for menu in space.menus])
         count, wide = len(cells.layers), self._steps + 1
         after = np.zeros((count, len(space.state_widths[-1]), 1, wide))
         windows, result = [(0, 0)], [after]

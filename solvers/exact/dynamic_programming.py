@@ -460,7 +460,7 @@ class _Search:
     def _boxes(self) -> _Boxes:
         """One box per total depth that the budgets, each alone, leave open."""
         rows, table, poll = self.rows, self.table, self.run.poll
-        most_layers = sum(menu.depths[-1] for menu in self.space.menus)
+        most_layers = sum(menu.all_depths[-1] for menu in self.space.menus)
         one = np.ones((1, 1))
 
         costs = list(range(rows.costs.start, rows.costs.stop))
@@ -601,7 +601,7 @@ class _Search:
 
         It is one box where budgets are weighed up against each other, since the weights differ from box to box.
         """
-        depths = np.array([(menu.depths[0], menu.depths[-1]) for menu in self.space.menus])
+        depths = np.array([(menu.all_depths[0], menu.all_depths[-1]) for menu in self.space.menus])
         layers = np.minimum((depths[:, 1] - depths[:, 0])[::-1].cumsum(), boxes.layers.max()) + 1
         states = 8 * int(layers @ [len(widths) for widths in self.space.state_widths[::-1]])
         steps = min(steps, max(_MEMORY // states, 1))

@@ -146,13 +146,15 @@ class _Places:
         self._all = np.column_stack([menu.places[name] for name in self.axes])
         self.of_item = np.maximum(self._all, 0).tolist()
         self.below = [
-            [self._lower(item, axis) for axis in range(len(self.axes)) if self._all[item, axis] > 0] for item in range(len(menu))
+            [lower for axis in range(len(self.axes)) if (lower := self._lower(menu, item, axis)) is not None]
+            for item in range(len(menu))
         ]
 
-    def _lower(self, item: int, axis: int) -> int:
-        places = list(self.of_item[item])
-        places[axis] -= 1
-        return self.item_at[tuple(places)]
+    def _lower(self, menu: Menu, item: int, axis: int) -> int | None:
+        """The item that is nearest below another one on one axis and the same on all others; None if there isn't one."""
+        own = self._all[:, axis]
+        lower = [other for other in menu.variants[self.axes[axis]][item] if own[other] < own[item]]
+        return max(lower, key=lambda other: own[other], default=None)
 
     def nearest(self, item: int, among: np.ndarray) -> int | None:
         """Of some items the nearest to one, by its first axis, the width, before all others."""

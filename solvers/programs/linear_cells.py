@@ -382,7 +382,7 @@ class _Search:
         """
         table, rows, costs, limits = self.table, self.rows_of_parts, self.costs, self.limits
         menus = self.problem.space.menus
-        work = len(self.terms[0]) * sum(menu.depths[-1] for menu in menus) * (1 if box.layers else len(self.depths))
+        work = len(self.terms[0]) * sum(menu.all_depths[-1] for menu in menus) * (1 if box.layers else len(self.depths))
         steps = min(_WORK // work, _STEPS)
         if steps < _FEW:
             return np.inf

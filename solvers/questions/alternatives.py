@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from formulation import Agreement, Architecture, Budget, DesignProblem
+from formulation.architecture import CHOICES
 from solvers.arrangements import SortedItems, aligned, can_sort, order_is_free, orders, sorted_design
 from solvers.base import ROUNDING, Limits, Run, Solution, Solver, solve_within
 from solvers.exact.dynamic_programming import Count, DynamicProgramming, SortedDesigns, count_designs
@@ -27,7 +28,7 @@ def apart(problem: DesignProblem, one: Architecture, other: Architecture) -> int
     Where the order matters to the problem (`solvers.arrangements.order_is_free`) the blocks stay where they are.
     """
     shared = aligned(one, other).shared if order_is_free(problem) else round(Agreement(one)(other))
-    return problem.space.decisions - shared
+    return len(CHOICES) * problem.space.blocks - shared
 
 
 def alternatives(
@@ -78,7 +79,8 @@ class _Series:
     """One call of `alternatives`: the designs so far, and the budgets that keep further ones away from them."""
 
     def __init__(self, problem: DesignProblem, differing: int, solver: Solver, run: Run) -> None:
-        self.problem, self.decisions, self.differing, self.run = problem, problem.space.decisions, differing, run
+        self.problem, self.differing, self.run = problem, differing, run
+        self.decisions = len(CHOICES) * problem.space.blocks
         self.free = order_is_free(problem)
         self.sorts = isinstance(solver, DynamicProgramming) and can_sort(problem)
         self.first, self.solver = solver, SortedDesigns(solver, self._differs) if self.sorts else solver  # type: ignore[arg-type]
