@@ -8,6 +8,8 @@ from formulation.family import FAMILIES, Family
 from formulation.fingerprint import NoIdentity, fingerprint
 from formulation.layer import Group, Layer, LinearMap, Norm, layer_of, stored_layers
 from formulation.menu import Menu
+from formulation.model_file import read_config, read_model
+from formulation.presets import PRESETS
 from formulation.problem import Budget, DesignProblem, Evaluation, Usage
 from formulation.published import PUBLISHED
 from formulation.quantity import Combine, Composite, Measured, NotSeparable, Quantity, Separable
@@ -18,6 +20,7 @@ from formulation.values import Undefined
 
 __all__ = [
     "FAMILIES",
+    "PRESETS",
     "PUBLISHED",
     "Agreement",
     "Architecture",
@@ -58,6 +61,8 @@ __all__ = [
     "layer_of",
     "monte_carlo_entropy",
     "paper_space",
+    "read_config",
+    "read_model",
     "spectral_entropy",
     "stored_layers",
     "tabulate",

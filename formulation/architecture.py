@@ -12,7 +12,7 @@ import operator
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -118,8 +118,8 @@ def check_widths(setting: Setting, widths: Collection[int]) -> None:
         )
     if not family.joints and {*widths} != {setting.embedding_width}:
         raise ValueError(
-            f"the embedding is {setting.embedding_width} wide and the blocks {min(widths)}; the family {family.name} has no map that "
-            "joins unequal widths: make them equal"
+            f"the embedding is {setting.embedding_width} wide and the blocks {min(widths)}; the family {family.name} has no map "
+            "that joins unequal widths: make them equal"
         )
 
 
@@ -160,6 +160,9 @@ class Block:
 
     def __post_init__(self) -> None:
         own = object.__setattr__
+        own(self, "depth", whole_number("block depth", self.depth))
+        if not self.depth:
+            self._leave_out()
         own(self, "head_size", positive_integer("block head_size", self.head_size))
         if self.heads is None:
             own(self, "width", check_width("block width", self.width, self.head_size))
@@ -173,7 +176,6 @@ class Block:
             own(self, "value_head_size", self.head_size)
         own(self, "value_head_size", positive_integer("block value_head_size", self.value_head_size))
         own(self, "ffn_width", positive_integer("block ffn_width", self.ffn_width))
-        own(self, "depth", whole_number("block depth", self.depth))
         for name in ("gated", "shared"):
             if getattr(self, name) is not None:
                 own(self, name, check_flag(f"block {name}", getattr(self, name)))
@@ -182,9 +184,17 @@ class Block:
         if self.bits is not None:
             own(self, "bits", positive_number("block bits", self.bits))
 
+    def _leave_out(self) -> None:
+        """What means nothing in a block without layers becomes what it is unless stated, so that equal blocks are equal."""
+        heads = 1 if positive_integer("block width", self.width) % HEAD_SIZE else None
+        for name in ("kv_heads", "value_head_size", "gated", "bits"):
+            object.__setattr__(self, name, None)
+        object.__setattr__(self, "heads", heads)
+        object.__setattr__(self, "head_size", HEAD_SIZE)
+
     @property
     def choices(self) -> dict[str, Any]:
-        """What was decided of the block, by name; None for what follows from the rest, or means nothing in a block without layers."""
+        """What was decided of the block, by name; None for what follows from the rest, or means nothing without layers."""
         if not self.depth:
             return {name: getattr(self, name) if name in EMPTY_CHOICES else None for name in CHOICES}
         return {name: getattr(self, name) for name in CHOICES} | {
@@ -208,6 +218,8 @@ class Block:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of its choices, by name; those that follow from the others are left out."""
+        if not self.depth:
+            return {"width": self.width, "ffn_width": self.ffn_width, "depth": 0}
         following = self._following
         return {
             name: value
@@ -235,6 +247,10 @@ _WORDS = {
 """Word in the text of a block -> name of the choice."""
 
 
+_TIMES, _MOST_SINGLE, _MOST_BLOCKS = "times", 8, 1_000
+"""The word before how many equal blocks follow one another, how many are written one by one, and how many a text may have."""
+
+
 def _said(value: Any) -> str:
     """A value as the text of a block has it."""
     return ("yes" if value else "no") if isinstance(value, bool) else f"{value:g}"
@@ -245,7 +261,7 @@ def settled(block: Block, setting: Setting) -> Block:
 
     A gate is said where the family has one, and sharing where it is not that of the setting, so that equal blocks are equal.
     """
-    of_family = family_of(setting.family).gated
+    of_family = family_of(setting.family).gated and block.depth > 0
     gated = block.gated if (of_family or block.gated) else None
     gated = True if gated is None and of_family else gated
     shared = None if block.shared == setting.shared else block.shared
@@ -330,7 +346,11 @@ class Architecture:
 
     def __str__(self) -> str:
         plain = (block if block.gated is not family_of(self.family).gated else replace(block, gated=None) for block in self.blocks)
-        return " ".join(map(str, plain)) + ("" if self.shared else " unshared")
+        texts = [str(block) for block in plain]
+        if len(texts) > _MOST_SINGLE:  # equal neighbours of long designs are written once
+            runs = ((text, len(list(run))) for text, run in groupby(texts))
+            texts = [text + (f" {_TIMES} {count}" if count > 1 else "") for text, count in runs]
+        return " ".join(texts) + ("" if self.shared else " unshared")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object: format, version, blocks and what surrounds them."""
@@ -376,12 +396,12 @@ def read_blocks(text: str) -> tuple[Block, ...]:
     """The blocks that `str` of an architecture writes; ValueError for any other text.
 
     Each is width/ffn_width x depth, or depth x width/ffn_width, followed by what does not follow from these, as word and value:
-    heads, kv (key/value heads), size (of a head), value_size, gated, shared (yes or no), bits. "512/512x2 640/960x1";
-    "32x960/2560 heads 15 kv 5".
+    heads, kv (key/value heads), size (of a head), value_size, gated, shared (yes or no), bits; times: how many such blocks follow
+    one another. "512/512x2 640/960x1"; "32x960/2560 heads 15 kv 5".
     """
     wrong = ValueError(
-        f"the blocks are {text[:100]!r}; expected width/ffn_widthxdepth, one after another, such as '512/512x2 640/960x1', each with "
-        f"words such as 'heads 9 kv 3' after it (known: {', '.join(_WORDS)})"
+        f"the blocks are {text[:100]!r}; expected width/ffn_widthxdepth, one after another, such as '512/512x2 640/960x1', each "
+        f"with words such as 'heads 9 kv 3' after it (known: {', '.join((*_WORDS, _TIMES))})"
     )
     found: list[dict[str, Any]] = []
     words = iter(text.split())
@@ -390,13 +410,14 @@ def read_blocks(text: str) -> tuple[Block, ...]:
             found.append(dict(zip(("width", "ffn_width", "depth"), map(int, match.groups()), strict=True)))
         elif match := _LAYERS.fullmatch(word):
             found.append(dict(zip(("depth", "width", "ffn_width"), map(int, match.groups()), strict=True)))
-        elif found and word in _WORDS and _WORDS[word] not in found[-1]:
-            found[-1][_WORDS[word]] = _read_word(next(words, ""), wrong)
+        elif found and (name := {**_WORDS, _TIMES: _TIMES}.get(word)) is not None and name not in found[-1]:
+            found[-1][name] = _read_word(next(words, ""), wrong)
         else:
             raise wrong
-    if not found:
+    counts = [whole_number(_TIMES, block.pop(_TIMES, 1), 1) for block in found]
+    if not 1 <= sum(counts) <= _MOST_BLOCKS:
         raise wrong
-    return tuple(Block(**block) for block in found)
+    return tuple(Block(**block) for block, count in zip(found, counts, strict=True) for _ in range(count))
 
 
 def _read_word(text: str, wrong: ValueError) -> int | float | bool:

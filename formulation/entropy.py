@@ -233,7 +233,9 @@ class EffectiveEntropy(TransformerEntropy):
             return
         worst: list[Architecture] = []
         for part in self.parts[1:3]:
-            lengths = {menu: np.array([part.block(block, space) for block in menu.items]) for menu in dict.fromkeys(space.menus)}
+            lengths = {
+                menu: np.array([part.block(block, space) for block in space.blocks_of(menu)]) for menu in dict.fromkeys(space.menus)
+            }
             least, path = space.shortest([lengths[menu] for menu in space.menus])
             with np.errstate(divide="ignore"):
                 worst.append(space.decode(path(int(np.argmax(np.arange(len(least)) ** 2 / least)))))
@@ -343,7 +345,7 @@ class BlockwiseEntropy(TransformerEntropy):
         """
         if not self._discount:
             return
-        bits = {menu: np.array(list(map(_least_bits, menu.items))) for menu in dict.fromkeys(space.menus)}
+        bits = {menu: np.array(list(map(_least_bits, space.blocks_of(menu)))) for menu in dict.fromkeys(space.menus)}
         with np.errstate(divide="ignore"):
             gammas = [
                 np.where(menu.layers > 0, most / bits[menu], 0.0)

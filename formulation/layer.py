@@ -223,8 +223,8 @@ def make_layer(
 ) -> Layer:
     """A layer of grouped-query attention (Ainslie et al. 2023) and a feed-forward network, gated (Shazeer 2020) or not.
 
-    Query (E → h·d), key (E → k·d), value (E → k·d'), output (h·d' → E); up (E → F), gate (E → F) where gated, down (F → E). Which of
-    them have a bias or are one stored matrix, and what norms there are, is the family's.
+    Query (E → h·d), key (E → k·d), value (E → k·d'), output (h·d' → E); up (E → F), gate (E → F) where gated, down (F → E). Which
+    of them have a bias or are one stored matrix, and what norms there are, is the family's.
 
     Args:
         width: of the residual stream, E.

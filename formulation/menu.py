@@ -161,7 +161,7 @@ class Menu:
         ratio, ffn_width = ((choice.get(name) or self._stated.get(name, (None,))[0]) for name in ("ffn_ratio", "ffn_width"))
         ffn_width = ffn_width if ratio is None else round(width * ratio)
         if not choice["depth"]:
-            return Block(width, ffn_width, 0, heads=1 if width % HEAD_SIZE else None)
+            return Block(width, ffn_width, 0)
         size = choice.get("head_size", HEAD_SIZE)
         if "heads" not in choice and width % size:
             return None
@@ -260,7 +260,7 @@ class Menu:
         return tuple(np.flatnonzero(same & (self.places[name] >= 0) & (self.places[name][item] >= 0)).tolist())
 
     def at(self, places: Mapping[str, int]) -> int:
-        """The item at a place on each axis, by name; where none is, the nearest one: equal on the first axes, then fewest places away.
+        """The item at a place on each axis, by name; where none is, the nearest one: first in width, then in places away.
 
         Where the block has no layers, the places that mean nothing do not matter.
         """

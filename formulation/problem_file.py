@@ -28,9 +28,13 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from formulation import Budget, DesignProblem, Quantity, SearchSpace, deep_space, fine_space, paper_space
+from formulation.presets import LAYER_SPACES
 from formulation.records.reading import VERSION, Within, brief, chosen, is_number, read_json, read_record, shown, versioned
 
-SPACES: dict[str, Callable[[], SearchSpace]] = {"paper": paper_space, "fine": fine_space, "deep": deep_space}
+SPACES: dict[str, Callable[[], SearchSpace]] = {"paper": paper_space, "fine": fine_space, "deep": deep_space, **LAYER_SPACES}
+"""Spaces by name."""
+NAMED_SPACES = f"{', '.join(SPACES)}, or a JSON file"
+"""What may be given for a space, for the help of a command."""
 
 
 _FORMAT = "merino problem"

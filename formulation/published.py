@@ -1,12 +1,13 @@
 """The networks whose latencies the paper publishes, as architectures, and those latencies.
 
-Its three designs (appendix) are `PUBLISHED`. A model of the nine latencies is `studies.latency_data.published`; no other figure of
+Its three designs (appendix) are `PUBLISHED`. Models of these latencies are in `studies.latency_data.published`; no other figure of
 the paper is here.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from formulation.architecture import Architecture, Block
 from formulation.records.reading import read_json, versioned
@@ -35,23 +36,45 @@ PUBLISHED_MS = {
 }
 """Latency of a query of `PUBLISHED_TOKENS` tokens, batch 1, mean of 16, on the paper's Jetson Nano [ms] (MeRino, its tables).
 
-Whether all logits were computed, and in which precision, is not stated.
+The precision is not stated. The first author's public code for such timings runs MeRino and OPT without an output head and the
+others with all logits (`PUBLISHED_WITH_HEAD`).
 """
+
+PUBLISHED_M1_MS: dict[str, dict[int, float]] = {
+    "MeRino-52M": {64: 13.3, 128: 23.0, 256: 54.0, 512: 132.4, 1024: 422.5},
+    "MeRino-61M": {64: 20.9, 128: 37.9, 256: 78.6, 512: 202.9, 1024: 621.0},
+    "MeRino-64M": {64: 34.0, 128: 58.0, 256: 115.6, 512: 302.6, 1024: 935.9},
+    "OPT-125M": {64: 52.5, 128: 74.3, 256: 133.7, 512: 270.7, 1024: 756.4},
+    "OPT-350M": {64: 143.5, 128: 222.5, 256: 366.5, 512: 793.8, 1024: 2783.6},
+    "Pythia-70M": {64: 24.1, 128: 36.0, 256: 55.9, 512: 117.9, 1024: 317.2},
+    "Pythia-162M": {64: 63.6, 128: 89.0, 256: 150.5, 512: 325.8, 1024: 822.8},
+    "Cerebras-111M": {64: 46.9, 128: 76.6, 256: 135.8, 512: 278.2, 1024: 682.9},
+    "GPT-2-124M": {64: 67.3, 128: 114.8, 256: 235.2, 512: 551.7, 1024: 1764.1},
+}
+"""Latency of a query by its tokens, batch 1, on an Apple M1 [ms], as the paper's first author published them.
+
+From kennethzhao24/latency_test on GitHub. Its code takes the mean of 16 passes of PyTorch in float32 on one thread of the CPU, with
+dropout and gradients left on.
+"""
+
+PUBLISHED_WITH_HEAD = ("Pythia-70M", "Pythia-162M", "Cerebras-111M", "GPT-2-124M")
+"""The networks that this code times with an output head, which makes logits of all tokens; the others end with hidden states."""
 
 
 def published_designs() -> dict[str, Architecture]:
     """The nine networks of `PUBLISHED_MS`: the baselines have L layers of one width and `FFN_RATIO` that share no weights."""
 
-    def uniform(layers: int, width: int, vocabulary: int, embedding_width: int | None = None) -> Architecture:
-        return Architecture((Block(width, FFN_RATIO * width, layers),), False, embedding_width or width, vocabulary)
+    def uniform(family: str, layers: int, width: int, vocabulary: int, **around: Any) -> Architecture:
+        around = {"embedding_width": width} | around
+        return Architecture((Block(width, FFN_RATIO * width, layers),), False, vocabulary=vocabulary, family=family, **around)
 
     return {
-        "Pythia-70M": uniform(6, 512, 50_304),
-        "Pythia-162M": uniform(12, 768, 50_304),
-        "Cerebras-111M": uniform(10, 768, 50_257),
-        "GPT-2-124M": uniform(12, 768, 50_257),
-        "OPT-125M": uniform(12, 768, 50_272),
-        "OPT-350M": uniform(24, 1024, 50_272, 512),
+        "Pythia-70M": uniform("gpt_neox", 6, 512, 50_304),
+        "Pythia-162M": uniform("gpt_neox", 12, 768, 50_304),
+        "Cerebras-111M": uniform("gpt2", 10, 768, 50_257),
+        "GPT-2-124M": uniform("gpt2", 12, 768, 50_257, positions=1024),
+        "OPT-125M": uniform("opt", 12, 768, 50_272),
+        "OPT-350M": uniform("opt_post_norm", 24, 1024, 50_272, embedding_width=512),
         **PUBLISHED,
     }
 

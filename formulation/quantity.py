@@ -64,6 +64,11 @@ class Quantity(ABC):
         return ""
 
     @property
+    def assumes(self) -> str:
+        """What its values hold for, in words that stand in brackets behind its name; empty unless its options do not say it all."""
+        return ""
+
+    @property
     def positional(self) -> bool:
         """Whether the order of equally wide neighbouring blocks may change the value; True unless more is known of the quantity."""
         return True
@@ -202,7 +207,12 @@ class Measured(Quantity):
 
 
 def quantity_text(quantity: Quantity) -> str:
-    """Its name with the options that are not the default, which distinguish two of one name: flops (seq_len=128)."""
+    """Its name with what it assumes, or with the options that are not the default, which distinguish two of one name.
+
+    Such as flops (seq_len=128), or decode latency (titan-xp: decode of a token after 128, batch 1, float32, as rated).
+    """
+    if quantity.assumes:
+        return f"{quantity.name} ({quantity.assumes})"
     if isinstance(getattr(type(quantity), "name", None), property):
         return quantity.name  # made from the options
     fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(quantity) if dataclasses.is_dataclass(quantity) else ()
@@ -212,6 +222,18 @@ def quantity_text(quantity: Quantity) -> str:
     return quantity.name + (f" ({', '.join(options)})" if options else "")
 
 
+def column_texts(quantities: Sequence[Quantity]) -> list[str]:
+    """The heads of columns: without what the quantities assume, wherever the name alone distinguishes them."""
+    texts = [quantity_text(quantity) for quantity in quantities]
+    of_name: dict[str, set[str]] = {}
+    for quantity, text in zip(quantities, texts, strict=True):
+        of_name.setdefault(quantity.name, set()).add(text)
+    return [
+        quantity.name if quantity.assumes and len(of_name[quantity.name]) == 1 else text
+        for quantity, text in zip(quantities, texts, strict=True)
+    ]
+
+
 def _brief(value: Any) -> Any:
-    """A value as the text of a quantity shows it: a datasheet by its name."""
+    """A value as the text of a quantity shows it: a record by its name."""
     return getattr(value, "name", value) if dataclasses.is_dataclass(value) else value

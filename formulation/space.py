@@ -83,8 +83,8 @@ class SearchSpace:
         tied: as in `Architecture`, the same for every design.
 
     Raises:
-        ValueError: for an empty or ill-formed menu, for widths that the family cannot have, a rule that answers anything but True or False, and where no design satisfies
-            the steps.
+        ValueError: for an empty or ill-formed menu, for widths that the family cannot have, a rule that answers anything but True
+            or False, and where no design satisfies the steps.
     """
 
     menus: tuple[Menu, ...]
@@ -159,7 +159,9 @@ class SearchSpace:
         known: dict[tuple[Menu, Menu], np.ndarray] = {}
         for left, right in pairwise(self.menus):
             if (left, right) not in known:
-                known[left, right] = np.array([[self._may_follow(a, b) for b in right.items] for a in left.items])
+                known[left, right] = np.array(
+                    [[self._may_follow(a, b) for b in self.blocks_of(right)] for a in self.blocks_of(left)]
+                )
         return tuple(known[pair] for pair in pairwise(self.menus))
 
     def _may_follow(self, left: Block, right: Block) -> bool:
@@ -189,7 +191,8 @@ class SearchSpace:
             rows = follows[i] if i < len(follows) else np.empty((len(menu), 0), dtype=bool)
             columns = follows[i - 1].T if i else np.empty((len(menu), 0), dtype=bool)
             keys = [
-                (block.width, row.tobytes(), column.tobytes()) for block, row, column in zip(menu.items, rows, columns, strict=True)
+                (block.width, row.tobytes(), column.tobytes())
+                for block, row, column in zip(self.blocks_of(menu), rows, columns, strict=True)
             ]
             number = {key: state for state, key in enumerate(dict.fromkeys(keys))}
             states.append(np.array([number[key] for key in keys], dtype=np.intp))
@@ -310,15 +313,23 @@ class SearchSpace:
 
     def decode(self, choices: Sequence[int]) -> Architecture:
         """The architecture of one item number per block; ValueError if they have no layer."""
-        blocks = tuple(menu.items[int(item)] for menu, item in zip(self.menus, choices, strict=True))
+        blocks = tuple(self.blocks_of(menu)[int(item)] for menu, item in zip(self.menus, choices, strict=True))
         return Architecture(blocks, **{name: getattr(self, name) for name in SETTING})
+
+    def blocks_of(self, menu: Menu) -> tuple[Block, ...]:
+        """The items of a menu of this space as its designs hold them: with the gate that the family has, see `settled`."""
+        return self._blocks_of[menu]
+
+    @cached_property
+    def _blocks_of(self) -> dict[Menu, tuple[Block, ...]]:
+        return {menu: tuple(settled(block, self) for block in menu.items) for menu in dict.fromkeys(self.menus)}
 
     @cached_property
     def _number_of(self) -> dict[Menu, dict[tuple[Any, ...], int]]:
         """For each menu the item number of each of its blocks, by what an architecture says of the block."""
         return {
-            menu: {tuple(settled(block, self).choices.values()): number for number, block in enumerate(menu.items)}
-            for menu in dict.fromkeys(self.menus)
+            menu: {tuple(block.choices.values()): number for number, block in enumerate(blocks)}
+            for menu, blocks in self._blocks_of.items()
         }
 
     def _allows_step(self, block: int, left: int, right: int) -> bool:
@@ -386,7 +397,7 @@ class SearchSpace:
         layers: list[list[Any]] = []
         for number, (menu, kinds) in enumerate(zip(self.menus, self._kinds, strict=True), start=1):
             found = [
-                (item, kind, (number, menu.items[item]) + (("no layer yet",) if kinds.after[kind] else ()))
+                (item, kind, (number, self.blocks_of(menu)[item]) + (("no layer yet",) if kinds.after[kind] else ()))
                 for kind, items in enumerate(kinds.items)
                 for item in items.tolist()
             ]

@@ -218,7 +218,7 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace, poll: Callable
     def row(quantity: Separable, position: int, menu: Menu) -> list[float]:
         name = "block {1} at position {0}".format
         terms = []
-        for item in menu.items:
+        for item in space.blocks_of(menu):
             poll()
             terms.append(finite(quantity, partial(name, position + 1, item), partial(quantity.block_at, position, item, space)))
         return terms

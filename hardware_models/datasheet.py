@@ -1,188 +1,294 @@
-"""What a data sheet says of a device: peak rates, bandwidth, memory, energy; those that are shipped, with their sources."""
+"""Datasheets: what is published of a device, one JSON file each, every figure with its source.
+
+    {"format": "merino datasheet", "version": 2,
+     "name": "my-board",
+     "description": "one sentence",
+     "peak_flops": {"float32": {"value": 48e9, "source": "where it is published, and how it was derived"}, ...},
+     "bandwidth": {"value": 12.8e9, "source": "..."},
+     "achieved": [{"software": "stream", "note": "how near this comes to measured latencies, and for what",
+                   "bandwidth": {"value": 5.6e9, "source": "..."},
+                   "efficiency": {"value": 0.4, "source": "..."},
+                   "kernel_overhead_s": {"value": 5e-6, "source": "..."}}],
+     "cache_bytes": {...}, "ram_bytes": {...},
+     "idle_power_w": {...}, "active_power_w": {...}, "rated_power_w": {...},
+     "energy_per_flop": {"float32": {...}}, "energy_per_byte": {...}}
+
+Only `name`, `description`, `peak_flops` and `bandwidth` are required. A figure that nobody published is left out, and what needs it
+refuses the device in one sentence. Those that are shipped lie in hardware_models/datasheets; a user's own is named by its path.
+`hardware_models.roofline` computes latency and energy from a datasheet, `hardware_models.calibration` finds what software achieves
+from measured latencies.
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
 
 from formulation.architecture import positive_number
+from formulation.records.files import json_text, replace_file
+from formulation.records.reading import VERSION, chosen, parse_json, read_record, read_text, versioned
+from hardware_models.device import check_device_name
 
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
-"""Precision -> bytes of a weight or an activation."""
-
-
-Figures = Mapping[str, float] | tuple[tuple[str, float], ...]
-"""A figure for each precision, as a mapping or as its items."""
-
-
-ENERGY_PER_FLOP_45_NM = {"float32": 2.3e-12, "float16": 0.75e-12, "int8": 0.115e-12}
-"""J an operation: half a multiplication and an addition (3.7 + 0.9, 1.1 + 0.4, 0.2 + 0.03 pJ), at 45 nm and 0.9 V, without what
-fetching an instruction takes. Horowitz, Computing's energy problem (and what we can do about it), ISSCC 2014."""
+_FORMAT = "merino datasheet"
+RATED = "rated"
+"""In place of a software: the figures of the vendor, which no software reaches."""
 
 
-ENERGY_PER_DRAM_BYTE = 1.95e-9 / 8
-"""J a byte: the middle of 1.3 to 2.6 nJ for an access of 64 bits to DRAM. Horowitz, ISSCC 2014."""
+@dataclass(frozen=True)
+class Precision:
+    """How numbers are stored and multiplied.
+
+    Attributes:
+        weight_bits: bits a weight, without the scales of a quantization.
+        activation_bits: bits an activation, and a number of the key-value cache.
+        arithmetic: the precision whose peak the products run at.
+    """
+
+    weight_bits: float
+    activation_bits: float
+    arithmetic: str
+
+
+PRECISIONS: dict[str, Precision] = {
+    "float32": Precision(32, 32, "float32"),
+    "tf32": Precision(32, 32, "tf32"),
+    "bfloat16": Precision(16, 16, "bfloat16"),
+    "float16": Precision(16, 16, "float16"),
+    "int8": Precision(8, 8, "int8"),
+    "int4": Precision(4, 16, "float16"),
+}
+"""Precisions by name. Weights of 4 bits are multiplied, and activations kept, in float16."""
+
+ARITHMETIC = tuple(name for name, own in PRECISIONS.items() if own.arithmetic == name)
+"""The precisions that a device has a peak for."""
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """A published number.
+
+    Attributes:
+        value: in the unit that the field's name says, else in SI units.
+        source: where it is published, and how it was derived.
+
+    Raises:
+        ValueError: for a value that is not a finite number above 0, and for a source that says nothing.
+    """
+
+    value: float
+    source: str
+
+    def __post_init__(self) -> None:
+        positive_number("value", self.value)
+        _check_text("source", self.source)
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """What a software achieves on a device; a figure that is None is taken to be the rated one.
+
+    Attributes:
+        software: its name among those of the device: lower-case letters, digits, dots, hyphens.
+        bandwidth: bytes that are moved a second [bytes/s].
+        efficiency: share of the peak that matrix products reach, in (0, 1], in any precision.
+        kernel_overhead_s: time that a kernel takes besides arithmetic and transfers, such as its launch [s].
+        note: how near latencies by these figures come to measured ones, and for what they hold.
+
+    Raises:
+        ValueError: for a name that is none, and for an efficiency above 1.
+    """
+
+    software: str
+    bandwidth: Sourced | None = None
+    efficiency: Sourced | None = None
+    kernel_overhead_s: Sourced | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.software == RATED:
+            raise ValueError(f"software is {RATED!r}, which stands for the vendor's figures; expected another name")
+        check_device_name(self.software)
+        if self.efficiency is not None and self.efficiency.value > 1:
+            raise ValueError(f"efficiency is {self.efficiency.value!r}; expected a share of the peak, at most 1")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a latency is computed with.
+
+    Attributes:
+        flops: operations a second [FLOP/s].
+        bandwidth: bytes a second.
+        kernel_overhead_s: time a kernel takes besides [s].
+        basis: whose figures they are, in words.
+    """
+
+    flops: float
+    bandwidth: float
+    kernel_overhead_s: float
+    basis: str
 
 
 @dataclass(frozen=True)
 class Datasheet:
-    """What is published of a device. A figure that nobody published is None, and what needs it refuses the device.
+    """What is published of a device.
 
     Attributes:
-        name: as `DATASHEETS` lists it.
-        peak_flops: precision -> operations a second (FLOP/s), without sparsity.
-        bandwidth: of the memory that holds the weights [bytes/s].
-        source: where each figure comes from, and how it was derived.
-        layer_overhead_s: time a layer application takes besides its matrix products, such as launching its kernels [s]; 0: the
-            roofline alone. To estimate it, take the slope of measured latency over the depth of networks too narrow to fill the
-            device, or kernels a layer times the time to launch one.
+        name: as `shipped_datasheets` lists it, or as its file says: lower-case letters, digits, dots, hyphens.
+        description: what it is, in one sentence.
+        peak_flops: precision of `ARITHMETIC` -> operations a second [FLOP/s], without sparsity.
+        bandwidth: rated bandwidth of the memory that holds the weights [bytes/s].
+        achieved: what software achieves; the first is meant where none is named.
+        cache_bytes: the largest cache that all of the device shares [bytes].
         ram_bytes: memory [bytes].
-        energy_per_flop: precision -> energy an operation [J].
+        idle_power_w: power drawn whatever is computed [W].
+        active_power_w: power drawn under full load [W].
+        rated_power_w: power that the device is rated for [W].
+        energy_per_flop: precision of `ARITHMETIC` -> energy an operation [J].
         energy_per_byte: energy a byte read or written [J].
-        static_power_w: power drawn whatever is computed, such as that of the idle device [W].
-        power_w: power that the device is rated for [W]: energies are computed from it where those above are not published.
-
-    Mappings are kept as tuples of their items, so that a datasheet can be hashed.
+        origin: the name or the path that it was read by.
 
     Raises:
-        ValueError: for figures that are not finite numbers above 0 (the overhead: of at least 0) and for precisions other than
-            those of `BYTES`.
+        ValueError: for a name that is none, for precisions other than those of `ARITHMETIC`, and for two sets of achieved figures
+            of one name.
     """
 
     name: str
-    peak_flops: Figures
-    bandwidth: float
-    source: str
-    layer_overhead_s: float = 0.0
-    ram_bytes: float | None = None
-    energy_per_flop: Figures | None = None
-    energy_per_byte: float | None = None
-    static_power_w: float | None = None
-    power_w: float | None = None
+    description: str
+    peak_flops: dict[str, Sourced] = field(hash=False)
+    bandwidth: Sourced
+    achieved: tuple[Achieved, ...] = ()
+    cache_bytes: Sourced | None = None
+    ram_bytes: Sourced | None = None
+    idle_power_w: Sourced | None = None
+    active_power_w: Sourced | None = None
+    rated_power_w: Sourced | None = None
+    energy_per_flop: dict[str, Sourced] | None = field(default=None, hash=False)
+    energy_per_byte: Sourced | None = None
+    origin: str = field(default="", repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("name", "source"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
-                raise ValueError(f"the datasheet's {name} is {getattr(self, name)!r}; expected a text")
-        if self.layer_overhead_s != 0:
-            positive_number("layer_overhead_s", self.layer_overhead_s)
-        for name in ("bandwidth", "ram_bytes", "energy_per_byte", "static_power_w", "power_w"):
-            if name == "bandwidth" or getattr(self, name) is not None:
-                positive_number(name, getattr(self, name))
+        check_device_name(self.name)
+        _check_text("description", self.description)
+        if not self.peak_flops:
+            raise ValueError("peak_flops is empty; expected a figure for each precision that the device multiplies in")
         for name in ("peak_flops", "energy_per_flop"):
-            if name == "peak_flops" or getattr(self, name) is not None:
-                object.__setattr__(self, name, _figures(name, getattr(self, name)))
+            if unknown := [precision for precision in getattr(self, name) or () if precision not in ARITHMETIC]:
+                raise ValueError(f"{name} has {', '.join(unknown)}; expected precisions among {', '.join(ARITHMETIC)}")
+        names = [own.software for own in self.achieved]
+        if len(set(names)) < len(names):
+            raise ValueError(f"achieved has {', '.join(names)}; expected each software once")
 
     def figure(self, name: str, precision: str | None = None) -> float:
-        """A figure by its field's name, at a precision where it has several; ValueError if it is not published."""
-        value = getattr(self, name)
-        if precision is None or value is None:
-            if value is None:
-                raise ValueError(
-                    f"the datasheet of {self.name} states no {name}; give one with dataclasses.replace, and its source"
-                )
-            return value
-        figures = dict(value)
-        if precision not in figures:
-            raise ValueError(f"{self.name} has no {name} in {precision!r}; its datasheet states it in {', '.join(figures)}")
-        return figures[precision]
+        """The value of a field, at a precision of `ARITHMETIC` where it has several; ValueError if nobody published it."""
+        found = getattr(self, name)
+        if found is None:
+            raise ValueError(f"the datasheet of {self.name} states no {name}; add it to a file of your own, with its source")
+        if precision is None:
+            return float(found.value)
+        if precision not in found:
+            raise ValueError(f"{self.name} has no {name} in {precision!r}; its datasheet states it in {', '.join(found)}")
+        return float(found[precision].value)
+
+    def rates(self, precision: str = "float32", software: str = "") -> Rates:
+        """What a latency is computed with.
+
+        Args:
+            precision: one of `PRECISIONS`.
+            software: of `achieved`, or "rated" for the vendor's figures; "": the first of `achieved`, rated where there is none.
+
+        Raises:
+            ValueError: for a precision in which the device has no peak, and for a software that its datasheet does not know.
+        """
+        peak = self.figure("peak_flops", chosen("precision", precision, PRECISIONS).arithmetic)
+        bandwidth = self.bandwidth.value
+        known = {own.software: own for own in self.achieved}
+        if software == RATED or not (software or known):
+            return Rates(peak, bandwidth, 0.0, "as rated")
+        own = chosen(f"software of {self.name}", software or next(iter(known)), {**known, RATED: None})
+        return Rates(
+            peak * (1 if own.efficiency is None else own.efficiency.value),
+            bandwidth if own.bandwidth is None else own.bandwidth.value,
+            0.0 if own.kernel_overhead_s is None else own.kernel_overhead_s.value,
+            f"as {own.software} achieves",
+        )
+
+    def note(self, software: str = "") -> str:
+        """How near latencies by `rates` come to measured ones, as far as the datasheet says."""
+        named = [own for own in self.achieved if own.software == software] if software else list(self.achieved[:1])
+        return named[0].note if named else ""
 
 
-def _figures(name: str, figures: Figures) -> tuple[tuple[str, float], ...]:
-    """The figures as items, checked."""
-    if not isinstance(figures, Mapping | tuple) or not figures:
-        raise ValueError(f'{name} is {figures!r}; expected a figure for each precision, such as {{"float32": 1e12}}')
-    known = dict(figures)
-    if unknown := set(known) - set(BYTES):
-        raise ValueError(f"{name} has {sorted(unknown)}; expected precisions among {', '.join(BYTES)}")
-    return tuple(
-        (precision, positive_number(f"{name} in {precision}", known[precision])) for precision in BYTES if precision in known
-    )
+def _check_text(name: str, text: str) -> None:
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{name} is {text!r}; expected a text")
 
 
-_GIB = 2**30
+def shipped_datasheets() -> tuple[str, ...]:
+    """Names of the datasheets that come with the package."""
+    return tuple(sorted(path.name.removesuffix(".json") for path in _folder().iterdir() if path.name.endswith(".json")))
 
 
-DATASHEETS: dict[str, Datasheet] = {
-    sheet.name: sheet
-    for sheet in (
-        Datasheet(
-            "jetson-nano",
-            {"float32": 128 * 2 * 921.6e6, "float16": 128 * 4 * 921.6e6},
-            25.6e9,
-            "NVIDIA Jetson Nano System-on-Module Data Sheet (4 GB): Maxwell GPU of 128 cores, 472 GFLOP/s in float16, 25.6 GB/s; "
-            "GPU at 921.6 MHz in its 10 W mode, 640 MHz in its 5 W mode (NVIDIA L4T Development Guide, power modes of the Nano). "
-            "Peaks are cores × 2 × clock in float32, twice that in float16: the 236 and 472 GFLOP/s that are quoted. int8 is no "
-            "faster and not listed. Power: its 10 W mode. Static power and energies: none found.",
-            ram_bytes=4 * _GIB,
-            power_w=10,
-        ),
-        Datasheet(
-            "jetson-orin-nano-8gb",
-            {"float32": 1024 * 2 * 625e6, "float16": 10e12, "int8": 20e12},
-            68e9,
-            "NVIDIA Jetson Orin Nano Series Data Sheet: Ampere GPU of 1024 cores and 32 tensor cores at 625 MHz, 8 GB of LPDDR5 on "
-            "128 bits, 68 GB/s, 40 TOPS in int8 with sparsity and hence 20 without, modes of 7 and 15 W. float32 is cores × 2 × "
-            "clock; float16 on tensor cores is taken to be half of int8, as in NVIDIA's Ampere architecture. "
-            "Power: its 15 W mode. Static power and energies: none found.",
-            ram_bytes=8 * _GIB,
-            power_w=15,
-        ),
-        Datasheet(
-            "raspberry-pi-4",
-            {"float32": 4 * 8 * 1.5e9},
-            12.8e9,
-            "Raspberry Pi 4 Model B, 4 GB: four Cortex-A72 at 1.5 GHz, LPDDR4 at 3200 MT/s (The Official Raspberry Pi Beginner's "
-            "Guide, appendix F); 8 operations a cycle and core (vfpbench measured 15.9 GFLOP/s a core at 2 GHz, wlog.flatlib.jp, "
-            "October 2015). The bandwidth takes the memory bus to be 32 bits wide, which no source was found to confirm. No faster "
-            "float16 or int8. Static power: 2.1 W idle, measured with the firmware of autumn 2019 (G. Halfacree, The MagPi 88). "
-            "Energies: Horowitz, ISSCC 2014, at 45 nm, where this processor is made at 28 nm: orders of magnitude.",
-            ram_bytes=4 * _GIB,
-            energy_per_flop={"float32": ENERGY_PER_FLOP_45_NM["float32"]},
-            energy_per_byte=ENERGY_PER_DRAM_BYTE,
-            static_power_w=2.1,
-        ),
-        Datasheet(
-            "titan-xp",
-            {"float32": 3840 * 2 * 1582e6, "int8": 3840 * 8 * 1582e6},
-            547.7e9,
-            "NVIDIA TITAN Xp: 3840 cores, boost clock of 1582 MHz, 12 GB of GDDR5X, 547.7 GB/s, 250 W. float32 is cores × 2 × "
-            "clock, the 12.1 TFLOP/s that are quoted; int8 is four times that (instruction DP4A), the ratio NVIDIA states for the "
-            "TITAN X of the same chip (11 and 44). float16 is not listed: at compute capability 6.1 it is slower than float32. "
-            "Static power and energies: none found.",
-            ram_bytes=12 * _GIB,
-            power_w=250,
-        ),
-        Datasheet(
-            "xeon-platinum-8180",
-            {"float32": 28 * 64 * 2.5e9},
-            6 * 8 * 2666e6,
-            "Intel Xeon Platinum 8180, one socket: 28 cores at 2.5 GHz, two AVX-512 FMA units a core, hence 64 operations a cycle "
-            "and core, six channels of DDR4-2666 (Intel ARK). The clock is lower while AVX-512 runs on all cores, so this peak is "
-            "an upper bound. Power: 205 W by design (Intel ARK), memory left out. How much memory there is depends "
-            "on the server; static power and energies: none found.",
-            power_w=205,
-        ),
-        Datasheet(
-            "h100-sxm",
-            {"float32": 66.9e12, "float16": 989.4e12, "bfloat16": 989.4e12, "int8": 1978.9e12},
-            3.35e12,
-            "NVIDIA H100 Tensor Core GPU datasheet, SXM: 80 GB, 3.35 TB/s, up to 700 W; 67 TFLOP/s in float32, no tensor cores; "
-            "float16 and bfloat16 of 1,979 TFLOP/s and int8 of 3,958 TOP/s with sparsity, half of it without; further digits from "
-            "NVIDIA's H100 architecture white paper. Static power and energies: none found.",
-            ram_bytes=80e9,
-            power_w=700,
-        ),
-    )
-}
-"""Devices by name; the figures are peaks, as their vendors state them."""
+def read_datasheet(name: str) -> Datasheet:
+    """The shipped datasheet of that name, or the one in a file whose name ends in .json.
+
+    Raises:
+        ValueError: in one sentence if there isn't one or the file is damaged; nothing is guessed.
+    """
+    if name.endswith(".json"):
+        text = read_text("datasheet", Path(name))
+    else:
+        chosen("datasheet", name, {**dict.fromkeys(shipped_datasheets()), "FILE.json": None})
+        text = (_folder() / f"{name}.json").read_text(encoding="utf-8")
+    try:
+        return dataclasses.replace(datasheet_from_text(text), origin=name)
+    except ValueError as error:
+        raise ValueError(f"the datasheet {name}: {error}") from None
 
 
-def datasheet(name: str) -> Datasheet:
-    """The datasheet of that name; ValueError listing the names, the nearest first."""
-    if name in DATASHEETS:
-        return DATASHEETS[name]
-    near = difflib.get_close_matches(str(name).lower(), DATASHEETS, n=1)
-    meant = f"did you mean {near[0]}? " if near else ""
-    raise ValueError(f"there is no datasheet {name!r}; {meant}choose one of {', '.join(DATASHEETS)}")
+@lru_cache(maxsize=64)
+def datasheet_from_text(text: str) -> Datasheet:
+    """The datasheet in the text of a file; ValueError naming the key, the value and what was expected."""
+    try:
+        record = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"it {error}") from None
+    keys = [each.name for each in dataclasses.fields(Datasheet) if each.name != "origin"]
+    return read_record(Datasheet, versioned(record, _FORMAT, "datasheet"), "datasheet", keys)
+
+
+def is_datasheet(record: Any) -> bool:
+    """Whether a JSON value is that of a datasheet, and not of a device file."""
+    return isinstance(record, dict) and record.get("format") == _FORMAT
+
+
+def datasheet_text(sheet: Datasheet) -> str:
+    """The text of the file."""
+    return json_text({"format": _FORMAT, "version": VERSION} | _stated(dataclasses.asdict(sheet), ("origin",)))
+
+
+def write_datasheet(sheet: Datasheet, path: Path) -> None:
+    """Write the file that `read_datasheet` reads, atomically."""
+    with replace_file(path) as file:
+        file.write(datasheet_text(sheet).encode())
+
+
+def _stated(record: dict[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The keys of a record that say something, in nested records too."""
+    stated: dict[str, Any] = {}
+    for key, value in record.items():
+        if key in without or value is None or value in ("", ()):
+            continue
+        if isinstance(value, dict):
+            stated[key] = _stated(value)
+        else:
+            stated[key] = [_stated(item) for item in value] if isinstance(value, tuple) else value
+    return stated
+
+
+def _folder() -> Any:
+    return resources.files("hardware_models") / "datasheets"

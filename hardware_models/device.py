@@ -11,6 +11,9 @@
        "validated": {"widths": [256, 1024], "ffn_widths": [256, 4096], "layers": [1, 24],
                      "embedding_widths": [768], "vocabularies": [50257], "shared": [true]},
        "prices": {"pass": 5.1, "layer": 0.3, "attention_maps": 8.2},
+       "conditional_prices": [
+        {"work": "ffn_maps", "price": 1.3, "where": {"of": ["width", "ffn_width"], "multiple_of": 64}},
+        {"work": "layer", "price": 0.2, "where": {"of": ["width"], "equal": 576}}],
        "error": {"networks": 60, "mape": 0.03, "within_10": 0.98, "spearman": 0.99, "rmse": 1.2,
                  "quantiles": [[0.5, 1.0], [0.95, 1.06]]},
        "surroundings": {"embedding_width": 768, "vocabulary": 50257, "positions": 2048},
@@ -18,13 +21,15 @@
                  "shared": true, "rounds_ms": [31.2, 31.5], "std_ms": 0.4, "passes": 20}]}]}
 
 `workload` is a `hardware_models.workload.Workload`; `how` is free text by name; `prices` are in ms per unit of the kinds of work
-in `hardware_models.workload.FEATURES`; `error` is out of sample, its quantiles those of measured / predicted. A table has prices,
-with what they were validated on, or rows of measured networks, or both: without prices they are fitted to the rows when the file is
-read (`hardware_models.latency.fit_table`), so that a device without scipy can write such a file. A row may also hold `visits`, from
-which the stand-alone script chose its rounds; one that has no rounds, because none of its visits was clean, does not count. A table
-whose mean error exceeds `hardware_models.fit.LARGE_ERROR` is doubtful, and every latency by it is named so. May be left out:
-`description`, `source`, `ram_bytes`, `error`, `rows`, with rows `validated`, and `quantity`, which says what is predicted where it
-is not latency (whose unit is ms).
+in `hardware_models.workload.FEATURES`, and of what is no latency may be negative; each of `conditional_prices` is added in the
+blocks of which its condition holds (`hardware_models.condition`); `error` is out of sample, its quantiles those of measured /
+predicted. A table has prices, with what they were validated on, or rows of measured networks, or both: without prices they are
+fitted to the rows when the file is read (`hardware_models.latency.fit_table`), so that a device without scipy can write such a
+file. A row may also hold `visits`, from which the stand-alone script chose its rounds; one that has no rounds, because none of its
+visits was clean, does not count. A table whose mean error exceeds `hardware_models.fit.LARGE_ERROR` is doubtful, and every latency
+by it is named so. May be left out: `description`, `source`, `ram_bytes`, `error`, `rows`, `conditional_prices`, with rows
+`validated`, and `quantity`, which says what is predicted where it is not latency (whose unit is ms). What may be left out of
+`validated`, and what it then says, is in `hardware_models.latency.Validated`; `surroundings` may name a `family`.
 """
 
 from __future__ import annotations
@@ -55,6 +60,7 @@ from formulation.records.reading import (
     shown,
     versioned,
 )
+from hardware_models.condition import ConditionalPrice, SignedPrice
 from hardware_models.fit import FitError
 from hardware_models.latency import LatencyTable, MeasuredNetwork, Validated, fit_table
 from hardware_models.workload import FEATURES, Workload
@@ -149,6 +155,7 @@ class _Surroundings:
     embedding_width: PositiveInt
     vocabulary: PositiveInt
     positions: PositiveInt
+    family: str = "merino"
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,8 @@ class _Table:
     quantity: str = "latency"
     how: dict[str, Any] = field(default_factory=dict)
     validated: Validated | None = None
-    prices: dict[str, Amount] | None = None
+    prices: dict[str, SignedPrice] | None = None
+    conditional_prices: tuple[ConditionalPrice, ...] = ()
     error: FitError | None = None
     surroundings: _Surroundings | None = None
     rows: tuple[_Row, ...] = ()
@@ -219,14 +227,22 @@ def _table_record(table: LatencyTable) -> dict[str, Any]:
         "unit": table.unit,
         "workload": dataclasses.asdict(table.workload),
         "how": table.how,
-        "validated": {key: list(value) for key, value in dataclasses.asdict(table.validated).items()},
+        "validated": {
+            one.name: list(value)
+            for one in dataclasses.fields(table.validated)
+            if (value := getattr(table.validated, one.name)) or one.default is dataclasses.MISSING
+        },
         "prices": dict(table.prices),
     }
+    if table.conditional:
+        record["conditional_prices"] = [
+            {"work": each.work, "price": each.price, "where": each.where.to_dict()} for each in table.conditional
+        ]
     if table.error is not None:
         record["error"] = {**dataclasses.asdict(table.error), "quantiles": [list(pair) for pair in table.error.quantiles]}
     if table.rows:
         first = table.rows[0].design
-        record["surroundings"] = {key: getattr(first, key) for key in ("embedding_width", "vocabulary", "positions")}
+        record["surroundings"] = {key: getattr(first, key) for key in ("embedding_width", "vocabulary", "positions", "family")}
         record["rows"] = [
             {
                 "blocks": [block.to_dict() for block in row.design.blocks],
@@ -249,17 +265,44 @@ def _table(table: _Table, device: str, where: str) -> LatencyTable:
     if table.prices is None:
         if not rows:
             raise ValueError(f"{where} has neither prices nor rows; expected measured rows, or prices with what they hold for")
+        if table.conditional_prices:
+            raise ValueError(f"{where} has conditional_prices and lacks prices; expected both, or rows that prices are fitted to")
         fitted = fit_table(device, table.name, table.workload, rows, how=table.how)
         return dataclasses.replace(fitted, quantity=table.quantity, unit=table.unit)
     check_keys(table.prices, FEATURES, f"{where}.prices")
+    _check_conditional(table.conditional_prices, where)
+    if table.quantity == "latency":
+        stated = {f"prices.{name}": price for name, price in table.prices.items()}
+        stated |= {f"conditional_prices[{place}].price": each.price for place, each in enumerate(table.conditional_prices)}
+        for name, price in stated.items():
+            if price < 0:
+                raise ValueError(f"{where}.{name} is {price:g}; expected a number of at least 0 in a table of latencies")
     if not any(table.prices.values()):
         raise ValueError(f"{where}.prices are all 0; expected at least one that is not")
     if table.validated is None:
         raise ValueError(f"{where} has prices and lacks validated; expected what they were validated on")
     prices = tuple((key, float(price)) for key, price in table.prices.items())
     return LatencyTable(
-        device, table.name, table.workload, prices, table.validated, table.error, rows, table.how, table.quantity, table.unit
+        device,
+        table.name,
+        table.workload,
+        prices,
+        table.validated,
+        table.error,
+        rows,
+        table.how,
+        table.quantity,
+        table.unit,
+        conditional=table.conditional_prices,
     )
+
+
+def _check_conditional(prices: tuple[ConditionalPrice, ...], where: str) -> None:
+    """ValueError for a work that is unknown, or that no block of which something could hold has."""
+    known = [name for name, feature in FEATURES.items() if feature.in_blocks or feature.around]
+    for place, each in enumerate(prices):
+        if each.work not in known:
+            raise ValueError(f"{where}.conditional_prices[{place}].work is {shown(each.work)}; expected one of {', '.join(known)}")
 
 
 def _rows(table: _Table, where: str) -> tuple[MeasuredNetwork, ...]:

@@ -19,15 +19,15 @@ from torch import nn
 from transformers import DynamicCache
 
 from formulation import Architecture
+from formulation.layer import layer_of, learned_positions, surroundings
 from hardware_models.kernels import check_maps, onnx_maps, torch_maps
 from hardware_models.latency import LatencyTable
 from hardware_models.profile_standalone import (
     Pace,
-    cache_of,
     conditions,
     deviation,
     in_8_bits,
-    surroundings_on,
+    table_on,
     trimmed_mean,
 )
 from hardware_models.workload import Workload
@@ -80,7 +80,7 @@ class Engine:
     workload: Workload
     device: str = "cpu"
     threads: int = 2
-    _surroundings: dict[Any, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    _embeddings: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
     _compiled: dict[Architecture, Pass] = field(default_factory=dict, repr=False, compare=False)
     _pace: Pace | None = field(default=None, repr=False, compare=False)
 
@@ -144,12 +144,13 @@ class Engine:
         return dtype
 
     def _around(self, design: Architecture) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embedding and positions of a design, which all designs of one setting share."""
-        key = (design.vocabulary, design.positions, design.embedding_width)
-        if key not in self._surroundings:
-            embedding, positions = surroundings_on(self.device, self._dtype, *key)
-            self._surroundings[key] = embedding, positions
-        return self._surroundings[key]
+        """Embedding of a design, which all designs of one setting share, and its positions."""
+        tokens, positions = surroundings(design).tokens, learned_positions(design.widths[0], design)
+        assert positions is not None  # the family of the networks here has them
+        key = (tokens.rows, tokens.width)
+        if key not in self._embeddings:
+            self._embeddings[key] = table_on(self.device, self._dtype, *key)
+        return self._embeddings[key], table_on(self.device, self._dtype, positions.rows, positions.width)
 
     def _tokens(self, design: Architecture) -> torch.Tensor:
         count = self.workload.seq_len if self.workload.phase == "prefill" else 1
@@ -158,8 +159,10 @@ class Engine:
     def _past(self, design: Architecture) -> list[torch.Tensor]:
         if self.workload.phase == "prefill":
             return []
-        past: list[torch.Tensor] = cache_of(_shapes(design), self.workload.seq_len, self.workload.batch, self._dtype, self.device)
-        return past
+        layers = [layer_of(block, design) for block in design.blocks for _ in range(block.depth)]
+        heads = [(layer.kv_heads, size) for layer in layers for size in (layer.head_size, layer.value_head_size)]
+        batch, length = self.workload.batch, self.workload.seq_len
+        return [torch.randn(batch, count, length, size).to(self.device, self._dtype) for count, size in heads]
 
     @torch.no_grad()
     def _torch_pass(self, design: Architecture) -> Pass:
@@ -264,11 +267,6 @@ def _with_plain_maps(model: nn.Module) -> nn.Module:
                 plain.weight, plain.bias = part.weight, part.bias
                 setattr(module, name, plain)
     return model
-
-
-def _shapes(design: Architecture) -> list[tuple[int, int, int]]:
-    """The blocks as the plain network takes them."""
-    return [(block.width, block.ffn_width, block.depth) for block in design.blocks]
 
 
 def engine_of(table: LatencyTable) -> Engine:

@@ -7,7 +7,7 @@ fitted `hardware_models.fit`, how networks are measured `hardware_models.profile
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist, fmean
 from typing import Any
@@ -15,22 +15,36 @@ from typing import Any
 import numpy as np
 
 from formulation import Architecture, Block, SearchSpace, Separable
-from formulation.architecture import Setting
+from formulation.architecture import HEAD_SIZE, Setting
+from formulation.family import family_of
+from formulation.layer import layer_of
+from formulation.records.provenance import SAYS_NOTHING
+from hardware_models.condition import ConditionalPrice
 from hardware_models.fit import LARGE_ERROR, FitError, fit_error, nonnegative_fit
-from hardware_models.workload import BODY_FEATURES, FEATURES, Workload, feature_matrix
+from hardware_models.workload import BODY_FEATURES, FEATURES, Feature, Workload, feature_matrix
 
 
 @dataclass(frozen=True)
 class Validated:
     """What the error of a table was measured on; a prediction for anything else is an extrapolation.
 
+    What may be left out is, unless stated, what a layer of the paper has.
+
     Attributes:
         widths: least and greatest E.
         ffn_widths: least and greatest F.
         layers: least and greatest Σ L.
-        embedding_widths: each value seen: the work around the blocks is part of the price of a pass.
+        embedding_widths: each value seen, or, where the embedding is as wide as the blocks, empty: any; the work around the blocks
+            is part of the price of a pass.
         vocabularies: each value seen, for the same reason.
         shared: True for networks whose layers share weights, False for networks whose layers do not, or both.
+        families: each name seen (`formulation.family`).
+        heads: least and greatest h; None: in every network h·d = E.
+        kv_heads: least and greatest k; None: in every network k = h.
+        head_sizes: each d seen.
+        value_head_sizes: each head size of values seen; empty: that of queries and keys.
+        gated: True for feed-forward networks with a gate, False for those without, or both.
+        bits: each number of bits that blocks were given as their own; empty: their weights are as the table says.
 
     Raises:
         ValueError: for a range whose ends are not in order, and where nothing was seen.
@@ -42,68 +56,133 @@ class Validated:
     embedding_widths: tuple[int, ...]
     vocabularies: tuple[int, ...]
     shared: tuple[bool, ...]
+    families: tuple[str, ...] = field(default=("merino",), metadata={SAYS_NOTHING: ("merino",)})
+    heads: tuple[int, int] | None = None
+    kv_heads: tuple[int, int] | None = None
+    head_sizes: tuple[int, ...] = field(default=(HEAD_SIZE,), metadata={SAYS_NOTHING: (HEAD_SIZE,)})
+    value_head_sizes: tuple[int, ...] = field(default=(), metadata={SAYS_NOTHING: ()})
+    gated: tuple[bool, ...] = field(default=(False,), metadata={SAYS_NOTHING: (False,)})
+    bits: tuple[float, ...] = field(default=(), metadata={SAYS_NOTHING: ()})
 
     def __post_init__(self) -> None:
-        for name, least in (("widths", 1), ("ffn_widths", 1), ("layers", 0)):
-            if not least <= getattr(self, name)[0] <= getattr(self, name)[1]:
-                raise ValueError(f"{name} are {list(getattr(self, name))}; expected the least and the greatest, {least} or more")
-        for name in ("embedding_widths", "vocabularies"):
-            if not getattr(self, name) or min(getattr(self, name)) < 1:
-                raise ValueError(f"{name} are {list(getattr(self, name))}; expected whole numbers of at least 1")
-        if not self.shared:
-            raise ValueError("shared is empty; expected true, false or both")
+        for name, least in (("widths", 1), ("ffn_widths", 1), ("layers", 0), ("heads", 1), ("kv_heads", 1)):
+            ends = getattr(self, name)
+            if ends is not None and not least <= ends[0] <= ends[1]:
+                raise ValueError(f"{name} are {list(ends)}; expected the least and the greatest, {least} or more")
+        for name, fewest in (("embedding_widths", 0), ("vocabularies", 1), ("head_sizes", 1), ("value_head_sizes", 0), ("bits", 0)):
+            values = getattr(self, name)
+            if len(values) < fewest or min(values, default=1) <= 0:
+                raise ValueError(f"{name} are {list(values)}; expected numbers above 0" + ", at least one" * fewest)
+        for name in ("shared", "gated"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; expected true, false or both")
+        if not self.families:
+            raise ValueError("families is empty; expected the name of one or more")
+        for family in self.families:
+            family_of(family)
 
     @classmethod
     def of(cls, designs: Iterable[Architecture]) -> Validated:
         """What some designs span."""
         designs = list(designs)
-        blocks = [block for design in designs for block in design.blocks]
-
-        def ends(values: Iterable[int]) -> tuple[int, int]:
-            values = list(values)
-            return min(values), max(values)
-
-        return cls(
-            ends(block.width for block in blocks),
-            ends(block.ffn_width for block in blocks if block.depth),
-            ends(sum(design.depths) for design in designs),
-            tuple(sorted({design.embedding_width for design in designs})),
-            tuple(sorted({design.vocabulary for design in designs})),
-            tuple(sorted({design.shared for design in designs})),
-        )
+        blocks = [(block, design) for design in designs for block in design.blocks]
+        return cls._spanned([sum(design.depths) for design in designs], blocks, designs)
 
     @classmethod
     def of_space(cls, space: SearchSpace) -> Validated:
         """What the designs of a space span, as far as its menus tell."""
-        items = [block for menu in dict.fromkeys(space.menus) for block in menu.items]
-        widths, ffn_widths = [block.width for block in items], [block.ffn_width for block in items if block.depth]
+        blocks: list[tuple[Block, Setting]] = [(block, space) for menu in dict.fromkeys(space.menus) for block in menu.items]
         least, most = (sum(menu.all_depths[end] for menu in space.menus) for end in (0, -1))
-        around = (space.embedding_width,), (space.vocabulary,), (space.shared,)
-        return cls((min(widths), max(widths)), (min(ffn_widths), max(ffn_widths)), (max(least, 1), most), *around)
+        return cls._spanned([max(least, 1), most], blocks, [space])
+
+    @classmethod
+    def _spanned(cls, layers: Sequence[int], placed: Sequence[tuple[Block, Setting]], settings: Sequence[Setting]) -> Validated:
+        full = [(block, setting) for block, setting in placed if block.depth]
+        blocks = [block for block, _ in full]
+        own_width = all(not family_of(setting.family).joints for setting in settings)
+        return cls(
+            _ends(block.width for block, _ in placed),
+            _ends(block.ffn_width for block in blocks),
+            _ends(layers),
+            () if own_width else tuple(sorted({setting.embedding_width for setting in settings})),
+            tuple(sorted({setting.vocabulary for setting in settings})),
+            tuple(sorted({_shares(block, setting) for block, setting in full})),
+            tuple(sorted({setting.family for setting in settings})),
+            None if all(map(_fills, blocks)) else _ends(block.heads for block in blocks),
+            None if all(map(_each_its_own, blocks)) else _ends(block.kv_heads for block in blocks),
+            tuple(sorted({block.head_size for block in blocks})),
+            () if all(map(_as_keys, blocks)) else tuple(sorted({block.value_head_size for block in blocks})),
+            tuple(sorted({layer_of(block, setting).gated for block, setting in full})),
+            tuple(sorted({block.bits for block in blocks if block.bits is not None})),
+        )
 
     def leaves_out(self, setting: Setting, blocks: Iterable[Block], layers: Iterable[int]) -> str:
         """What of networks with these blocks and total depths lies outside, in words; empty where nothing does."""
-        return "; ".join(dict.fromkeys(self._outside(setting, blocks, layers)))
+        return "; ".join(dict.fromkeys(self._outside(setting, list(blocks), list(layers))))
 
-    def _outside(self, setting: Setting, blocks: Iterable[Block], layers: Iterable[int]) -> Iterator[str]:
-        blocks = list(blocks)
-        ranges = (
+    def _outside(self, setting: Setting, blocks: Sequence[Block], layers: Sequence[int]) -> Iterator[str]:
+        full = [block for block in blocks if block.depth]
+        for name, numbers, ends in (
             ("width", [block.width for block in blocks], self.widths),
-            ("ffn_width", [block.ffn_width for block in blocks if block.depth], self.ffn_widths),
-            ("total depth", list(layers), self.layers),
-        )
-        for name, values, (least, most) in ranges:
-            beyond = [value for value in (min(values, default=least), max(values, default=most)) if not least <= value <= most]
-            if beyond:
-                yield f"{name} {' and '.join(f'{value:,}' for value in dict.fromkeys(beyond))} (validated {least:,} to {most:,})"
-        for name, value, known in (
-            ("embedding width", setting.embedding_width, self.embedding_widths),
-            ("vocabulary", setting.vocabulary, self.vocabularies),
+            ("ffn_width", [block.ffn_width for block in full], self.ffn_widths),
+            ("total depth", layers, self.layers),
+            ("heads", [block.heads for block in full], self.heads),
+            ("kv_heads", [block.kv_heads for block in full], self.kv_heads),
         ):
-            if value not in known:
-                yield f"{name} {value:,} (validated {', '.join(f'{one:,}' for one in known)})"
-        if setting.shared not in self.shared:
-            yield f"layers that {'share' if setting.shared else 'do not share'} weights (none were measured)"
+            least, most = ends or (1, math.inf)  # without ends the next loop asks for a relation instead
+            beyond = [value for value in (min(numbers, default=least), max(numbers, default=most)) if not least <= value <= most]
+            if ends and beyond:
+                yield f"{name} {' and '.join(f'{value:,}' for value in dict.fromkeys(beyond))} (validated {least:,} to {most:,})"
+        for stated, follows, sentence in (
+            (self.heads, _fills, "heads times head size other than the width (none were measured)"),
+            (self.kv_heads, _each_its_own, "query heads that share key/value heads (none were measured)"),
+            (self.value_head_sizes, _as_keys, "values with a head size of their own (none were measured)"),
+        ):
+            if not stated and not all(map(follows, full)):
+                yield sentence
+        values: tuple[tuple[str, Iterable[Any], tuple[Any, ...]], ...] = (
+            ("embedding width", (setting.embedding_width,), self.embedding_widths or (setting.embedding_width,)),
+            ("vocabulary", (setting.vocabulary,), self.vocabularies),
+            ("family", (setting.family,), self.families),
+            ("head size", (block.head_size for block in full), self.head_sizes),
+            ("value head size", (block.value_head_size for block in full if self.value_head_sizes), self.value_head_sizes),
+            ("bits", (block.bits for block in full if block.bits is not None), self.bits),
+        )
+        for name, seen, known in values:
+            for value in dict.fromkeys(seen):
+                if value not in known:
+                    yield f"{name} {_shown(value)} (validated {', '.join(map(_shown, known)) or 'none of their own'})"
+        for shared in dict.fromkeys(_shares(block, setting) for block in full):
+            if shared not in self.shared:
+                yield f"layers that {'share' if shared else 'do not share'} weights (none were measured)"
+        for gated in dict.fromkeys(layer_of(block, setting).gated for block in full):
+            if gated not in self.gated:
+                yield f"feed-forward networks {'with' if gated else 'without'} a gate (none were measured)"
+
+
+def _ends(values: Iterable[int]) -> tuple[int, int]:
+    values = list(values)
+    return min(values), max(values)
+
+
+def _fills(block: Block) -> bool:
+    return block.heads * block.head_size == block.width
+
+
+def _each_its_own(block: Block) -> bool:
+    return block.kv_heads == block.heads
+
+
+def _as_keys(block: Block) -> bool:
+    return block.value_head_size == block.head_size
+
+
+def _shares(block: Block, setting: Setting) -> bool:
+    return setting.shared if block.shared is None else block.shared
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:,}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +193,7 @@ class LatencyTable:
         device: name of the device.
         name: of the table among those of the device.
         workload: the pass that is predicted.
-        prices: (feature, ms per unit) of `FEATURES`, each 0 or more.
+        prices: (feature, ms per unit) of `FEATURES`, each 0 or more where it is a latency.
         validated: what the error was measured on.
         error: out-of-sample error of the prediction of whole networks, None if nobody measured it.
         rows: the measured networks behind it, where they are kept.
@@ -122,6 +201,7 @@ class LatencyTable:
         quantity: what is predicted: a latency, or something else such as an energy (`hardware_models.black_box`).
         unit: of what is predicted.
         origin: the name or the path that the device was read by.
+        conditional: further prices, each where a condition on the widths of a block holds.
     """
 
     device: str
@@ -135,6 +215,7 @@ class LatencyTable:
     quantity: str = "latency"
     unit: str = "ms"
     origin: str = field(default="", repr=False, compare=False)
+    conditional: tuple[ConditionalPrice, ...] = field(default=(), metadata={SAYS_NOTHING: ()})
 
     def predict(self, architecture: Architecture) -> float:
         """Latency of one pass [ms], whether or not the design is one that the table was validated on."""
@@ -181,6 +262,9 @@ class LatencyTable:
 class Latency(Separable):
     """Latency of one pass [ms], as a table predicts it: Σ price·work over the kinds of work in `FEATURES`.
 
+    Where a table has conditional prices, those whose condition holds of a block are added to the prices of its work, and those
+    whose condition holds of the first block to the prices of the work around the blocks: still a sum over blocks.
+
     With `confidence` p, the latency that a measurement stays below with probability p: the prediction times the p-quantile of
     measured / predicted over networks and rounds that the fit had not seen, cross-validated. As in conformal prediction (Vovk
     et al. 2005) no distribution is assumed, but there is no guarantee: folds share rows, rounds of one network depend on each
@@ -222,6 +306,12 @@ class Latency(Separable):
         return f"the latencies of a table: {self.table.doubt}" if self.table.doubt else ""
 
     @property
+    def assumes(self) -> str:
+        """The pass that was measured, and its precision."""
+        precision = self.table.how.get("precision", "not stated")
+        return f"{self.table.workload}, {'precision not stated' if precision == 'not stated' else precision}"
+
+    @property
     def least(self) -> float:  # type: ignore[override]
         """0, unless the table holds something else than a latency."""
         return 0.0 if self.table.quantity == "latency" else -math.inf
@@ -234,8 +324,22 @@ class Latency(Separable):
     def _factor(self) -> float:
         return 1.0 if self.confidence is None else self.table.margin(self.confidence)
 
+    @property
+    def positional(self) -> bool:
+        """Whether the widths of the first block decide what work around the blocks costs."""
+        return any(FEATURES[each.work].around for each in self.table.conditional)
+
     def block(self, block: Block, setting: Setting) -> float:
-        return self._price(lambda feature: feature.block(block, setting, self.table.workload))
+        def term(feature: Feature) -> float:
+            return feature.block(block, setting, self.table.workload)
+
+        return self._price(term) + self._conditional_price(term, block, setting)
+
+    def block_at(self, position: int, block: Block, setting: Setting) -> float:
+        value = self.block(block, setting)
+        if position == 0:
+            value += self._conditional_price(lambda feature: feature.fixed(setting, self.table.workload), block, setting)
+        return value
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
         return self._price(lambda feature: feature.joint(left, right, self.table.workload))
@@ -243,13 +347,18 @@ class Latency(Separable):
     def fixed(self, setting: Setting) -> float:
         return self._price(lambda feature: feature.fixed(setting, self.table.workload))
 
-    def _price(self, work: Any) -> float:
+    def _price(self, work: Callable[[Feature], float]) -> float:
         return self._factor * sum(price * work(FEATURES[name]) for name, price in self.table.prices)
+
+    def _conditional_price(self, work: Callable[[Feature], float], block: Block, setting: Setting) -> float:
+        holding = (each for each in self.table.conditional if each.where.holds(block, setting))
+        return self._factor * sum(each.price * work(FEATURES[each.work]) for each in holding)
 
     def check(self, space: SearchSpace) -> None:
         """ValueError if the space holds widths, depths or surroundings that the table was not validated on."""
         items = [block for menu in dict.fromkeys(space.menus) for block in menu.items]
         self._refuse("the space has", self.table.validated.leaves_out(space, items, Validated.of_space(space).layers))
+        self._refuse_first(space.menus[0].items)
 
     def _refuse(self, who: str, outside: str) -> None:
         if outside and not self.extrapolate:
@@ -260,7 +369,16 @@ class Latency(Separable):
 
     def __call__(self, architecture: Architecture) -> float:
         self._refuse("the design has", self.table.leaves_out(architecture))
+        self._refuse_first(architecture.blocks[:1])
         return super().__call__(architecture)
+
+    def _refuse_first(self, blocks: Iterable[Block]) -> None:
+        """ValueError if a first block has no layers, whose widths should decide what the work around the blocks costs."""
+        if self.positional and not all(block.depth for block in blocks):
+            raise ValueError(
+                f"{self.name} prices the work around the blocks by the widths of the first one, which is left out (depth 0); "
+                "give the first block a layer"
+            )
 
 
 def fit_table(

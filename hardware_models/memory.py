@@ -15,7 +15,7 @@ import numpy as np
 
 from formulation import Block, Combine, Composite, Separable
 from formulation.architecture import Setting, positive_integer, positive_number
-from formulation.layer import Layer, layer_of, surroundings
+from formulation.layer import Layer, final_norm, layer_of, learned_positions, surroundings
 from hardware_models.params import Params
 from hardware_models.workload import LOGITS
 
@@ -27,8 +27,10 @@ class WeightMemory(Separable):
     """Memory of the weights [bytes]: `Params` × bits / 8, shared weights once.
 
     Attributes:
-        bits: bits a weight, biases and norms included; fractional where scales are spread over groups (4 + 16/32 = 4.5).
-        embedding_bits: bits a weight of the token embedding, tied with the head, and of the positions; None: `bits`.
+        bits: bits a weight, biases and norms included, unless a block states its own; fractional where scales are spread over
+            groups (4 + 16/32 = 4.5).
+        embedding_bits: bits a weight of the token embedding, the head tied with it, and the positions; None: `bits`. A head of its
+            own has `bits`, as other maps.
 
     Raises:
         ValueError: for bits that are not a finite number above 0.
@@ -40,28 +42,38 @@ class WeightMemory(Separable):
     name = "weight memory"
     unit = "bytes"
     least = 0.0
+    revision = 2
 
     def __post_init__(self) -> None:
         positive_number("bits", self.bits)
         if self.embedding_bits is not None:
             positive_number("embedding_bits", self.embedding_bits)
 
+    @property
+    def _embedding_bits(self) -> float:
+        return self.bits if self.embedding_bits is None else self.embedding_bits
+
     def block(self, block: Block, setting: Setting) -> float:
-        return Params().block(block, setting) * self.bits / 8
+        return Params().block(block, setting) * (self.bits if block.bits is None else block.bits) / 8
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
         return Params().joint(left, right, setting) * self.bits / 8
 
     def fixed(self, setting: Setting) -> float:
         around = surroundings(setting)
-        embedding = around.tokens.parameters + around.positions.parameters
-        others = around.parameters - embedding
-        return (embedding * (self.bits if self.embedding_bits is None else self.embedding_bits) + others * self.bits) / 8
+        head = around.parameters - around.tokens.parameters
+        return (around.tokens.parameters * self._embedding_bits + head * self.bits) / 8
+
+    def entry(self, width: int, setting: Setting) -> float:
+        return Params().entry(width, setting) * self._embedding_bits / 8
+
+    def exit(self, width: int, setting: Setting) -> float:
+        return Params().exit(width, setting) * self.bits / 8
 
 
 @dataclass(frozen=True)
 class CacheMemory(Separable):
-    """Memory of the key-value cache after T tokens of B sequences [bytes]: Σ_i L_i · 2k_i·d · B·T · bits / 8.
+    """Memory of the key-value cache after T tokens of B sequences [bytes]: Σ_i L_i · k_i·(d_i + d'_i) · B·T · bits / 8.
 
     Every application of a layer has its own keys and values: sharing weights saves none.
 
@@ -95,26 +107,30 @@ class CacheMemory(Separable):
 class ActivationMemory(Separable):
     """Peak memory of activations in one forward pass without gradients and without a cache [bytes], the maximum of
 
-        8T + b·M·(E₀ + e·E + a)            in a block
-        8T + b·M·(E₀ + left + right + f)   in a joint
-        8T + b·M·(3E₀ + 2)                 final norm where no joint precedes it
+        8T + b·M·(2 + 1/B)·E_1             positions: what the embedding hands on, the rows of the table, their sum
+        8T + b·M·(e·E + a)                 in a block
+        8T + b·M·(left + right)            in a joint
+        8T + b·M·(2E_N + 2)                final norm: its input, output and statistics
         b·(M·E₀ + K·V)                     output head: hidden states and logits
 
-    with T tokens, B sequences, M = B·T, b = bits/8, K = M for all logits, B for the last ones. E₀ is the embedding, which lives
-    as long as the stack runs, 8T the integer positions. e = 2 (the block's input and the layer's), 1 where L = 1; where L = 0 the
-    sum is E₀ + E. f = E₀ + 2 where right = E₀, for the final norm's output and statistics, else 0. Inside a layer, per token,
+    with T tokens, B sequences, M = B·T, b = bits/8, K = M for all logits, B for the last ones; 8T are the integer positions. e = 2
+    (the block's input and the layer's), 1 where L = 1; where L = 0 there is E alone. Inside a layer, per token,
 
-        fused  a = max(Q + q + E, 3E + max(2F, E + F))
-        eager  a = max(Q + p, Q + (1 + c)q + 2s, Q + (1 + t)q + E + s, 3E + s + max(2F, E + F)) + T
+        fused  a = max(Q + v + E, 3E + G)
+        eager  a = max(Q + R + c(q + q_R) + s, Q + R + p, Q + R + v + c_R·v + 2s, Q + (1 + t)v + E + s, 3E + G + s) + T
 
-    Q: norm, queries, keys and values; q: mixed values; E: W_O's output; then 3E: that output, the stream and its norm, and the FFN
-    before and after its activation (2F) or after it and W_2's output (E + F). s = H·T: one set of attention weights; p = 2s: scores
-    and weights in the softmax, (1 + 8/b)s where b ≠ 4, since it runs in 32 bits; T: the mask; c, t: values and mixed values copied
-    into order, t = 1 where H > 1 and T > 1, c = 1 where B > 1 besides, else 0.
+    Q: norm, queries, keys and values; q = h·d: queries; v = h·d': mixed values; E: the output map's; then 3E: that output, the
+    stream and its norm, and G = max(2F, E + F): the FFN before and after its activation, or after it and with the last map's output;
+    max(3F, E + F) where it is gated. R = q + v: keys and values once more for each query head, 0 where k = h or 1. s = h·T: one set of
+    attention weights; p = 2s: scores and weights in the softmax, (1 + 8/b)s where b ≠ 4, since it runs in 32 bits; T: the mask.
+    c, t: what is copied into order, t = 1 where h > 1 and T > 1, c = 1 where B > 1 besides, else 0; q_R and c_R are q and c where
+    R = 0, else 0: what was repeated is in order.
 
     Source: the tensors that `merino_net.network.modeling` keeps alive at each step; what PyTorch 2.13 allocates on a CPU in 32
     bits, to the byte. Left out: the input tokens, work space that attention and matrix products take inside (some 100 kB a thread
-    on a CPU), what an allocator rounds up.
+    on a CPU), what an allocator rounds up. Two cases are estimates: where values have a head size of their own PyTorch has no fused
+    kernel, and fused attention counts as eager with q + q besides, from above; and other families count by the same rules, without
+    what rotary positions and norms of heads take for a moment.
 
     Attributes:
         seq_len: T, tokens of the query.
@@ -136,6 +152,7 @@ class ActivationMemory(Separable):
     name = "activation memory"
     unit = "bytes"
     least = 0.0
+    revision = 2
     combine = Combine.MAX
 
     def __post_init__(self) -> None:
@@ -152,35 +169,50 @@ class ActivationMemory(Separable):
         return 8 * self.seq_len + self.bits / 8 * self.batch * self.seq_len * (per_token + mask)
 
     def _layer(self, layer: Layer) -> float:
-        """Numbers a token that a layer makes: a."""
-        width, mixed, up, down = layer.width, layer.query_width, layer["up"], layer["down"]
-        entered = width + layer.query_width + layer.cache_width
-        ffn = 3 * width + max(up.outputs + down.inputs, down.inputs + down.outputs)
-        if self.attention == "fused":
+        """Numbers a token that a layer makes: a, the mask left out."""
+        width, inside = layer.width, layer.ffn_width
+        entered, mixed = width + layer.query_width + layer.cache_width, layer.value_width
+        ffn = 3 * width + max((3 if layer.gated else 2) * inside, inside + width)
+        if self.attention == "fused" and layer.head_size == layer.value_head_size:
             return max(entered + mixed + width, ffn)
+        grouped = 1 < layer.kv_heads < layer.heads
+        attended = entered + (layer.query_width + mixed if grouped else 0)
+        if self.attention == "fused":
+            attended += 2 * layer.query_width + self.seq_len
         weights = layer.heads * self.seq_len
         copied = layer.heads > 1 and self.seq_len > 1
-        softmax = entered + weights * (2 if self.bits == 32 else 1 + 64 / self.bits)
-        mixing = entered + (1 + (copied and self.batch > 1)) * mixed + 2 * weights
-        return max(softmax, mixing, entered + (1 + copied) * mixed + width + weights, ffn + weights)
+        split = copied and self.batch > 1
+        return max(
+            attended + split * (1 if grouped else 2) * layer.query_width + weights,
+            attended + weights * (2 if self.bits == 32 else 1 + 64 / self.bits),
+            attended + (1 + (split and not grouped)) * mixed + 2 * weights,
+            entered + (1 + copied) * mixed + width + weights,
+            ffn + weights,
+        )
 
     def block(self, block: Block, setting: Setting) -> float:
         layer = layer_of(block, setting)
         if not block.depth:
-            return self._in_the_stack(setting.embedding_width + layer.width)
+            return self._in_the_stack(layer.width)
         entered = (1 if block.depth == 1 else 2) * layer.width
-        return self._in_the_stack(setting.embedding_width + entered + self._layer(layer))
+        return self._in_the_stack(entered + self._layer(layer))
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
-        outside = setting.embedding_width
-        return self._in_the_stack(outside + left + right + (outside + 2 if right == outside else 0))
+        return self._in_the_stack(left + right)
 
     def fixed(self, setting: Setting) -> float:
-        around = surroundings(setting)
+        head = surroundings(setting).head
         tokens = self.batch * self.seq_len
         kept = tokens if self.logits == "all" else self.batch
-        head = self.bits / 8 * (tokens * around.head.inputs + kept * around.head.outputs)
-        return max(head, self._in_the_stack(3 * around.norm.width + 2))
+        return self.bits / 8 * (tokens * head.inputs + kept * head.outputs)
+
+    def entry(self, width: int, setting: Setting) -> float:
+        positions = learned_positions(width, setting)
+        return 0 if positions is None else self._in_the_stack((2 + 1 / self.batch) * positions.width)
+
+    def exit(self, width: int, setting: Setting) -> float:
+        norm = final_norm(width, setting)
+        return 0 if norm is None else self._in_the_stack(2 * norm.width + 2)
 
 
 @dataclass(frozen=True)
@@ -193,6 +225,7 @@ class _Held(Separable):
     name = "weights and cache"
     unit = "bytes"
     least = 0.0
+    revision = 2
 
     def block(self, block: Block, setting: Setting) -> float:
         return self.weights.block(block, setting) + self.cache.block(block, setting)
@@ -202,6 +235,12 @@ class _Held(Separable):
 
     def fixed(self, setting: Setting) -> float:
         return self.weights.fixed(setting)
+
+    def entry(self, width: int, setting: Setting) -> float:
+        return self.weights.entry(width, setting)
+
+    def exit(self, width: int, setting: Setting) -> float:
+        return self.weights.exit(width, setting)
 
 
 @dataclass(frozen=True)
@@ -237,6 +276,7 @@ class Memory(Composite):
     name = "memory"
     unit = "bytes"
     least = 0.0
+    revision = 2
 
     def __post_init__(self) -> None:
         _ = self.parts  # wrong sizes are refused by the parts
@@ -284,6 +324,7 @@ class MemoryShare(Composite):
     name = "memory share"
     unit = "1"
     least = 0.0
+    revision = 2
 
     def __post_init__(self) -> None:
         if not isinstance(self.memory, Memory):

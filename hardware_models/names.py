@@ -1,12 +1,16 @@
 """Quantities by name: as a user writes them on the command line and in a problem file, and back.
 
-    flops, params, memory, ...           with their default options; a file may give others: {"quantity": "flops", "seq_len": 128}
+    flops, params, memory, ...           with their default options
+    flops(seq_len=128)                   with others; in a file also {"quantity": "flops", "seq_len": 128}
     latency@jetson-nano                  the first latency table of a device, shipped or in a file: latency@my-board.json
     latency@my-board.json:onnx-int8-decode   another of its tables
-    prefill-latency@titan-xp             roofline latency or energy from a datasheet; memory-share@raspberry-pi-4 of its memory
+    prefill-latency@titan-xp             roofline latency or energy from a datasheet, shipped or in a file: @my-board.json
+    generation-latency@raspberry-pi-5(prompt=512,new_tokens=128,precision=int8)
+    memory-share@raspberry-pi-4          of the memory that a datasheet or a device file states
     my_module:MyCost                     a user's own: a quantity, a class of one, or a plain function of an architecture, which is
                                          then a black box; found as Python finds modules, in the current folder first
 
+A value of an option is JSON, or else taken for a text: seq_len=128, precision=float16, extrapolate=true, alpha=[0.6,0.4].
 A name with a colon and no @ runs the code of that module. On the command line you wrote it; a file may be somebody else's, and is
 refused if it holds such a name, unless you say `--trust-code`.
 """
@@ -17,21 +21,30 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from formulation import BlockwiseEntropy, EffectiveEntropy, Measured, Quantity
-from formulation.records.reading import check_keys, chosen, read_record, read_value, shown
-from hardware_models.datasheet import DATASHEETS, datasheet
-from hardware_models.device import read_device
+from formulation.records.reading import check_keys, chosen, parse_json, read_json, read_record, read_value, shown
+from hardware_models.datasheet import Datasheet, is_datasheet, read_datasheet, shipped_datasheets
+from hardware_models.device import read_device, shipped
 from hardware_models.flops import Flops
 from hardware_models.latency import Latency
 from hardware_models.memory import ActivationMemory, CacheMemory, Memory, MemoryShare, WeightMemory
 from hardware_models.params import DecoderParams, Params
-from hardware_models.roofline import DecodeEnergy, DecodeLatency, PrefillEnergy, PrefillLatency
+from hardware_models.roofline import (
+    DecodeEnergy,
+    DecodeLatency,
+    GenerationEnergy,
+    GenerationLatency,
+    PrefillEnergy,
+    PrefillLatency,
+)
 
 PLAIN: dict[str, type[Quantity]] = {
     "entropy": EffectiveEntropy,
@@ -49,8 +62,10 @@ PLAIN: dict[str, type[Quantity]] = {
 ROOFLINE: dict[str, type[Quantity]] = {
     "prefill-latency": PrefillLatency,
     "decode-latency": DecodeLatency,
+    "generation-latency": GenerationLatency,
     "prefill-energy": PrefillEnergy,
     "decode-energy": DecodeEnergy,
+    "generation-energy": GenerationEnergy,
 }
 """Quantities of a datasheet."""
 
@@ -60,8 +75,33 @@ COSTS = ("flops", "params")
 ON_DEVICES = ("latency", *ROOFLINE, "memory-share")
 
 
+def split_options(text: str) -> tuple[str, dict[str, Any]]:
+    """flops(seq_len=128) -> its name and its options; no options where it ends in no bracket.
+
+    Raises:
+        ValueError: for an option that is not NAME=VALUE, given twice, or what stands before the brackets.
+    """
+    if not text.endswith(")") or "(" not in text:
+        return text, {}
+    name, _, inside = text[:-1].rpartition("(")
+    options: dict[str, Any] = {}
+    for part in re.split(r",(?![^\[]*\])", inside) if inside.strip() else ():
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if key in ("quantity", "device"):
+            raise ValueError(
+                f"{shown(text)} names its {key} in brackets; expected it before them, as in prefill-latency@jetson-nano()"
+            )
+        if not (key and equals and value) or key in options:
+            raise ValueError(f"the option {part.strip()!r} of {shown(text)} is not NAME=VALUE, given once, such as seq_len=128")
+        try:
+            options[key] = parse_json(value)
+        except ValueError:
+            options[key] = value
+    return name, options
+
+
 def read_quantity(text: str, what: str = "quantity", extrapolate: bool = False, trust_code: bool = True) -> Quantity:
-    """The quantity that a user names on the command line, with its default options.
+    """The quantity that a user names on the command line, with its options in brackets.
 
     Args:
         text: its name.
@@ -70,24 +110,24 @@ def read_quantity(text: str, what: str = "quantity", extrapolate: bool = False, 
         trust_code: whether module:name may be imported.
 
     Raises:
-        ValueError: for a name of none, and for module:name that is not trusted, naming the module.
+        ValueError: for a name of none, for options that it does not have, and for module:name that is not trusted, naming it.
     """
-    name, at, device = text.partition("@")
+    plain, options = split_options(text)
+    name, at, device = plain.partition("@")
     if at and name in ON_DEVICES:
-        options: dict[str, Any] = {}
         if name == "latency":
             path, colon, rest = device.rpartition(":")
             if colon and "/" not in rest and "\\" not in rest:
-                device, options = path, {"table": rest}
-            options["extrapolate"] = extrapolate
+                device, options = path, {"table": rest} | options
+            options = {"extrapolate": extrapolate} | options
         return quantity_from_dict({"quantity": name, "device": device} | options, what)
     if name in ON_DEVICES:
         raise ValueError(f"{name} needs a device; write {name}@{'raspberry-pi-4' if name != 'latency' else 'amd-epyc-2cpu'}")
-    if not at and ":" in text:
-        return _plug_in(text, {}, trust_code)
+    if not at and ":" in plain:
+        return _plug_in(plain, options, trust_code)
     known: dict[str, Any] = {**PLAIN, **{f"{one}@DEVICE": None for one in ON_DEVICES}, "MODULE:NAME": None}
-    kind: type[Quantity] = chosen(what, text, known)
-    return kind()
+    chosen(what, plain, known)
+    return quantity_from_dict({"quantity": plain} | options, what)
 
 
 def quantity_from_dict(record: Any, where: str = "quantity", beside: Collection[str] = (), trust_code: bool = False) -> Quantity:
@@ -122,8 +162,8 @@ def quantity_to_dict(quantity: Quantity) -> dict[str, Any]:
         options = {"device": quantity.table.origin, "table": quantity.table.name, "extrapolate": quantity.extrapolate}
         return {"quantity": "latency", **options}
     for name, kind in ROOFLINE.items():
-        if type(quantity) is kind and DATASHEETS.get(quantity.device.name) == quantity.device:  # type: ignore[attr-defined]
-            return {"quantity": name, "device": quantity.device.name} | _options_of(quantity, ("device",))  # type: ignore[attr-defined]
+        if type(quantity) is kind:
+            return {"quantity": name, "device": _name_of(quantity.device)} | _options_of(quantity, ("device",))  # type: ignore[attr-defined]
     if isinstance(quantity, MemoryShare) and quantity.device:
         return {"quantity": "memory-share", "device": quantity.device} | _options_of(quantity.memory)
     for name, kind in PLAIN.items():
@@ -157,7 +197,7 @@ def _with_options(name: Any, options: dict[str, Any], where: str, beside: Collec
         raise ValueError(f"{where}.device is {shown(device)}; expected {_DEVICE}")
     if kind is MemoryShare:
         return MemoryShare(read_record(Memory, options, where), _ram_of(device), device)
-    return read_record(kind, options, where, known, {"device": datasheet(device)})
+    return read_record(kind, options, where, known, {"device": read_datasheet(device)}, others)
 
 
 _DEVICE = "a name, or the path of a device file"
@@ -172,9 +212,26 @@ class _Asked:
     extrapolate: bool = False
 
 
+def _name_of(sheet: Datasheet) -> str:
+    """The name or the path by which a datasheet is read again; ValueError if what is read is not this one."""
+    if not sheet.origin or read_datasheet(sheet.origin) != sheet:
+        raise ValueError(
+            f"the datasheet of {sheet.name} is in no file, so that no file can name it; write it with write_datasheet, "
+            "and read it with read_datasheet"
+        )
+    return sheet.origin
+
+
 def _ram_of(device: str) -> float:
     """Memory of a device [bytes], by its datasheet or its file."""
-    ram = DATASHEETS[device].ram_bytes if device in DATASHEETS else read_device(device).ram_bytes
+    if device.endswith(".json"):
+        from_sheet = is_datasheet(read_json("device file", Path(device)))
+    else:
+        chosen("device", device, dict.fromkeys((*shipped_datasheets(), *shipped(), "FILE.json")))
+        from_sheet = device in shipped_datasheets()
+    if from_sheet:
+        return read_datasheet(device).figure("ram_bytes")
+    ram = read_device(device).ram_bytes
     if ram is None:
         raise ValueError(f"nothing says how much memory {device} has; use memory with a number of bytes instead")
     return ram

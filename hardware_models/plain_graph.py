@@ -12,8 +12,8 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-from formulation import Architecture
-from hardware_models.profile_standalone import Network
+from formulation import Architecture, Block
+from hardware_models.profile_standalone import HEAD_SIZE, Network
 
 _OPSET = 17
 _EMBEDDING = "tokens"
@@ -53,6 +53,16 @@ def onnx_graph(
     graph.graph.output[0].type.tensor_type.shape.dim[-1].dim_value = design.vocabulary
     text: bytes = graph.SerializeToString()
     return text
+
+
+def plain_shape(block: Block) -> tuple[int, int, int]:
+    """A block as the plain network takes it: width, FFN width and depth; ValueError for one of which more is decided."""
+    if block.depth and (further := [name for name in block.to_dict() if name not in ("width", "ffn_width", "depth")]):
+        raise ValueError(
+            f"the block {block} states its {' and '.join(further)}; the plain network that ONNX Runtime is measured with has width/"
+            f"{HEAD_SIZE} heads, no gate and one rule of sharing: measure it in the runtime torch"
+        )
+    return block.width, block.ffn_width, block.depth
 
 
 def in_8_bits(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -102,7 +112,7 @@ def _transposed(name: str) -> str:
 def _traced(
     design: Architecture, embedding: torch.Tensor, positions: torch.Tensor, logits: str, inputs: tuple[torch.Tensor, ...]
 ) -> onnx.ModelProto:
-    blocks = [(block.width, block.ffn_width, block.depth) for block in design.blocks]
+    blocks = [plain_shape(block) for block in design.blocks]
     network = Network(blocks, embedding, positions, design.shared, fused=False, logits=logits).eval()
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():

@@ -31,6 +31,7 @@ HEAD_SIZE = 64
 WIDTHS = tuple(range(256, 1025, 64))
 FFN_RATIOS = (1, 1.5, 2, 3, 4)
 MOST_LAYERS = 24
+FIRST_POSITION = 2  # row of the first position in its table, as OPT has it
 UNSHARED_LAYERS = 6  # the most that a network without shared weights has here: it has to fit into the memory of a small board
 SURROUNDINGS = {"embedding_width": 768, "vocabulary": 50257, "positions": 2048}
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
@@ -106,15 +107,18 @@ class Layer(nn.Module):
                 scores = scores + mask
             mixed = torch.matmul(torch.softmax(scores, -1), value)
         x = x + self.output(mixed.transpose(1, 2).reshape(batch, tokens, width))
-        return x + self.down(nn.functional.gelu(self.up(self.ffn_norm(x)))), (key, value)
+        return x + self.down(torch.relu(self.up(self.ffn_norm(x)))), (key, value)
 
 
 class Network(nn.Module):
-    """Embedding, blocks with a bias-free map between unequal neighbours, final norm, and the embedding as output head.
+    """Embedding, positions, blocks, final norm, and the embedding as output head; a bias-free map joins unequal neighbours.
+
+    Positions are added behind the first map and the final norm stands before the last, as wide as the blocks there.
 
     Attributes:
         blocks: (width, ffn_width, depth) each.
         embedding: token embedding (vocabulary, embedding width), which networks may have in common.
+        positions: their table (positions + FIRST_POSITION, width of the first block).
         shared: whether the layers of a block are one set of weights.
         fused: attention in PyTorch's own kernel where it has one.
         logits: "last": the head sees the last token of each sequence only.
@@ -136,7 +140,7 @@ class Network(nn.Module):
             for width, ffn_width, depth in blocks
         )
         self.depths = [depth for _, _, depth in blocks]
-        self.norm = nn.LayerNorm(outside)
+        self.norm = nn.LayerNorm(blocks[-1][0])
         self.head = None
 
     def with_own_head(self):
@@ -149,16 +153,18 @@ class Network(nn.Module):
     def forward(self, tokens, *past):
         seen = past[0].shape[2] if past else 0
         count = tokens.shape[1]
-        x = nn.functional.embedding(tokens, self.tokens) + self.positions[seen : seen + count]
+        x = self.joints[0](nn.functional.embedding(tokens, self.tokens))
+        x = x + self.positions[seen + FIRST_POSITION : seen + FIRST_POSITION + count]
         mask = None if past else torch.full((count, count), float("-inf"), dtype=x.dtype, device=x.device).triu(1)
         states = []
-        for joint, layers, depth in zip(self.joints, self.blocks, self.depths):
-            x = joint(x)
+        for number, (layers, depth) in enumerate(zip(self.blocks, self.depths)):
+            if number:
+                x = self.joints[number](x)
             for i in range(depth):
                 used = len(states)
                 x, state = layers[i % len(layers)](x, mask, past[used : used + 2] if past else None)
                 states += state
-        x = self.norm(self.joints[-1](x))
+        x = self.joints[-1](self.norm(x))
         x = x[:, -1:] if self.last else x
         return (nn.functional.linear(x, self.tokens) if self.head is None else self.head(x), *states)
 
@@ -169,10 +175,9 @@ def cache_of(blocks, length, batch, dtype, device):
     return [torch.randn(shape, dtype=torch.float32).to(device=device, dtype=dtype) for shape in shapes]
 
 
-def surroundings_on(device, dtype, vocabulary, positions, embedding_width):
-    """Token embedding and positions with small random entries."""
-    sizes = vocabulary, positions
-    return [(torch.rand(n, embedding_width) * 0.04 - 0.02).to(device=device, dtype=dtype) for n in sizes]
+def table_on(device, dtype, rows, width):
+    """A table of tokens or positions with small random entries."""
+    return (torch.rand(rows, width) * 0.04 - 0.02).to(device=device, dtype=dtype)
 
 
 def in_8_bits(network):
@@ -551,7 +556,7 @@ def measured_round(networks, table, precision, options):
     The rows change when all networks are done.
     """
     dtype = getattr(torch, "float32" if precision == "int8" else precision)
-    embedding, positions = surroundings_on(options.device, dtype, **SURROUNDINGS)
+    embedding = table_on(options.device, dtype, SURROUNDINGS["vocabulary"], SURROUNDINGS["embedding_width"])
     earlier = [visit for row in table["rows"] for visit in row["visits"]]
     this_round = 1 + max([visit["round"] for visit in earlier] or [-1])
     order = list(range(len(networks)))
@@ -559,6 +564,7 @@ def measured_round(networks, table, precision, options):
     visits, pace = {}, Pace(options.device)
     for number in remaining(order, visits, [visit["pace_ms"] for visit in earlier]):
         blocks, shared = networks[number]
+        positions = table_on(options.device, dtype, SURROUNDINGS["positions"] + FIRST_POSITION, blocks[0][0])
         network = Network(blocks, embedding, positions, shared).eval()
         if precision == "int8":
             network = in_8_bits(network.with_own_head())

@@ -30,6 +30,7 @@ from formulation.architecture import positive_integer
 from formulation.command.help import command_parser
 from formulation.command.run import run_command
 from formulation.command.words import counted, text_table
+from formulation.layer import layer_of
 from formulation.records.files import cache_folder, write_json
 from formulation.records.provenance import provenance
 from merino_net.corpus.text import Reading, Text, add_reading_arguments
@@ -98,8 +99,10 @@ class Plan:
 
     def check(self, config: Any) -> None:
         """ValueError if a group does not divide what it must: each map's inputs, or the embedding's width."""
-        widths = {*config.block_widths, *config.block_ffn_widths, config.embedding_width} if self.group_size else set()
-        for group, columns in ((self.group_size, widths), (self.embedding_group, {config.embedding_width})):
+        design = config.to_architecture()
+        read = {matrix.inputs for block in design.blocks if block.depth for matrix in layer_of(block, design).matrices}
+        read |= {left for left, _ in design.joints}
+        for group, columns in ((self.group_size, read), (self.embedding_group, {config.embedding_width})):
             off = sorted(width for width in columns if width % (group or 1))
             if off:
                 raise ValueError(

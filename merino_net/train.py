@@ -33,6 +33,7 @@ from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.run import command, run_command
 from formulation.command.words import counted
+from formulation.family import FAMILIES
 from formulation.published import read_architecture
 from formulation.records.files import cache_folder, hold_folder, replace_file, writable_folder, write_json
 from formulation.records.provenance import provenance
@@ -320,9 +321,9 @@ def command_line() -> argparse.ArgumentParser:
     )
     network.add_argument(
         "--activation",
-        default="gelu",
+        default=FAMILIES["merino"].activation,
         metavar="NAME",
-        help="of the feed-forward network: gelu, relu, silu, ... (default: %(default)s)",
+        help="of the feed-forward network: relu, gelu, silu, ... (default: %(default)s)",
     )
 
     machine = parser.add_argument_group("machine")

@@ -62,10 +62,12 @@ class SortedItems:
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        distinct = sorted({block for menu in space.menus for block in menu.items}, key=lambda block: (block.width, *_rank(block)))
+        distinct = sorted(
+            {block for menu in space.menus for block in space.blocks_of(menu)}, key=lambda block: (block.width, *_rank(block))
+        )
         place = {block: number for number, block in enumerate(distinct)}
-        self.ranks = [np.array([place[block] for block in menu.items]) for menu in space.menus]
-        self._widths = [np.array([block.width for block in menu.items]) for menu in space.menus]
+        self.ranks = [np.array([place[block] for block in space.blocks_of(menu)]) for menu in space.menus]
+        self._widths = [np.array([block.width for block in space.blocks_of(menu)]) for menu in space.menus]
 
     def allow(self, block: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Bool (n,): which items `right` (n,) of a block may follow the items `left` (n,) of the block before it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from formulation import Budget, Composite, Quantity, Separable
-from hardware_models.names import read_quantity
+from hardware_models.names import read_quantity, split_options
 
 
 def add_budget_arguments(parser: argparse.ArgumentParser, repeats: str) -> None:
@@ -20,8 +20,10 @@ def add_budget_arguments(parser: argparse.ArgumentParser, repeats: str) -> None:
         default=[],
         metavar="NAME<=VALUE",
         help="flops<=60e9, or flops=60e9 (60 GFLOPs for a forward pass), params>=45e6 (at least), memory=200e6 (bytes), "
-        "latency@DEVICE=50 (ms; a shipped device or a .json file), my_module:MyCost=1 (its own unit); "
-        f"hardware_models/names.py lists them. Quote what holds < or >, which a shell takes for files. May be repeated: {repeats}",
+        "latency@DEVICE=50 (ms; a shipped device or a .json file), my_module:MyCost=1 (its own unit). Options stand in brackets: "
+        '"generation-latency@jetson-orin-nano-super(prompt=512,new_tokens=128,precision=int4)<=800". '
+        "hardware_models/names.py lists them all. Quote what holds <, > or brackets, which a shell reads otherwise. "
+        f"May be repeated: {repeats}",
     )
     parser.add_argument(
         "--confidence",
@@ -77,7 +79,7 @@ def read_budgets(
             bound = math.nan
         if not equals or math.isnan(bound):
             raise ValueError(f'the budget {text!r} is not NAME<=NUMBER or NAME>=NUMBER; write it as "flops<=60e9" or flops=60e9')
-        if "=" in name:
+        if "=" in split_options(name)[0]:
             raise ValueError(
                 f"{text!r} is more than one budget; give --budget once for each, as in --budget flops=60e9 --budget params=5e7"
             )

@@ -27,6 +27,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "design": ("studies.design", "the best architecture for your budgets, its proof and its prices"),
         "pareto": ("studies.pareto", "the whole exact front of entropy against costs"),
         "compare": ("studies.compare_solvers", "every solver on the same problems"),
+        "cost": ("studies.cost", "parameters, FLOPs, bytes and latency of any model"),
     },
     "train and ship": {
         "train": ("merino_net.train", "from a design and a text to a trained network"),
@@ -37,6 +38,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "measure": {
         "profile": ("hardware_models.profile", "the latency table of this machine"),
+        "calibrate": ("hardware_models.calibration", "what software achieves of a datasheet's figures"),
     },
     EXPERIMENTS: {
         "hardware": ("studies.hardware", "how the optimum moves from device to device"),

@@ -17,7 +17,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from formulation import (
+    FAMILIES,
     Agreement,
     Architecture,
     Block,
@@ -41,7 +42,7 @@ from formulation import (
     SearchSpace,
     Separable,
 )
-from formulation.architecture import Setting
+from formulation.architecture import Setting, settled
 from formulation.values import Undefined
 from hardware_models import Flops, Params
 from solvers import (
@@ -140,14 +141,27 @@ class Terms(Separable):
         return self.scale * 10.0 ** math.floor(4 + 7 * _uniform(self.seed, 0)) if self.kind is Kind.CANCELLING else 0.0
 
     def block(self, block: Block, setting: Setting) -> float:
-        term = self.drawn(1, block.width, block.ffn_width, block.depth) * (block.depth if self.per_layer else 1)
+        term = self.drawn(1, *key_of(block)) * (block.depth if self.per_layer else 1)
         return term + self.offset
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
         return self.drawn(2, left, right) if self.joined else 0.0
 
+    def entry(self, width: int, setting: Setting) -> float:
+        return self.drawn(4, width) if self.joined else 0.0
+
+    def exit(self, width: int, setting: Setting) -> float:
+        return self.drawn(5, width) if self.joined else 0.0
+
     def fixed(self, setting: Setting) -> float:
         return self.floor - (0.0 if self.maximum else self.blocks * self.offset)
+
+
+def key_of(block: Block) -> tuple[int, ...]:
+    """What a term depends on: the shape, and the further choices where there are any."""
+    said = block.choices.values()
+    further = tuple(0 if value is None else 1 + int(10 * value) for value in said)[3:]
+    return (block.width, block.ffn_width, block.depth, *(further if any(further) else ()))
 
 
 @dataclass(frozen=True)
@@ -168,13 +182,19 @@ class Placed(Separable):
 
     def block_at(self, position: int, block: Block, setting: Setting) -> float:
         own = self.terms
-        return own.drawn(3, position, block.width, block.ffn_width, block.depth) + own.offset
+        return own.drawn(3, position, *key_of(block)) + own.offset
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
         return self.terms.joint(left, right, setting)
 
     def fixed(self, setting: Setting) -> float:
         return self.terms.fixed(setting)
+
+    def entry(self, width: int, setting: Setting) -> float:
+        return self.terms.entry(width, setting)
+
+    def exit(self, width: int, setting: Setting) -> float:
+        return self.terms.exit(width, setting)
 
 
 def _lower_plane(
@@ -277,7 +297,8 @@ def _block_term(quantity: Separable, position: int, block: Block, space: SearchS
 def value_of(quantity: Quantity, design: Architecture, space: SearchSpace) -> Value:
     """The value of a quantity by its definition, term by term."""
     if isinstance(quantity, Separable):
-        terms = [float(quantity.fixed(space))]
+        widths = design.blocks[0].width, design.blocks[-1].width
+        terms = [float(quantity.fixed(space)), float(quantity.entry(widths[0], space)), float(quantity.exit(widths[1], space))]
         terms += [_block_term(quantity, position, block, space) for position, block in enumerate(design.blocks)]
         chain = (design.embedding_width, *(block.width for block in design.blocks), design.embedding_width)
         terms += [float(quantity.joint(a, b, space)) for a, b in itertools.pairwise(chain) if a != b]
@@ -366,20 +387,73 @@ def _opened(draw: np.random.Generator, space: SearchSpace) -> SearchSpace:
         space = replace(space, menus=tuple(replace(menu, depths=menu.depths[:2]) for menu in space.menus[:3]))
 
 
+def _enriched(draw: np.random.Generator, space: SearchSpace) -> SearchSpace:
+    """A space like a given one with further choices: heads, groups, head sizes, gates, sharing, bits, and often another family."""
+    family = str(draw.choice(list(FAMILIES))) if draw.random() < 0.6 else "merino"
+    width = space.menus[0].widths[0]
+
+    def menu(old: Menu) -> Menu:
+        widths = old.widths if family == "merino" else (width,)
+        most = 2 if len(old) <= 6 else 1
+        further: dict[str, Any] = {}
+        if draw.random() < 0.6:
+            further["heads"] = _subset(draw, (2, 4, 6), most)
+            further["kv_heads"] = _subset(draw, (1, 2), most)
+        if draw.random() < 0.3:
+            further["head_sizes"] = _subset(draw, (16, 32), most)
+        for name, pool in (("gated", (True, False)), ("shared", (True, False)), ("bits", (4, 8, 16))):
+            if draw.random() < 0.4:
+                further[name] = _subset(draw, pool, most)
+        depths = (*old.depths[: most - 1], old.depths[-1] or 1)
+        made = Menu(widths, old.ffn_ratios[:most], depths, **further)
+        if draw.random() < 0.3:
+            made = replace(made, also=(Menu(widths[:1], None, (2,), ffn_widths=(96, 160)[:most], gated=(True,)),))
+        return made
+
+    known = {old: menu(old) for old in dict.fromkeys(space.menus)}
+    menus = tuple(known[old] for old in space.menus)
+    own = {"family": family, "tied": None} | ({} if FAMILIES[family].joints else {"embedding_width": width})
+    while True:
+        try:
+            enriched = replace(space, menus=menus, **own)
+        except ValueError:  # the rule for steps knows nothing of these blocks
+            enriched = replace(space, menus=menus, step=None, **own)
+        if enriched.size <= MOST_DESIGNS:
+            return enriched
+        menus = menus[:-1] if len(menus) > 1 else (replace(menus[0], also=None, ffn_ratios=menus[0].ffn_ratios[:1]),)
+
+
+def blocks_of(menu: Menu) -> Iterator[Block]:
+    """The blocks of a menu by its definition: every combination that makes a block, then those of the menus beside it."""
+    ffn = [(ratio, None) for ratio in menu.ffn_ratios or ()] + [(None, width) for width in menu.ffn_widths or ()]
+    further = (menu.heads, menu.kv_heads, menu.head_sizes, menu.gated, menu.shared, menu.bits)
+    for width, (ratio, own), depth, *said in itertools.product(
+        menu.widths, ffn, menu.depths, *(each or (None,) for each in further)
+    ):
+        heads, kv_heads, size, gated, shared, bits = said
+        size = 64 if size is None else size
+        ffn_width = round(width * ratio) if own is None else own
+        if not depth:
+            yield Block(width, round(width * menu.ffn_ratios[0]) if menu.ffn_ratios else menu.ffn_widths[0], 0, 1)
+        elif (heads is not None or width % size == 0) and (heads or width // size) % (kv_heads or 1) == 0:
+            yield Block(width, ffn_width, depth, heads, kv_heads, size, None, gated, shared, bits)
+    for other in menu.also or ():
+        yield from blocks_of(other)
+
+
 @functools.lru_cache(maxsize=4)
 def designs_of(space: SearchSpace) -> tuple[Architecture, ...]:
     """Every design of a space by its definition: all combinations of the menus' blocks, without those that its steps forbid."""
     kinds = []
     for menu in space.menus:
-        shapes = itertools.product(menu.widths, menu.ffn_ratios, menu.depths)
-        blocks = (Block(w, round(w * (r if depth else menu.ffn_ratios[0])), depth) for w, r, depth in shapes)
-        kinds.append(tuple(dict.fromkeys(blocks)))
+        said = {tuple(settled(block, space).choices.values()): settled(block, space) for block in blocks_of(menu)}
+        kinds.append(tuple(said.values()))
 
     def may_follow(left: Block, right: Block) -> bool:
         return not (space.non_decreasing and left.width > right.width) and (space.step is None or space.step(left, right))
 
     return tuple(
-        Architecture(blocks, space.shared, space.embedding_width, space.vocabulary, space.positions)
+        Architecture(blocks, space.shared, space.embedding_width, space.vocabulary, space.positions, space.family, space.tied)
         for blocks in itertools.product(*kinds)
         if any(block.depth for block in blocks) and all(itertools.starmap(may_follow, itertools.pairwise(blocks)))
     )
@@ -480,6 +554,9 @@ def random_problem(seed: int) -> tuple[DesignProblem, Limits]:
     opening = np.random.default_rng([58, seed])
     if opening.random() < 0.4:
         space = _opened(opening, space)
+    richer = np.random.default_rng([20, seed])
+    if richer.random() < 0.5:
+        space = _enriched(richer, space)
     objective = _random_quantity(draw, space, 0.45)
     designs = designs_of(space)
     best = max(range(len(designs)), key=lambda n: value_of(objective, designs[n], space).exact)

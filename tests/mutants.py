@@ -77,6 +77,7 @@ IDENTITY, FINGERPRINT = "formulation/fingerprint.py", "tests/formulation/test_fi
 ARRANGEMENTS = "solvers/arrangements.py"
 ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/network/modeling.py", "hardware_models/fit.py"
 LAYER = "formulation/layer.py"
+ROOFLINE, ROOF = "hardware_models/roofline.py", "tests/hardware_models/test_roofline.py"
 
 MUTANTS = (
     # What `solve` believes.
@@ -87,14 +88,38 @@ MUTANTS = (
     Mutant(BASE, "max(abs(objective), sys.float_info.min)", "max(abs(objective), 1e-12)", LYING),
     Mutant("formulation/values.py", "if not math.isfinite(value):", "if math.isinf(value):", "tests/formulation/test_values.py"),
     Mutant(
+        "hardware_models/condition.py",
+        "not any(width % number for width in widths)",
+        "any(width % number == 0 for width in widths)",
+        "tests/hardware_models/test_latency.py -k conditions_on_widths",
+    ),
+    Mutant(
+        "hardware_models/latency.py",
+        "        if position == 0:\n            value += self._conditional_price",
+        "        if position >= 0:\n            value += self._conditional_price",
+        "tests/hardware_models/test_latency.py -k conditional_price",
+    ),
+    Mutant(
+        "hardware_models/latency.py",
+        "return block.heads * block.head_size == block.width",
+        "return True",
+        "tests/hardware_models/test_latency.py -k not_validated",
+    ),
+    Mutant(
         "formulation/values.py",
         "undefined = ~np.isfinite(values) if among is None",
         "undefined = np.isinf(values) if among is None",
         "tests/formulation/test_values.py",
     ),
     Mutant(
-        IDENTITY, "for name, item in fields.items() if item is None}", "for name, item in fields.items() if not item}", FINGERPRINT
+        IDENTITY,
+        "for name, item in fields.items() if item is None or (",
+        "for name, item in fields.items() if not item or (",
+        FINGERPRINT,
     ),
+    Mutant(IDENTITY, "(name in silent and item == silent[name])", "name in silent", FINGERPRINT),
+    Mutant(IDENTITY, "(name in silent and item == silent[name])", "False", FINGERPRINT),
+    Mutant(IDENTITY, '(revision := getattr(kind, "revision", 1)) != 1', "(revision := 1) != 1", FINGERPRINT),
     Mutant(IDENTITY, 'if "<" not in kind.__qualname__ and _room(', 'if "<" in kind.__qualname__ or _room(', FINGERPRINT),
     Mutant(IDENTITY, "_globals_of(kind)) is _Room.OURS:", "_globals_of(kind)) is not None:", FINGERPRINT),
     Mutant(IDENTITY, "return package if names.get(thing.__qualname__) is thing else module", "return module", FINGERPRINT),
@@ -127,6 +152,13 @@ MUTANTS = (
         LYING,
     ),
     Mutant(BASE, "or isinstance(bound, bool):", "or False:", LYING),
+    # Rooflines.
+    Mutant(ROOFLINE, "range(work.attended, work.attended + times)", "range(work.attended, work.attended + times + 1)", ROOF),
+    Mutant(ROOFLINE, "(block.depth - read) * applied_again", "(block.depth - read) * applied", ROOF),
+    Mutant(ROOFLINE, "layer.weights * bits / 8 <= cache.value", "layer.weights * bits / 8 < cache.value", ROOF),
+    Mutant(ROOFLINE, "if block.bits is None else block.bits", "if True else block.bits", ROOF),
+    Mutant(ROOFLINE, "len(layer.norms) + 1 + 2", "len(layer.norms) + 1", ROOF),
+    Mutant(ROOFLINE, "1e3 * self._powers[1] *", "1e3 * self._powers[0] *", ROOF),
     # The objective, the problem, the space.
     Mutant(ENTROPY, "for part in self.parts[1:3]:", "for part in self.parts[1:2]:", GAMMA),
     Mutant(ENTROPY, "np.argmax(np.arange(len(least)) ** 2 / least)", "np.argmax(np.arange(len(least)) / least)", GAMMA),
@@ -188,17 +220,25 @@ MUTANTS = (
     ),
     # The network.
     Mutant(MODEL, "self.layers[i % len(self.layers)]", "self.layers[0]", FORWARD),
-    Mutant(MODEL, "scaling=self.head_size**-0.5", "scaling=x_BTE.shape[-1] ** -0.5", FORWARD),
+    Mutant(MODEL, "scaling=self.head_sizes[0] ** -0.5", "scaling=x_BTE.shape[-1] ** -0.5", FORWARD),
+    Mutant(MODEL, "scaling=self.head_sizes[0] ** -0.5", "scaling=self.head_sizes[-1] ** -0.5", FORWARD),
     Mutant(MODEL, "x_BTE + self.dropout(attended)", "x_BTE + attended", FORWARD),
     Mutant(MODEL, "x_BTE + self.dropout(self.ffn(self.ffn_norm(x_BTE)))", "x_BTE + self.ffn(self.ffn_norm(x_BTE))", FORWARD),
+    Mutant(MODEL, "self.positions(position_ids + self.first_position)", "self.positions(position_ids)", FORWARD),
     Mutant(
-        MODEL, "self.dropout(inputs_embeds + self.positions(position_ids))", "inputs_embeds + self.positions(position_ids)", FORWARD
+        MODEL, "self.activation(self.gate(x_BTE)) * self.up(x_BTE)", "self.activation(self.up(x_BTE)) * self.gate(x_BTE)", FORWARD
+    ),
+    Mutant(
+        MODEL,
+        "x_BTE = self.dropout(x_BTE + self.positions(position_ids + self.first_position))",
+        "x_BTE = x_BTE + self.positions(position_ids + self.first_position)",
+        FORWARD,
     ),
     Mutant(MODEL, "self.config.attention_dropout if self.training else 0.0", "0.0", FORWARD),
     Mutant(MODEL, "self.config.attention_dropout if self.training else 0.0", "self.config.attention_dropout", FORWARD),
     Mutant(MODEL, "weights = nn.functional.dropout(weights, dropout, module.training)", "", FORWARD),
     Mutant(MODEL, "nn.LayerNorm(own.width, config.layer_norm_eps, bias=own.bias)", "nn.LayerNorm(own.width)", FORWARD),
-    Mutant(MODEL, "ACT2FN[config.hidden_act]", "ACT2FN['gelu']", FORWARD),
+    Mutant(MODEL, "ACT2FN[config.hidden_act]", "ACT2FN['relu']", FORWARD),
     Mutant(MODEL, "x_BTE = x_BTE + self.dropout(attended)", "x_BTE = self.attention_norm(x_BTE) + self.dropout(attended)", FORWARD),
     # Prices fitted to measurements, and costs.
     Mutant(FITTING, "fit(x[~held], y[~held])", "fit(x, y)", FIT),
@@ -206,9 +246,9 @@ MUTANTS = (
     Mutant(FITTING, "relative = np.abs(p - m) / m", "relative = np.abs(p - m) / p", FIT),
     Mutant(
         LAYER,
-        "return 4 * tokens * attended * self.query_width",
-        "return 2 * tokens * attended * self.query_width",
-        "tests/formulation/test_formulation.py -k 'flops or published'",
+        "return 2 * tokens * attended * (self.query_width + self.value_width)",
+        "return 4 * tokens * attended * self.value_width",
+        "tests/formulation/test_decisions.py -k 'head_size'",
     ),
     Mutant(
         LAYER,

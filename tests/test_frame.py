@@ -58,7 +58,7 @@ LIGHT = (
 """What loads nothing of that when it is imported: packages, and whatever a command needs to show its help."""
 
 NETWORK_MAY_IMPORT = {
-    f"formulation.{module}" for module in ("architecture", "layer", "published", "fingerprint", "records", "command")
+    f"formulation.{module}" for module in ("architecture", "family", "layer", "published", "fingerprint", "records", "command")
 }
 """What the network knows of the house: designs as data, and what every command does around its work."""
 

@@ -1,10 +1,10 @@
 """The network: a block-wise decoder-only transformer as a Hugging Face model.
 
 From top to bottom: attention, feed-forward network, layer, block (one or several layers, applied `depth` times), the stack
-of blocks between embedding and final norm, and the language model with its tied output head. Which maps and norms there are is
+of blocks with what joins them, and the language model with its tied output head. Which maps and norms there are is
 `formulation.layer`'s say: its lists become the modules here, and the costs of `hardware_models` are read off the same lists.
 
-Shape suffixes: B sequences of a batch, T tokens, E width, F ffn_width, H heads, D head size, V vocabulary.
+Shape suffixes: B sequences of a batch, T tokens, E width, F ffn_width, H query heads, K key/value heads, D head size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
+from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
@@ -28,7 +29,18 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from formulation.architecture import Architecture, Block
-from formulation.layer import Embedding, Layer, LinearMap, Norm, joint_map, layer_of, stored_layers, surroundings
+from formulation.layer import (
+    Embedding,
+    Layer,
+    LinearMap,
+    Norm,
+    final_norm,
+    joint_map,
+    layer_of,
+    learned_positions,
+    stored_layers,
+    surroundings,
+)
 from merino_net.network.configuration import MerinoConfig
 from merino_net.network.registration import register_models
 
@@ -36,14 +48,18 @@ from merino_net.network.registration import register_models
 def eager_attention(
     module: nn.Module,
     query_BHTD: Tensor,
-    key_BHTD: Tensor,
-    value_BHTD: Tensor,
+    key_BKTD: Tensor,
+    value_BKTD: Tensor,
     attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """softmax(QKᵀ·scaling + mask)·V written out, the reference that returns its weights too: (B, T, H, D) and (B, H, T, T)."""
+    """softmax(QKᵀ·scaling + mask)·V written out, the reference that returns its weights too: (B, T, H, D) and (B, H, T, T).
+
+    H/K neighbouring query heads attend to one key/value head (Ainslie et al. 2023).
+    """
+    key_BHTD, value_BHTD = (repeat_kv(each, query_BHTD.shape[1] // each.shape[1]) for each in (key_BKTD, value_BKTD))
     scores = query_BHTD @ key_BHTD.transpose(-1, -2) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -75,14 +91,14 @@ class MerinoOutput(nn.Linear):
 
 
 class MerinoAttention(nn.Module):
-    """Causal multi-head self-attention; the maps of queries, keys and values are one matrix."""
+    """Causal self-attention of grouped queries; the maps of queries, keys and values are one matrix."""
 
     is_causal = True
 
     def __init__(self, config: MerinoConfig, layer: Layer) -> None:
         super().__init__()
         self.config = config
-        self.head_size = layer.head_size
+        self.head_sizes = [layer.head_size, layer.head_size, layer.value_head_size]
         self.num_key_value_groups = layer.heads // layer.kv_heads
         self.parts = [layer[name].outputs for name in ("query", "key", "value")]
         self.query_key_value = linear(layer["query_key_value"])
@@ -91,29 +107,32 @@ class MerinoAttention(nn.Module):
     def forward(
         self, x_BTE: Tensor, attention_mask: Tensor | None, past_key_values: Cache | None, layer_idx: int, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
-        parts = self.query_key_value(x_BTE).split(self.parts, -1)
-        query, key, value = (part_BTE.unflatten(-1, (-1, self.head_size)).transpose(1, 2) for part_BTE in parts)
+        parts = zip(self.query_key_value(x_BTE).split(self.parts, -1), self.head_sizes, strict=True)
+        query, key, value = (part_BTE.unflatten(-1, (-1, size)).transpose(1, 2) for part_BTE, size in parts)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, layer_idx)
         attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         dropout = self.config.attention_dropout if self.training else 0.0
         mixed_BTHD, weights = attend(
-            self, query, key, value, attention_mask, scaling=self.head_size**-0.5, dropout=dropout, **kwargs
+            self, query, key, value, attention_mask, scaling=self.head_sizes[0] ** -0.5, dropout=dropout, **kwargs
         )
         return self.output(mixed_BTHD.flatten(-2)), weights
 
 
 class MerinoFeedForward(nn.Module):
-    """Two maps, E→F and F→E, and an activation between them."""
+    """down(activation(up(x))), with maps E→F and F→E; gated: down(activation(gate(x)) · up(x)) (Shazeer 2020)."""
 
     def __init__(self, config: MerinoConfig, layer: Layer) -> None:
         super().__init__()
         self.up = linear(layer["up"])
+        self.gate = linear(layer["gate"]) if layer.gated else None
         self.activation = ACT2FN[config.hidden_act]
         self.down = MerinoOutput(layer["down"])
 
     def forward(self, x_BTE: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(x_BTE)))
+        if self.gate is None:
+            return self.down(self.activation(self.up(x_BTE)))
+        return self.down(self.activation(self.gate(x_BTE)) * self.up(x_BTE))
 
 
 class MerinoLayer(GradientCheckpointingLayer):
@@ -206,22 +225,29 @@ class MerinoPreTrainedModel(PreTrainedModel):
 
 
 class MerinoModel(MerinoPreTrainedModel):
-    """Embedding, blocks with their joints, final norm: tokens (B, T) to hidden states (B, T, embedding_width)."""
+    """Everything but the output head: tokens (B, T) to hidden states (B, T, embedding_width).
+
+    Token embedding and what joins it to the first block; positions, as wide as that block; the blocks with their joints; the final
+    norm, as wide as the last block, and what joins that to the output head. Position p is row p + 2 of its table, as OPT has it.
+    """
 
     def __init__(self, config: MerinoConfig) -> None:
         super().__init__(config)
         design = config.to_architecture()
         around = surroundings(design)
+        positions, norm = learned_positions(design.widths[0], design), final_norm(design.widths[-1], design)
+        assert positions is not None and norm is not None  # this family has both
         self.tokens = embedding(around.tokens)
-        self.positions = embedding(around.positions)
+        self.positions = embedding(positions)
+        self.first_position = positions.rows - design.positions
         self.dropout = nn.Dropout(config.dropout)
-        chain = (around.tokens.width, *design.widths, around.norm.width)
+        chain = (around.tokens.width, *design.widths, around.head.inputs)
         self.joints = nn.ModuleList(joint(left, right) for left, right in pairwise(chain))
         firsts = accumulate(design.depths, initial=0)
         self.blocks = nn.ModuleList(
             MerinoBlock(config, block, design, first) for block, first in zip(design.blocks, firsts, strict=False)
         )
-        self.norm = layer_norm(around.norm, config)
+        self.norm = layer_norm(norm, config)
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -253,11 +279,15 @@ class MerinoModel(MerinoPreTrainedModel):
         if position_ids is None:  # after the mask, which looks for packed sequences in positions that a caller gives
             seen = 0 if past_key_values is None else past_key_values.get_seq_length()
             position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen).unsqueeze(0)
-        x_BTE = self.dropout(inputs_embeds + self.positions(position_ids))
-        for enter, block in zip(self.joints, self.blocks, strict=False):
-            x_BTE = enter(x_BTE)  # a statement of its own: what enters a joint is freed before the block runs
+        x_BTE = self.joints[0](inputs_embeds)
+        del inputs_embeds  # not to be kept while the blocks run
+        x_BTE = self.dropout(x_BTE + self.positions(position_ids + self.first_position))
+        for number, block in enumerate(self.blocks):
+            if number:
+                x_BTE = self.joints[number](x_BTE)  # a statement of its own: what enters a joint is freed before the block runs
             x_BTE = block(x_BTE, mask, past_key_values, **kwargs)
-        x_BTE = self.norm(self.joints[-1](x_BTE))
+        x_BTE = self.norm(x_BTE)
+        x_BTE = self.joints[-1](x_BTE)
         return BaseModelOutputWithPast(last_hidden_state=x_BTE, past_key_values=past_key_values if use_cache else None)
 
 

@@ -44,7 +44,7 @@ def dss_score(architecture: Architecture, tokens: np.ndarray, seed: int = 0) -> 
             for weight, gradient in _attention_matrices(module):
                 total += float(_nuclear_norm(gradient) * _nuclear_norm(weight))
         elif isinstance(module, MerinoFeedForward):
-            for linear in (module.up, module.down):
+            for linear in filter(None, (module.up, module.gate, module.down)):
                 assert linear.weight.grad is not None
                 total += float((linear.weight.grad * linear.weight.detach()).abs().sum())
     return total

@@ -200,26 +200,30 @@ def design_section(config: PreTrainedConfig) -> str:
         }
         return "## Architecture\n\n" + markdown_table(("", ""), [(name, number(value)) for name, value in facts.items()])
     design = config.to_architecture()
-    blocks = [
-        (f"{i}", number(block.width), number(block.ffn_width), number(block.depth), number(block.heads))
+    shapes = (
+        (i, block.width, block.ffn_width, block.depth, block.heads, block.kv_heads, block.head_size)
         for i, block in enumerate(design.blocks, start=1)
-    ]
+    )
+    blocks = [tuple(map(number, shape)) for shape in shapes]
+    columns = ("block", "width", "feed-forward width", "depth in layers", "attention heads", "key/value heads", "head size")
     sharing = (
         "the layers of a block share one set of weights (parameters count once, work counts every application)"
         if design.shared
         else "every layer has its own weights"
-    )
+    ) + (", unless the line above says otherwise of a block" if any(block.shared is not None for block in design.blocks) else "")
     joints = ", ".join(f"{left} to {right}" for left, right in design.joints) or "none: all widths are equal"
     return "\n\n".join(
         (
             "## Architecture",
             "Pre-norm decoder blocks in order, input first:",
-            markdown_table(("block", "width", "feed-forward width", "depth in layers", "attention heads"), blocks),
+            markdown_table(columns, blocks),
+            f"- in one line: `{design}`\n"
             f"- weights: {sharing}\n"
             f"- embedding, tied to the output head: {design.vocabulary:,} tokens, {design.embedding_width} wide\n"
-            f"- learned positions: {design.positions:,}, the longest text in tokens\n"
+            f"- learned positions, added where the first block begins: {design.positions:,}, the longest text in tokens\n"
+            f"- final LayerNorm: behind the last block\n"
             f"- linear maps between unequal widths: {joints}\n"
-            f"- activation: {config.hidden_act}; attention heads of 64",
+            f"- activation: {config.hidden_act}",
         )
     )
 

@@ -9,7 +9,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR
 from formulation import Architecture, Budget, DesignProblem
 from formulation.command.words import change_text, counted, number_text, per_cent, short, text_table, value_text, with_unit
 from formulation.problem import budget_text
-from formulation.quantity import quantity_text
+from formulation.quantity import column_texts, quantity_text
 from solvers.arrangements import order_is_free
 from solvers.base import Solution, Solver, Status, broken_budgets
 from solvers.exact.dynamic_programming import Count
@@ -124,7 +124,7 @@ def _steps_text(problem: DesignProblem, price: Price) -> str:
             ]
         )
     header = [
-        f"{quantity_text(quantity)} budget {'from' if from_above else 'up to'}",
+        f"{column_texts([quantity])[0]} budget {'from' if from_above else 'up to'}",
         "to the budget",
         objective.name,
         "change",
@@ -161,12 +161,13 @@ def alternatives_text(problem: DesignProblem, others: Sequence[Solution], differ
     best = others[0]
     assert best.architecture is not None
     assert best.objective is not None
-    names = list(dict.fromkeys(quantity_text(budget.quantity) for budget in problem.subject_to))  # a range is two budgets
+    limited = column_texts([budget.quantity for budget in problem.subject_to])
+    names = list(dict.fromkeys(limited))  # a range is two budgets
     rows = []
     for number, other in enumerate(others):
         if other.architecture is None or other.objective is None:
             continue
-        costs = {quantity_text(budget.quantity): usage.value for budget, usage in zip(problem.subject_to, other.usage, strict=True)}
+        costs = {name: usage.value for name, usage in zip(limited, other.usage, strict=True)}
         rows.append(
             [
                 str(number) if number else "best",

@@ -200,8 +200,8 @@ def published_equals(space: SearchSpace | None = None, names: Iterable[str] = PU
     space = paper_space() if space is None else space
     costs = (Flops(), Params())
     table = tabulate(costs, space)
-    shapes = tuple(dict.fromkeys(layer_of(block, space) for menu in space.menus for block in menu.items))
-    counts = [_layer_counts(menu.items, space, shapes) for menu in space.menus]
+    shapes = tuple(dict.fromkeys(layer_of(block, space) for menu in space.menus for block in space.blocks_of(menu)))
+    counts = [_layer_counts(space.blocks_of(menu), space, shapes) for menu in space.menus]
     uppers = {name: [cost(PUBLISHED[name]) * (1 + 1e-12) for cost in costs] for name in names}
     rows: dict[str, list[np.ndarray]] = {name: [] for name in uppers}
     designs = dict.fromkeys(uppers, 0)

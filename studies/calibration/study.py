@@ -80,7 +80,7 @@ def score_table(corpus: Corpus) -> dict[str, np.ndarray]:
     return {name: np.array([scores(setting, designs) for setting in GRID]) for name, designs in corpus.groups.items()}
 
 
-FAMILIES: Mapping[str, tuple[str, ...]] = {"all choices": tuple(_AXES), "β alone": ("beta",)}
+CHOSEN_AXES: Mapping[str, tuple[str, ...]] = {"all choices": tuple(_AXES), "β alone": ("beta",)}
 """What a fit may move; the other choices keep their default. Fewer choices fit less noise."""
 _SPLITS = 40
 """Halvings of the designs whose mean is the gain; a bootstrap resample is halved `_SPLITS_OF_RESAMPLE` times."""
@@ -163,14 +163,14 @@ class Shared:
 def held_out_gain(
     fitted_on: Corpus, scored_on: Corpus, tables: Mapping[str, Mapping[str, np.ndarray]], resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Fit on one half of the designs, score on the other, of the same corpus or of another; for each of the `FAMILIES`.
+    """Fit on one half of the designs, score on the other, of the same corpus or of another; for each of the `CHOSEN_AXES`.
 
     Returns, by group and on average over the groups, Spearman's coefficient of the fitted setting and of the default on designs
     that were not fitted to, and the gain, fitted − default, with its 95 % bootstrap interval: the designs are drawn with
     replacement, and each resample is halved again. ValueError if the two corpora share too few designs.
     """
     shared, draw = Shared.of(fitted_on, scored_on), np.random.default_rng(seed)
-    numbers = {name: family(axes) for name, axes in FAMILIES.items()}
+    numbers = {name: family(axes) for name, axes in CHOSEN_AXES.items()}
     default = GRID.index(DEFAULT)
 
     def scored(times: np.ndarray, splits: int) -> tuple[np.ndarray, dict[str, list[int]]]:
@@ -218,7 +218,7 @@ def held_out_gain(
                 },
                 "chosen": _chosen([GRID[number] for number in settings[what]]),
             }
-            for place, what in enumerate(FAMILIES)
+            for place, what in enumerate(CHOSEN_AXES)
         },
     }
 
@@ -389,7 +389,9 @@ def verdict(validated: Sequence[dict[str, Any]]) -> dict[str, Any]:
     - `better`: by what a fit may move: those in which the whole interval of the mean gain is above 0
     """
     better = {
-        what: sum(one["families"][what]["gain"]["mean"]["interval"][0] > 0 for one in validated) for what in FAMILIES if validated
+        what: sum(one["families"][what]["gain"]["mean"]["interval"][0] > 0 for one in validated)
+        for what in CHOSEN_AXES
+        if validated
     }
     pairs = len(validated)
     return {"pairs": pairs, "better": better, "change_defaults": pairs > 1 and max(better.values()) == pairs}

@@ -16,6 +16,7 @@ from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.run import command
+from formulation.problem_file import NAMED_SPACES
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Row, RowFile
@@ -28,7 +29,7 @@ from studies.compare_solvers.tables import losses_table, problem_table, proofs_a
 def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
     parser = command_parser(__spec__, __doc__)
-    parser.add_argument("--space", default="paper", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
+    parser.add_argument("--space", default="paper", metavar="NAME|FILE", help=f"{NAMED_SPACES} (default paper)")
     add_budget_arguments(
         parser,
         "different names hold together, a name given again makes a further problem (default: the paper's three FLOPs budgets)",

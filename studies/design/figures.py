@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -81,7 +82,8 @@ def draw_design(problem: DesignProblem, solution: Solution, prices: Sequence[Pri
     word = {Status.OPTIMAL: "proved optimal"}.get(solution.status, "not proved optimal")
     budgets = ", ".join(map(budget_text, problem.subject_to))
     title = f"{problem.goal.name} {_value_text(solution.objective)} {problem.goal.unit}, {word}"
-    network.suptitle(title + (f"\n{budgets}" if budgets else ""), fontsize=11)
+    wrapped = textwrap.fill(budgets, round(11 * figure.get_figwidth()))
+    network.suptitle(title + (f"\n{wrapped}" if budgets else ""), fontsize=11)
     if binding:
         axes = steps.subplots(1, len(binding), squeeze=False, sharey=True)[0]
         for axis, price in zip(axes, binding, strict=True):
@@ -240,7 +242,7 @@ def _draw_steps(axis: Axes, problem: DesignProblem, price: Price) -> None:
             change = 100 * (point.objective / here.objective - 1) if here.objective else 0.0
             text = f"{change:+.{2 if abs(change) < 0.1 else 1}f} %".replace("-", "−")
             axis.annotate(text, (sign * x, y), xytext=(-6, 4), textcoords="offset points", ha="right", fontsize=8, bbox=_CLEAR)
-    axis.set_xlabel(f"{quantity_text(price.budget.quantity)}, {letter}{price.budget.quantity.unit}")
+    axis.set_xlabel(textwrap.fill(f"{quantity_text(price.budget.quantity)}, {letter}{price.budget.quantity.unit}", 90))
     ends = uppers[0] - 0.2 * span, right + 0.04 * span  # room for the words left of the first step
     axis.set_xlim(sign * ends[0], sign * ends[1])
     inwards = upper > ends[0] + 0.85 * (ends[1] - ends[0])  # right of a line so near the edge the word would run into the frame

@@ -32,7 +32,7 @@ from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted
 from formulation.problem import budget_text
-from formulation.problem_file import ReadQuantity, problem_to_dict, read_problem, read_space
+from formulation.problem_file import NAMED_SPACES, ReadQuantity, problem_to_dict, read_problem, read_space
 from formulation.quantity import quantity_text
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.reading import chosen
@@ -56,7 +56,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "problem", nargs="?", metavar="FILE", help="a problem file (JSON); formulation/problem_file.py says what it holds"
     )
-    parser.add_argument("--space", default=None, metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
+    parser.add_argument("--space", default=None, metavar="NAME|FILE", help=f"{NAMED_SPACES} (default paper)")
     add_budget_arguments(parser, "all hold together")
     objective = parser.add_mutually_exclusive_group()
     objective.add_argument("--maximize", metavar="NAME", help="the objective, named as in a budget (default entropy)")

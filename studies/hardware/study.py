@@ -26,7 +26,7 @@ from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted, short, text_table
-from formulation.problem_file import read_space
+from formulation.problem_file import NAMED_SPACES, read_space
 from formulation.quantity import quantity_text
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
@@ -308,7 +308,7 @@ def command_line() -> argparse.ArgumentParser:
         help="as budgets name them: flops, memory, latency@DEVICE, my_module:MyCost (default: params, flops, memory, a roofline "
         "and every shipped device)",
     )
-    parser.add_argument("--space", default="paper", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
+    parser.add_argument("--space", default="paper", metavar="NAME|FILE", help=f"{NAMED_SPACES} (default paper)")
     parser.add_argument(
         "--reference",
         default="MeRino-61M",

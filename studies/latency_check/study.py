@@ -36,7 +36,7 @@ from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted, text_table
 from formulation.problem import just_below
-from formulation.problem_file import SPACES, read_space
+from formulation.problem_file import NAMED_SPACES, SPACES, read_space
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile
@@ -389,7 +389,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("device", metavar="FILE", help="device file of this machine, or the name of a shipped device that it is")
     parser.add_argument("--table", metavar="NAME", help="of its tables (default: the first)")
     parser.add_argument("--parts", default=",".join(_PARTS), metavar="NAMES", help=f"of {', '.join(_PARTS)} (default: all)")
-    parser.add_argument("--space", default="fine", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default fine)")
+    parser.add_argument("--space", default="fine", metavar="NAME|FILE", help=f"{NAMED_SPACES} (default fine)")
     parser.add_argument("--networks", type=int, default=40, metavar="N", help="random networks (default 40)")
     parser.add_argument(
         "--limits",

@@ -17,9 +17,9 @@ _SHOWN = ("additive", "FLOPs", "FLOPs + constant", "FLOPs with head", "trees (ce
 _WAYS = {
     "fitted": "fitted",
     "leave_one_out": "leave-one-out",
-    "nested_leave_one_out": "nested",
     "flops_fitted": "FLOPs fitted",
     "flops_leave_one_out": "FLOPs leave-one-out",
+    "flops_with_head_leave_one_out": "with head",
 }
 
 
@@ -53,17 +53,105 @@ def print_data(parts: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def print_published(record: dict[str, Any]) -> None:
-    """The nine published latencies beside each prediction, and its mean relative error."""
+def print_published(device: str, record: dict[str, Any]) -> None:
+    """The published latencies of a length beside each prediction, and its mean relative error."""
     lines = [(row["name"], f"{row['published_ms']}", *(f"{row[f'{way}_ms']:.0f}" for way in _WAYS)) for row in record["networks"]]
     lines.append(("MAPE, %", "", *(f"{100 * record['errors'][way]['mape']:.1f}" for way in _WAYS)))
-    print("\nLatency of 128 tokens on the paper's Jetson Nano, ms")
+    print(f"\nLatency of {record['tokens']:,} tokens on {device}, ms")
     print(text_table(("network", "published", *_WAYS.values()), lines, {0}))
     prices = ", ".join(f"{price:.4g} ms per unit of {name}" for name, price in record["prices_ms"].items())
     floor = record["floor"]
-    print(f"Prices: {prices}; the best of {record['sets_tried']} sets of at most three kinds of work.")
-    alike = ", ".join(floor["networks"])
-    print(f"{alike} have the same layers: no model of layers comes nearer to them than {100 * floor['mape']:.1f} %.")
+    alike = " and ".join(floor["networks"])
+    print(f"Prices: {prices}.")
+    print(f"{alike} have the same work: no model of layers comes nearer to them than {100 * floor['mape']:.1f} %.")
+
+
+def print_watch(part: dict[str, Any]) -> None:
+    """The errors of each table's models, the residuals by width, and the designs with and without the cliff."""
+    print(f"\npixel-watch-5 ({part['file']}): {counted(part['rows'], 'row')}, {part['cliff_rows']} at the cliff")
+    lines = [
+        (row["table"], row["model"], f"{100 * row['mape']:.1f}", f"{100 * row['within_10']:.1f}", f"{row['spearman']:.3f}")
+        for row in part["errors"]
+    ]
+    print(text_table(("table", "model", "MAPE, %", "within 10 %, %", "Spearman"), lines, {0, 1}))
+    _print_by_width({name: [row for row in part["by_width"] if row["table"] == name] for name in part["fits"]})
+    print("\nProved optima of alike layers under a time for each decoded token, ms as the table with the cliff predicts them")
+    designs = []
+    for row in part["designs"]["rows"]:
+        for name in ("knowing", "blind", "meeting"):
+            if found := row[name]:
+                said = (found["design"], f"{found['entropy']:,.0f}", f"{found['predicted_ms']:.1f}")
+                designs.append((f"{row['limit_ms']:g}", name, *said))
+    print(text_table(("limit, ms", "cliff", "design", "effective entropy, nat", "ms"), designs, {1, 2}))
+
+
+def print_scores(file: str, device: str, scores: Sequence[dict[str, Any]]) -> None:
+    """How near the tables of a device file come to a file of measurements, and the residuals by width."""
+    print(f"\n{device} on {file}")
+    lines = [
+        (
+            one["table"],
+            one["column"],
+            f"{one['rows']:,}",
+            f"{one['left_out']:,}",
+            f"{one['beyond_validated']:,}",
+            f"{100 * one['mape']:.1f}",
+            f"{100 * one['within_10']:.1f}",
+            f"{one['spearman']:.3f}",
+            f"{one['median_ratio']:.3f}",
+            f"{100 * one['scaled']['mape']:.1f}",
+        )
+        for one in scores
+    ]
+    head = ("table", "column", "rows", "left out", "beyond validated", "MAPE, %", "within 10 %, %", "Spearman")
+    print(text_table((*head, "measured / predicted", "MAPE scaled, %"), lines, {0, 1}))
+    _print_by_width({one["table"]: one["by_width"] for one in scores})
+
+
+def _print_by_width(tables: dict[str, list[dict[str, Any]]]) -> None:
+    """The mean error and the median of measured by predicted, by width, of each table."""
+    print("\nResiduals by width: mean error, % (median of measured / predicted)")
+    own = {name: {row["width"]: row for row in rows} for name, rows in tables.items()}
+    lines = []
+    for width in sorted({width for rows in own.values() for width in rows}):
+        of_width = [rows.get(width) for rows in own.values()]
+        cells = (f"{100 * row['mape']:.1f} ({row['median_ratio']:.2f})" if row else "" for row in of_width)
+        lines.append((f"{width:,}", f"{max(row['rows'] for row in of_width if row):,}", *cells))
+    print(text_table(("width", "rows", *own), lines, set()))
+
+
+def draw_watch(points: dict[str, dict[str, Any]], how: str) -> Figure:
+    """Predicted against measured values, a column for each table, and below it measured by predicted over the width.
+
+    Args:
+        points: name of the table -> measured and predicted values, which are at the cliff, the widths, and the unit.
+        how: the predictions were made, in words.
+    """
+    figure = Figure(figsize=(4.2 * len(points), 7.4), layout="constrained")
+    above, below = figure.subplots(2, len(points), squeeze=False, height_ratios=(3, 2))
+    for upper, lower, (name, own) in zip(above, below, points.items(), strict=True):
+        measured, predicted, width = (np.array(own[key]) for key in ("measured", "predicted", "width"))
+        cliff = np.array(own["cliff"])
+        for which, style, label in (
+            (~cliff, {"marker": "o", "color": COLOURS[0]}, "elsewhere"),
+            (cliff, {"marker": "^", "color": COLOURS[1]}, "widths all multiples of 64"),
+        ):
+            upper.plot(measured[which], predicted[which], ls="", ms=4, mfc="none", label=label, **style)
+            lower.plot(width[which], measured[which] / predicted[which], ls="", ms=4, mfc="none", **style)
+        _frame(upper, measured, predicted)
+        mape = 100 * float(np.mean(np.abs(predicted / measured - 1)))
+        upper.set_title(f"{name}: mean error {mape:.1f} %")
+        upper.set(xlabel=f"measured, {own['unit']}", ylabel=f"predicted {how}, {own['unit']}")
+        upper.legend(fontsize="small", loc="upper left")
+        lower.axhspan(0.9, 1.1, color="0.9", zorder=0)
+        lower.axhline(1, color="black", lw=0.8)
+        widths = np.unique(width)
+        lower.plot(widths, [np.median((measured / predicted)[width == one]) for one in widths], "_", ms=14, color="black")
+        lower.set(xlabel="width (bar: median)", ylabel="measured / predicted", yscale="log")
+        ticks = [tick for tick in (0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3) if 0.8 * min(measured / predicted) <= tick <= 1.25 * max(measured / predicted)]
+        lower.yaxis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        lower.yaxis.set_ticks([], minor=True)
+    return figure
 
 
 def draw_data(parts: Sequence[dict[str, Any]]) -> Figure:
@@ -86,14 +174,14 @@ def draw_data(parts: Sequence[dict[str, Any]]) -> Figure:
 
 
 def draw_published(record: dict[str, Any]) -> Figure:
-    """What predicts each of the nine published latencies from the other eight, relative to it: kinds of work, and FLOPs alone."""
+    """What predicts each of the nine published latencies, relative to it: three kinds of work, and FLOPs alone."""
     rows = record["networks"]
     figure = Figure(figsize=(7.6, 0.34 * len(rows) + 1.7), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(rows))
     ways: dict[str, dict[str, Any]] = {
-        "nested_leave_one_out": {"marker": "o", "color": COLOURS[0], "label": "kinds of work, chosen and fitted without it"},
-        "leave_one_out": {"marker": "x", "color": "black", "label": "the same kinds of work, fitted without it"},
+        "leave_one_out": {"marker": "o", "color": COLOURS[0], "label": "maps, head where timed, layers; fitted without it"},
+        "fitted": {"marker": "x", "color": "black", "label": "the same, fitted to all"},
         "flops_leave_one_out": {"marker": "s", "mfc": "none", "color": COLOURS[1], "label": "FLOPs alone, fitted without it"},
     }
     for way, style in ways.items():

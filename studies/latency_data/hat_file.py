@@ -7,9 +7,7 @@ layers, and the model that adds up over layers. Cross-validation is in `studies.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from formulation.architecture import positive_integer
-from formulation.command.words import counted
+from formulation.architecture import HEAD_SIZE, positive_integer
 from formulation.layer import make_layer
 from hardware_models.device import check_device_name
 from hardware_models.fit import FitError, cross_validated, fit_error, nonnegative_fit, robust_fit
+from studies.latency_data.csv_file import read_rows
 
 DESIGN_COLUMNS = (
     *("encoder_embed_dim", "encoder_layer_num", "encoder_ffn_embed_dim_avg", "encoder_self_attention_heads_avg"),
@@ -179,38 +177,12 @@ def read_data(path: Path, facts: Facts | None = None) -> LatencyData:
             is not a finite number or out of range, a row that is there twice, two rows of one design that contradict each other,
             and facts that nobody says.
     """
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path.name} is not UTF-8 text; expected a CSV file of HAT's format") from None
-    lines = csv.reader(io.StringIO(text, newline=""))
-    header = [name.strip() for name in next(lines, [])]
-    if not header:
-        raise ValueError(f"{path.name} is empty; expected a header and a row for each network")
-    if missing := [name for name in COLUMNS if name not in header]:
-        raise ValueError(
-            f"{path.name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; expected those of HAT's format"
-        )
-    if repeated := [name for name in COLUMNS if header.count(name) > 1]:
-        raise ValueError(f"{path.name} has the column {repeated[0]} twice; expected it once")
-    numbers, rows = [], []
-    try:
-        for cells in lines:
-            if any(cell.strip() for cell in cells):
-                numbers.append(lines.line_num)
-                rows.append(_read_row(f"line {lines.line_num} of {path.name}", header, cells))
-    except csv.Error as error:
-        raise ValueError(f"line {lines.line_num} of {path.name} is not valid CSV ({error})") from None
-    if len(rows) < FEWEST:
-        raise ValueError(f"{path.name} has {counted(len(rows), 'row')}; expected at least {FEWEST}, to cross-validate in ten folds")
-    _check_repeats(path.name, numbers, rows)
-    columns = {name: np.array(values) for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
-    sha256 = hashlib.sha256(content).hexdigest()
-    facts = KNOWN.get(sha256, facts)
+    rows = read_rows(path, COLUMNS, "HAT's format", _allowed, FEWEST)
+    _check_repeats(path.name, rows.lines, rows.values)
+    facts = KNOWN.get(rows.sha256, facts)
     if facts is None:
         raise ValueError(asked_for(path, GIVEN))
-    return LatencyData(facts, path.name, sha256, columns)
+    return LatencyData(facts, path.name, rows.sha256, rows.by_column)
 
 
 def is_known(path: Path) -> bool:
@@ -228,22 +200,12 @@ def asked_for(path: Path, missing: Sequence[str]) -> str:
     )
 
 
-def _read_row(where: str, header: Sequence[str], cells: Sequence[str]) -> tuple[float, ...]:
-    if len(cells) != len(header):
-        raise ValueError(f"{where} has {counted(len(cells), 'value')}; expected {len(header)}, one for each column")
-    given = dict(zip(header, cells, strict=True))
-    row = []
-    for name in COLUMNS:
-        try:
-            value = float(given[name])
-        except ValueError:
-            raise ValueError(f"{where} has {name} {given[name].strip()!r}; expected a number") from None
-        is_std, is_whole = "_std_" in name, name.endswith(("embed_dim", "layer_num"))
-        if not math.isfinite(value) or value < 0 or (value == 0 and not is_std) or (is_whole and value != int(value)):
-            kind = "whole number of at least 1" if is_whole else f"finite number {'of at least' if is_std else 'above'} 0"
-            raise ValueError(f"{where} has {name} {given[name].strip()}; expected a {kind}")
-        row.append(value)
-    return tuple(row)
+def _allowed(name: str, value: float) -> str | None:
+    """What a value should have been, in words, if it cannot be."""
+    is_std, is_whole = "_std_" in name, name.endswith(("embed_dim", "layer_num"))
+    if not math.isfinite(value) or value < 0 or (value == 0 and not is_std) or (is_whole and value != int(value)):
+        return "whole number of at least 1" if is_whole else f"finite number {'of at least' if is_std else 'above'} 0"
+    return None
 
 
 def _check_repeats(file: str, numbers: Sequence[int], rows: Sequence[tuple[float, ...]]) -> None:
@@ -269,7 +231,7 @@ def layer_flops(data: LatencyData) -> tuple[np.ndarray, np.ndarray]:
     encoder layers, aT, whose maps K and V are applied once.
     """
     encoder, decoder = (
-        make_layer(data[f"{side}_embed_dim"], data[f"{side}_ffn_embed_dim_avg"], _ATTENTION_WIDTH)
+        make_layer(data[f"{side}_embed_dim"], data[f"{side}_ffn_embed_dim_avg"], _ATTENTION_WIDTH // HEAD_SIZE)
         for side in ("encoder", "decoder")
     )
     tokens, steps, beam = data.facts.tokens, data.facts.steps, data.facts.beam

@@ -1,192 +1,218 @@
-"""A latency model of the paper's device, fitted to the nine latencies that it publishes, and its device file.
+"""Latency models of two devices of which published figures of nine networks are known, and their device files.
 
-Here is the choice of kinds of work, judged by leaving networks out, and the floor that equal layers set. The nine networks and
-figures themselves are in `formulation.published`.
+`jetson-nano` is the device of the paper (128 tokens), `apple-m1` one that its first author timed (64 to 1,024 tokens). The kinds of
+work were fixed before the fit, by what a pass consists of. Networks and figures themselves are in `formulation.published`.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from formulation import Block
-from formulation.published import PUBLISHED_MS, PUBLISHED_TOKENS, published_designs
+from formulation import Architecture, Block
+from formulation.published import PUBLISHED_M1_MS, PUBLISHED_MS, PUBLISHED_TOKENS, PUBLISHED_WITH_HEAD, published_designs
 from hardware_models.device import Device
 from hardware_models.fit import cross_validated, fit_error, nonnegative_fit
 from hardware_models.flops import Flops
 from hardware_models.latency import LatencyTable, Validated
-from hardware_models.workload import FEATURES, Workload, feature_matrix
+from hardware_models.workload import Workload, feature_matrix
 from studies.latency_data.devices import error_record, priced, rounded_error
 
-_LARGEST_SET = 3
+NANO_FEATURES = ("maps", "head", "layer")
+"""Kinds of work priced at one sequence length: all linear maps, the output head where it is timed, applications of a layer."""
+M1_FEATURES = (*NANO_FEATURES, "scores")
+"""With up to 1,024 tokens attention scores are no small part; they are a kind of their own there."""
+
+_ALIKE = "no model of layers can come nearer"
 
 
 @dataclass(frozen=True)
 class PublishedFit:
-    """A latency model of the paper's device and how near it comes to the nine published figures [ms].
+    """A latency model of one device at one length, and how near it comes to the published figures [ms].
 
     Attributes:
-        features: of the set with the least leave-one-out MAPE among `tried` sets of at most three kinds of work.
-        prices: of the set with the least leave-one-out MAPE among `tried` sets of at most three kinds of work.
-        best: those sets with their leave-one-out MAPE, best first.
-        fitted: predictions by the fit to all nine.
-        left_out: each network by a fit of the same set to the eight others.
-        nested: the same with the set, too, chosen from the eight others: what a tenth network would see.
-        flops_fitted: the same for FLOPs alone (`Flops`, head left out as in the paper's own figures).
-        flops_left_out: the same for FLOPs alone (`Flops`, head left out as in the paper's own figures).
+        ms: figure of each network, by its name in `published_designs`.
+        tokens: of the query.
+        features: the kinds of work that are priced.
     """
 
+    ms: Mapping[str, float]
+    tokens: int
     features: tuple[str, ...]
-    prices: np.ndarray
-    tried: int
-    best: list[tuple[tuple[str, ...], float]]
-    fitted: np.ndarray
-    left_out: np.ndarray
-    nested: np.ndarray
-    flops_fitted: np.ndarray
-    flops_left_out: np.ndarray
+
+    @cached_property
+    def designs(self) -> dict[str, Architecture]:
+        """The networks by name."""
+        return {name: design for name, design in published_designs().items() if name in self.ms}
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """The figures in the order of the networks [ms]."""
+        return np.array([float(self.ms[name]) for name in self.designs])
+
+    def workload(self, head: bool) -> Workload:
+        """The pass that was timed, of a network with or without its output head."""
+        return Workload("prefill", self.tokens, logits="all" if head else "none")
+
+    @cached_property
+    def work(self) -> np.ndarray:
+        """Work of each kind as each network was timed, (networks, kinds)."""
+        return np.vstack(
+            [
+                feature_matrix([design], self.workload(name in PUBLISHED_WITH_HEAD), self.features)
+                for name, design in self.designs.items()
+            ]
+        )
+
+    @cached_property
+    def prices(self) -> np.ndarray:
+        """Of a unit of each kind of work [ms], fitted to all figures."""
+        return nonnegative_fit(self.work, self.values)
+
+    @cached_property
+    def ways(self) -> dict[str, np.ndarray]:
+        """Way to predict -> prediction of each network [ms]: by the kinds of work, and by FLOPs without or with a timed head."""
+        layers = self._flops(())
+        timed = self._flops(PUBLISHED_WITH_HEAD)
+        return {
+            "fitted": self.work @ self.prices,
+            "leave_one_out": self._left_out(self.work),
+            "flops_fitted": layers @ nonnegative_fit(layers, self.values),
+            "flops_leave_one_out": self._left_out(layers),
+            "flops_with_head_leave_one_out": self._left_out(timed),
+        }
+
+    def _left_out(self, work: np.ndarray) -> np.ndarray:
+        return cross_validated(work, self.values, len(self.values))
+
+    def _flops(self, with_head: tuple[str, ...]) -> np.ndarray:
+        counts = [Flops(self.tokens, head=name in with_head)(design) / 1e9 for name, design in self.designs.items()]
+        return np.array(counts)[:, None]
+
+    @cached_property
+    def errors(self) -> dict[str, dict[str, Any]]:
+        """The errors of each way to predict, as JSON."""
+        return {way: error_record(fit_error(predicted, self.values)) for way, predicted in self.ways.items()}
+
+    def said(self, way: str) -> str:
+        """The mean error of a way to predict, in words."""
+        return f"{100 * self.errors[way]['mape']:.1f} %"
+
+    def record(self) -> dict[str, Any]:
+        """The fit as JSON: prices, the table of networks, the errors of every way to predict, and what bounds them."""
+        return {
+            "tokens": self.tokens,
+            "prices_ms": dict(zip(self.features, map(float, self.prices), strict=True)),
+            "networks": [
+                {
+                    "name": name,
+                    "published_ms": self.ms[name],
+                    "with_head": name in PUBLISHED_WITH_HEAD,
+                    **{f"{way}_ms": float(predicted[row]) for way, predicted in self.ways.items()},
+                }
+                for row, name in enumerate(self.designs)
+            ],
+            "errors": self.errors,
+            "floor": alike_floor(self.ms),
+        }
 
 
-def fit_published(tick: Callable[[], Any] = lambda: None) -> PublishedFit:
-    """Every set of at most three kinds of work, priced by the nine published latencies; see `PublishedFit`.
+def nano_fit() -> PublishedFit:
+    """The paper's device."""
+    return PublishedFit(PUBLISHED_MS, PUBLISHED_TOKENS, NANO_FEATURES)
 
-    Kinds of work that are proportional over the nine are one kind, as data cannot distinguish them. Of sets as good as each other
-    the smallest counts, so that a kind whose price is 0 is not there.
+
+def m1_fits() -> list[PublishedFit]:
+    """The Apple M1, a fit for each length."""
+    lengths = next(iter(PUBLISHED_M1_MS.values()))
+    return [PublishedFit({name: ms[tokens] for name, ms in PUBLISHED_M1_MS.items()}, tokens, M1_FEATURES) for tokens in lengths]
+
+
+def alike_floor(ms: Mapping[str, float]) -> dict[str, Any]:
+    """What no model of layers can do better: published figures of networks that have the same work differ.
+
+    Args:
+        ms: figure of each network by name.
+
+    Returns:
+        The largest set of networks with the same layers that are timed alike, with or without a head; their figures; the one
+        prediction with the least mean relative error for them; and that error.
     """
-    designs, values = list(published_designs().values()), np.array([float(PUBLISHED_MS[name]) for name in published_designs()])
-    work = feature_matrix(designs, Workload("prefill", PUBLISHED_TOKENS), tuple(FEATURES))
-    names, work = _independent(tuple(FEATURES), work)
-    sets = [chosen for size in range(1, _LARGEST_SET + 1) for chosen in itertools.combinations(range(len(names)), size)]
-    ranked = sorted(((_mape_left_out(work[:, chosen], values), number) for number, chosen in enumerate(sets)))
-    tick()
-    best = sets[ranked[0][1]]
-    nested = np.empty(len(values))
-    for out in range(len(values)):
-        others = np.arange(len(values)) != out
-        _, number = min((_mape_left_out(work[others][:, chosen], values[others]), number) for number, chosen in enumerate(sets))
-        chosen = sets[number]
-        nested[out] = work[out, chosen] @ nonnegative_fit(work[others][:, chosen], values[others])
-        tick()
-    prices = nonnegative_fit(work[:, best], values)
-    flops = np.array([[Flops(PUBLISHED_TOKENS)(design) / 1e9] for design in designs])
-    return PublishedFit(
-        tuple(names[place] for place in best),
-        prices,
-        len(sets),
-        [(tuple(names[place] for place in sets[number]), mape) for mape, number in ranked[:10]],
-        work[:, best] @ prices,
-        cross_validated(work[:, best], values, len(values)),
-        nested,
-        flops @ nonnegative_fit(flops, values),
-        cross_validated(flops, values, len(values)),
-    )
-
-
-def _independent(names: Sequence[str], work: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """The kinds of work that are there and not proportional to an earlier one."""
-    kept: list[int] = []
-    for place in range(len(names)):
-        column = work[:, place]
-        others = [work[:, earlier] / np.linalg.norm(work[:, earlier]) for earlier in kept]
-        if column.any() and not any(np.allclose(column / np.linalg.norm(column), other, rtol=1e-9, atol=0) for other in others):
-            kept.append(place)
-    return [names[place] for place in kept], work[:, kept]
-
-
-def _mape_left_out(work: np.ndarray, values: np.ndarray) -> float:
-    """Leave-one-out MAPE, rounded so that sets which differ by rounding alone are equal."""
-    predicted = cross_validated(work, values, len(values))
-    return round(float(np.mean(np.abs(predicted / values - 1))), 9)
-
-
-def alike_floor() -> dict[str, Any]:
-    """What no model of layers can do better: published figures of networks with the same layers differ.
-
-    Returns those networks, their figures, the one prediction with the least mean relative error for them, that error, and what
-    it contributes to the MAPE of all nine.
-    """
-    alike: dict[tuple[Block, ...], list[str]] = {}
+    alike: dict[tuple[tuple[Block, ...], bool], list[str]] = {}
     for name, design in published_designs().items():
-        alike.setdefault(design.blocks, []).append(name)
+        alike.setdefault((design.blocks, name in PUBLISHED_WITH_HEAD), []).append(name)
     names = max(alike.values(), key=len)
-    figures = [PUBLISHED_MS[name] for name in names]
+    figures = [ms[name] for name in names]
     mape, best = min((float(np.mean([abs(guess - value) / value for value in figures])), guess) for guess in figures)
-    return {
-        "networks": names,
-        "published_ms": figures,
-        "best_ms": best,
-        "mape": mape,
-        "of_the_mape_of_all": mape * len(names) / len(PUBLISHED_MS),
-    }
+    return {"networks": names, "published_ms": figures, "best_ms": best, "mape": mape}
 
 
-def published_record(fit: PublishedFit) -> dict[str, Any]:
-    """The fit as JSON: prices, the table of nine, and the errors of every way to predict."""
-    names, measured = list(published_designs()), np.array([float(PUBLISHED_MS[name]) for name in published_designs()])
-    ways = {
-        "fitted": fit.fitted,
-        "leave_one_out": fit.left_out,
-        "nested_leave_one_out": fit.nested,
-        "flops_fitted": fit.flops_fitted,
-        "flops_leave_one_out": fit.flops_left_out,
-    }
-    return {
-        "workload": str(Workload("prefill", PUBLISHED_TOKENS)),
-        "prices_ms": dict(zip(fit.features, map(float, fit.prices), strict=True)),
-        "sets_tried": fit.tried,
-        "best_sets": [{"features": list(features), "leave_one_out_mape": mape} for features, mape in fit.best],
-        "networks": [
-            {"name": name, "published_ms": PUBLISHED_MS[name], **{f"{way}_ms": float(ms[row]) for way, ms in ways.items()}}
-            for row, name in enumerate(names)
-        ],
-        "errors": {way: error_record(fit_error(predicted, measured)) for way, predicted in ways.items()},
-        "floor": alike_floor(),
-    }
-
-
-def published_device(fit: PublishedFit) -> Device:
-    """The paper's device, known by its nine figures alone; the error is that of the nested leave-one-out prediction."""
-    designs, floor = published_designs(), alike_floor()
-    values = np.array([float(PUBLISHED_MS[name]) for name in designs])
-    record = published_record(fit)["errors"]
-
-    def said(way: str) -> str:
-        return f"{100 * record[way]['mape']:.1f} %"
-
-    how = {
-        "published_ms": PUBLISHED_MS,
+def _tables(device: str, fit: PublishedFit, names: Mapping[bool, str], how: dict[str, Any]) -> list[LatencyTable]:
+    """The prices of a fit as tables, without and with the output head; the error is the leave-one-out one."""
+    floor = alike_floor(fit.ms)
+    how = how | {
+        "published_ms": dict(fit.ms),
         "fitted_by": "python -m studies.latency_data --published",
-        "program": "not stated; mean of 16 queries, batch 1",
+        "prices": f"{', '.join(fit.features)}: fixed before the fit; the head counts where it was timed "
+        f"({', '.join(PUBLISHED_WITH_HEAD)}, all logits)",
+        "mape": f"fitted {fit.said('fitted')}, leave-one-out {fit.said('leave_one_out')} (the error below); FLOPs alone, "
+        f"leave-one-out: {fit.said('flops_leave_one_out')}, with the head where it was timed "
+        f"{fit.said('flops_with_head_leave_one_out')}",
+        "floor": f"{' and '.join(floor['networks'])} have the same work and {' and '.join(map(str, floor['published_ms']))} ms: "
+        f"{_ALIKE} than {100 * floor['mape']:.1f} % to them",
+    }
+    error = rounded_error(fit_error(fit.ways["leave_one_out"], fit.values))
+    seen = Validated.of(fit.designs.values())
+    prices = priced(fit.features, fit.prices)
+    return [LatencyTable(device, name, fit.workload(head), prices, seen, error, how=how) for head, name in names.items()]
+
+
+def nano_device() -> Device:
+    """The paper's device, known by its nine figures alone."""
+    how = {
+        "program": "not stated for these figures, mean of 16 queries, batch 1; the first author's public code for such timings "
+        "(kennethzhao24/latency_test) takes the mean of 16 passes of PyTorch in float32 on one thread, dropout and gradients on",
         "runtime": "not stated",
         "precision": "not stated",
         "clocks": "not stated",
         "date": "not stated; the paper is of 2024, published 2025",
-        "prices": f"the set of at most {_LARGEST_SET} kinds of work with the least leave-one-out MAPE, of {fit.tried} sets tried",
-        "mape": f"fitted {said('fitted')}, leave-one-out {said('leave_one_out')}, with the set chosen inside each fold "
-        f"{said('nested_leave_one_out')} (the error below); FLOPs alone: {said('flops_fitted')} and {said('flops_leave_one_out')}",
-        "floor": f"{', '.join(floor['networks'])} have the same layers and {', '.join(map(str, floor['published_ms']))} ms: no "
-        f"model of layers can come nearer than {100 * floor['mape']:.1f} % to them",
         "assumptions": [
             "The device is not identified: the paper says Jetson Nano GPU 8GB, but the classic Jetson Nano has at most 4 GB; it "
             "may be an Orin Nano. Nothing here follows from a datasheet, and the prices are no property of a product.",
-            "Whether all logits or the last were computed is not stated; no price depends on it.",
-            "With nine networks a price is a summary of these figures, not a cost of one operation: width and FFN width may stand "
-            "for traffic of activations, for launches of kernels or for both.",
+            "That MeRino and OPT were timed without an output head, and the others with all logits, is what the author's code "
+            "does; the paper doesn't state it. The table published-logits prices the head as well.",
+            "With nine networks a price is a summary of these figures, not a cost of one operation.",
             "The baselines are unshared stacks with FFN width 4E, the three designs share weights within a block.",
         ],
     }
-    table = LatencyTable(
-        "jetson-nano",
-        "published",
-        Workload("prefill", PUBLISHED_TOKENS),
-        priced(fit.features, fit.prices),
-        Validated.of(designs.values()),
-        rounded_error(fit_error(fit.nested, values)),
-        how=how,
-    )
+    tables = _tables("jetson-nano", nano_fit(), {False: "published", True: "published-logits"}, how)
     source = "Zhao et al., 'MeRino: Entropy-Driven Design for Generative Language Models on IoT Devices', AAAI 2025, nine latencies"
-    return Device("jetson-nano", (table,), "the unidentified device of the paper, called Jetson Nano there", source)
+    return Device("jetson-nano", tuple(tables), "the unidentified device of the paper, called Jetson Nano there", source)
+
+
+def m1_device() -> Device:
+    """The Apple M1 of the paper's first author, known by 45 figures: a table for each length, without and with the head."""
+    how = {
+        "program": "kennethzhao24/latency_test on GitHub: torch.utils.benchmark, mean of timeit(16), batch 1, all token ids 0",
+        "runtime": "PyTorch on one thread of the CPU, dropout on, gradients not switched off",
+        "precision": "float32",
+        "clocks": "not stated",
+        "date": "not stated; published with the code of a paper of 2025",
+        "assumptions": [
+            "MeRino and OPT are timed without an output head, the others with all logits; tables called logits-… price it as well.",
+            "A table holds for its number of tokens. With nine networks a price is a summary of these figures, not a cost of one "
+            "operation, and where GPT-2 takes over twice as long as Cerebras-GPT of ten of its twelve layers (1,024 tokens), "
+            "something else than the layers decides.",
+            "The baselines are unshared stacks with FFN width 4E, the three designs share weights within a block. Their unshared "
+            "forms are named in the code and take the same time.",
+        ],
+    }
+    tables: list[LatencyTable] = []
+    for fit in m1_fits():
+        tables += _tables("apple-m1", fit, {False: f"hidden-{fit.tokens}", True: f"logits-{fit.tokens}"}, how)
+    source = "published by Y. Zhao, first author of MeRino (AAAI 2025), in kennethzhao24/latency_test on GitHub"
+    return Device("apple-m1", tuple(tables), "Apple M1, one thread of its CPU", source)

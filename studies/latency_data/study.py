@@ -1,27 +1,30 @@
-"""Latencies of whole transformers that others measured, compared with a model that adds up over layers: HAT's, and the paper's
-nine.
+"""Latencies of whole transformers that others measured, compared with a model that adds up over layers: HAT's, a watch's, and those
+of the paper's nine networks.
 
     python -m studies.latency_data FILE.csv [FILE.csv ...]
     python -m studies.latency_data FILE.csv [FILE.csv ...] --devices hardware_models/devices
     python -m studies.latency_data MINE.csv --device-name my-board --task mt --tokens 30 --steps 30 --beam 5 --vocabulary 8000
+    python -m studies.latency_data pixel_watch_5.csv --devices hardware_models/devices
+    python -m studies.latency_data pixel_watch_5.csv --score pixel-watch-5
     python -m studies.latency_data --published
 
 Three models are cross-validated on the same ten folds: the additive model, FLOPs alone, and boosted trees as the ceiling; with all
 rows, and again without those that a stated rule (`measurement_faults`) flags. A file does not say what was measured: HAT's own are
-recognised by their content, and flags describe any other. The files' format is in
-`studies.latency_data.hat_file`, device files of it in `studies.latency_data.devices`, the paper's nine in
-`studies.latency_data.published`, figures and tables in `studies.latency_data.figures`. Writes results.json, each part under its own
-key, latency_data.png, latency_published.png, and with --devices the device files.
+recognised by their content, and flags describe any other. A file of the watch's measurements is known by its columns; with --score
+it is compared with the tables of a device file instead. The files' formats are in `studies.latency_data.hat_file` and
+`studies.latency_data.watch_file`, models and device files of them in `studies.latency_data.devices` and
+`studies.latency_data.watch`, designs with and without the watch's cliff in `studies.latency_data.cliff`, the paper's nine in
+`studies.latency_data.published`, figures and tables in `studies.latency_data.figures`. Writes results.json, each part under its
+own key, a figure for each part, and with --devices the device files.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -31,12 +34,12 @@ from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted
-from formulation.published import PUBLISHED_MS
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.reading import read_json
-from hardware_models.device import Device, write_device
+from hardware_models.device import Device, read_device, write_device
 from hardware_models.fit import assign_folds, cross_validated, fit_error, nonnegative_fit
+from studies.latency_data.cliff import compare_designs
 from studies.latency_data.devices import encoder_check, error_record, hat_device
 from studies.latency_data.hat_file import (
     DESIGN_COLUMNS,
@@ -59,7 +62,13 @@ from studies.latency_data.hat_file import (
     measurement_faults,
     read_data,
 )
-from studies.latency_data.published import fit_published, published_device, published_record
+from studies.latency_data.published import m1_device, m1_fits, nano_device, nano_fit
+from studies.latency_data.trees import ADDITIVE, CEILING, scikit_learn
+from studies.latency_data.watch import MODELS, score, study_watch, watch_device, without_condition
+from studies.latency_data.watch_file import WatchData, is_watch_file, read_watch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _TREES = {
     f"trees, {leaves} leaves, {loss} error": {
@@ -72,7 +81,6 @@ _TREES = {
     for loss in ("squared", "absolute")
 }
 """Boosted trees on the logarithm of the latency. Deeper ones follow the noise of these data: they come out worse."""
-ADDITIVE, CEILING = "additive", "trees (ceiling)"
 
 
 def predictions(data: LatencyData, seed: int, tick: Callable[[], Any] = lambda: None) -> dict[str, dict[str, np.ndarray]]:
@@ -114,17 +122,10 @@ def _tree_predictions(columns: np.ndarray, latency_ms: np.ndarray, fold: np.ndar
     predicted = np.empty(len(latency_ms))
     for number in range(FOLDS):
         held = fold == number
-        trees = _scikit_learn().HistGradientBoostingRegressor(**settings, early_stopping=False, random_state=seed)
+        trees = scikit_learn().HistGradientBoostingRegressor(**settings, early_stopping=False, random_state=seed)
         trees.fit(columns[~held], np.log(latency_ms[~held]))
         predicted[held] = np.exp(trees.predict(columns[held]))
     return predicted
-
-
-def _scikit_learn() -> Any:
-    try:
-        return importlib.import_module("sklearn.ensemble")
-    except ImportError:
-        raise ImportError("the boosted trees need scikit-learn; install it with: pip install scikit-learn") from None
 
 
 def study_data(data: LatencyData, seed: int, tick: Callable[[], Any] = lambda: None) -> dict[str, Any]:
@@ -195,7 +196,9 @@ def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
     parser = command_parser(__spec__, __doc__)
     parser.usage = argparse.SUPPRESS  # a mistake on the command line is answered in one sentence
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE.csv", help="latencies [ms] in HAT's format, a file a device")
+    parser.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE.csv", help="latencies in HAT's format, a file a device, or of the watch"
+    )
     facts = parser.add_argument_group("what a file that is not HAT's does not say (one value for all such files, or one for each)")
     facts.add_argument("--device-name", nargs="+", metavar="NAME", help="device; its file is called NAME-TASK.json")
     facts.add_argument("--task", nargs="+", metavar="NAME", help="what was translated, such as iwslt14deen")
@@ -204,7 +207,8 @@ def command_line() -> argparse.ArgumentParser:
     facts.add_argument("--beam", nargs="+", type=int, metavar="N", help="sequences decoded side by side")
     facts.add_argument("--vocabulary", nargs="+", type=int, metavar="N", help="tokens of the decoder's output head")
     facts.add_argument("--source", nargs="+", metavar="WORDS", help="who measured it (default: not stated)")
-    parser.add_argument("--published", action="store_true", help="fit the nine latencies that the paper publishes")
+    parser.add_argument("--published", action="store_true", help="fit the published latencies of the paper's nine networks")
+    parser.add_argument("--score", metavar="DEVICE", help="compare a file of the watch with a device, shipped or in a .json file")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the folds and trees (default %(default)s)")
     parser.add_argument(
         "--output", type=Path, default=Path("results/latency_data"), metavar="DIR", help="folder (default %(default)s)"
@@ -235,6 +239,7 @@ class LatencyDataOptions:
     files: tuple[Path, ...]
     facts: GivenFacts
     published: bool
+    score: str | None
     seed: int
     output: Path
     devices: Path | None
@@ -242,15 +247,30 @@ class LatencyDataOptions:
     def __post_init__(self) -> None:
         if not self.files and not self.published:
             raise ValueError("there is nothing to do; name one or more CSV files of HAT's format, or ask for --published")
+        if self.score is not None and not any(map(is_watch_file, self.files)):
+            raise ValueError("--score is given, but no file with the columns of the watch's measurements; name one")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; expected a whole number of at least 0")
+
+    @property
+    def watch_file(self) -> Path | None:
+        """The file of the watch among those given; ValueError if there are several."""
+        found = [path for path in self.files if is_watch_file(path)]
+        if len(found) > 1:
+            raise ValueError(f"{found[0].name} and {found[1].name} are both measurements of a watch; name one of them at a time")
+        return found[0] if found else None
+
+    @property
+    def hat_files(self) -> tuple[Path, ...]:
+        """The other files."""
+        return tuple(path for path in self.files if not is_watch_file(path))
 
 
 def _read_all(options: LatencyDataOptions) -> list[LatencyData]:
     """The files; ValueError if two would have one device file."""
     facts = _facts_given(options)
     read: list[LatencyData] = []
-    for path in options.files:
+    for path in options.hat_files:
         data = read_data(path, facts.get(path))
         if twice := [other.file for other in read if other.facts.name == data.facts.name]:
             raise ValueError(
@@ -263,7 +283,7 @@ def _read_all(options: LatencyDataOptions) -> list[LatencyData]:
 
 def _facts_given(options: LatencyDataOptions) -> dict[Path, Facts]:
     """What the flags say of the files whose content is not known; nothing if they say nothing."""
-    unknown = [path for path in dict.fromkeys(options.files) if not is_known(path)]
+    unknown = [path for path in dict.fromkeys(options.hat_files) if not is_known(path)]
     said = vars(options.facts)
     given = {name: said[name] for name in (*GIVEN, "source") if said[name] is not None}
     for name, values in given.items():
@@ -306,47 +326,88 @@ def _run_data(read: Sequence[LatencyData], seed: int) -> Iterator[dict[str, Any]
             yield study_data(data, seed, bar.update)
 
 
+def _run_watch(data: WatchData, seed: int) -> tuple[dict[str, Any], Device]:
+    """The record of the watch's file, with designs that know the cliff and designs that do not, and its device."""
+    with _bar(3 * len(MODELS), "models of the watch") as bar:
+        record = study_watch(data, seed, bar.update)
+    device = watch_device(data, seed)
+    token = next(model for model in MODELS if model.table == "token")
+    known = device.table("token")
+    blind = without_condition(data, token).table(device.name, known.validated, None, {})
+    return {**record, "designs": compare_designs(known, blind)}, device
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the study with command-line flags; ValueError for bad input, ImportError where scikit-learn is missing."""
     options = read_options(LatencyDataOptions, command_line(), argv)
     read = _read_all(options)
-    if read:
-        _scikit_learn()
-    from studies.latency_data.figures import draw_data, draw_published, print_data, print_published
+    watch = None if options.watch_file is None else read_watch(options.watch_file)
+    scored = None if options.score is None else read_device(options.score)
+    if read or (watch and not scored):
+        scikit_learn()
+    from studies.latency_data import figures
 
     folder = output_folder(options.output)
     if options.devices is not None:
         options.devices.mkdir(parents=True, exist_ok=True)
     record = {"study": "latency_data", **_earlier(folder / "results.json")}
-    devices: list[tuple[Device, Path]] = []
+    devices: list[Device] = []
+    drawn: dict[str, Figure] = {}
+    trees = ("numpy", "scipy", "scikit-learn", "matplotlib")
     if read:
         with threadpool_limits(1):  # more threads cost more than they save on data of this size
             parts = list(_run_data(read, options.seed))
-        print_data(parts)
+        figures.print_data(parts)
         record["data"] = {
-            "provenance": provenance(options.seed, ("numpy", "scipy", "scikit-learn", "matplotlib")),
+            "provenance": provenance(options.seed, trees),
             "folds": FOLDS,
             "trees": _TREES,
             "rules": {"unsteady": f"std > {UNSTEADY:g} mean", "slow": f"FLOP/s of encoder < {SLOW:g} FLOP/s of decoder"},
-            "devices": [{key: value for key, value in part.items() if key != "points"} for part in parts],
+            "devices": [_without_points(part) for part in parts],
         }
         for part, data in zip(record["data"]["devices"], read, strict=True):
             faulty = np.logical_or.reduce(list(measurement_faults(data).values()))
             part["encoder_check"] = encoder_check(data.select(~faulty))
             if options.devices is not None:
-                devices.append((hat_device(data, options.seed), options.devices))
+                devices.append(hat_device(data, options.seed))
+        drawn["latency_data"] = figures.draw_data(parts)
+    if watch and scored:
+        scores = score(watch, scored)
+        figures.print_scores(watch.file, scored.name, scores)
+        record["scores"] = {
+            "provenance": provenance(0, ("numpy", "scipy", "matplotlib")),
+            "device": scored.name,
+            "file": watch.file,
+            "sha256": watch.sha256,
+            "tables": [_without_points(one) for one in scores],
+        }
+        drawn["latency_scores"] = figures.draw_watch({one["table"]: one["points"] for one in scores}, "by the device file")
+    elif watch:
+        with threadpool_limits(1):
+            part, device = _run_watch(watch, options.seed)
+        figures.print_watch(part)
+        record["watch"] = {"provenance": provenance(options.seed, trees), "folds": FOLDS, **_without_points(part)}
+        drawn["latency_watch"] = figures.draw_watch(part["points"], "out of fold")
+        devices.append(device)
     if options.published:
-        with _bar(1 + len(PUBLISHED_MS), "sets of kinds of work") as bar:
-            fit = fit_published(bar.update)
-        record["published"] = {"provenance": provenance(0, ("numpy", "scipy", "matplotlib")), **published_record(fit)}
-        print_published(record["published"])
-        if options.devices is not None:
-            devices.append((published_device(fit), options.devices))
+        nano, m1 = nano_fit(), m1_fits()
+        made = provenance(0, ("numpy", "scipy", "matplotlib"))
+        record["published"] = {"provenance": made, **nano.record()}
+        record["apple_m1"] = {"provenance": made, "lengths": [fit.record() for fit in m1]}
+        figures.print_published("the paper's Jetson Nano", record["published"])
+        for one in record["apple_m1"]["lengths"]:
+            figures.print_published("an Apple M1", one)
+        drawn["latency_published"] = figures.draw_published(record["published"])
+        devices += [nano_device(), m1_device()]
     write_json(folder / "results.json", record)
-    if read:
-        save_figure(draw_data(parts), folder / "latency_data.png")
-    if options.published:
-        save_figure(draw_published(record["published"]), folder / "latency_published.png")
-    for device, place in devices:
-        write_device(device, place / f"{device.name}.json")
+    for name, figure in drawn.items():
+        save_figure(figure, folder / f"{name}.png")
+    if options.devices is not None:
+        for device in devices:
+            write_device(device, options.devices / f"{device.name}.json")
+
+
+def _without_points(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of the record without what only its figure shows."""
+    return {key: value for key, value in part.items() if key != "points"}

@@ -24,7 +24,7 @@ from formulation.layer import layer_of
 from formulation.quantity import quantity_text
 from formulation.records.rows import RowFile, packed_path
 from hardware_models import Datasheet, FitError, Flops, LatencyTable, Memory, WeightMemory, fit_error
-from hardware_models.datasheet import BYTES
+from hardware_models.datasheet import PRECISIONS, RATED
 from hardware_models.fit import NEAR_ERROR, nonnegative_fit
 from hardware_models.latency import unseen_rounds
 from hardware_models.roofline import map_product
@@ -57,15 +57,18 @@ def _structure(quantity: Quantity) -> str:
 
 
 def shares(quantity: Separable, design: Architecture) -> dict[str, float]:
-    """Where a sum arises: share of the fixed term, of each block, and of all maps between unequal widths together; adds up to 1.
+    """Where a sum arises, by share: the fixed term, each block, all maps between unequal widths, and what stands before and behind.
+
+    They add up to 1.
 
     ValueError for a quantity that is a maximum: its terms have no shares.
     """
     if quantity.combine is not Combine.SUM:
         raise ValueError(f"{quantity.name} is a maximum, of which no term has a share; expected a sum")
-    parts = dict.fromkeys(["fixed", *(f"block {number}" for number in range(1, len(design.blocks) + 1)), "maps"], 0.0)
+    parts = dict.fromkeys(["fixed", *(f"block {number}" for number in range(1, len(design.blocks) + 1)), "maps", "ends"], 0.0)
     for term in path_terms(quantity, design):
-        parts["maps" if term.name.startswith("map") else term.name] += term.value
+        kind = "maps" if term.name.startswith("map") else "ends" if term.name in ("entry", "exit") else term.name
+        parts[kind] += term.value
     total = quantity(design)
     return {name: value / total for name, value in parts.items()}
 
@@ -76,12 +79,14 @@ def draw_shares(quantities: Sequence[Separable], design: Architecture) -> Figure
     figure = Figure(figsize=(9, 0.5 * len(quantities) + 1.3), layout="constrained")
     axis = figure.subplots()
     blocks = [name for name in parts[0] if name.startswith("block")]
-    looks = {"fixed": ("0.75", ""), "maps": ("white", "xxx")}
+    looks = {"fixed": ("0.75", ""), "maps": ("white", "xxx"), "ends": ("0.55", "")}
     looks |= {name: (COLOURS[number % 4], HATCHES[number % 4]) for number, name in enumerate(blocks)}
     left = np.zeros(len(quantities))
     for name, (colour, hatch) in {part: looks[part] for part in parts[0]}.items():
         values = 100 * np.array([own[name] for own in parts])
-        label = {"fixed": "every design has it", "maps": "maps between widths"}.get(name, name)
+        label = {"fixed": "every design has it", "maps": "maps between widths", "ends": "before and behind the blocks"}.get(
+            name, name
+        )
         axis.barh(range(len(values)), values, left=left, color=colour, hatch=hatch, edgecolor="0.25", lw=0.6, label=label)
         for row, value in enumerate(values):
             if value >= 5:
@@ -96,10 +101,11 @@ def draw_shares(quantities: Sequence[Separable], design: Architecture) -> Figure
 
 
 def memory_steps(memory: Memory, design: Architecture) -> dict[str, float]:
-    """Bytes of activations in each step of a pass, in order: maps, blocks, and last the final norm with the output head."""
+    """Bytes of activations in each step of a pass, in order: maps, positions, blocks, the final norm, and last the output head."""
     terms = path_terms(memory.parts[1], design)
-    steps = {term.name: term.value for term in terms if term.name != "fixed"}
-    return {**steps, "norm, head": next(term.value for term in terms if term.name == "fixed")}
+    names = {"entry": "positions", "exit": "norm"}
+    steps = {names.get(term.name, term.name): term.value for term in terms if term.name != "fixed"}
+    return {**steps, "head": next(term.value for term in terms if term.name == "fixed")}
 
 
 def draw_memory(memory: Memory, design: Architecture) -> Figure:
@@ -134,17 +140,18 @@ def draw_memory(memory: Memory, design: Architecture) -> Figure:
 def map_intensity(block: Block, tokens: int, precision: str = "float32") -> float:
     """FLOPs per byte of the first map of a block's feed-forward network, W₁, when it is applied to so many tokens at once."""
     first = map_product(layer_of(block, Architecture((block,)))["up"], tokens)
-    return first.flops / (first.numbers * BYTES[precision])
+    return float(first.flops / first.bytes(PRECISIONS[precision]))
 
 
 def draw_roofline(sheets: Sequence[Datasheet], block: Block, tokens: Sequence[int], precision: str = "float32") -> Figure:
-    """The rooflines of some devices, and on each the map W₁ of a block, applied to more and more tokens at once."""
+    """The rated rooflines of some devices, and on each the map W₁ of a block, applied to more and more tokens at once."""
     figure = Figure(figsize=(8.6, 4), layout="constrained")
     axis = figure.subplots()
     places = [map_intensity(block, count, precision) for count in tokens]
     ends = np.array([min(places) / 2, max(places) * 2])
     for sheet, (colour, line, marker) in zip(sheets, STYLES, strict=False):
-        peak, bandwidth = sheet.figure("peak_flops", precision) / 1e9, sheet.bandwidth / 1e9
+        rates = sheet.rates(precision, RATED)
+        peak, bandwidth = rates.flops / 1e9, rates.bandwidth / 1e9
         ridge = peak / bandwidth
         roof = np.array([ends[0], ridge, ends[1]])
         label = f"{sheet.name}: {peak:,.0f} GFLOP/s, {bandwidth:,.1f} GB/s\nridge point {ridge:.1f} FLOPs per byte"

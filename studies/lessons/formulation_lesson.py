@@ -52,7 +52,8 @@ _COLUMN, _HALF_BOX = 2.2, 0.36
 class Term:
     """One term of a separable quantity on a design's path: where it arises, from which node to which, and its value.
 
-    A block's term has from_node = to_node; a joint's lies on the edge between two nodes; the fixed term has neither (None).
+    A block's term has from_node = to_node; a joint's, and what stands before the first block or behind the last, lies on the edge
+    between two nodes; the fixed term has neither (None).
     """
 
     name: str
@@ -64,7 +65,7 @@ class Term:
 def path_terms(quantity: Separable, design: Architecture) -> tuple[Term, ...]:
     """The terms that a design collects on its path from source to sink; they add up to the quantity where it is a sum.
 
-    Joints of value 0 and a fixed term of 0 are left out.
+    Terms of 0 are left out, but for those of blocks.
     """
     nodes: list[object] = ["source", *((number, block) for number, block in enumerate(design.blocks, start=1)), "sink"]
     widths = [design.embedding_width, *design.widths, design.embedding_width]
@@ -72,9 +73,13 @@ def path_terms(quantity: Separable, design: Architecture) -> tuple[Term, ...]:
     for place, (left, right) in enumerate(pairwise(widths)):
         if left != right and (value := quantity.joint(left, right, design)):
             terms.append(Term(f"map {left} → {right}", nodes[place], nodes[place + 1], value))
+        if not place and (value := quantity.entry(right, design)):
+            terms.append(Term("entry", nodes[0], nodes[1], value))
         if place < len(design.blocks):
             block = design.blocks[place]
             terms.append(Term(f"block {place + 1}", nodes[place + 1], nodes[place + 1], quantity.block_at(place, block, design)))
+        if place == len(design.blocks) - 1 and (value := quantity.exit(right, design)):
+            terms.append(Term("exit", nodes[-2], nodes[-1], value))
     return tuple(terms)
 
 
@@ -157,7 +162,7 @@ def draw_look_ups(menu: Menu, objective: EffectiveEntropy, flops: Flops) -> Figu
     """The look-up terms of one layer against its width, a line per FFN ratio, a mark per entry of the menu."""
     log_width, attention, ffn = objective.parts[1], objective.parts[3], objective.parts[4]
     space = SearchSpace((menu,))
-    figure = Figure(figsize=(10.4, 3.3), layout="constrained")
+    figure, ratios = Figure(figsize=(10.4, 3.3), layout="constrained"), menu.ffn_ratios or ()
     for axis, title, quantity, unit, scale, by_ratio in zip(
         figure.subplots(1, 4),
         ("attention entropy", "FFN entropy", "log₂ width", "FLOPs"),
@@ -167,7 +172,7 @@ def draw_look_ups(menu: Menu, objective: EffectiveEntropy, flops: Flops) -> Figu
         (False, True, False, True),
         strict=True,
     ):
-        for ratio, (colour, line, marker) in zip(menu.ffn_ratios if by_ratio else menu.ffn_ratios[:1], STYLES, strict=False):
+        for ratio, (colour, line, marker) in zip(ratios if by_ratio else ratios[:1], STYLES, strict=False):
             values = [quantity.block(Block(width, round(ratio * width), 1), space) / scale for width in menu.widths]
             axis.plot(menu.widths, values, line, color=colour, marker=marker, label=f"F = {ratio:g}·E" if by_ratio else None)
         axis.set(title=f"{title} [{unit}]", xlabel="width E")

@@ -76,7 +76,7 @@ def equal_gpt2(config: MerinoConfig, seq_len: int, activation: str = "gelu_new")
     """
     from transformers import GPT2Config
 
-    widest = 2 * max(config.embedding_width, *config.block_widths)
+    widest = 2 * max(config.embedding_width, *config.to_architecture().widths)
     grid = np.meshgrid(
         np.arange(1, 2 * config.num_hidden_layers + 1),
         np.arange(HEAD_SIZE, widest + 1, HEAD_SIZE),
@@ -84,7 +84,7 @@ def equal_gpt2(config: MerinoConfig, seq_len: int, activation: str = "gelu_new")
         indexing="ij",
     )
     layers, width, ffn_width = (axis.ravel() for axis in grid)
-    each = make_layer(width, ffn_width)
+    each = make_layer(width, ffn_width, width // HEAD_SIZE)
     flops = layers * each.flops(seq_len, seq_len) + 2 * seq_len * config.vocab_size * width
     off = abs(flops / forward_flops(config, seq_len) - 1)
     best = np.lexsort((off, abs(ffn_width / width - FFN_RATIO), np.maximum(off, _EQUAL)))[0]

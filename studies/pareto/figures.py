@@ -165,7 +165,7 @@ def draw_hypervolume(problem: DesignProblem, sets: Mapping[str, np.ndarray], ref
 
 
 def _label(quantity: Quantity) -> str:
-    return f"{quantity_text(quantity)}, {quantity.unit}"
+    return textwrap.fill(f"{quantity_text(quantity)}, {quantity.unit}", 60)
 
 
 def _draw_plane(figure: Figure, axis: Axes, front: Front, rows: Sequence[Row], baselines: Sequence[Baseline]) -> None:

@@ -34,8 +34,8 @@ from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted, number_text, text_table
 from formulation.fingerprint import cell_key
-from formulation.problem_file import problem_to_dict, read_problem, read_space
-from formulation.quantity import quantity_text
+from formulation.problem_file import NAMED_SPACES, problem_to_dict, read_problem, read_space
+from formulation.quantity import column_texts, quantity_text
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile, write_rows
@@ -76,7 +76,7 @@ def command_line() -> argparse.ArgumentParser:
         metavar="FILE",
         help='a problem file (JSON) in place of space, quantities and budgets; its "minimize" names the costs',
     )
-    parser.add_argument("--space", metavar="NAME|FILE", help="paper, fine, deep, or a JSON file (default paper)")
+    parser.add_argument("--space", metavar="NAME|FILE", help=f"{NAMED_SPACES} (default paper)")
     parser.add_argument("--maximize", metavar="NAME", help="quantity to maximize (default entropy)")
     parser.add_argument("--minimize", action="append", metavar="NAME", help="quantity to minimize, such as flops; may be repeated")
     add_budget_arguments(parser, "one for each quantity")
@@ -312,7 +312,7 @@ def _short(value: float) -> str:
 def front_table(front: Front) -> str:
     """The points by increasing costs, thinned evenly where there are many."""
     numbers = np.unique(np.linspace(0, len(front.points) - 1, min(_SHOWN, len(front.points))).round().astype(int))
-    header = [front.problem.goal.name, *map(quantity_text, front.problem.minimize), "design: width/ffn x depth"]
+    header = [front.problem.goal.name, *column_texts(front.problem.minimize), "design: width/ffn x depth"]
     lines = []
     for number in numbers:
         point = front.points[number]
@@ -323,7 +323,7 @@ def front_table(front: Front) -> str:
 
 def published_table(baselines: Sequence[Baseline], front: Front) -> str:
     """The published designs against the front."""
-    header = ["published design", front.problem.goal.name, *map(quantity_text, front.problem.minimize), "front", "loss"]
+    header = ["published design", front.problem.goal.name, *column_texts(front.problem.minimize), "front", "loss"]
     lines = [
         [one.name, f"{one.point.objective:,.1f}", *map(_short, one.point.costs), *_comparison(one)]
         for one in baselines

@@ -519,3 +519,15 @@ def test_an_object_may_say_itself_what_stands_for_it() -> None:
 def test_the_hash_of_a_solution_is_the_fingerprint_of_its_problem() -> None:
     problem = DesignProblem(SPACE, EffectiveEntropy())
     assert solve(problem, Exhaustive()).provenance.problem_sha256 == fingerprint(problem)
+
+
+def test_what_a_class_came_to_have_later_says_nothing_where_all_is_as_before() -> None:
+    """These digests are those of the release before families and heads could be stated: what is stored stays known."""
+    flops = DesignProblem(paper_space(), EffectiveEntropy(), (Budget(Flops(), 60e9),))
+    assert fingerprint(flops).startswith("437e64797013")
+    assert fingerprint(dataclasses.replace(flops, space=paper_space(tied=False))) != fingerprint(flops)
+
+
+def test_what_comes_to_count_otherwise_is_another_quantity() -> None:
+    params = DesignProblem(paper_space(), EffectiveEntropy(), (Budget(Params(), 60e9),))
+    assert not fingerprint(params).startswith("6636af4cfe0b")  # by the rules of before

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import networkx
 import numpy as np
@@ -75,7 +76,7 @@ def test_json_is_as_documented() -> None:
             {"blocks": []},
             {"blocks": [{"width": 100, "ffn_width": 64, "depth": 1}]},
             {"blocks": [{"width": 128, "ffn_width": 64}]},
-            {"blocks": [{"width": 128, "ffn_width": 64, "depth": 1, "heads": 2}]},
+            {"blocks": [{"width": 128, "ffn_width": 64, "depth": 1, "head": 2}]},
             {"blocks": [7]},
             {"shared": "yes"},
             {"vocabulary": 0},
@@ -99,13 +100,15 @@ def test_bad_blocks_name_the_value_and_the_way_out() -> None:
 
 def test_published_counts() -> None:
     expected = {
-        "MeRino-52M": (52_600_064, 59.96, 139.0),
-        "MeRino-61M": (61_275_264, 107.31, 186.4),
-        "MeRino-64M": (64_047_104, 163.04, 242.1),
+        "MeRino-52M": (52_077_056, 59_275_008, (52, 59), 59.96, 139.0),
+        "MeRino-61M": (61_014_912, 78_743_296, (61, 79), 107.31, 186.4),
+        "MeRino-64M": (63_786_752, 99_697_920, (64, 100), 163.04, 242.1),
     }
-    for name, (parameters, flops, with_head) in expected.items():
+    for name, (shared, unshared, printed, flops, with_head) in expected.items():
         design = PUBLISHED[name]
-        assert Params()(design) == parameters
+        assert Params()(design) == shared
+        assert Params()(replace(design, shared=False)) == unshared
+        assert (round(shared / 1e6), round(unshared / 1e6)) == printed
         assert Flops()(design) / 1e9 == pytest.approx(flops, abs=0.005)
         assert Flops(head=True)(design) / 1e9 == pytest.approx(with_head, abs=0.05)
 
@@ -113,7 +116,7 @@ def test_published_counts() -> None:
 def test_params_by_hand() -> None:
     """Two layers of width 128, FFN 256, in an embedding of 64: every weight written out."""
     layer = 4 * (128 * 128 + 128) + (128 * 256 + 256) + (256 * 128 + 128) + 2 * 2 * 128
-    around = 100 * 64 + 10 * 64 + 2 * 64 + 64 * 128 + 128 * 64
+    around = 100 * 64 + (10 + 2) * 128 + 2 * 128 + 64 * 128 + 128 * 64
     for shared, copies in ((True, 1), (False, 2)):
         design = Architecture((Block(128, 256, 2),), shared, embedding_width=64, vocabulary=100, positions=10)
         assert Params()(design) == around + copies * layer

@@ -20,7 +20,7 @@ from formulation import (
     layer_of,
     stored_layers,
 )
-from formulation.layer import joint_map, make_layer, surroundings
+from formulation.layer import final_norm, joint_map, learned_positions, make_layer, surroundings
 from formulation.spectral import closed_form_entropy
 from hardware_models import CacheMemory, DecoderParams, Flops, Params, Workload
 from hardware_models.kernels import maps_of
@@ -69,7 +69,12 @@ def test_sharing_saves_what_is_stored(shared: bool, stored: list[int]) -> None:
 
 def test_what_stands_around_the_blocks() -> None:
     around = surroundings(DESIGN)
-    assert around.parameters == 1000 * 192 + 50 * 192 + 2 * 192
+    assert around.parameters == 1000 * 192
+    positions, norm = learned_positions(128, DESIGN), final_norm(256, DESIGN)
+    assert positions is not None
+    assert norm is not None
+    assert (positions.rows, positions.width, positions.parameters) == (52, 128, 52 * 128)
+    assert (norm.width, norm.bias, norm.parameters) == (256, True, 2 * 256)
     assert (around.head.weights, around.head.bias, around.head.matrix) == (1000 * 192, False, around.tokens.name)
     assert joint_map(128, 256).parameters == 128 * 256
 
@@ -81,7 +86,9 @@ def test_costs_and_entropies_are_sums_over_the_list(design: Architecture) -> Non
     joints = [joint_map(left, right) for left, right in design.joints]
     stored = [stored_layers(block, design) * each.parameters for block, layer in layers for each in (*layer.maps, *layer.norms)]
     assert DecoderParams()(design) == sum(stored) + sum(each.parameters for each in joints)
-    assert Params()(design) == DecoderParams()(design) + surroundings(design).parameters
+    ends = learned_positions(design.widths[0], design), final_norm(design.widths[-1], design)
+    around = surroundings(design).parameters + sum(each.parameters for each in ends if each is not None)
+    assert Params()(design) == DecoderParams()(design) + around
     applied = sum(2 * 9 * block.depth * each.weights for block, each in maps) + sum(2 * 9 * each.weights for each in joints)
     scores = sum(block.depth * 4 * 9 * 9 * layer.heads * layer.head_size for block, layer in layers)
     assert Flops(9)(design) == applied + scores
@@ -98,11 +105,11 @@ def test_costs_and_entropies_are_sums_over_the_list(design: Architecture) -> Non
 
 def test_arrays_of_sizes_are_many_layers_at_once() -> None:
     widths, ffn_widths = np.array([128, 256]), np.array([320, 64])
-    many = make_layer(widths, ffn_widths)
+    many = make_layer(widths, ffn_widths, widths // 64)
     each = [layer_of(block, DESIGN) for block in DESIGN.blocks]
     assert many.parameters.tolist() == [layer.parameters for layer in each]  # type: ignore[attr-defined]
     assert many.flops(5, 3).tolist() == [layer.flops(5, 3) for layer in each]  # type: ignore[attr-defined]
-    wide = make_layer(128, 320, 512)
+    wide = make_layer(128, 320, 8)
     assert (wide["query"].weights, wide["output"].inputs, wide.heads, wide.width) == (128 * 512, 512, 8, 128)
 
 

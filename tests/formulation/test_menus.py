@@ -26,6 +26,7 @@ from formulation import (
     fingerprint,
     paper_space,
 )
+from formulation.architecture import CHOICES
 from formulation.table import tabulate
 from hardware_models import Flops, Params
 
@@ -221,7 +222,7 @@ def test_decisions_are_named_choices() -> None:
         Architecture((Block(512, 1024, 2), Block(512, 640, 0))): 2,
         Architecture((Block(640, 512, 3), Block(512, 640, 1))): 5,
     }
-    assert agreement(design) == agreement.most == 6
+    assert agreement(design) == agreement.most == 2 * len(CHOICES)
     for other, differing in others.items():
         assert agreement.most - agreement(other) == differing
         assert Agreement(other).most - Agreement(other)(design) == differing

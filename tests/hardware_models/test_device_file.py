@@ -6,6 +6,7 @@ import copy
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from formulation import PUBLISHED
-from hardware_models import Device, Latency, read_device, shipped, write_device
+from hardware_models import Condition, ConditionalPrice, Device, Latency, read_device, shipped, write_device
 from hardware_models.device import device_from_text, device_text
 from hardware_models.latency import fit_table
 from hardware_models.workload import Workload
@@ -22,7 +23,16 @@ from tests.hardware_models.test_latency import TABLE, measured, random_designs
 from tests.studies.test_problem_file import mutated
 
 ROWS = fit_table("toy", "rows", Workload("decode"), [row for row in measured(random_designs(40), (1.0, 1.01)) if row.design.shared])
-DEVICE = Device("toy", (TABLE, ROWS), "a toy", "made up", 4e9)
+CLIFF = replace(
+    TABLE,
+    name="cliff",
+    conditional=(
+        ConditionalPrice("ffn_maps", 2.5, Condition(("width", "ffn_width"), multiple_of=64, not_multiple_of=128)),
+        ConditionalPrice("layer", 0.5, Condition(("width",), equal=512)),
+        ConditionalPrice("head", 0.25, Condition(("value_width", "query_width", "cache_width"), not_multiple_of=256)),
+    ),
+)
+DEVICE = Device("toy", (TABLE, ROWS, CLIFF), "a toy", "made up", 4e9)
 RECORD = json.loads(device_text(DEVICE))
 
 
@@ -36,10 +46,18 @@ def test_a_device_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_device(DEVICE, tmp_path / "toy.json")
     again = read_device(str(tmp_path / "toy.json"))
     assert again == DEVICE
-    assert [table.origin for table in again.tables] == [str(tmp_path / "toy.json")] * 2
+    assert [table.origin for table in again.tables] == [str(tmp_path / "toy.json")] * 3
     assert [row.design for row in again.tables[1].rows] == [row.design for row in ROWS.rows]
     lines = (tmp_path / "toy.json").read_text().splitlines()
     assert sum('"blocks"' in line and '"passes"' in line for line in lines) == len(ROWS.rows)
+
+
+def test_a_price_below_0_is_for_what_is_no_latency() -> None:
+    def energy(record: dict[str, Any]) -> None:
+        _first(record).update(quantity="energy", unit="mJ")
+        _first(record)["prices"]["table"] = -0.25
+
+    assert dict(device_from_text(changed(energy)).tables[0].prices)["table"] == -0.25
 
 
 def test_prices_are_fitted_where_there_are_only_rows() -> None:
@@ -58,6 +76,10 @@ def _first(record: dict[str, Any]) -> dict[str, Any]:
     return record["tables"][0]
 
 
+def _conditional(record: dict[str, Any]) -> dict[str, Any]:
+    return record["tables"][2]["conditional_prices"][0]
+
+
 def _row(record: dict[str, Any]) -> dict[str, Any]:
     return record["tables"][1]["rows"][0]
 
@@ -68,6 +90,26 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "format": (lambda r: r.update(format="merino problem"), 'merino problem.*"format": "merino device"'),
     "unit": (lambda r: _first(r).update(unit="s"), r"tables\[0\].unit is 's'.*'ms'"),
     "negative price": (lambda r: _first(r)["prices"].update(layer=-1), r"tables\[0\].prices.layer is -1.*at least 0"),
+    "negative conditional price": (
+        lambda r: _conditional(r).update(price=-1),
+        r"tables\[2\].conditional_prices\[0\].price is -1.*at least 0 in a table of latencies",
+    ),
+    "unknown conditional work": (lambda r: _conditional(r).update(work="flops"), r"conditional_prices\[0\].work is 'flops'"),
+    "conditional joint": (lambda r: _conditional(r).update(work="joint_maps"), "work is 'joint_maps'; expected one of pass, block"),
+    "no condition": (lambda r: _conditional(r).pop("where"), r"conditional_prices\[0\] lacks where"),
+    "condition on nothing": (lambda r: _conditional(r)["where"].update(of=[]), r"where: of is \[\]; expected one or more of width"),
+    "condition on what is unknown": (
+        lambda r: _conditional(r)["where"].update(of=["depth"]),
+        "where: unknown width in a condition 'depth'",
+    ),
+    "condition that states nothing": (
+        lambda r: _conditional(r).update(where={"of": ["width"]}),
+        "states nothing; expected one or more of multiple_of, not_multiple_of, equal",
+    ),
+    "multiple of 0": (lambda r: _conditional(r)["where"].update(multiple_of=0), r"where.multiple_of is 0.*at least 1"),
+    "condition with an unknown key": (lambda r: _conditional(r)["where"].update(multiples=64), "unknown key 'multiples'"),
+    "family of nobody": (lambda r: _first(r)["validated"].update(families=["bert"]), "validated: unknown family 'bert'"),
+    "heads the wrong way": (lambda r: _first(r)["validated"].update(heads=[9, 3]), r"validated: heads are \[9, 3\]"),
     "unknown price": (lambda r: _first(r)["prices"].update(flops=1), r"prices.*'flops'.*expected pass"),
     "text for a price": (lambda r: _first(r)["prices"].update(layer="1"), "prices.layer is '1'.*a number"),
     "no prices": (lambda r: _first(r).pop("prices"), "neither prices nor rows"),
@@ -77,7 +119,7 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "negative latency": (lambda r: _row(r).update(rounds_ms=[3.0, -2.0]), r"rows\[0\].*-2.0 ms.*positive"),
     "no latency": (lambda r: _row(r).update(rounds_ms=[]), "measured in no round"),
     "text for a latency": (lambda r: _row(r).update(rounds_ms=["3 ms"]), r"rounds_ms\[0\] is '3 ms'.*a number"),
-    "blocks": (lambda r: _row(r).update(blocks="512/512x2"), r"blocks is '512/512x2'.*width, ffn_width and depth"),
+    "blocks": (lambda r: _row(r).update(blocks="512/512x2"), r"blocks is '512/512x2'.*objects with width, ffn_width, depth"),
     "row without a key": (lambda r: _row(r).pop("passes"), r"rows\[0\] lacks passes"),
     "no surroundings": (lambda r: r["tables"][1].pop("surroundings"), r"tables\[1\].*lacks surroundings"),
     "table twice": (lambda r: r["tables"].append(r["tables"][0]), "expected one or more, each once"),
@@ -163,7 +205,7 @@ def test_shipped_devices_say_what_they_hold_for(name: str) -> None:
 
 
 def test_the_paper_s_devices_are_shipped() -> None:
-    assert {"jetson-nano", "raspberry-pi-4", "titan-xp", "xeon"} <= set(shipped())
+    assert {"apple-m1", "jetson-nano", "pixel-watch-5", "raspberry-pi-4", "titan-xp", "xeon"} <= set(shipped())
     nano = Latency(read_device("jetson-nano").table())
     for name, published in {"MeRino-52M": 48, "MeRino-61M": 77, "MeRino-64M": 114}.items():
         assert nano(PUBLISHED[name]) == pytest.approx(published, rel=0.1)

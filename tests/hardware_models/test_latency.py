@@ -13,6 +13,8 @@ from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEnt
 from formulation.architecture import read_blocks
 from hardware_models import (
     FEATURES,
+    Condition,
+    ConditionalPrice,
     Flops,
     Latency,
     LatencyTable,
@@ -74,6 +76,123 @@ def test_work_of_a_decoding_step() -> None:
     assert amounts["weights"] == pytest.approx(3 * 6 * 512**2 / 1e6)
     assert amounts["head"] == pytest.approx(2 * 2 * 512 * 50257 / 1e9)
     assert amounts["joint"] == amounts["joint_maps"] == 0
+    assert amounts["table"] == pytest.approx(512 * 50257 / 1e6)
+    assert dict(zip(FEATURES, feature_matrix([design], replace(work, logits="none"), tuple(FEATURES))[0], strict=True))["head"] == 0
+
+
+def test_work_of_grouped_heads_and_a_gate() -> None:
+    work = Workload("decode", seq_len=100, batch=2)
+    block = Block(576, 1536, 3, heads=9, kv_heads=3, head_size=64, value_head_size=32)
+    design = Architecture((block,), shared=True, family="llama")
+    amounts = dict(zip(FEATURES, feature_matrix([design], work, tuple(FEATURES))[0], strict=True))
+    attention = 576 * (9 * 64 + 3 * 64 + 3 * 32 + 9 * 32)
+    assert amounts["attention_maps"] == pytest.approx(3 * 2 * 2 * attention / 1e9)
+    assert amounts["key_value_maps"] == pytest.approx(3 * 2 * 2 * 576 * (3 * 64 + 3 * 32) / 1e9)
+    assert amounts["ffn_maps"] == pytest.approx(3 * 2 * 2 * 3 * 576 * 1536 / 1e9)
+    assert amounts["maps"] == pytest.approx(amounts["attention_maps"] + amounts["ffn_maps"])
+    assert amounts["query_key_width"] == pytest.approx(3 * 2 * (9 + 3) * 64 / 1e6)
+    assert amounts["value_width"] == pytest.approx(3 * 2 * 9 * 32 / 1e6)
+    assert amounts["cache"] == pytest.approx(3 * 2 * 101 * 3 * (64 + 32) / 1e6)
+    assert amounts["scores"] == pytest.approx(3 * 2 * 2 * 101 * 9 * (64 + 32) / 1e9)
+    assert amounts["applied_weights"] == pytest.approx(3 * (attention + 3 * 576 * 1536) / 1e6)  # applied thrice, stored once
+    assert amounts["weights"] == pytest.approx((attention + 3 * 576 * 1536) / 1e6)
+
+
+CLIFF = Condition(("width", "ffn_width"), multiple_of=128)
+STEEP = replace(
+    TABLE,
+    conditional=(
+        ConditionalPrice("ffn_maps", 50.0, CLIFF),
+        ConditionalPrice("layer", 2.0, Condition(("width",), equal=320)),
+        ConditionalPrice("head", 4.0, CLIFF),
+    ),
+)
+
+
+def test_a_conditional_price_is_added_where_its_condition_holds() -> None:
+    at, beside, cell = Block(256, 256, 2), Block(256, 320, 2), Block(320, 320, 1)
+    for blocks, ffn, head, cells in (
+        ((at, beside, cell), 2 * 256 * 256, 1, 1),
+        ((beside, at), 2 * 256 * 256, 0, 0),
+        ((cell,), 0, 0, 1),
+    ):
+        design = Architecture(blocks)
+        extra = 50 * 4 * 128 * ffn / 1e9 + head * 4 * 2 * 768 * 50257 / 1e9 + cells * 2
+        extrapolated = [Latency(table, extrapolate=True)(design) for table in (STEEP, TABLE)]
+        assert extrapolated[0] - extrapolated[1] == pytest.approx(extra)
+
+
+@pytest.mark.parametrize(
+    ("condition", "holding"),
+    [
+        (Condition(("width", "ffn_width"), multiple_of=128), {"a"}),
+        (Condition(("width", "ffn_width"), not_multiple_of=128), {"b", "c"}),
+        (Condition(("ffn_width",), multiple_of=64, not_multiple_of=128), {"b", "c"}),
+        (Condition(("width",), equal=512), {"a", "b"}),
+        (Condition(("query_width", "value_width", "cache_width"), multiple_of=256), {"a", "b"}),
+    ],
+)
+def test_conditions_on_widths(condition: Condition, holding: set[str]) -> None:
+    blocks = {"a": Block(512, 512, 1), "b": Block(512, 576, 2), "c": Block(640, 960, 1), "left out": Block(512, 512, 0)}
+    setting = Architecture(tuple(blocks.values()))
+    assert {name for name, block in blocks.items() if condition.holds(block, setting)} == holding
+    assert Condition(**condition.to_dict()) == condition  # type: ignore[arg-type]
+
+
+def test_solvers_prove_with_conditional_prices() -> None:
+    assert Latency(STEEP).positional
+    assert not Latency(replace(STEEP, conditional=STEEP.conditional[:2])).positional
+    space = SearchSpace.uniform(3, (256, 320, 512), ffn_widths=(256, 320, 512), depths=(1, 2), non_decreasing=False)
+    latency = Latency(STEEP, extrapolate=True)
+    values = evaluator(latency, space)(np.array(list(space.iterate_choices())))
+    assert values == pytest.approx([latency(design) for design in space])
+    problem = DesignProblem(space, EffectiveEntropy(), (Budget(latency, 21),))
+    found, best = solve(problem, DynamicProgramming()), solve(problem, Exhaustive())
+    assert found.status is best.status is Status.OPTIMAL
+    assert found.objective == pytest.approx(best.objective)
+    blind = solve(DesignProblem(space, EffectiveEntropy(), (Budget(Latency(TABLE, extrapolate=True), 21),)), DynamicProgramming())
+    assert found.objective is not None
+    assert blind.objective is not None
+    assert found.objective < blind.objective
+
+
+def test_a_first_block_that_may_be_left_out_has_no_widths_to_ask() -> None:
+    for design in (Architecture((Block(256, 256, 0), Block(256, 256, 2))),):
+        with pytest.raises(ValueError, match=r"by the widths of the first one, which is left out \(depth 0\)"):
+            Latency(STEEP)(design)
+    space = SearchSpace.uniform(2, (256,), (1,), (0, 1, 2))
+    with pytest.raises(ValueError, match="give the first block a layer"):
+        DesignProblem(space, EffectiveEntropy(), (Budget(Latency(STEEP, extrapolate=True), 50),))
+
+
+LLAMA = Architecture((Block(576, 1536, 2, heads=9, kv_heads=3),), family="llama")
+
+
+@pytest.mark.parametrize(
+    ("design", "words"),
+    [
+        (replace(LLAMA, family="qwen2"), r"family qwen2 \(validated llama\)"),
+        (replace(LLAMA, blocks=(replace(LLAMA.blocks[0], heads=12),)), "heads times head size other than the width"),
+        (replace(LLAMA, blocks=(replace(LLAMA.blocks[0], kv_heads=1),)), r"kv_heads 1 \(validated 3 to 3\)"),
+        (replace(LLAMA, blocks=(replace(LLAMA.blocks[0], heads=18, kv_heads=3, head_size=32),)), r"head size 32 \(validated 64\)"),
+        (replace(LLAMA, blocks=(replace(LLAMA.blocks[0], value_head_size=32),)), "values with a head size of their own"),
+        (replace(LLAMA, blocks=(replace(LLAMA.blocks[0], gated=False),)), "feed-forward networks without a gate"),
+        (replace(LLAMA, blocks=(replace(LLAMA.blocks[0], bits=4.0),)), r"bits 4.0 \(validated none of their own\)"),
+        (replace(LLAMA, blocks=(replace(LLAMA.blocks[0], shared=False),)), "layers that do not share weights"),
+    ],
+)
+def test_choices_that_were_not_validated_are_refused(design: Architecture, words: str) -> None:
+    table = replace(TABLE, validated=Validated.of([LLAMA]))
+    assert not table.leaves_out(LLAMA)
+    with pytest.raises(ValueError, match=words):
+        Latency(table)(design)
+
+
+def test_a_table_of_the_paper_s_layers_knows_no_llama() -> None:
+    outside = TABLE.leaves_out(Architecture((Block(512, 512, 2, heads=8, kv_heads=2),), family="llama"))
+    assert "family llama (validated merino)" in outside
+    assert "query heads that share key/value heads (none were measured)" in outside
+    assert "feed-forward networks with a gate (none were measured)" in outside
 
 
 @pytest.mark.parametrize(
@@ -201,9 +320,9 @@ def test_a_problem_on_a_space_beyond_the_table_is_refused_as_a_whole() -> None:
     DesignProblem(SPACE, EffectiveEntropy(), (Budget(Latency(TABLE), 50),))
 
 
-@pytest.mark.parametrize("text", ["", "512", "512/512", "512/512x-1", "512x2/512", "512/512x2,640/640x1", "500/512x1", "a/bxc"])
+@pytest.mark.parametrize("text", ["", "512", "512/512", "512/512x-1", "512x2", "512/512x2,640/640x1", "500/512x1", "a/bxc"])
 def test_blocks_that_are_none(text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected|use 448 or 512"):
+    with pytest.raises(ValueError, match=r"expected|use 448 or 512|state the heads"):
         read_blocks(text)
 
 

@@ -67,7 +67,7 @@ def test_the_plain_network_is_made_of_the_maps_and_norms_of_the_layer() -> None:
     assert (plain.heads, profile_standalone.HEAD_SIZE) == (layer.heads, layer.head_size)
     blocks = [(block.width, block.ffn_width, block.depth) for block in TINY.blocks]
     for shared in (True, False):
-        around = torch.zeros(TINY.vocabulary, 64), torch.zeros(TINY.positions, 64)
+        around = torch.zeros(TINY.vocabulary, 64), torch.zeros(TINY.positions + profile_standalone.FIRST_POSITION, 64)
         counted = sum(value.numel() for value in Network(blocks, *around, shared).state_dict().values())
         assert counted == Params()(replace(TINY, shared=shared))
     cache = profile_standalone.cache_of(blocks, 5, 2, torch.float32, "cpu")
@@ -78,8 +78,8 @@ def test_the_plain_network_is_made_of_the_maps_and_norms_of_the_layer() -> None:
 @pytest.mark.parametrize("fused", [True, False])
 def test_the_plain_network_computes_what_merino_net_does(shared: bool, fused: bool) -> None:
     torch.manual_seed(0)
-    design = Architecture(TINY.blocks, shared, 64, 50, 32)
-    model = MerinoForCausalLM(MerinoConfig.from_architecture(design, hidden_act="gelu")).eval()
+    design = Architecture(TINY.blocks, shared, 96, 50, 32)
+    model = MerinoForCausalLM(MerinoConfig.from_architecture(design)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     blocks = [(block.width, block.ffn_width, block.depth) for block in design.blocks]
@@ -128,8 +128,27 @@ def test_every_engine_runs_all_linear_maps_in_its_precision(
     assert engine.how["threads"] == 1
 
 
+STATED = Architecture(
+    (Block(96, 128, 2, heads=4, kv_heads=2, head_size=32, value_head_size=16, gated=True), Block(64, 48, 2, shared=False)),
+    embedding_width=64,
+    vocabulary=50,
+    positions=32,
+)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("precision", RUNTIMES["torch"])
+def test_heads_and_gates_are_measured_in_pytorch_and_refused_elsewhere(precision: str, phase: str) -> None:
+    assert Engine("torch", precision, Workload(phase, seq_len=8), threads=1).latency_ms(STATED, seconds=0.001) > 0
+    with pytest.raises(
+        ValueError, match=r"96/128x2 .* states its heads and kv_heads and head_size and value_head_size and gated; .*torch"
+    ):
+        Engine("onnx", "float32", Workload(phase, seq_len=8), threads=1).prepare(STATED)
+
+
 def test_linear_maps_are_counted_as_they_are_applied() -> None:
     assert maps_of(TINY) == 15
+    assert maps_of(STATED) == 2 * 5 + 2 * 4 + 2 + 1
     assert maps_of(Architecture((Block(64, 128, 2),), shared=False, embedding_width=64, vocabulary=50, positions=32)) == 9
 
 
@@ -185,7 +204,7 @@ def onnx_logits(precision: str) -> np.ndarray:
     import onnxruntime
 
     torch.manual_seed(0)
-    embedding, positions = torch.randn(50, 64), torch.randn(32, 64)
+    embedding, positions = torch.randn(50, 64), torch.randn(34, 64)
     tokens = torch.randint(50, (1, 8))
     graph = onnx_graph(TINY, embedding, positions, "last", (tokens,), precision)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
@@ -311,7 +330,7 @@ def test_both_scripts_choose_the_same_visits(busy: BusyMachine, tmp_path: Path, 
     monkeypatch.setattr(profile_standalone, "Pace", Pace)
     monkeypatch.setattr(profile_standalone, "Network", lambda *arguments: torch.nn.Identity())
     monkeypatch.setattr(profile_standalone, "check_precision", lambda *arguments: None)
-    monkeypatch.setattr(profile_standalone, "surroundings_on", lambda *arguments, **sizes: (None, None))
+    monkeypatch.setattr(profile_standalone, "table_on", lambda *arguments: None)
     monkeypatch.setattr(profile_standalone, "pass_of", lambda network, blocks, *rest: by_blocks[blocks])
     profile_standalone.main(
         ["--name", "box", "--networks", "24", "--rounds", "1", "--device", "cpu", "--output", str(tmp_path / "twin.json")]

@@ -46,8 +46,8 @@ def test_a_left_out_block_costs_nothing_but_its_joints(design: Architecture) -> 
             assert quantity.block_at(number, block, design) == 0
         for name, feature in FEATURES.items():
             assert feature.block(block, design, Workload(seq_len=9)) == 0, name
-        # It holds no more than the stream, which is there beside the embedding anyway.
-        assert ActivationMemory(9).block(block, design) == 8 * 9 + 4 * 9 * (96 + block.width)
+        # It holds no more than the stream, which is there anyway.
+        assert ActivationMemory(9).block(block, design) == 8 * 9 + 4 * 9 * block.width
 
 
 def test_it_hands_on_what_it_is_given() -> None:

@@ -124,9 +124,7 @@ def neox() -> PreTrainedModel:
 def merino() -> PreTrainedModel:
     torch.manual_seed(0)
     config = MerinoConfig(
-        block_widths=[64, 128],
-        block_ffn_widths=[64, 128],
-        block_depths=[2, 1],
+        blocks=[{"width": 64, "ffn_width": 64, "depth": 2}, {"width": 128, "ffn_width": 128, "depth": 1}],
         embedding_width=64,
         vocab_size=320,
         max_position_embeddings=POSITIONS,

@@ -1,8 +1,10 @@
 """The network against a forward pass in NumPy, written from what the documentation says a design is.
 
-Token and position vectors of the embedding's width are added. A bias-free map joins unequal neighbours. Each block applies its
-`depth` layers in turn, one set of weights where they are shared: x + attention(norm(x)), then x + feed-forward(norm(x)), with
-causal heads of 64 whose scores are divided by √64. A final norm of the embedding's width, and the embedding itself as the head.
+A bias-free map joins unequal neighbours, from the token vectors on. Position vectors as wide as the first block are added behind
+the first map; that of position p is row p + 2. Each block applies its `depth` layers in turn, one set of weights where they are
+shared: x + attention(norm(x)), then x + feed-forward(norm(x)). Attention is causal, h query heads of size d attend to k key/value
+heads, h/k neighbours to one, and scores are divided by √d. The feed-forward network is down(act(up)), or down(act(gate)·up). A final
+norm as wide as the last block, the last map, and the embedding itself as the head.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import torch
 from formulation import Architecture, Block
 from merino_net import MerinoConfig, MerinoForCausalLM
 
-HEAD = 64
 EPSILON = 1e-2
 """Of every norm: not the default, so that it must come from the configuration."""
 _ERF = np.vectorize(math.erf, otypes=[float])
@@ -31,6 +32,16 @@ DESIGNS = {
     ),
     "unshared, unequal widths": Architecture(
         (Block(128, 96, 3), Block(64, 64, 2)), shared=False, embedding_width=96, vocabulary=50, positions=16
+    ),
+    "grouped queries, head sizes, gates, sharing by block": Architecture(
+        (
+            Block(96, 64, 2, heads=6, kv_heads=2, head_size=16, gated=True),
+            Block(64, 96, 2, heads=4, kv_heads=1, head_size=8, value_head_size=24, shared=False),
+            Block(80, 48, 1, heads=3, head_size=32, value_head_size=16),
+        ),
+        embedding_width=64,
+        vocabulary=50,
+        positions=16,
     ),
     "unshared, no joint": Architecture(
         (Block(128, 96, 1), Block(128, 64, 4)), shared=False, embedding_width=128, vocabulary=50, positions=16
@@ -66,36 +77,52 @@ def kept(x: np.ndarray, dropout: float) -> np.ndarray:
 
 def logits(model: MerinoForCausalLM, tokens: np.ndarray, dropout: float = 0.0, of_attention: float = 0.0) -> np.ndarray:
     """Logits (B, T, V) of tokens (B, T); dropout and that of attention weights as `tame_dropout` has them."""
-    config = model.config
+    design = model.config.to_architecture()
+    activation = ACTIVATIONS[model.config.hidden_act]
     weights = {name: weight.detach().numpy() for name, weight in model.named_parameters()}
     steps = tokens.shape[1]
     future = np.triu(np.ones((steps, steps), dtype=bool), 1)
-    x = weights["model.tokens.weight"][tokens] + weights["model.positions.weight"][:steps]
-    x = x * kept(x, dropout)
-    before = config.embedding_width
-    for number, (width, depth) in enumerate(zip(config.block_widths, config.block_depths, strict=True)):
-        if before != width:
+    x = weights["model.tokens.weight"][tokens]
+    before = design.embedding_width
+    for number, block in enumerate(design.blocks):
+        if before != block.width:
             x = x @ weights[f"model.joints.{number}.weight"].T
-        before = width
-        for application in range(depth):
-            layer = f"model.blocks.{number}.layers.{0 if config.shared else application}"
+        before = block.width
+        if number == 0:
+            x = x + weights["model.positions.weight"][2 : steps + 2]
+            x = x * kept(x, dropout)
+        shared = design.shared if block.shared is None else block.shared
+        for application in range(block.depth):
+            layer = f"model.blocks.{number}.layers.{0 if shared else application}"
             normed = norm(x, weights, f"{layer}.attention_norm")
-            query, key, value = np.split(linear(normed, weights, f"{layer}.attention.query_key_value"), 3, axis=-1)
-            mixed = np.empty_like(query)
-            for head in range(width // HEAD):
-                own = slice(HEAD * head, HEAD * (head + 1))
-                scores = np.einsum("bte,bse->bts", query[..., own], key[..., own]) / math.sqrt(HEAD)
+            both = linear(normed, weights, f"{layer}.attention.query_key_value")
+            query, key, value = np.split(both, np.cumsum([block.heads, block.kv_heads]) * block.head_size, axis=-1)
+            mixed = []
+            for head in range(block.heads):
+                read = head * block.kv_heads // block.heads
+                scores = np.einsum("bte,bse->bts", of_head(query, head, block.head_size), of_head(key, read, block.head_size))
+                scores /= math.sqrt(block.head_size)
                 scores[:, future] = -np.inf
                 shares = np.exp(scores - scores.max(-1, keepdims=True))
                 shares *= kept(shares, of_attention) / shares.sum(-1, keepdims=True)
-                mixed[..., own] = np.einsum("bts,bse->bte", shares, value[..., own])
-            attended = linear(mixed, weights, f"{layer}.attention.output")
+                mixed.append(np.einsum("bts,bse->bte", shares, of_head(value, read, block.value_head_size)))
+            attended = linear(np.concatenate(mixed, axis=-1), weights, f"{layer}.attention.output")
             x = x + kept(x, dropout) * attended
-            up = linear(norm(x, weights, f"{layer}.ffn_norm"), weights, f"{layer}.ffn.up")
-            x = x + kept(x, dropout) * linear(ACTIVATIONS[config.hidden_act](up), weights, f"{layer}.ffn.down")
-    if before != config.embedding_width:
-        x = x @ weights[f"model.joints.{len(config.block_widths)}.weight"].T
-    return norm(x, weights, "model.norm") @ weights["model.tokens.weight"].T
+            normed = norm(x, weights, f"{layer}.ffn_norm")
+            inside = linear(normed, weights, f"{layer}.ffn.up")
+            if block.gated:
+                inside = activation(linear(normed, weights, f"{layer}.ffn.gate")) * inside
+            else:
+                inside = activation(inside)
+            x = x + kept(x, dropout) * linear(inside, weights, f"{layer}.ffn.down")
+    x = norm(x, weights, "model.norm")
+    if before != design.embedding_width:
+        x = x @ weights[f"model.joints.{len(design.blocks)}.weight"].T
+    return x @ weights["model.tokens.weight"].T
+
+
+def of_head(x: np.ndarray, head: int, size: int) -> np.ndarray:
+    return x[..., size * head : size * (head + 1)]
 
 
 def some_tokens() -> np.ndarray:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from formulation import Block
 from merino_net import MerinoConfig, MerinoForCausalLM, generate
 from merino_net.corpus.data import END_OF_TEXT, train_tokenizer
 from merino_net.generate import GREEDY, Sampling, continuation
@@ -26,7 +27,8 @@ TEXT = ["The mill stood by the river, and the wheel turned by day and by night. 
 
 def network(seed: int = 0, **changes: object) -> MerinoForCausalLM:
     """A small network whose large weights make its predictions differ from token to token."""
-    shape = {"block_widths": [64, 128], "block_ffn_widths": [96, 64], "block_depths": [2, 1], "embedding_width": 96}
+    blocks = [Block(64, 96, 2), Block(128, 64, 1)]
+    shape = {"blocks": [block.to_dict() for block in blocks], "embedding_width": 96}
     sizes = {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, "initializer_range": 0.1}
     torch.manual_seed(seed)
     return MerinoForCausalLM(MerinoConfig(**{**shape, **sizes, **changes})).eval()  # type: ignore[arg-type]
@@ -34,17 +36,22 @@ def network(seed: int = 0, **changes: object) -> MerinoForCausalLM:
 
 @st.composite
 def networks(draw: st.DrawFn) -> MerinoForCausalLM:
-    blocks = draw(st.integers(1, 4))
-    widths = st.sampled_from([64, 128, 192])
-
-    def each(strategy: st.SearchStrategy[int]) -> list[int]:
-        return draw(st.lists(strategy, min_size=blocks, max_size=blocks))
-
+    kv_heads = st.sampled_from([1, 2, 3])
+    block = st.builds(
+        lambda groups, kv_heads, **others: Block(heads=groups * kv_heads, kv_heads=kv_heads, **others),
+        groups=kv_heads,
+        kv_heads=kv_heads,
+        width=st.sampled_from([48, 64, 128, 192]),
+        ffn_width=st.integers(8, 192),
+        depth=st.integers(1, 3),
+        head_size=st.sampled_from([16, 64]),
+        value_head_size=st.sampled_from([None, 24]),
+        gated=st.sampled_from([None, True]),
+        shared=st.sampled_from([None, True, False]),
+    )
     return network(
         seed=draw(st.integers(0, 2**31)),
-        block_widths=each(widths),
-        block_ffn_widths=each(st.integers(8, 192)),
-        block_depths=each(st.integers(1, 3)),
+        blocks=[each.to_dict() for each in draw(st.lists(block, min_size=1, max_size=4))],
         shared=draw(st.booleans()),
         embedding_width=draw(st.sampled_from([64, 80, 128, 192])),
         vocab_size=draw(st.integers(5, 60)),
@@ -225,9 +232,13 @@ def test_folders_that_hold_no_model(folder: Path, tokenizer: PreTrainedTokenizer
     with pytest.raises(ValueError, match="use the model's own tokenizer"):
         generate.main([str(tmp_path / "short"), "--prompt", "zzz é", "--tokens", "2"])
     config = json.loads((folder / "config.json").read_text())
-    (tmp_path / "noise" / "config.json").write_text(json.dumps({**config, "block_widths": [65, 128]}))
-    with pytest.raises(ValueError, match=r"config\.json"):
-        generate.main([str(tmp_path / "noise")])
+    of_before = {"block_widths": [64, 128], "block_ffn_widths": [96, 64], "block_depths": [2, 1]}
+    wrong = [({"blocks": [{"width": 65, "ffn_width": 64, "depth": 1}]}, "65, which 64"), (of_before, "train the design again")]
+    for change, said in wrong:
+        (tmp_path / "noise" / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(ValueError, match=rf"config\.json .*{said}") as caught:
+            generate.main([str(tmp_path / "noise")])
+        assert "\n" not in str(caught.value)
 
 
 def test_the_command_line(folder: Path) -> None:

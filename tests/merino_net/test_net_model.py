@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache
+from transformers.activations import GELUActivation
 
 from formulation import PUBLISHED, Architecture, Block, layer_of
 from hardware_models import Flops, Params
@@ -17,9 +18,28 @@ from merino_net import MerinoConfig, MerinoForCausalLM, MerinoModel
 from merino_net.network.baselines import HUB_NAMES, baseline_config
 from merino_net.network.counting import forward_flops, matmul_flops_per_s, parameter_count
 
-blocks = st.builds(
+
+@st.composite
+def stated_blocks(draw: st.DrawFn) -> Block:
+    """A block of which everything is decided that a network can have."""
+    kv_heads = draw(st.integers(1, 4))
+    return Block(
+        draw(st.integers(1, 800)),
+        draw(st.integers(1, 3000)),
+        draw(st.integers(1, 5)),
+        heads=kv_heads * draw(st.integers(1, 4)),
+        kv_heads=kv_heads,
+        head_size=draw(st.integers(1, 96)),
+        value_head_size=draw(st.sampled_from([None, 16, 33])),
+        gated=draw(st.sampled_from([None, True])),
+        shared=draw(st.sampled_from([None, True, False])),
+    )
+
+
+plain_blocks = st.builds(
     Block, width=st.integers(1, 12).map(lambda heads: 64 * heads), ffn_width=st.integers(1, 3000), depth=st.integers(1, 5)
 )
+blocks = st.one_of(plain_blocks, stated_blocks())
 architectures = st.builds(
     Architecture,
     blocks=st.lists(blocks, min_size=1, max_size=5).map(tuple),
@@ -72,7 +92,7 @@ def test_counting_leaves_the_configuration_alone() -> None:
 @pytest.mark.parametrize("shared", [True, False])
 def test_weights_are_named_and_shaped_by_the_lists(shared: bool) -> None:
     design = Architecture((Block(64, 192, 2), Block(128, 64, 1)), shared, embedding_width=128, vocabulary=50, positions=9)
-    shapes = {"lm_head.weight": (50, 128), "model.tokens.weight": (50, 128), "model.positions.weight": (9, 128)}
+    shapes = {"lm_head.weight": (50, 128), "model.tokens.weight": (50, 128), "model.positions.weight": (11, 64)}
     shapes |= {"model.norm.weight": (128,), "model.norm.bias": (128,)}
     shapes |= {"model.joints.0.weight": (64, 128), "model.joints.1.weight": (128, 64)}  # the last neighbours are alike
     for number, block in enumerate(design.blocks):
@@ -215,7 +235,8 @@ def test_initial_standard_deviations() -> None:
 
 
 def test_activation_is_a_switch() -> None:
-    assert isinstance(small_model(hidden_act="relu").model.blocks[0].layers[0].ffn.activation, torch.nn.ReLU)
+    assert isinstance(small_model().model.blocks[0].layers[0].ffn.activation, torch.nn.ReLU)
+    assert isinstance(small_model(hidden_act="gelu").model.blocks[0].layers[0].ffn.activation, GELUActivation)
 
 
 def test_compiles_in_one_graph() -> None:
@@ -228,10 +249,13 @@ def test_compiles_in_one_graph() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"block_widths": [64]}, "1, 4 and 4 blocks"),
-        ({"block_widths": [65, 512, 640, 896]}, "65, which 64"),
-        ({"block_depths": [-1, 1, 1, 1]}, "block depth is -1"),
-        ({"block_depths": [0, 0, 0, 0]}, "has no layer"),
+        ({"blocks": []}, "at least one block"),
+        ({"blocks": [{"width": 64, "ffn_width": 64}]}, "block 1 of the configuration .*depth"),
+        ({"blocks": [{"width": 65, "ffn_width": 64, "depth": 1}]}, "65, which 64"),
+        ({"blocks": [{"width": 64, "ffn_width": 64, "depth": -1}]}, "block depth is -1"),
+        ({"blocks": [{"width": 64, "ffn_width": 64, "depth": 0}]}, "has no layer"),
+        ({"blocks": [{"width": 64, "ffn_width": 64, "depth": 1, "bits": 4}]}, "64/64x1 bits 4 states the bits of its weights"),
+        ({"block_widths": [64], "block_ffn_widths": [64], "block_depths": [1]}, "block_widths is of a network from before"),
         ({"hidden_act": "gulu"}, "'gulu'"),
         ({"dropout": 1}, "dropout is 1"),
         ({"initializer_range": 0}, "initializer_range is 0"),
@@ -242,6 +266,20 @@ def test_compiles_in_one_graph() -> None:
 def test_a_configuration_of_no_network_is_refused(options: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         MerinoConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("design", "said"),
+    [
+        (Architecture((Block(64, 64, 1),), family="gpt2"), "of the family gpt2, which has no network here; expected merino"),
+        (Architecture((Block(64, 64, 1),), tied=False), "an output head of its own"),
+        (Architecture((Block(64, 64, 1, bits=4.5),)), "states the bits of its weights"),
+    ],
+)
+def test_a_design_that_the_network_cannot_be_is_refused(design: Architecture, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        MerinoConfig.from_architecture(design)
+    assert "\n" not in str(caught.value)
 
 
 def test_tokens_and_embeddings_exclude_each_other() -> None:

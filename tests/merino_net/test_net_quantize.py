@@ -122,7 +122,7 @@ def test_what_is_loaded_is_what_was_rounded(source: Path, tmp_path: Path, flags:
         stored = "model.tokens.weight" if name == "lm_head.weight" else name
         assert torch.equal(network.state_dict()[name], restored(found[stored]) if stored in found else weight), name
     assert network.lm_head.weight is network.model.tokens.weight
-    assert 0 < logits_error(network, reference) < (0.02 if plan.bits == 8 else 0.5)
+    assert 0 < logits_error(network, reference) < (0.03 if plan.bits == 8 else 0.5)
     record = read_quantize_record(folder)
     assert record is not None
     assert record["files"] == sorted(path.name for path in folder.iterdir())
@@ -140,7 +140,7 @@ def test_the_whole_file_shrinks_by_what_the_bits_say(source: Path, tmp_path: Pat
     assert before["embedding"] == 4 * 64 * VOCABULARY  # once: the head is the same matrix
     assert sizes["8",]["embedding"] == before["embedding"]
     assert sizes["8", "--embedding"]["embedding"] == (64 + 2) * VOCABULARY
-    assert sizes["8", "--embedding"]["positions"] == (64 + 2) * POSITIONS
+    assert sizes["8", "--embedding"]["positions"] == (64 + 2) * (POSITIONS + 2)
     assert sizes["4", "--group-size", "32", "--embedding", "4"]["embedding"] == (32 + 2 * 2) * VOCABULARY
     assert sizes["4", "--group-size", "32", "--embedding", "4"]["file"] < 0.25 * before["file"]
 

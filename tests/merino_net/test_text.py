@@ -379,9 +379,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer: PreTrainedTokenizerFast = train_tokenizer(PROSE, VOCABULARY)
     tokenizer.save_pretrained(folder)
     config = MerinoConfig(
-        block_widths=[64],
-        block_ffn_widths=[64],
-        block_depths=[1],
+        blocks=[{"width": 64, "ffn_width": 64, "depth": 1}],
         embedding_width=64,
         vocab_size=VOCABULARY,
         max_position_embeddings=64,

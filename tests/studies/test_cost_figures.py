@@ -22,13 +22,13 @@ from hardware_models import (
     Params,
     PrefillLatency,
     WeightMemory,
-    datasheet,
+    read_datasheet,
     read_device,
 )
 from studies.lessons import cost_lesson as figures
 
 DESIGN = PUBLISHED["MeRino-61M"]
-BOARD = datasheet("raspberry-pi-4")
+BOARD = read_datasheet("raspberry-pi-4")
 SERVER = read_device("amd-epyc-2cpu").table("torch-float32-prefill")
 
 
@@ -42,7 +42,7 @@ def test_cost_table_names_the_structure_that_a_solver_can_know() -> None:
     costs = [Params(), Flops(128), ActivationMemory(), Memory(), hidden]
     rows = rows_of(figures.cost_table(costs, {"ours": DESIGN}))
     assert [row[1] for row in rows] == ["sum", "sum", "maximum", "formula of 2 parts", "black box"]
-    assert rows[0] == ["params", "sum", "parameters", "61.28 M"]
+    assert rows[0] == ["params", "sum", "parameters", "61.01 M"]
     assert rows[1][0] == "flops (seq_len=128)"
     assert rows[3][3] == rows[4][3]
 
@@ -50,9 +50,11 @@ def test_cost_table_names_the_structure_that_a_solver_can_know() -> None:
 @pytest.mark.parametrize("quantity", [Params(), Flops(128), DecodeLatency(BOARD), Latency(SERVER)], ids=lambda one: one.name)
 def test_shares_add_up_to_the_whole(quantity: Params) -> None:
     parts = figures.shares(quantity, DESIGN)
-    assert list(parts) == ["fixed", "block 1", "block 2", "block 3", "block 4", "maps"]
+    assert list(parts) == ["fixed", "block 1", "block 2", "block 3", "block 4", "maps", "ends"]
     assert sum(parts.values()) == pytest.approx(1)
     assert parts["fixed"] == pytest.approx(quantity.fixed(DESIGN) / quantity(DESIGN))
+    ends = quantity.entry(DESIGN.widths[0], DESIGN) + quantity.exit(DESIGN.widths[-1], DESIGN)
+    assert parts["ends"] == pytest.approx(ends / quantity(DESIGN))
     assert parts["block 2"] == pytest.approx(quantity.block(DESIGN.blocks[1], DESIGN) / quantity(DESIGN))
 
 
@@ -64,8 +66,8 @@ def test_a_maximum_has_no_shares() -> None:
 def test_memory_is_what_stays_and_the_largest_step() -> None:
     memory = Memory(seq_len=256, bits=8)
     steps = figures.memory_steps(memory, DESIGN)
-    assert list(steps)[:3] == ["map 768 → 640", "block 1", "map 640 → 768"]
-    assert list(steps)[-1] == "norm, head"
+    assert list(steps)[:4] == ["map 768 → 640", "positions", "block 1", "map 640 → 768"]
+    assert list(steps)[-4:] == ["block 4", "norm", "map 1024 → 768", "head"]
     held = WeightMemory(8)(DESIGN) + CacheMemory(256)(DESIGN)
     assert held + max(steps.values()) == memory(DESIGN)
     axis = figures.draw_memory(memory, DESIGN).axes[0]
@@ -80,16 +82,16 @@ def test_more_tokens_do_more_with_each_byte_until_arithmetic_binds() -> None:
     weights, moved = 768 * 1152, 64 * (768 + 1152)
     assert many == pytest.approx(2 * 64 * weights / (4 * (weights + moved)))
     assert figures.map_intensity(block, 64, "int8") == pytest.approx(4 * many)
-    sheets = [BOARD, datasheet("titan-xp")]
+    sheets = [BOARD, read_datasheet("titan-xp")]
     axis = figures.draw_roofline(sheets, block, (1, 64)).axes[0]
     marks = [line for line in axis.lines if line.get_marker() in "os" and len(line.get_xdata()) == 2]
     for line, sheet in zip(marks, sheets, strict=True):
         assert line.get_xdata().tolist() == [one, many]
         peak = sheet.figure("peak_flops", "float32") / 1e9
-        assert line.get_ydata().tolist() == pytest.approx([sheet.bandwidth / 1e9 * one, peak])
+        assert line.get_ydata().tolist() == pytest.approx([sheet.bandwidth.value / 1e9 * one, peak])
         # What the picture says is what the cost model charges for the product: the slower of arithmetic and transfers.
         flops = 2 * 64 * weights
-        assert flops / (1e9 * line.get_ydata()[1]) == pytest.approx(max(flops / (1e9 * peak), flops / many / sheet.bandwidth))
+        assert flops / (1e9 * line.get_ydata()[1]) == pytest.approx(max(flops / (1e9 * peak), flops / many / sheet.bandwidth.value))
 
 
 def test_unseen_predictions_are_those_behind_the_error_of_the_file() -> None:
@@ -184,10 +186,10 @@ def test_designs_stand_side_by_side_on_one_scale() -> None:
 
 
 def test_shares_are_drawn_for_every_quantity(tmp_path: Path) -> None:
-    sums = [Params(), Flops(128), PrefillLatency(replace(BOARD, layer_overhead_s=0.001))]
+    sums = [Params(), Flops(128), PrefillLatency(BOARD)]
     figure = figures.draw_shares(sums, DESIGN)
     axis = figure.axes[0]
-    widths = np.array([bar.get_width() for bar in axis.patches]).reshape(6, 3)
+    widths = np.array([bar.get_width() for bar in axis.patches]).reshape(7, 3)
     assert widths.sum(axis=0) == pytest.approx([100, 100, 100])
     assert math.isclose(widths[0, 0], 100 * figures.shares(Params(), DESIGN)["fixed"])
     figure.savefig(tmp_path / "shares.png")

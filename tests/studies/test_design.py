@@ -529,7 +529,7 @@ def test_a_design_on_a_doubtful_table_says_so_everywhere(
     assert main([*arguments, "--steps", "0"]) == 0
     printed, name = capsys.readouterr(), "latency@busy-box:prefill (doubtful: mean error 56 %)"
     assert "warning: the table prefill of busy-box is doubtful: its mean error" in printed.err
-    assert f"{name} ≤ 1,000 ms" in printed.out
+    assert f"{name} (prefill of 128 tokens, batch 1, last logits, precision not stated) ≤ 1,000 ms" in printed.out
     assert "What is proved holds for the latencies of a table: the table prefill of busy-box is doubtful" in printed.out
     record = json.loads(Path("out/design.json").read_text())
     assert [usage["name"] for usage in record["solution"]["usage"]] == [name]

@@ -129,4 +129,4 @@ def test_a_table_of_large_error_is_marked_in_every_table(folder: Path, capsys: p
     assert "? the table prefill of poor is doubtful" in printed.out
     record = json.loads((folder / "out" / "hardware.json").read_text())
     assert [bool(one["doubt"]) for one in record["optima"]] == [False, True, False]
-    assert record["optima"][1]["quantity"].endswith("(doubtful: mean error 56 %)")
+    assert "(doubtful: mean error 56 %) (prefill of 128 tokens" in record["optima"][1]["quantity"]

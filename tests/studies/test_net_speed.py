@@ -60,9 +60,7 @@ SMALL = Shapes(batch=2, seq_len=16, steps=1, prompt=8, calls=1, new_tokens=3)
 
 def design() -> MerinoConfig:
     return MerinoConfig(
-        block_widths=[64, 128],
-        block_ffn_widths=[64, 192],
-        block_depths=[2, 1],
+        blocks=[{"width": 64, "ffn_width": 64, "depth": 2}, {"width": 128, "ffn_width": 192, "depth": 1}],
         embedding_width=128,
         vocab_size=300,
         max_position_embeddings=64,

@@ -1,0 +1,1 @@
+"""What models cost: parameters, FLOPs, bytes, cache and latency beside each other."""
