@@ -115,21 +115,14 @@ _FULL = "full_attention"
 class _Merino:
     """What is read of a network of ours, as `merino_net.network.configuration` writes it."""
 
-    block_widths: tuple[PositiveInt, ...] = (512, 512, 640, 896)
-    block_ffn_widths: tuple[PositiveInt, ...] = (512, 512, 640, 896)
-    block_depths: tuple[int, ...] = (2, 3, 2, 1)
+    blocks: tuple[Block, ...]
     shared: bool = True
     embedding_width: PositiveInt = 768
     vocab_size: PositiveInt = 50257
     max_position_embeddings: PositiveInt = 2048
 
     def architecture(self) -> Architecture:
-        sizes = (self.block_widths, self.block_ffn_widths, self.block_depths)
-        if len({*map(len, sizes)}) > 1:
-            numbers = " and ".join(str(len(size)) for size in sizes)
-            raise ValueError(f"block_widths, block_ffn_widths and block_depths name {numbers} blocks; expected as many of each")
-        blocks = tuple(Block(*shape) for shape in zip(*sizes, strict=True))
-        return Architecture(blocks, self.shared, self.embedding_width, self.vocab_size, self.max_position_embeddings)
+        return Architecture(self.blocks, self.shared, self.embedding_width, self.vocab_size, self.max_position_embeddings)
 
 
 def read_config(record: Any, where: str = "config") -> Architecture:

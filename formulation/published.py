@@ -1,7 +1,7 @@
 """The networks whose latencies the paper publishes, as architectures, and those latencies.
 
-Its three designs (appendix) are `PUBLISHED`. Models of these latencies are in `studies.latency_data.published`; no other figure of
-the paper is here.
+Its three designs (appendix) are `PUBLISHED`, and the budgets that the names of their files state `NAMED_PARAMS`. Models of these
+latencies are in `studies.latency_data.published`; no other figure of the paper is here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ PUBLISHED: dict[str, Architecture] = {
     "MeRino-64M": Architecture((Block(640, 960, 3), Block(896, 1344, 3), Block(1024, 1024, 2), Block(1024, 1024, 3))),
 }
 """The three designs that the paper publishes, by name."""
+
+NAMED_PARAMS = {"MeRino-52M": 60e6, "MeRino-61M": 80e6, "MeRino-64M": 100e6}
+"""Bounds on parameters with nothing shared that the names of their configurations in the first author's code state.
+
+params_60_20_ms, params_80_29_ms and params_100_43_ms (kennethzhao24/latency_test on GitHub at bdb789f): that these are the bounds
+of the searches is inferred. The latencies in them, 20, 29 and 43 ms, are on a device that is not named.
+"""
 
 FFN_RATIO = 4
 """F / E of GPT-2, Cerebras-GPT, Pythia and OPT."""

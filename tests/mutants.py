@@ -79,6 +79,11 @@ ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/network/modeling
 LAYER = "formulation/layer.py"
 ROOFLINE, ROOF = "hardware_models/roofline.py", "tests/hardware_models/test_roofline.py"
 
+LINEARIZATION = "solvers/programs/linearization.py"
+PROGRAM = "solvers/programs/pyomo_model.py"
+PROGRAM_TEXT = "solvers/programs/program_text.py"
+EXPORTED = "tests/solvers/test_program_text.py"
+
 MUTANTS = (
     # What `solve` believes.
     Mutant(BASE, "_AGREEMENT = 1e-9", "_AGREEMENT = 1e-3", LYING),
@@ -347,6 +352,15 @@ MUTANTS = (
         BOUNDS,
     ),
     Mutant(COMPLETION, "float(direction[used[0]]) * math.gcd(", "float(direction[used[0]]) * 2 * math.gcd(", BOUNDS),
+    Mutant(LINEARIZATION, "self.model.linear.add(variable <= high * chosen)", "pass", EXPORTED),
+    Mutant(LINEARIZATION, "self.model.linear.add(total == value.expression)", "pass", EXPORTED),
+    Mutant(LINEARIZATION, "self.model.linear.add(sum(pieces.values()) == value.expression)", "pass", EXPORTED),
+    Mutant(LINEARIZATION, "self.model.linear.add(sum(self._depths.values()) == 1)", "pass", EXPORTED),
+    Mutant(LINEARIZATION, "line[0] * layers + line[1]", "line[0] * layers", EXPORTED),
+    Mutant("solvers/programs/rational.py", "one.divisors + by[0].factors", "one.divisors", EXPORTED),
+    Mutant(PROGRAM, "if not own.every_depth:", "if False:", "tests/solvers/test_program_text.py -k nonlinear_file"),
+    Mutant(PROGRAM_TEXT, "objective.sense = pyo.minimize", "pass", EXPORTED),
+    Mutant(PROGRAM_TEXT, "max(program.unit, 1.0) *", "1.0 *", EXPORTED),
 )
 
 

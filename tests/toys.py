@@ -124,6 +124,45 @@ def _open_space(draw: np.random.Generator) -> SearchSpace:
             continue
 
 
+def _rich_space(draw: np.random.Generator) -> SearchSpace:
+    """Up to three blocks of one or two widths with heads, groups, gates, sharing and bits; menus that others belong to."""
+    family = str(draw.choice(["merino", "llama", "gpt2"]))
+    while True:
+        widths = _subset(draw, [128, 192, 256], 1 if family != "merino" else 2)
+        menus = []
+        for _ in range(int(draw.integers(1, 4))):
+            further = {
+                "heads": _subset(draw, [2, 3, 6], 2),
+                "kv_heads": _subset(draw, [1, 2, 3], 2),
+                "head_sizes": _subset(draw, [32, 64], 2),
+                "gated": (True, False),
+                "shared": (True, False),
+                "bits": (4, 16),
+            }
+            said = draw.choice(list(further), size=2, replace=False)
+            also = (Menu(widths[:1], depths=(4,), ffn_widths=(320,), heads=(4,), kv_heads=(4,)),) if draw.random() < 0.4 else None
+            depths = (*((0,) if draw.random() < 0.5 else ()), *_subset(draw, [1, 2, 3, 5], 2))
+            try:
+                menu = Menu(widths, depths=depths, ffn_widths=(256, 384), also=also, **{name: further[name] for name in said})
+            except ValueError:
+                continue
+            menus.append(menu)
+        try:
+            own = {} if family == "merino" else {"embedding_width": widths[0]}
+            space = SearchSpace(tuple(menus), family=family, step=RULES[int(draw.integers(len(RULES)))], **own)
+        except ValueError:
+            continue
+        if space.size <= 4000:
+            return space
+
+
+@cache
+def rich_toy(number: int) -> Toy:
+    """A like problem with the decisions that a layer has beside its widths and depth."""
+    draw = np.random.default_rng([20270, number])
+    return _problem(number, draw, _rich_space(draw))
+
+
 @cache
 def toy(number: int) -> Toy:
     """The random problem of that number: random menus, one to three budgets of mixed kinds, some of them infeasible."""

@@ -67,8 +67,8 @@ class MerinoConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if before := [name for name in _BEFORE if name in kwargs]:
             raise ValueError(
-                f"{before[0]} is of a network from before positions became as wide as the first block and the final norm as the last; "
-                "its weights do not fit the network of today: train the design again"
+                f"{before[0]} is of a network from before positions became as wide as the first block and the final norm as the "
+                "last; its weights do not fit the network of today: train the design again"
             )
         self.blocks = [dict(block) for block in self.blocks]
         if not self.tie_word_embeddings:

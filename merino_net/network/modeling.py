@@ -236,7 +236,8 @@ class MerinoModel(MerinoPreTrainedModel):
         design = config.to_architecture()
         around = surroundings(design)
         positions, norm = learned_positions(design.widths[0], design), final_norm(design.widths[-1], design)
-        assert positions is not None and norm is not None  # this family has both
+        assert positions is not None  # this family has positions
+        assert norm is not None  # and a final norm
         self.tokens = embedding(around.tokens)
         self.positions = embedding(positions)
         self.first_position = positions.rows - design.positions

@@ -5,9 +5,9 @@ which runs it on NumPy arrays. Its inputs (B sequences, T tokens, P tokens in th
 
     input_ids (B, T), attention_mask (B, P + T), position_ids (B, T)            int64
     logits_to_keep (K)          which of the T tokens get logits: all of them, or the last alone, which saves most of a prefill
-    input.past_key_values.layers.I.keys and .values (B, heads, P, 64)           P = 0 begins a text
+    input.past_key_values.layers.I.keys and .values (B, key/value heads, P, head size)      P = 0 begins a text
 
-Its outputs are logits (B, K, vocabulary) and output.past_key_values... (B, heads, P + T, 64), the next step's inputs.
+Its outputs are logits (B, K, vocabulary) and output.past_key_values..., P + T tokens long, the next step's inputs.
 """
 
 from __future__ import annotations

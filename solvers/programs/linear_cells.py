@@ -75,8 +75,6 @@ def search_cells(problem: DesignProblem, run: Run, engine: LinearEngine) -> Answ
     """Solve `problem` to proof with a linear engine; NotSeparable for black boxes and for composite budgets that are not linear."""
     with run.loading():  # what `solvers.programs.linear_form` needs
         importlib.import_module("scipy.optimize")
-        if any(isinstance(budget.quantity, Composite) for budget in problem.subject_to):
-            importlib.import_module("pyomo.environ")
     return _Search(problem, run, engine).answer()
 
 

@@ -26,6 +26,7 @@ from formulation.derived import NegativeFormula
 from formulation.problem import Constraint
 from formulation.table import Table, tabulate
 from solvers.evaluation import require_structure
+from solvers.programs.rational import NotRational, rational
 
 _ROW = 2.0**13
 """Size that rows of real numbers are scaled to."""
@@ -325,15 +326,8 @@ def formulas(problem: DesignProblem) -> list[tuple[Composite, float]]:
 
 def _affine(composite: Composite) -> tuple[list[float], float] | None:
     """Slopes and constant of a composite that is affine in its parts; None for any other."""
-    import pyomo.environ as pyo
-    from pyomo.repn import generate_standard_repn
-
-    model = pyo.ConcreteModel()
-    model.part = pyo.Var(range(len(composite.parts)))
-    variables = list(model.part.values())
-    expression = composite.formula(variables)
-    if expression.polynomial_degree() not in (0, 1):
+    try:
+        formula = rational(composite)
+    except NotRational:
         return None
-    formula = generate_standard_repn(expression)
-    slopes = {id(variable): float(slope) for variable, slope in zip(formula.linear_vars, formula.linear_coefs, strict=True)}
-    return [slopes.get(id(variable), 0.0) for variable in variables], float(formula.constant)
+    return None if formula.terms else (list(formula.affine[:-1]), formula.affine[-1])

@@ -1,10 +1,12 @@
 """A `DesignProblem` as a declarative program in Pyomo, in two forms that agree at every design.
 
-*Look-up form*: integer width, FFN width and depth per block; entropies and costs per layer are piecewise-linear look-ups of the
-width, one per FFN ratio. F = r·E, depth times look-up and the effectiveness ratio are nonlinear: a MINLP as the paper states it.
+*Choice form*: one binary per block and menu item, joints as a flow between states (`SearchSpace.state_of`).
 
-*Choice form*: one binary per block and menu item, joints as a flow between states (`SearchSpace.state_of`). Every separable
-quantity is linear; only the composite objective is not.
+*Look-up form*: integer width, FFN width and depth per block and one binary per entry of each other choice; entropies and costs are
+look-ups in tables over the shapes of a block, times its depth.
+
+In both, every separable quantity is linear: what is nonlinear, and not convex, is the formula of a composite objective or budget.
+`linear=True` writes that exactly in further variables, too (`solvers.programs.linearization`).
 
 SCIP solves them as they are (`solvers.programs.scip`); linear engines are given the choice form as arrays
 (`solvers.programs.linear_form`).
@@ -24,10 +26,13 @@ import numpy as np
 from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Separable
 from formulation.declarations import overestimate
 from formulation.derived import NegativeFormula
+from formulation.menu import Menu
 from formulation.problem import Constraint
 from formulation.space import SearchSpace
 from formulation.table import Table, tabulate
 from solvers.evaluation import require_structure
+from solvers.programs.linearization import Linearization
+from solvers.programs.rational import rational
 
 if TYPE_CHECKING:
     import pyomo.environ as pyo
@@ -78,24 +83,41 @@ def engine_bound(program: Program, bound: float) -> float:
     return program.unit * (bound + _SAFETY * abs(bound)) + _SIZE * program.size
 
 
-def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
-    """The program of `problem` in one of its two forms; NotSeparable if a quantity has no structure to write down."""
+def build_program(problem: DesignProblem, form: Form = Form.CHOICE, linear: bool = False) -> Program:
+    """The program of `problem` in one of its two forms.
+
+    Args:
+        problem: whose objective is maximized.
+        form: which of the forms.
+        linear: write composites as exact linear expressions of further variables; of the choice form alone.
+
+    Raises:
+        NotSeparable: if a quantity has no structure to write down, or one that the form cannot hold.
+        NotRational: for a composite that has no linear form.
+        ValueError: for the look-up form, if it is to be linear.
+    """
     import pyomo.environ as pyo
 
+    if linear and form is not Form.CHOICE:
+        raise ValueError(f"linear is True and form is {form}; expected Form.CHOICE, whose composites alone have a linear form")
     require_structure(problem, "a declarative program")
     model = pyo.ConcreteModel(name=f"{form.value}_form")
     writer = _LookupForm(model, problem.space) if form is Form.LOOKUP else _ChoiceForm(model, problem.space)
-    objective = problem.goal
+    objective, constraints = problem.goal, problem.constraints
+    composites = [one for one in (objective, *(own.quantity for own in constraints)) if isinstance(one, Composite)]
+    linearized = Linearization(model, problem.space, [one for one in composites if not _maxima(one)]) if linear else None
     scales: tuple[float, ...] = ()
     parts: tuple[Any, ...] = ()
     own_parts = objective.parts if isinstance(objective, Composite) else ()
     if isinstance(objective, Composite):
-        scales = _part_variables(model, writer, objective)
-        parts = tuple(scale * model.part[p] for p, scale in enumerate(scales))
         unit = _unit(objective.formula(_corner(objective, problem.space)))
+        if linearized is None or _maxima(objective):
+            scales = _part_variables(model, writer, objective)
+            parts = tuple(scale * model.part[p] for p, scale in enumerate(scales))
+        expression = objective.formula(parts) if linearized is None else linearized.expression(objective)
         slopes, constant = overestimate(objective, *part_ranges(objective, problem.space))
         size = float(np.abs(slopes) @ tabulate(objective.parts, problem.space).sizes + abs(constant))
-        model.objective = pyo.Objective(expr=objective.formula(parts) / unit, sense=pyo.maximize)
+        model.objective = pyo.Objective(expr=expression / unit, sense=pyo.maximize)
     else:
         assert isinstance(objective, Separable)
         if objective.combine is Combine.MAX:
@@ -108,10 +130,12 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
         model.objective = pyo.Objective(expr=sum(term / unit for term in writer.terms(objective)), sense=pyo.maximize)
     model.ruled_out = pyo.ConstraintList(doc="designs that exceed a budget within the engine's tolerance")
     model.budgets = pyo.ConstraintList(doc="budgets, scaled")
-    made = {"part": (own_parts, scales)} if own_parts else {}
-    for number, constraint in enumerate(problem.constraints):
+    made = {"part": (own_parts, scales)} if scales else {}
+    for number, constraint in enumerate(constraints):
         name, quantity = f"part_of_budget_{number}", constraint.quantity
-        if isinstance(quantity, Composite) and not any(part.combine is Combine.MAX for part in quantity.parts):
+        if isinstance(quantity, Composite) and linearized is not None:
+            _add_linear(model, writer, linearized, constraint)
+        elif isinstance(quantity, Composite) and not _maxima(quantity):
             made[name] = quantity.parts, _add_formula(model, writer, quantity, constraint.limit, name)
         else:
             _add_budget(model, writer, constraint)
@@ -127,8 +151,13 @@ def build_program(problem: DesignProblem, form: Form = Form.CHOICE) -> Program:
 
 
 def _unit(magnitude: float) -> float:
-    """What to divide an objective by whose values reach `magnitude`."""
-    return 1.0 if 1 <= abs(magnitude) <= 1e7 or not magnitude else abs(float(magnitude)) / 1e4
+    """What to divide an objective by whose values reach `magnitude`: a power of ten."""
+    return 1.0 if 1 <= abs(magnitude) <= 1e7 or not magnitude else 10.0 ** round(math.log10(abs(magnitude)) - 4)
+
+
+def _maxima(composite: Composite) -> list[str]:
+    """The names of the parts that are maxima over blocks."""
+    return [part.name for part in composite.parts if part.combine is Combine.MAX]
 
 
 def _corner(composite: Composite, space: SearchSpace) -> np.ndarray:
@@ -146,7 +175,7 @@ def _part_variables(model: pyo.ConcreteModel, writer: _Writer, composite: Compos
     """One variable per part of a composite, `model.<name>`, scaled to at most 1 unless whole; returns the scales."""
     import pyomo.environ as pyo
 
-    if maxima := [part.name for part in composite.parts if part.combine is Combine.MAX]:
+    if maxima := _maxima(composite):
         raise NotSeparable(f"{composite.name} is made of the maximum {maxima[0]}; use DynamicProgramming or Exhaustive")
     lower, upper = part_ranges(composite, writer.space)
     table = tabulate(composite.parts, writer.space)
@@ -175,6 +204,19 @@ def _add_formula(model: pyo.ConcreteModel, writer: _Writer, composite: Composite
     scale = _formula_scale(composite, writer.space, limit)
     _at_most(model, expression / scale, limit / scale)
     return scales
+
+
+def _add_linear(model: pyo.ConcreteModel, writer: _Writer, linearized: Linearization, constraint: Constraint) -> None:
+    """composite ≤ limit as a linear constraint; NotSeparable for a formula of a maximum that is not affine."""
+    composite, limit = constraint.quantity, constraint.limit
+    assert isinstance(composite, Composite)
+    if not (maxima := _maxima(composite)):
+        scale = _formula_scale(composite, writer.space, limit)
+        _at_most(model, linearized.expression(composite) / scale, limit / scale)
+    elif rational(composite).terms:
+        raise NotSeparable(f"{composite.name} is a formula of the maximum {maxima[0]}, which no linear program can hold")
+    else:
+        _add_budget(model, writer, constraint)
 
 
 def _formula_scale(composite: Composite, space: SearchSpace, limit: float) -> float:
@@ -384,207 +426,198 @@ class _ChoiceForm:
 
 
 class _LookupForm:
-    """Integer width, ffn_width and depth per block, and the interpolation weights of its look-ups.
+    """Integer width, FFN width and depth per block, and the weights of its look-ups.
 
-    A look-up is for each FFN ratio r a univariate piecewise-linear function of the width whose vertices v are the menu's
-    widths, in the convex-combination form: weight[i, r, v] are the weights of the vertices of ratio r and add up to the
-    indicator ratio[i, r]. Every design lies on a vertex, so vertex[i, v] = Σ_r weight[i, r, v] is binary, and the width is
-    an integer multiple of the menu's step besides, where the menu has one.
+    A *shape* of a block is everything that is chosen for it but the depth. A look-up is Σ_s value_s · weight[i, s] over the shapes,
+    whose weights add up to 1. What is chosen on each axis is a binary, entry[i, axis, place] = Σ weight over the shapes that have
+    it, so that one weight is 1; for a width it is where the width's own multiple of the menu's step is a whole number, too.
 
-    A block's term that is affine in its depth, as entropies and the analytic cost models are, is a look-up of the offset plus
-    depth times a look-up of the slope; the product layers[i, r, v] = depth[i] · weight[i, r, v] stays in the program and is
-    strengthened by its bounds and by its sum over v and r (the reformulation-linearization of Sherali & Adams). Any other
-    term is one look-up for each depth, chosen by a binary depth_item[i, k].
-
-    ValueError for a rule for steps that asks for more of a block than its width: the form has no variable for it.
+    A term that is affine in the depth, as entropies and the analytic cost models are, is a look-up of the offset plus depth times a
+    look-up of the slope. The latter is linear in layers[i, s] = depth · weight[i, s], which needs no product: layers are between
+    the least and the greatest depth times the weight and add up to the depth, which leaves them no other value. Any other term, and
+    whatever asks for one item, is a look-up over items, item[i, j], made where it is needed.
     """
 
     def __init__(self, model: pyo.ConcreteModel, space: SearchSpace) -> None:
         import pyomo.environ as pyo
 
-        if any(len(widths) > len(menu.widths) for widths, menu in zip(space.state_widths, space.menus, strict=True)):
-            raise ValueError(
-                f"the look-up form states which width may follow which, and the rule {space.step!r} asks for more of a block; "
-                "use the choice form or another solver"
-            )
         self.model, self.space, self._blocks = model, space, range(space.blocks)
         menus, m = space.menus, model
-        ratios = [(i, r) for i in self._blocks for r in self._ratios(i)]
-        vertices = [(i, v) for i in self._blocks for v in self._vertices(i)]
-        both = [(i, r, v) for i, r in ratios for v in self._vertices(i)]
-        m.width = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: _ends(menus[i].widths), doc="E_i")
-        m.ffn_width = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: self._ffn_range(i), doc="F_i")
-        m.depth = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: _ends(menus[i].depths), doc="L_i")
-        m.ratio = pyo.Var(ratios, domain=pyo.Binary, doc="block i has FFN ratio r of its menu")
-        m.vertex = pyo.Var(vertices, domain=pyo.Binary, doc="block i has width v of its menu")
-        m.weight = pyo.Var(both, bounds=(0, 1), doc="weight of vertex v in the look-ups of ratio r")
-        m.layers = pyo.Var(both, bounds=lambda _, i, r, v: (0, menus[i].depths[-1]), doc="depth times weight")
+        self._shapes = [BlockShapes(menu) for menu in menus]
+        shapes = [(i, s) for i in self._blocks for s in range(len(self._shapes[i].first))]
+        axes = {name: None for menu in menus for name in menu.axes if name != "depth"}
+        entries = [(i, name, p) for i in self._blocks for name in axes for p in range(len(menus[i].axes.get(name, ())))]
+        m.width = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: self._range(i, "width"), doc="E_i")
+        m.ffn_width = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: self._range(i, "ffn_width"), doc="F_i")
+        m.depth = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: self._range(i, "depth"), doc="L_i")
+        m.entry = pyo.Var(
+            pyo.Any, dense=False, domain=pyo.Binary, doc="[i, axis, p]: block i takes entry p of that axis of its menu"
+        )
+        m.weight = pyo.Var(shapes, bounds=(0, 1), doc="[i, s]: weight of shape s in the look-ups of block i")
+        m.layers = pyo.Var(shapes, bounds=lambda _, i, s: (0, self._shapes[i].most[s]), doc="[i, s]: depth times weight")
+        m.item = pyo.Var(pyo.Any, dense=False, bounds=(0, 1), doc="[i, j]: weight of item j of the menu of block i")
 
-        m.one_ratio = pyo.Constraint(self._blocks, rule=lambda m, i: sum(m.ratio[i, r] for r in self._ratios(i)) == 1)
-        m.ffn_width_is = pyo.Constraint(
-            self._blocks,
-            rule=lambda m, i: (
-                m.ffn_width[i] == sum(ratio * m.ratio[i, r] for r, ratio in enumerate(menus[i].ffn_ratios)) * m.width[i]
+        m.one_shape = pyo.Constraint(self._blocks, rule=lambda m, i: sum(m.weight[i, s] for s in self._numbers(i)) == 1)
+        m.entry_is = pyo.Constraint(
+            entries,
+            rule=lambda m, i, name, p: (
+                m.entry[i, name, p] == pyo.quicksum(m.weight[i, int(s)] for s in np.flatnonzero(self._shapes[i].places[name] == p))
             ),
-            doc="F = r·E",
         )
-        m.weights_of_ratio = pyo.Constraint(
-            ratios, rule=lambda m, i, r: sum(m.weight[i, r, v] for v in self._vertices(i)) == m.ratio[i, r]
-        )
-        m.weights_of_vertex = pyo.Constraint(
-            vertices, rule=lambda m, i, v: sum(m.weight[i, r, v] for r in self._ratios(i)) == m.vertex[i, v]
-        )
-        m.width_is = pyo.Constraint(
-            self._blocks, rule=lambda m, i: m.width[i] == sum(width * m.vertex[i, v] for v, width in enumerate(menus[i].widths))
-        )
-        stepped = [i for i in self._blocks if len(set(np.diff(menus[i].widths))) == 1]
-        m.multiple = pyo.Var(stepped, domain=pyo.Integers, bounds=lambda _, i: (0, len(menus[i].widths) - 1), doc="menu steps")
+        m.width_is = pyo.Constraint(self._blocks, rule=lambda m, i: m.width[i] == self._of_shapes(i, "width"))
+        m.ffn_width_is = pyo.Constraint(self._blocks, rule=lambda m, i: m.ffn_width[i] == self._of_shapes(i, "ffn_width"))
+        widths = [menu.axes["width"] for menu in menus]
+        stepped = [i for i in self._blocks if len(set(np.diff(widths[i]))) == 1]
+        m.multiple = pyo.Var(stepped, domain=pyo.Integers, bounds=lambda _, i: (0, len(widths[i]) - 1), doc="menu steps")
         m.width_step = pyo.Constraint(
-            stepped, rule=lambda m, i: m.width[i] == menus[i].widths[0] + (menus[i].widths[1] - menus[i].widths[0]) * m.multiple[i]
+            stepped, rule=lambda m, i: m.width[i] == widths[i][0] + (widths[i][1] - widths[i][0]) * m.multiple[i]
         )
-        m.layers_are = pyo.Constraint(both, rule=lambda m, i, r, v: m.layers[i, r, v] == m.depth[i] * m.weight[i, r, v])
-        m.layers_least = pyo.Constraint(both, rule=lambda m, i, r, v: m.layers[i, r, v] >= menus[i].depths[0] * m.weight[i, r, v])
-        m.layers_most = pyo.Constraint(both, rule=lambda m, i, r, v: m.layers[i, r, v] <= menus[i].depths[-1] * m.weight[i, r, v])
-        m.layers_sum = pyo.Constraint(
-            self._blocks,
-            rule=lambda m, i: sum(m.layers[i, r, v] for r in self._ratios(i) for v in self._vertices(i)) == m.depth[i],
+        m.layers_least = pyo.Constraint(
+            shapes, rule=lambda m, i, s: m.layers[i, s] >= int(self._shapes[i].least[s]) * m.weight[i, s]
         )
+        m.layers_most = pyo.Constraint(shapes, rule=lambda m, i, s: m.layers[i, s] <= int(self._shapes[i].most[s]) * m.weight[i, s])
+        m.depth_is = pyo.Constraint(self._blocks, rule=lambda m, i: m.depth[i] == sum(m.layers[i, s] for s in self._numbers(i)))
         if space.non_decreasing:
             m.non_decreasing = pyo.Constraint(range(space.blocks - 1), rule=lambda m, i: m.width[i] <= m.width[i + 1])
         if space.may_be_empty:
             m.some_layer = pyo.Constraint(expr=sum(m.depth[i] for i in self._blocks) >= 1)
-        _add_flow(m, space, lambda i, v: m.vertex[i, v])
-        depths = [(i, k) for i in self._blocks for k in range(len(menus[i].depths))]
-        m.depth_item = pyo.Var(depths, domain=pyo.Binary, dense=False, doc="block i has depth k of its menu")
-        m.depth_items = pyo.ConstraintList()
-        for i in self._blocks:
-            if set(np.diff(menus[i].depths)) - {1}:
-                self._depth_items(i)
+        m.item_is = pyo.ConstraintList(doc="items have one shape and one depth")
+        for i, own in enumerate(self._shapes):
+            if not own.every_depth:
+                self._items(i)
+        _add_flow(m, space, self._state)
 
-    def _ratios(self, block: int) -> range:
-        return range(len(self.space.menus[block].ffn_ratios))
+    def _numbers(self, block: int) -> range:
+        return range(len(self._shapes[block].first))
 
-    def _vertices(self, block: int) -> range:
-        return range(len(self.space.menus[block].widths))
+    def _range(self, block: int, name: str) -> tuple[int, int]:
+        values = [getattr(item, name) for item in self.space.menus[block].items]
+        return min(values), max(values)
 
-    def _ffn_range(self, block: int) -> tuple[int, int]:
-        menu = self.space.menus[block]
-        return round(menu.widths[0] * menu.ffn_ratios[0]), round(menu.widths[-1] * menu.ffn_ratios[-1])
+    def _of_shapes(self, block: int, name: str) -> Any:
+        """What a block's shape says of it, as a look-up."""
+        items = self.space.menus[block].items
+        return sum(getattr(items[j], name) * self.model.weight[block, s] for s, j in enumerate(self._shapes[block].first.tolist()))
 
-    def _depth_items(self, block: int) -> list[Any]:
-        """One binary per depth of the menu, made when first needed."""
-        m, depths = self.model, self.space.menus[block].depths
-        made = (block, 0) in m.depth_item
-        items = [m.depth_item[block, k] for k in range(len(depths))]
-        if not made:
-            m.depth_items.add(sum(items) == 1)
-            m.depth_items.add(m.depth[block] == sum(depth * item for depth, item in zip(depths, items, strict=True)))
-        return items
+    def _state(self, block: int, state: int) -> Any:
+        """1 where a block is in a state: where that is a width its entry, else the items of the state."""
+        states, menu = self.space.state_of[block], self.space.menus[block]
+        if np.array_equal(states, menu.places["width"]):
+            return self.model.entry[block, "width", state]
+        items = self._items(block)
+        return sum(items[j] for j in np.flatnonzero(states == state))
 
-    def _items(self, block: int) -> np.ndarray:
-        """The items of a menu by the places of their width v, ratio r and depth k, int array (v, r, k)."""
-        menu = self.space.menus[block]
-        places = product(self._vertices(block), self._ratios(block), range(len(menu.depths)))
-        items = [menu.at({"width": v, "ffn_ratio": r, "depth": k}) for v, r, k in places]
-        return np.array(items).reshape(len(menu.widths), len(menu.ffn_ratios), -1)
-
-    def _look_up(self, variable: Any, block: int, values: np.ndarray) -> Any:
-        """Σ values[v, r] · variable[block, r, v]: a look-up for `weight`, depth times the look-up for `layers`."""
+    def _items(self, block: int) -> list[Any]:
+        """One variable per item of a menu, 1 where it is taken, made when first needed, with a binary for each of its depths."""
         import pyomo.environ as pyo
 
-        used = [(r, v) for r in self._ratios(block) for v in self._vertices(block) if values[v, r]]
-        return pyo.quicksum(float(values[v, r]) * variable[block, r, v] for r, v in used)
+        m, menu, own = self.model, self.space.menus[block], self._shapes[block]
+        made = (block, 0) in m.item
+        items = [m.item[block, j] for j in range(len(menu))]
+        if not made:
+            for s in self._numbers(block):
+                of_shape = np.flatnonzero(own.shape_of == s).tolist()
+                m.item_is.add(sum(items[j] for j in of_shape) == m.weight[block, s])
+                m.item_is.add(sum(int(menu.layers[j]) * items[j] for j in of_shape) == m.layers[block, s])
+            for p in range(len(menu.axes["depth"])):
+                chosen = np.flatnonzero(menu.places["depth"] == p).tolist()
+                m.item_is.add(pyo.quicksum(items[j] for j in chosen) == m.entry[block, "depth", p])
+        return items
 
     def _block_term(self, block: int, term: np.ndarray) -> Any:
         """The term of one block, from its values (items,) on the menu."""
-        m, menu = self.model, self.space.menus[block]
-        values, depths = term[self._items(block)], np.array(menu.depths, dtype=float)
-        slope = (values[:, :, -1] - values[:, :, 0]) / max(depths[-1] - depths[0], 1)
-        offset = values[:, :, 0] - slope * depths[0]
-        rounding = 1e-12 * np.abs(values).max()
-        if np.all(np.abs(offset[:, :, None] + slope[:, :, None] * depths - values) <= rounding):
-            offset[np.abs(offset) <= rounding] = 0.0
-            return self._look_up(m.weight, block, offset) + self._look_up(m.layers, block, slope)
-        items = self._depth_items(block)
-        return sum(item * self._look_up(m.weight, block, values[:, :, k]) for k, item in enumerate(items))
+        import pyomo.environ as pyo
+
+        m = self.model
+        if (line := self._shapes[block].line(term)) is not None:
+            looked_up = zip(line, (m.weight, m.layers), strict=True)
+            return pyo.quicksum(float(values[k]) * of[block, int(k)] for values, of in looked_up for k in np.flatnonzero(values))
+        items = self._items(block)
+        return pyo.quicksum(float(term[j]) * items[j] for j in np.flatnonzero(term))
 
     def terms(self, quantity: Separable) -> list[Any]:
         table = tabulate([quantity], self.space)
         blocks = [self._block_term(i, block[0]) for i, block in enumerate(table.blocks)]
         return [float(table.fixed[0]), *blocks, *_joint_terms(self.model, table)]
 
-    def _chosen(self, block: int, item: int) -> list[Any]:
-        """The binaries that are all 1 where a block takes an item: its width's, its ratio's where it has one, its depth's."""
-        m, place = self.model, {name: int(places[item]) for name, places in self.space.menus[block].places.items()}
-        ratio = [m.ratio[block, place["ffn_ratio"]]] if place["ffn_ratio"] >= 0 else []
-        return [m.vertex[block, place["width"]], *ratio, self._depth_items(block)[place["depth"]]]
-
-    def _shape_and_depth(self, block: int, item: int) -> tuple[Any, Any]:
-        """The two binaries whose product is 1 where a block takes an item: of its width and ratio together, and of its depth."""
-        v, r, k = (int(self.space.menus[block].places[name][item]) for name in ("width", "ffn_ratio", "depth"))
-        return self.model.vertex[block, v] if r < 0 else self.model.weight[block, r, v], self._depth_items(block)[k]
-
     def cap(self, quantity: Separable, limit: float) -> None:
-        def item(block: int, number: int) -> Any:
-            shape, depth = self._shape_and_depth(block, number)
-            return shape + depth - 1
-
-        _forbid(self.model, tabulate([quantity], self.space), limit, item)
+        _forbid(self.model, tabulate([quantity], self.space), limit, lambda i, j: self._items(i)[j])
 
     def reach(self, quantity: Separable, least: float) -> None:
-        import pyomo.environ as pyo
-
-        m = self.model
-        if m.component("taken") is None:
-            m.taken = pyo.VarList(bounds=(0, 1), doc="at most what a block takes of an item")
-            m.taken_is = pyo.ConstraintList()
-
-        def item(block: int, number: int) -> Any:
-            shape, depth = self._shape_and_depth(block, number)
-            taken = m.taken.add()
-            m.taken_is.add(taken <= shape)
-            m.taken_is.add(taken <= depth)
-            return taken
-
-        _reach(m, tabulate([quantity], self.space), least, item)
+        _reach(self.model, tabulate([quantity], self.space), least, lambda i, j: self._items(i)[j])
 
     def decode(self) -> Architecture | None:
         m, choices = self.model, []
-        for i, menu in enumerate(self.space.menus):
-            vertex = [m.vertex[i, v].value for v in self._vertices(i)]
-            ratio = [m.ratio[i, r].value for r in self._ratios(i)]
-            depth = m.depth[i].value
-            if depth is None or None in vertex or None in ratio or round(depth) not in menu.depths:
+        for i, (menu, own) in enumerate(zip(self.space.menus, self._shapes, strict=True)):
+            weights, depth = [m.weight[i, s].value for s in self._numbers(i)], m.depth[i].value
+            if depth is None or None in weights:
                 return None
-            places = {"width": int(np.argmax(vertex)), "ffn_ratio": int(np.argmax(ratio)), "depth": menu.depths.index(round(depth))}
-            choices.append(menu.at(places))
+            found = np.flatnonzero((own.shape_of == int(np.argmax(weights))) & (menu.layers == round(depth)))
+            if not len(found):
+                return None
+            choices.append(int(found[0]))
         return self.space.decode(choices) if self.space.allows(choices) else None
 
     def encode(self, architecture: Architecture) -> None:
         m = self.model
         for i, (menu, item) in enumerate(zip(self.space.menus, self.space.encode(architecture), strict=True)):
-            block = menu.items[item]
+            block, own = menu.items[item], self._shapes[i]
             m.width[i], m.ffn_width[i], m.depth[i] = block.width, block.ffn_width, block.depth
-            at_vertex, at_depth = (int(menu.places[name][item]) for name in ("width", "depth"))
-            at_ratio = max(int(menu.places["ffn_ratio"][item]), 0)  # a block without layers has that of the first
-            for v in self._vertices(i):
-                m.vertex[i, v] = int(v == at_vertex)
-                for r in self._ratios(i):
-                    m.ratio[i, r] = int(r == at_ratio)
-                    m.weight[i, r, v] = int(v == at_vertex and r == at_ratio)
-                    m.layers[i, r, v] = block.depth * int(v == at_vertex and r == at_ratio)
+            for s in self._numbers(i):
+                m.weight[i, s] = int(s == own.shape_of[item])
+                m.layers[i, s] = block.depth * int(s == own.shape_of[item])
             if i in m.multiple:
-                m.multiple[i] = at_vertex
-            for k in range(len(menu.depths)):
-                if (i, k) in m.depth_item:
-                    m.depth_item[i, k] = int(k == at_depth)
+                m.multiple[i] = int(menu.places["width"][item])
+            for name, places in menu.places.items():
+                for p in range(len(menu.axes[name])):
+                    if (i, name, p) in m.entry:
+                        m.entry[i, name, p] = int(p == places[item])
+            for j in range(len(menu)):
+                if (i, j) in m.item:
+                    m.item[i, j] = int(j == item)
 
     def forbid(self, architecture: Architecture) -> None:
-        import pyomo.environ as pyo
-
-        chosen = [variable for i, item in enumerate(self.space.encode(architecture)) for variable in self._chosen(i, item)]
-        self.model.ruled_out.add(pyo.quicksum(chosen) <= len(chosen) - 1)
+        chosen = [self._items(i)[item] for i, item in enumerate(self.space.encode(architecture))]
+        self.model.ruled_out.add(sum(chosen) <= len(chosen) - 1)
 
 
-def _ends(entries: tuple[int, ...]) -> tuple[int, int]:
-    return entries[0], entries[-1]
+class BlockShapes:
+    """What is chosen for a block but its depth, in every combination that its menu has.
+
+    Attributes:
+        first: an item of each shape.
+        shape_of: (items,) the shape of each item.
+        layers: (items,) its depth.
+        places: by the name of an axis but the depth, the place of each shape on it, −1 where it means nothing.
+        least: (shapes,) the least depth of a shape.
+        most: (shapes,) its greatest depth.
+        every_depth: whether each shape has every depth in between.
+    """
+
+    def __init__(self, menu: Menu) -> None:
+        names = [name for name in menu.axes if name != "depth"]
+        chosen = np.stack([menu.places[name] for name in names])
+        _, self.first, self.shape_of = np.unique(chosen, axis=1, return_index=True, return_inverse=True)
+        self.shape_of = self.shape_of.ravel()
+        self.places = {name: menu.places[name][self.first] for name in names}
+        self.layers = menu.layers
+        depths = [menu.layers[self.shape_of == k] for k in range(len(self.first))]
+        self.least, self.most = (np.array([pick(own) for own in depths]) for pick in (np.min, np.max))
+        self.every_depth = all(len(own) == own.max() - own.min() + 1 for own in depths)
+
+    def line(self, term: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Offset and slope (shapes,) of a term, values (items,), that is affine in the depth for each shape; None for any other."""
+        offset, slope = np.zeros(len(self.first)), np.zeros(len(self.first))
+        for k in range(len(self.first)):
+            values, layers = term[self.shape_of == k], self.layers[self.shape_of == k]
+            shallow, deep = int(layers.argmin()), int(layers.argmax())
+            if layers[deep] > layers[shallow]:
+                slope[k] = (values[deep] - values[shallow]) / (layers[deep] - layers[shallow])
+            elif layers[deep]:
+                slope[k] = values[deep] / layers[deep]
+            offset[k] = values[shallow] - slope[k] * layers[shallow]
+        rounding = 1e-12 * np.abs(term).max(initial=0.0)
+        if np.any(np.abs(offset[self.shape_of] + slope[self.shape_of] * self.layers - term) > rounding):
+            return None
+        offset[np.abs(offset) <= rounding] = 0.0
+        return offset, slope

@@ -23,7 +23,15 @@ from formulation.records.rows import Row, RowFile
 from solvers.names import SOLVERS
 from studies.budget_flags import add_budget_arguments
 from studies.compare_solvers.cells import CompareOptions, best_bound, cells_of, run_cells
-from studies.compare_solvers.tables import losses_table, problem_table, proofs_agree, published_losses, published_rows, sentence
+from studies.compare_solvers.tables import (
+    losses_table,
+    named_losses,
+    problem_table,
+    proofs_agree,
+    published_losses,
+    published_rows,
+    sentence,
+)
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -59,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cells = cells_of(options)
     folder = output_folder(options.output)
     rows, missing = run_cells(cells, RowFile(folder / "rows.jsonl"))
-    losses = published_losses(cells[0].problem.space, min(cells[0].seconds, 20.0))
+    space, seconds = cells[0].problem.space, min(cells[0].seconds, 20.0)
+    losses, named = published_losses(space, seconds), named_losses(space, seconds)
     titles = list(dict.fromkeys(cell.title for cell in cells))
     summary: list[Row] = []
     for title in titles:
@@ -69,9 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{title}\n{problem_table(own, published, missing)}")
         summary += [{key: value for key, value in row.items() if key not in ("trace", "key", "option")} for row in own] + published
     print(f"\nPublished designs under their own counted FLOPs and parameters\n{losses_table(losses)}")
+    print(f"\nPublished designs with nothing shared, under the parameters that their names state\n{losses_table(named)}")
     print(f"\n{sentence(rows, titles)}")
     write_json(folder / "summary.json", summary)
-    write_json(folder / "published.json", {"losses": losses, "provenance": provenance(0)})
+    write_json(folder / "published.json", {"losses": losses, "named": named, "provenance": provenance(0)})
     from studies.compare_solvers.figures import draw_anytime, draw_best_designs
 
     save_figure(draw_anytime(rows, titles), folder / "anytime.png")

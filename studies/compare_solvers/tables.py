@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from formulation import PUBLISHED, Budget, DesignProblem, EffectiveEntropy, SearchSpace
+from formulation import PUBLISHED, Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace
 from formulation.command.words import text_table
+from formulation.published import NAMED_PARAMS
 from formulation.records.rows import Row
 from hardware_models.names import COSTS, read_quantity
 from solvers import DynamicProgramming, Limits, solve
@@ -45,28 +47,46 @@ def published_rows(cell: Cell, bound: float | None) -> list[Row]:
 
 def published_losses(space: SearchSpace, seconds: float) -> list[dict[str, Any]]:
     """Each published design against the optimum of `space` under its own counted FLOPs and parameters, by dynamic programming."""
+    quantities = [read_quantity(name) for name in COSTS]
+    return [
+        _loss(name, design, space, tuple(Budget(quantity, quantity(design)) for quantity in quantities), seconds)
+        for name, design in PUBLISHED.items()
+    ]
+
+
+def named_losses(space: SearchSpace, seconds: float) -> list[dict[str, Any]]:
+    """Each published design against the optimum under the parameters that its name states, `NAMED_PARAMS`, with nothing shared.
+
+    Once under these alone, and once under its own counted FLOPs as well.
+    """
+    unshared, params, flops = replace(space, shared=False), read_quantity("params"), read_quantity("flops")
     losses = []
-    for name, design in PUBLISHED.items():
-        budgets = tuple(Budget(quantity, quantity(design)) for quantity in map(read_quantity, COSTS))
-        objective = EffectiveEntropy()
-        solution = solve(DesignProblem(space, objective, budgets), DynamicProgramming(), Limits(seconds=seconds))
-        value, best = objective(design), solution.objective
-        losses.append(
-            {
-                "design": name,
-                "objective": value,
-                **{budget.quantity.name: budget.upper for budget in budgets},
-                "optimum_status": solution.status.value,
-                "optimum": best,
-                "optimum_bound": solution.bound,
-                "loss": (best - value) / best if best is not None and design in space else None,
-                "optimum_design": None if solution.architecture is None else str(solution.architecture),
-                "seconds": solution.seconds,
-            }
-        )
-        if solution.interrupted:
-            raise KeyboardInterrupt
+    for name, shared in PUBLISHED.items():
+        design = replace(shared, shared=False)
+        named = Budget(params, NAMED_PARAMS[name])
+        for budgets in ((named,), (named, Budget(flops, flops(design)))):
+            losses.append(_loss(name, design, unshared, budgets, seconds))
     return losses
+
+
+def _loss(name: str, design: Architecture, space: SearchSpace, budgets: tuple[Budget, ...], seconds: float) -> dict[str, Any]:
+    """A design against the optimum under budgets."""
+    objective = EffectiveEntropy()
+    solution = solve(DesignProblem(space, objective, budgets), DynamicProgramming(), Limits(seconds=seconds))
+    if solution.interrupted:
+        raise KeyboardInterrupt
+    value, best = objective(design), solution.objective
+    return {
+        "design": name,
+        "objective": value,
+        **{budget.quantity.name: budget.upper for budget in budgets},
+        "optimum_status": solution.status.value,
+        "optimum": best,
+        "optimum_bound": solution.bound,
+        "loss": (best - value) / best if best is not None and design in space else None,
+        "optimum_design": None if solution.architecture is None else str(solution.architecture),
+        "seconds": solution.seconds,
+    }
 
 
 def _design_text(row: Row) -> str:
@@ -129,12 +149,12 @@ def problem_table(rows: Sequence[Row], published: Sequence[Row], missing: dict[s
 
 
 def losses_table(losses: Sequence[dict[str, Any]]) -> str:
-    """The published designs against the optimum under their own counts."""
+    """The published designs against the optimum under budgets."""
     lines = [
         [
             loss["design"],
             f"{loss['objective']:,.1f}",
-            f"{loss['flops'] / 1e9:.2f} G",
+            f"{loss['flops'] / 1e9:.2f} G" if "flops" in loss else "-",
             f"{loss['params'] / 1e6:.2f} M",
             "-" if loss["optimum"] is None else f"{loss['optimum']:,.1f}",
             STATUS_WORDS[loss["optimum_status"]],
@@ -146,8 +166,8 @@ def losses_table(losses: Sequence[dict[str, Any]]) -> str:
     header = [
         "published design",
         "effective entropy",
-        "its FLOPs",
-        "its params",
+        "FLOPs",
+        "params",
         "optimum there",
         "result",
         "loss",

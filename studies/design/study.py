@@ -4,15 +4,17 @@
     python -m studies.design --minimize latency@amd-epyc-2cpu --budget "entropy>=20e3" --budget "params<=60e6"
     python -m studies.design problem.json --seconds 30
     python -m studies.design --verify results/design/design.json
+    python -m studies.design --budget flops=60e9 --program latex > program.tex
 
 Prints the design, what binds, what more or less of each budget buys, alternatives and the number of near-optimal designs; where
 no design exists, which budgets conflict and what each would have to be. Writes design.json, which --verify holds against the
-definitions and a fresh proof, and, unless --steps is 0, design.png. A file that names code of a module is refused unless
---trust-code lets it run.
+definitions and a fresh proof, and, unless --steps is 0, design.png. --program prints the problem as a mathematical program and
+solves nothing. A file that names code of a module is refused unless --trust-code lets it run.
 
-Exit code: 0 a design was found (whether it is proved is printed and written) or, with --verify, verified; 1 proved that no design
-meets the budgets; 2 a mistake in the command or a file that cannot be read; 3 with --verify, something stored does not hold;
-4 neither a design nor a proof within the time limit. Ctrl-C ends the part that runs and keeps what it has found.
+Exit code: 0 a design was found (whether it is proved is printed and written), verified (--verify) or printed (--program);
+1 proved that no design meets the budgets; 2 a mistake in the command or a file that cannot be read; 3 with --verify, something
+stored does not hold; 4 neither a design nor a proof within the time limit. Ctrl-C ends the part that runs and keeps what it has
+found.
 """
 
 from __future__ import annotations
@@ -37,8 +39,9 @@ from formulation.quantity import quantity_text
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.reading import chosen
 from hardware_models.names import quantity_from_dict, quantity_to_dict, read_quantity
-from solvers import Findings, Limits, Solver, Status, design
+from solvers import Findings, Limits, Solver, Status, design, program_text
 from solvers.names import SOLVERS
+from solvers.programs.program_text import PROGRAM_STYLES, Style
 from solvers.questions.design_check import Undecided, check_design, identity_note
 from solvers.questions.design_file import design_in, read_design
 from solvers.questions.findings import gap_of
@@ -90,6 +93,14 @@ def command_line() -> argparse.ArgumentParser:
         metavar="FILE|FOLDER",
         help="check a design.json instead: its numbers and its proof, and the network that training left beside it",
     )
+    parser.add_argument(
+        "--program",
+        nargs="?",
+        const="text",
+        choices=PROGRAM_STYLES,
+        help="print the mathematical program instead of solving it: as text (the default), as a LaTeX page, or as a file for other "
+        "solvers, lp and mps for linear ones, nl and gms for nonlinear ones",
+    )
     add_trust_argument(parser)
     return parser
 
@@ -111,6 +122,7 @@ class DesignOptions:
     steps: int
     output: str
     verify: str | None
+    program: Style | None
     trust_code: bool
 
     def __post_init__(self) -> None:
@@ -229,9 +241,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = read_options(DesignOptions, command_line(), arguments)
     if options.verify is not None:
         return verify(Path(options.verify), options)
-    folder = output_folder(options.output)
+    printed = options.program is not None and not options.measure  # then nothing is written
+    folder = Path(options.output) if printed else output_folder(options.output)
     tabulator = Tabulator(read_space(options.space or "paper"), options.measure, folder)
     title, problem = design_problem(options, tabulator)
+    if options.program is not None:
+        print(program_text(problem, style=options.program), end="")
+        return ExitCode.DONE
     if options.differ is not None and not 1 <= options.differ <= problem.space.decisions:
         raise ValueError(f"--differ is {options.differ}; expected 1 to {problem.space.decisions}, the decisions of a design")
     problem_to_dict(problem, quantity_to_dict)  # refuses, before any work is done, what design.json could not hold

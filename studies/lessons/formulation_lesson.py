@@ -6,7 +6,6 @@ twice.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +33,8 @@ from formulation import (
 )
 from formulation.command.words import markdown_table
 from hardware_models import Flops
-from solvers import Form, Solution, build_program, program_text
+from solvers import Form, Solution, build_program
+from solvers.programs.program_latex import program_lines
 from solvers.programs.pyomo_model import part_ranges
 from studies.palette import COLOURS, STYLES
 
@@ -258,105 +258,15 @@ def solution_table(solutions: Mapping[str, Solution]) -> str:
 # The program
 
 
-_NAME = re.compile(r"(?<![\\a-zA-Z])((?:[a-zA-Z]|\\_)+)(?:\[([0-9,]+)\]|_\{([^}]*)\})?")
-_FRACTION = re.compile(r"\\frac\{([^{}]* \+ [^{}]*)\}\{([^{}]*)\}")
-_DECIMAL = re.compile(r"(?<![\w.,])(?<!_\{)\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w.])")
-_PRODUCT = re.compile(r"(?<=[\d}]) (?=\\mathrm|[a-z]_)")
-_LINE = 64
-"""Characters of typeset text after which a long sum is continued on the next line."""
-
-
-def program_latex(problem: DesignProblem, form: Form = Form.CHOICE, rows: int | None = None) -> str:
-    """`program_text(problem, form, style="latex")` made fit for a screen: an align* environment that MathJax typesets.
-
-    The same variables, constraints and terms, with numbers rounded to four digits, indices as subscripts, long sums broken, and the
-    name of each constraint beside its first row. Variables without members, which no row uses, are left out.
-
-    Args:
-        rows: show so many rows of each constraint and of each variable's bounds and count the others; all if None.
-    """
-    text = program_text(problem, form, style="latex")
-    body = text[text.index(r"\begin{align}") + len(r"\begin{align}") : text.index(r"\end{align}")]
-    lines: list[str] = []
-    used, family, place, bounds = "", "", 0, False
-
-    def count_the_rest() -> None:
-        if rows is not None and place > rows:
-            lines.append(rf"& \qquad \text{{and {place - rows} more}}")
-
-    for row in re.split(r"\\\\ \n", body):
-        label = re.search(rf"\\label\{{\w+:{form.value}_form_([a-z_]+)", row)
-        assert label is not None
-        cells = [cell.strip(" &\n") for cell in re.sub(r"\\label\{.*\}", "", row).split(" & ")]
-        cells = [cell for cell in cells if cell]
-        head = cells.pop(0) if cells[0] in (r"\max", r"\text{s.t.}", r"\text{w.b.}") else ""
-        bounds = bounds or head == r"\text{w.b.}"
-        domain = cells.pop().replace(r"\qquad", "").replace(r"\mathds", r"\mathbb").strip() if len(cells) > 1 else ""
-        if bounds and label[1].removesuffix("_bound") not in used:
-            continue
-        used += cells[0].replace(r"\_", "_")
-        if label[1] != family:
-            count_the_rest()
-            family, place = label[1], 0
-        place += 1
-        if rows is not None and place > rows:
-            continue
-        broken = _broken(_typeset(cells[0]))
-        if domain and r"\forall" in domain:
-            broken.append(domain)
-        elif domain:
-            broken[-1] += rf" \;{domain}"
-        named = place == 1 and not bounds and head != r"\max"
-        name = rf" && \text{{({family.replace('_', ' ')})}}" if named else ""
-        lines.append(rf"{head} \quad & {broken[0]}{name}".strip())
-        lines += [rf"& \qquad {line}" for line in broken[1:]]
-    count_the_rest()
-    return "\\begin{align*}\n" + " \\\\\n".join(lines) + "\n\\end{align*}"
-
-
-def _typeset(expression: str) -> str:
-    """Rounded numbers, sums over a number as (…)/number, names upright with subscripts."""
-    expression = _FRACTION.sub(r"(\1)/\2", expression)
-    expression = _PRODUCT.sub(r"\\,", _NAME.sub(_typeset_name, expression))
-    return _DECIMAL.sub(lambda found: _rounded(found[0]), expression)
-
-
-def _typeset_name(found: re.Match[str]) -> str:
-    name, index = found[1], found[2] or found[3]
-    name = name if len(name) == 1 else rf"\mathrm{{{name}}}"
-    return name if index is None else rf"{name}_{{{index}}}"
-
-
-def _rounded(number: str) -> str:
-    """Four significant digits; powers of ten from a million on."""
-    value = float(number)
-    if value >= 1e6:
-        exponent = int(np.floor(np.log10(value)))
-        return rf"{value / 10**exponent:.4g}{{\cdot}}10^{{{exponent}}}"
-    return f"{value:.0f}" if value >= 1e4 else f"{value:.4g}"
-
-
-def _broken(expression: str) -> list[str]:
-    """The expression in lines, broken before a + outside braces and \\left … \\right."""
-    parts, depth = [""], 0
-    for token in re.split(r"(\\left|\\right|[{}]| \+ )", expression):
-        depth += (token in ("{", r"\left")) - (token in ("}", r"\right"))
-        if token == " + " and depth == 0:
-            parts.append("+ ")
-        else:
-            parts[-1] += token
-    lines = [""]
-    for part in parts:
-        if lines[-1] and _seen_length(lines[-1]) + _seen_length(part) > _LINE:
-            lines.append(part)
-        else:
-            lines[-1] += (" " if lines[-1] else "") + part
-    return lines
-
-
-def _seen_length(latex: str) -> int:
-    """Roughly the number of characters that are seen once typeset."""
-    return len(re.sub(r"\\mathrm|\\cdot|\\frac|\\left|\\right|\\,|[{}\\_^ ]", "", latex))
+def program_latex(problem: DesignProblem, form: Form = Form.CHOICE) -> str:
+    """The program of a problem as an align* environment that MathJax typesets: a line for each family of constraints."""
+    objective, *constraints = program_lines(problem, form)
+    heads = [r"\min" if problem.least else r"\max", r"\text{s.t.}", *("",) * len(constraints)]
+    rows = [
+        rf"{head} \quad & {line.formula} && {line.where} && \text{{({line.label}) {line.words}}}"
+        for head, line in zip(heads, (objective, *constraints), strict=False)
+    ]
+    return "\\begin{align*}\n" + " \\\\\n".join(rows) + "\n\\end{align*}"
 
 
 @dataclass(frozen=True)

@@ -49,13 +49,11 @@ def test_config_files() -> None:
     opt = {"model_type": "opt", "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "ffn_dim": 4096}
     assert read_config({**opt, "word_embed_proj_dim": 512, "do_layer_norm_before": False}) == PRESETS["opt-350m"]
     ours = {
-        "block_widths": [128, 192],
-        "block_ffn_widths": [128, 64],
-        "block_depths": [2, 0],
+        "blocks": [{"width": 128, "ffn_width": 128, "depth": 2, "kv_heads": 1}, {"width": 192, "ffn_width": 64, "depth": 0}],
         "embedding_width": 100,
         "shared": False,
     }
-    design = Architecture((Block(128, 128, 2), Block(192, 64, 0)), False, 100, 300)
+    design = Architecture((Block(128, 128, 2, kv_heads=1), Block(192, 64, 0)), False, 100, 300)
     assert read_config({"model_type": "merino", "vocab_size": 300, **ours}) == design
 
 
@@ -80,8 +78,8 @@ def test_config_files() -> None:
         ({"vocab_size": None}, "config.vocab_size is None; expected a whole number of at least 1"),
         ({"tie_word_embeddings": 1}, "config.tie_word_embeddings is 1; expected true or false"),
         (
-            {"model_type": "merino", "block_widths": [64]},
-            "config: block_widths, block_ffn_widths and block_depths name 1 and 4 and 4",
+            {"model_type": "merino", "block_widths": [64], "block_ffn_widths": [64], "block_depths": [1]},
+            "config lacks blocks; expected a list of objects",
         ),
     ],
 )
@@ -93,7 +91,7 @@ def test_what_no_family_has_is_refused(changed: dict[str, Any], said: str) -> No
 @pytest.mark.parametrize("model_type", ["merino", *KEYS])
 def test_junk_is_refused_in_a_sentence(model_type: str) -> None:
     source = random.Random(model_type)
-    keys = [*(key for key, _ in KEYS.get(model_type, {}).values()), *EXPECTED.get(model_type, ()), "block_widths", "block_depths"]
+    keys = [*(key for key, _ in KEYS.get(model_type, {}).values()), *EXPECTED.get(model_type, ()), "blocks", "shared"]
     for _ in range(300):
         record = {"model_type": model_type} | {key: source.choice(JUNK) for key in source.sample(keys, 2)}
         with suppress(ValueError):  # and nothing else

@@ -177,7 +177,7 @@ def test_activation_memory_without_joints_is_exact(
 
 
 def test_activation_memory_by_hand() -> None:
-    """One layer, E = 128, F = 512, E₀ = 64, T = 16: the FFN before and after its activation is the most, with a gate three times it."""
+    """One layer, E = 128, F = 512, E₀ = 64, T = 16: the FFN around its activation is the most, three times with a gate."""
     design = Architecture((Block(128, 512, 1),), embedding_width=64, vocabulary=100, positions=32)
     assert ActivationMemory(16)(design) == 8 * 16 + 4 * 16 * (128 + 3 * 128 + 2 * 512)
     assert ActivationMemory(16, attention="eager")(design) == 8 * 16 + 4 * 16 * (128 + 3 * 128 + 2 * 512 + 2 * 16 + 16)

@@ -187,7 +187,7 @@ def test_config_files_of_our_own() -> None:
     for name, design in PUBLISHED.items():
         config = MerinoConfig.from_architecture(design)
         assert read_config(config.to_dict()) == config.to_architecture() == design, name
-    assert read_config({"model_type": "merino"}) == MerinoConfig().to_architecture()
+    assert read_config(MerinoConfig().to_diff_dict()) == MerinoConfig().to_architecture()
 
 
 def test_folders_of_networks(tmp_path: Path) -> None:

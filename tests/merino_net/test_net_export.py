@@ -225,7 +225,7 @@ def test_a_graph_of_other_weights_is_refused(exported: Path) -> None:
                 ours(Architecture((Block(64, 64, 1),), embedding_width=64, vocabulary=VOCABULARY, positions=7)),
                 ours(
                     Architecture(
-                        (Block(128, 64, 2), Block(64, 64, 2)),
+                        (Block(128, 64, 2, heads=4, kv_heads=2, head_size=32, value_head_size=16, gated=True), Block(64, 64, 2)),
                         shared=False,
                         embedding_width=64,
                         vocabulary=VOCABULARY,

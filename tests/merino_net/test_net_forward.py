@@ -3,8 +3,8 @@
 A bias-free map joins unequal neighbours, from the token vectors on. Position vectors as wide as the first block are added behind
 the first map; that of position p is row p + 2. Each block applies its `depth` layers in turn, one set of weights where they are
 shared: x + attention(norm(x)), then x + feed-forward(norm(x)). Attention is causal, h query heads of size d attend to k key/value
-heads, h/k neighbours to one, and scores are divided by √d. The feed-forward network is down(act(up)), or down(act(gate)·up). A final
-norm as wide as the last block, the last map, and the embedding itself as the head.
+heads, h/k neighbours to one, and scores are divided by √d. The feed-forward network is down(act(up)), or down(act(gate)·up). A
+final norm as wide as the last block, the last map, and the embedding itself as the head.
 """
 
 from __future__ import annotations
@@ -109,11 +109,8 @@ def logits(model: MerinoForCausalLM, tokens: np.ndarray, dropout: float = 0.0, o
             attended = linear(np.concatenate(mixed, axis=-1), weights, f"{layer}.attention.output")
             x = x + kept(x, dropout) * attended
             normed = norm(x, weights, f"{layer}.ffn_norm")
-            inside = linear(normed, weights, f"{layer}.ffn.up")
-            if block.gated:
-                inside = activation(linear(normed, weights, f"{layer}.ffn.gate")) * inside
-            else:
-                inside = activation(inside)
+            up = linear(normed, weights, f"{layer}.ffn.up")
+            inside = activation(linear(normed, weights, f"{layer}.ffn.gate")) * up if block.gated else activation(up)
             x = x + kept(x, dropout) * linear(inside, weights, f"{layer}.ffn.down")
     x = norm(x, weights, "model.norm")
     if before != design.embedding_width:

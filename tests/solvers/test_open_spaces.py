@@ -63,10 +63,6 @@ ENGINES = [name for name in EXACT if name not in ("exhaustive", "dp", "dp tiny",
 )
 def test_exact_solver_proves_the_optimum(name: str, number: int) -> None:
     given = open_toy(number)
-    if name == "scip lookup" and asks_for_more_than_widths(given.problem.space):
-        with pytest.raises(ValueError, match="use the choice form"):
-            solve(given.problem, EXACT[name], LIMITS)
-        return
     solution = solve(given.problem, EXACT[name], LIMITS)
     if given.optimum is None:
         assert solution.status is Status.INFEASIBLE, solution.message

@@ -8,8 +8,8 @@ import pytest
 
 from formulation import Budget, DesignProblem, EffectiveEntropy, Measured, NotSeparable, SearchSpace, paper_space
 from hardware_models import Flops, Params
-from solvers import Form, Program, build_program, program_text
-from tests.toys import toy
+from solvers import Form, Program, build_program
+from tests.toys import Toy, open_toy, rich_toy, toy
 
 
 def _set_auxiliary(program: Program, choices: tuple[int, ...], problem: DesignProblem) -> None:
@@ -37,7 +37,11 @@ def _violation(model: pyo.ConcreteModel, but: str = "") -> float:
 @pytest.mark.parametrize("form", Form)
 @pytest.mark.parametrize("number", range(25))
 def test_program_equals_the_plain_definitions(number: int, form: Form) -> None:
-    given = toy(number)
+    check_program(toy(number), number, form)
+
+
+def check_program(given: Toy, number: int, form: Form) -> None:
+    """Some designs, set in the program: its objective and whether its constraints hold are those of the problem."""
     problem = given.problem
     program = build_program(problem, form)
     draw = np.random.default_rng(number)
@@ -74,20 +78,35 @@ def test_ffn_width_is_ratio_times_width() -> None:
         assert abs(pyo.value(program.model.ffn_width_is[0].body)) >= 1 - 1e-9
 
 
-def test_texts() -> None:
-    problem = DesignProblem(SearchSpace.uniform(2, (512, 640), (1, 1.5), (1, 2)), EffectiveEntropy(), (Budget(Params(), 45e6),))
-    assert "F = r·E" in program_text(problem, Form.LOOKUP)
-    assert "\\begin{align}" in program_text(problem, Form.CHOICE, "latex")
-    assert "\\begin{align}" in program_text(problem, Form.LOOKUP, "latex")
-    lp = program_text(problem, Form.CHOICE, "lp")
-    assert lp.startswith("\\*")
-    assert "binary" in lp
-    with pytest.raises(ValueError, match="LP file cannot hold"):
-        program_text(problem, Form.LOOKUP, "lp")
-    with pytest.raises(ValueError, match="expected"):
-        program_text(problem, style="pdf")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"form is 'lookup'; expected Form\.CHOICE or Form\.LOOKUP"):
-        program_text(problem, "lookup")  # type: ignore[arg-type]
+def test_only_composites_are_nonlinear() -> None:
+    budgets = (Budget(Params(), 45e6), Budget(EffectiveEntropy(), at_least=5000))
+    problem = DesignProblem(SearchSpace.uniform(2, (512, 640), (1, 1.5), (0, 1, 3)), EffectiveEntropy(), budgets)
+    for form in Form:
+        model = build_program(problem, form).model
+        nonlinear = [
+            constraint.name
+            for constraint in model.component_data_objects(pyo.Constraint)
+            if constraint.body.polynomial_degree() not in (0, 1)
+        ]
+        assert nonlinear == ["budgets[2]"]
+        assert model.objective.expr.polynomial_degree() is None
+    exact = build_program(problem, Form.CHOICE, linear=True).model
+    assert all(constraint.body.polynomial_degree() in (0, 1) for constraint in exact.component_data_objects(pyo.Constraint))
+    assert exact.objective.expr.polynomial_degree() == 1
+    with pytest.raises(ValueError, match=r"form is Form\.LOOKUP; expected Form\.CHOICE"):
+        build_program(problem, Form.LOOKUP, linear=True)
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("number", range(25))
+def test_program_of_further_decisions(number: int, form: Form) -> None:
+    check_program(rich_toy(number), number, form)
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("number", range(15))
+def test_program_of_rules_for_steps(number: int, form: Form) -> None:
+    check_program(open_toy(number), number, form)
 
 
 def test_black_box_has_no_program() -> None:

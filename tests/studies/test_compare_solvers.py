@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from formulation import PUBLISHED, EffectiveEntropy, SearchSpace
+from formulation.published import NAMED_PARAMS
+from hardware_models import Flops, Params
 from solvers import EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch
 from studies.compare_solvers.study import SOLVERS, main
+from studies.compare_solvers.tables import named_losses
 from tests import commands
 
 SPACE = {"blocks": 3, "widths": [512, 640, 768], "ffn_ratios": [1, 2], "depths": [1, 2, 3]}
@@ -178,3 +183,20 @@ def test_a_damaged_row_file_is_left_alone(space: str, tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "line 1 of" in result.stderr
     assert rows.read_text() == 'not json\n{"key": "x"}\n'
+
+
+def test_the_bounds_in_the_names_are_on_networks_that_share_nothing() -> None:
+    for name, design in PUBLISHED.items():
+        assert 0.98 * NAMED_PARAMS[name] < Params()(replace(design, shared=False)) < NAMED_PARAMS[name]
+    space = SearchSpace.uniform(4, (512, 640, 896), (1,), (1, 2, 3))
+    designs = [replace(design, shared=False) for design in space]
+    costs = [(Params()(design), Flops()(design), EffectiveEntropy()(design)) for design in designs]
+    rows = named_losses(space, 20.0)
+    assert [("flops" in row) for row in rows] == 3 * [False, True]
+    for row in rows:
+        assert row["params"] == NAMED_PARAMS[row["design"]]
+        best = max(value for params, flops, value in costs if params <= row["params"] and flops <= row.get("flops", math.inf))
+        assert row["optimum"] == pytest.approx(best, rel=1e-9)
+    small = rows[1]
+    assert small["flops"] == Flops()(PUBLISHED["MeRino-52M"])
+    assert small["loss"] == pytest.approx(1 - EffectiveEntropy()(PUBLISHED["MeRino-52M"]) / small["optimum"])

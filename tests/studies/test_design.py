@@ -288,6 +288,26 @@ def test_an_engine_designs_and_verifies(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
+    ("style", "start"),
+    [
+        ([], "# maximize effective entropy [nat]\n# subject to flops ≤ 60000000000 FLOPs"),
+        (["latex"], "\\documentclass"),
+        (["lp"], "\\ maximize effective entropy"),
+        (["mps"], "* maximize"),
+        (["nl"], "g3 1 1 0\t# problem maximize"),
+        (["gms"], "* maximize"),
+    ],
+)
+def test_the_program_is_printed_and_nothing_written(
+    style: list[str], start: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "results"
+    assert main(["--budget", "flops=60e9", "--output", str(folder), "--program", *style]) == 0
+    assert capsys.readouterr().out.startswith(start)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
     ("command", "words"),
     [
         ([], "no budget"),

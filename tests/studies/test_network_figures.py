@@ -34,7 +34,7 @@ def rows() -> np.ndarray:
 
 def test_a_pass_applies_a_shared_layer_as_often_as_the_block_is_deep() -> None:
     steps = figures.passage(network())
-    assert [step.kind for step in steps] == ["embedding", "positions", *["layer"] * 3, "map", "layer", "map", "norm", "head"]
+    assert [step.kind for step in steps] == ["embedding", "positions", *["layer"] * 3, "map", "layer", "norm", "map", "head"]
     first, second, third = (step for step in steps if step.module == "model.blocks.0.layers.0")
     assert first == second == third
     assert (first.inside, first.outside) == (64, 64)

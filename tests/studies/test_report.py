@@ -45,6 +45,12 @@ def test_without_results_the_counts_are_still_judged(tmp_path: Path, capsys: pyt
     assert f"not measured yet {unmeasured}" in capsys.readouterr().out
 
 
+def test_the_counts_are_the_printed_ones(tmp_path: Path) -> None:
+    found = judged(tmp_path, "52, 61 and 64 million parameters")
+    assert found.verdict is Verdict.BY_CONSTRUCTION
+    assert found.measured.startswith("52.08, 61.01, 63.79 M, unshared 59.28, 78.74, 99.70 M; 59.96, 107.31, 163.04 G")
+
+
 def correlations(entropy: float, lts: float, not_run: int = 0) -> dict[str, Any]:
     """A summary whose intervals are ±0.05, and that distinguishes two coefficients from 0.06 on."""
 
