@@ -16,6 +16,7 @@ from formulation.quantity import Combine, Composite, Measured, NotSeparable, Qua
 from formulation.space import SearchSpace, deep_space, fine_space, paper_space
 from formulation.spectral import EntropyTable, Estimate, closed_form_entropy, monte_carlo_entropy, spectral_entropy
 from formulation.table import Table, evaluator, tabulate
+from formulation.union import SeveralSpaces, SpaceUnion
 from formulation.values import Undefined
 
 __all__ = [
@@ -48,6 +49,8 @@ __all__ = [
     "Quantity",
     "SearchSpace",
     "Separable",
+    "SeveralSpaces",
+    "SpaceUnion",
     "SumOverLayers",
     "Table",
     "TransformerEntropy",

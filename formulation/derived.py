@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from formulation.architecture import Architecture, Block, Setting
+from formulation.architecture import CHOICES, SETTING, Architecture, Block, Setting
 from formulation.layer import Layer, layer_of
 from formulation.quantity import Combine, Composite, Quantity, Separable
 
@@ -180,9 +180,15 @@ def shared_decisions(own: Block, other: Block) -> int:
     return sum(chosen[name] == value for name, value in other.choices.items())
 
 
+def shared_setting(own: Setting, other: Setting) -> int:
+    """How many facts around their blocks two designs or spaces share, of `SETTING`."""
+    return sum(getattr(own, name) == getattr(other, name) for name in SETTING)
+
+
 @dataclass(frozen=True)
 class Agreement(Separable):
     """The number of decisions that a design shares with a given one: of each block the choices that both have by the same name.
+
 
     Budget(agreement, agreement.most − d) asks for designs that differ from the given one in at least d decisions. What follows from
     the rest, such as as many heads as the width holds, is one and the same choice. A block without layers has no FFN width, so that
@@ -190,24 +196,31 @@ class Agreement(Separable):
 
     Attributes:
         architecture: the given design.
+        setting: whether what surrounds the blocks, such as the vocabulary, counts as decisions too: designs of different spaces may
+            differ in it.
     """
 
     architecture: Architecture
+    setting: bool = False
 
     name = "agreement"
     unit = "decisions"
-    least = 0.0
+
+    def fixed(self, setting: Setting) -> float:
+        return shared_setting(self.architecture, setting) if self.setting else 0
 
     def block(self, block: Block, setting: Setting) -> float:
         raise ValueError("agreement depends on the position of a block; use block_at")
 
     def block_at(self, position: int, block: Block, setting: Setting) -> float:
+        if position >= len(self.architecture.blocks):
+            return -len(CHOICES)  # a block that the given design lacks: all of its choices differ
         return shared_decisions(self.architecture.blocks[position], block)
 
     @property
     def most(self) -> int:
         """The number of decisions that the given design shares with itself: all of them."""
-        return sum(len(block.choices) for block in self.architecture.blocks)
+        return len(CHOICES) * len(self.architecture.blocks) + (len(SETTING) if self.setting else 0)
 
 
 LAYERS = SumOverLayers("layers", "layers", lambda layer: 1.0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -169,12 +170,46 @@ class Menu:
         kv_heads = choice.get("kv_heads", heads)
         if heads % kv_heads:
             return None
-        inputs, outputs = (width, heads * size, ffn_width), (width, heads * size, kv_heads * size, ffn_width)
-        for multiple, own in ((self.input_multiple, inputs), (self.output_multiple, outputs)):
-            if multiple is not None and any(value % multiple for value in own):
-                return None
         flags = {name: choice[name] for name in ("gated", "shared", "bits") if name in choice}
-        return Block(width, ffn_width, choice["depth"], heads, kv_heads, size, **flags)
+        block = Block(width, ffn_width, choice["depth"], heads, kv_heads, size, **flags)
+        return block if _are_multiples(block, self.input_multiple, self.output_multiple) else None
+
+    def within(
+        self, kept: Mapping[str, Collection[Any]], input_multiple: int | None = None, output_multiple: int | None = None
+    ) -> Menu | None:
+        """The menu of some of the items, by the axes and rules of this one; None if there are none.
+
+        Args:
+            kept: names of choices, each with what it may be; of a block without layers only the width is asked about.
+            input_multiple: what else the widths that maps read must be a multiple of, as in `Menu`, those of left-out blocks too.
+            output_multiple: the same of the widths that maps write.
+        """
+        menus = (each._own_within(kept, input_multiple, output_multiple) for each in (self, *self._united))
+        left = [menu for menu in menus if menu is not None]
+        return replace(left[0], also=tuple(left[1:])) if left else None
+
+    def _own_within(self, kept: Mapping[str, Collection[Any]], *multiples: int | None) -> Menu | None:
+        def stays(choice: dict[str, Any], block: Block) -> bool:
+            asked = kept if block.depth else {name: kept[name] for name in EMPTY_CHOICES if name in kept}
+            named = all((choice[name] if name in choice else getattr(block, name)) in own for name, own in asked.items())
+            return named and _are_multiples(block, *multiples) and not any(block.width % (each or 1) for each in multiples)
+
+        used = [choice for choice, block in self._own if stays(choice, block)]
+        if not used:
+            return None
+        axes = {field: name for field, (name, _) in _AXES.items() if name in self._stated}
+        entries = {
+            field: tuple(entry for entry in self._stated[name] if any(choice.get(name) == entry for choice in used))
+            for field, name in axes.items()
+        }
+        # An axis that means nothing to any item left keeps an entry: a menu has none without.
+        entries = {field: own or self._stated[axes[field]][:1] for field, own in entries.items()}
+        rules = {
+            name: own if each is None else math.lcm(each, own or 1)
+            for name, each in zip(_MULTIPLES, multiples, strict=True)
+            for own in (getattr(self, name),)
+        }
+        return replace(self, also=None, **entries, **rules)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -300,6 +335,16 @@ class Menu:
         own = ", ".join(f"{name} {entries}" for name, entries in self._stated.items())
         rules = "".join(f", {name} {getattr(self, name)}" for name in _MULTIPLES if getattr(self, name) is not None)
         return own + rules + "".join(f"; or {menu}" for menu in self.also or ())
+
+
+def _are_multiples(block: Block, input_multiple: int | None, output_multiple: int | None) -> bool:
+    """Whether the widths that the maps of a block's layers read, and those that they write, are multiples of these."""
+    if not block.depth:
+        return True
+    inputs = (block.width, block.heads * block.head_size, block.ffn_width)
+    outputs = (*inputs, block.kv_heads * block.head_size)
+    pairs = ((input_multiple, inputs), (output_multiple, outputs))
+    return not any(width % multiple for multiple, own in pairs if multiple is not None for width in own)
 
 
 def _meant(stated: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from formulation.declarations import check_declarations
 from formulation.derived import negative
 from formulation.quantity import Quantity, quantity_text
 from formulation.space import SearchSpace
+from formulation.union import SpaceUnion
 from formulation.values import value_of
 
 _ROUNDING = 1e-12
@@ -206,7 +207,8 @@ class DesignProblem:
     """maximize `maximize`(A) over the designs A of `space` that meet every budget of `subject_to`, or minimize a quantity.
 
     Attributes:
-        space: the designs.
+        space: the designs; a `SpaceUnion` as well, which `solve` and what builds on it take like any other. What reads one space sees
+            the parts one at a time.
         maximize: the objective; None if it is to be minimized instead: `minimize` then names it.
         subject_to: the budgets.
         report: further quantities to evaluate beside them.
@@ -230,8 +232,8 @@ class DesignProblem:
             if isinstance(getattr(self, name), of):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a tuple, {name}=(...,) for one")
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not isinstance(self.space, SearchSpace):
-            raise ValueError(f"space is {self.space!r}; expected a SearchSpace such as paper_space()")
+        if not isinstance(self.space, SearchSpace | SpaceUnion):
+            raise ValueError(f"space is {self.space!r}; expected a SearchSpace such as paper_space(), or a SpaceUnion of some")
         for budget in self.subject_to:
             if not isinstance(budget, Budget):
                 raise ValueError(f"subject_to holds {budget!r}; expected Budget(quantity, upper) or Budget(quantity, at_least=...)")
@@ -244,8 +246,14 @@ class DesignProblem:
             if not isinstance(quantity, Quantity):
                 raise ValueError(f"{quantity!r} is not a Quantity; expected one such as EffectiveEntropy() or Flops()")
             _check_described(quantity)
-            quantity.check(self.space)
-            check_declarations(quantity, self.space)
+            for part in self.space.parts:
+                quantity.check(part)
+                check_declarations(quantity, part)
+
+    @property
+    def parts(self) -> tuple[DesignProblem, ...]:
+        """The same problem on each part of a union of spaces; itself alone on a single space."""
+        return (self,) if isinstance(self.space, SearchSpace) else tuple(replace(self, space=part) for part in self.space.parts)
 
     @property
     def least(self) -> bool:

@@ -12,7 +12,7 @@ The file is versioned. Every key but `space` and an objective may be left out:
 A budget has an `upper` or an `at_least`; an object with both is a range, two budgets. Without `maximize`, the one quantity of
 `minimize` is the objective: {"minimize": ["flops"]} asks for the fewest FLOPs.
 
-`space` is paper, fine, deep or an object as `SearchSpace.from_dict` reads it; a quantity is its name, or an object with `quantity`
+`space` is paper, fine, deep, an object as `SearchSpace.from_dict` reads it, or {"union": [...]} of several; a quantity is its name, or an object with `quantity`
 and its options, such as {"quantity": "latency", "device": "my-board.json", "confidence": 0.95, "upper": 50}.
 A budget's `unit` may be left out, but one that is given must be the quantity's own: nothing is converted.
 A file that names code of a module (`my_module:MyCost`) is refused unless the user says `--trust-code`: reading a file runs no code.
@@ -27,7 +27,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from formulation import Budget, DesignProblem, Quantity, SearchSpace, deep_space, fine_space, paper_space
+from formulation import Budget, DesignProblem, Quantity, SearchSpace, SpaceUnion, deep_space, fine_space, paper_space
 from formulation.presets import LAYER_SPACES
 from formulation.records.reading import VERSION, Within, brief, chosen, is_number, read_json, read_record, shown, versioned
 
@@ -40,12 +40,12 @@ NAMED_SPACES = f"{', '.join(SPACES)}, or a JSON file"
 _FORMAT = "merino problem"
 
 
-_MOST_BLOCKS, _MOST_LAYERS, _MOST_ITEMS, _MOST_WIDTHS = 64, 2_000, 10_000, 256
-"""What a problem file may ask for: more blocks, layers in all, items or widths of a block than this is taken for a mistake."""
+_MOST_BLOCKS, _MOST_LAYERS, _MOST_ITEMS, _MOST_WIDTHS, _MOST_PARTS = 64, 2_000, 10_000, 256, 256
+"""What a problem file may ask for: more blocks, layers in all, items or widths of a block, or spaces of a union are a mistake."""
 
 
-def read_space(name: str) -> SearchSpace:
-    """The named space, or the one in a JSON file; ValueError if it is neither."""
+def read_space(name: str) -> SearchSpace | SpaceUnion:
+    """The named space, or the one or the union in a JSON file; ValueError if it is neither."""
     if not name.endswith(".json"):
         return chosen("space", name, {**SPACES, "FILE.json": None})()
     record = read_json("space file", Path(name))
@@ -76,6 +76,13 @@ class _Written:
     minimize: tuple[Any, ...] = ()
     budgets: tuple[Any, ...] = ()
     report: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Union:
+    """Several spaces as a file holds them, each still to be read."""
+
+    union: tuple[Any, ...]
 
 
 _Bound = Annotated[float, Within(-1e100, 1e100)]
@@ -150,9 +157,18 @@ def problem_to_dict(problem: DesignProblem, write_quantity: WriteQuantity) -> di
     }
 
 
-def _space(record: Any, where: str) -> SearchSpace:
+def _space(record: Any, where: str) -> SearchSpace | SpaceUnion:
     if not isinstance(record, dict):
         return chosen("space", record, SPACES)()
+    if "union" in record:
+        parts = read_record(_Union, record, where).union
+        if len(parts) > _MOST_PARTS:
+            raise ValueError(f"{where}.union has {len(parts):,} spaces; expected at most {_MOST_PARTS}")
+        spaces = tuple(_space(part, f"{where}.union[{number}]") for number, part in enumerate(parts))
+        try:
+            return SpaceUnion(spaces)
+        except ValueError as error:
+            raise ValueError(f"{where}: {brief(error)}") from None
     menus = record.get("menus", [])
     for count in (record.get("blocks", 1), len(menus) if isinstance(menus, list) else 0):
         if is_number(count, math.inf) and count > _MOST_BLOCKS:

@@ -8,7 +8,7 @@ known here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,6 +81,7 @@ class SearchSpace:
         step: your own rule: step(left, right) is True if the block `right` may follow the block `left`. None: no further rule.
         family: as in `Architecture`, the same for every design.
         tied: as in `Architecture`, the same for every design.
+        alike: True: all layers of a design are alike, so that its blocks differ in depth alone; blocks without layers come last.
 
     Raises:
         ValueError: for an empty or ill-formed menu, for widths that the family cannot have, a rule that answers anything but True
@@ -96,13 +97,15 @@ class SearchSpace:
     step: Callable[[Block, Block], bool] | None = None
     family: str = field(default="merino", metadata={SAYS_NOTHING: "merino"})
     tied: bool = field(default=None, metadata={SAYS_NOTHING: True})  # type: ignore[assignment]  # as embedding_width
+    alike: bool = field(default=False, metadata={SAYS_NOTHING: False})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "menus", tuple(self.menus))
         if not self.menus or not all(isinstance(menu, Menu) for menu in self.menus):
             raise ValueError(f"menus is {self.menus!r}; expected one Menu per block, at least one")
-        if not isinstance(self.non_decreasing, bool):
-            raise ValueError(f"non_decreasing is {self.non_decreasing!r}; expected True or False")
+        for name in ("non_decreasing", "alike"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected True or False")
         if self.step is not None and not callable(self.step):
             raise ValueError(
                 f"step is {self.step!r}; expected a function of two blocks, left and right, that returns True or False"
@@ -111,6 +114,8 @@ class SearchSpace:
         check_widths(self, {block.width for menu in dict.fromkeys(self.menus) for block in menu.items})
         if self.size == 0:
             needs = "is non-decreasing; widen the later menus" if self.non_decreasing else "may follow one another"
+            if self.alike:
+                needs = "makes all layers alike; add items that the menus share"
             if self.step is not None:
                 needs = "satisfies the rule for steps; loosen the rule or add items to the menus"
             if all(menu.all_depths == (0,) for menu in self.menus):
@@ -135,6 +140,11 @@ class SearchSpace:
         return cls((menu,) * positive_integer("blocks", blocks), **options)
 
     @property
+    def parts(self) -> tuple[SearchSpace, ...]:
+        """The space itself, as the only part of it: what a `SpaceUnion` has several of."""
+        return (self,)
+
+    @property
     def blocks(self) -> int:
         """Number of blocks, N."""
         return len(self.menus)
@@ -154,7 +164,7 @@ class SearchSpace:
     @cached_property
     def _follows(self) -> tuple[np.ndarray, ...] | None:
         """For each pair of neighbours a bool array (items, items): which item may follow which. None if widths alone decide."""
-        if self.step is None:
+        if self.step is None and not self.alike:
             return None
         known: dict[tuple[Menu, Menu], np.ndarray] = {}
         for left, right in pairwise(self.menus):
@@ -167,7 +177,10 @@ class SearchSpace:
     def _may_follow(self, left: Block, right: Block) -> bool:
         if self.non_decreasing and left.width > right.width:
             return False
-        assert self.step is not None
+        if self.alike and not _may_be_alike(left, right):
+            return False
+        if self.step is None:
+            return True
         try:
             allowed = self.step(left, right)
         except Exception as error:
@@ -332,6 +345,11 @@ class SearchSpace:
             for menu, blocks in self._blocks_of.items()
         }
 
+    def shared_items(self, other: SearchSpace, block: int) -> Iterator[tuple[int, int]]:
+        """The items of one block that another space of the same setting has there too: their numbers here and there."""
+        here, there = self._number_of[self.menus[block]], other._number_of[other.menus[block]]
+        return ((number, there[key]) for key, number in here.items() if key in there)
+
     def _allows_step(self, block: int, left: int, right: int) -> bool:
         return bool(self.steps[block][self.state_of[block][left], self.state_of[block + 1][right]])
 
@@ -476,6 +494,7 @@ class SearchSpace:
             "menus": [menu.to_dict() for menu in self.menus],
             "non_decreasing": self.non_decreasing,
             **{name: getattr(self, name) for name in SETTING},
+            **({"alike": True} if self.alike else {}),
         }
 
     @classmethod
@@ -501,8 +520,15 @@ class SearchSpace:
         return read_record(cls, options, where, _OPTIONS, {"menus": (menu,) * blocks})
 
 
-_OPTIONS = ("non_decreasing", *SETTING)
+_OPTIONS = ("non_decreasing", *SETTING, "alike")
 """What a space's record holds beside its menus."""
+
+
+def _may_be_alike(left: Block, right: Block) -> bool:
+    """Whether a block may follow another where all layers are alike: they differ in depth alone, and none is left out before one."""
+    if not (left.depth and right.depth):
+        return left.width == right.width and not right.depth
+    return replace(left, depth=1) == replace(right, depth=1)
 
 
 def paper_space(**options: Any) -> SearchSpace:

@@ -290,3 +290,22 @@ def evaluator(quantity: Quantity, space: SearchSpace, poll: Callable[[], object]
         return values
 
     return one_by_one
+
+
+def value_range(quantity: Quantity, space: SearchSpace, poll: Callable[[], object] = lambda: None) -> tuple[float, float]:
+    """What a quantity is at least and at most in any design of `space`, from the extremes of single blocks and joints.
+
+    Cheap and loose: infinite for a black box, and where a formula has no value at the corners of what its parts may be.
+    """
+    if isinstance(quantity, Separable):
+        least, most = (float(extreme[0]) for extreme in tabulate([quantity], space, poll).extremes)
+    elif isinstance(quantity, Composite):
+        lower, upper = tabulate(quantity.parts, space, poll).extremes
+        rises = np.array(quantity.signs) > 0
+        corners = np.stack((np.where(rises, lower, upper), np.where(rises, upper, lower)), axis=1)
+        with np.errstate(all="ignore"):
+            least, most = (float(value) for value in np.asarray(quantity.formula(corners), dtype=float))
+    else:
+        return -np.inf, np.inf
+    room = 1e-9 * max(abs(least), abs(most))  # sums of other orders may differ in their last digits
+    return (least - room if np.isfinite(least) else -np.inf), (most + room if np.isfinite(most) else np.inf)

@@ -115,7 +115,12 @@ class Engine:
         return how
 
     def prepare(self, design: Architecture) -> Pass:
-        """The pass of a design; building it takes longer than running it."""
+        """The pass of a design; building it takes longer than running it.
+
+        Raises:
+            ValueError: for a design that the network of the runtime cannot be.
+        """
+        MerinoConfig.from_architecture(design)  # refuses other families, which the plain network is not either
         torch.set_num_threads(self.threads)
         if self.runtime == "onnx":
             return self._onnx_pass(design)

@@ -123,8 +123,8 @@ class ActivationMemory(Separable):
     stream and its norm, and G = max(2F, E + F): the FFN before and after its activation, or after it and with the last map's
     output; max(3F, E + F) where it is gated. R = q + v: keys and values once more for each query head, 0 where k = h or 1. s = h·T:
     one set of attention weights; p = 2s: scores and weights in the softmax, (1 + 8/b)s where b ≠ 4, since it runs in 32 bits; T:
-    the mask. c, t: what is copied into order, t = 1 where h > 1 and T > 1, c = 1 where B > 1 besides, else 0; q_R and c_R are q and c
-    where R = 0, else 0: what was repeated is in order.
+    the mask. c, t: what is copied into order, t = 1 where h > 1 and T > 1, c = 1 where B > 1 besides, else 0; q_R and c_R are q and
+    c where R = 0, else 0: what was repeated is in order.
 
     Source: the tensors that `merino_net.network.modeling` keeps alive at each step; what PyTorch 2.13 allocates on a CPU in 32
     bits, to the byte. Left out: the input tokens, work space that attention and matrix products take inside (some 100 kB a thread

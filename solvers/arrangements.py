@@ -12,25 +12,29 @@ from itertools import groupby, permutations, product
 
 import numpy as np
 
-from formulation import Architecture, Block, Budget, DesignProblem, SearchSpace, Separable
+from formulation import Agreement, Architecture, Block, Budget, DesignProblem, SearchSpace, Separable
 from formulation.architecture import Setting
-from formulation.derived import shared_decisions
+from formulation.derived import shared_decisions, shared_setting
 
 
 def order_is_free(problem: DesignProblem) -> bool:
     """Whether the objective and the budgets are the same for every order of equally wide neighbouring blocks.
 
-    They are where no term of theirs depends on the position of its block. Nothing is known of black boxes.
+    They are where no term of theirs depends on the position of its block. Nothing is known of black boxes. In a union of spaces with
+    different numbers of blocks, which blocks of two designs belong together is settled by their positions alone.
     """
+    if len({part.blocks for part in problem.space.parts}) > 1:
+        return False
     return not any(quantity.positional for quantity in (problem.goal, *(budget.quantity for budget in problem.subject_to)))
 
 
 def can_sort(problem: DesignProblem) -> bool:
     """Whether `sorted_design` stays within budgets and space for every design.
 
-    It does where the order is free, all menus are equal, and no rule of the user's says which block may follow which.
+    It does where the order is free, all menus are equal, and no rule says which block may follow which but that widths may not fall.
     """
-    return order_is_free(problem) and len(set(problem.space.menus)) == 1 and problem.space.step is None
+    plain = (len(set(part.menus)) == 1 and part.step is None and not part.alike for part in problem.space.parts)
+    return order_is_free(problem) and all(plain)
 
 
 def runs(design: Architecture) -> tuple[range, ...]:
@@ -90,39 +94,50 @@ class Alignment:
     """Two designs side by side, equally wide neighbours of each in the order in which the two share the most decisions.
 
     Attributes:
-        shared: how many decisions they share then.
+        given: the first design.
+        shared: how many decisions they share then, those around the blocks included.
         blocks: the blocks of the first design, each at the position of the block of the second one that it is compared with.
         widths: of the second design's runs whose blocks had to be moved for that; None at the other positions.
     """
 
+    given: Architecture
     shared: int
     blocks: tuple[Block, ...]
     widths: tuple[int | None, ...]
 
-    def budget(self, decisions: int, differing: int) -> Budget:
+    @property
+    def differing(self) -> int:
+        """In how many decisions they differ then."""
+        return Agreement(self.given, setting=True).most - self.shared
+
+    def budget(self, differing: int) -> Budget:
         """A budget that rules out the second design, and only designs that differ from the first in fewer decisions than asked for.
 
         In every design that has `widths` where they are named, those blocks may be moved as in the second design. In any other
         one at least one weight of `differing` is missing, and the budget allows whatever its blocks are.
 
         Args:
-            decisions: those of a design.
-            differing: in how many of them two designs have to differ; more than they do.
+            differing: in how many decisions two designs have to differ; more than they do.
         """
         named = sum(width is not None for width in self.widths)
-        return Budget(_Nearness(self.blocks, self.widths, differing), decisions - differing + differing * named)
+        most = Agreement(self.given, setting=True).most
+        return Budget(_Nearness(self.given, self.blocks, self.widths, differing), most - differing + differing * named)
 
 
 @dataclass(frozen=True)
 class _Nearness(Separable):
-    """Decisions shared with `blocks`, and `weight` for each block that has the width named at its position."""
+    """Decisions shared with `blocks` in the setting of `given`, and `weight` for each block of the width named at its position."""
 
+    given: Architecture
     blocks: tuple[Block, ...]
     widths: tuple[int | None, ...]
     weight: int
 
     name = "nearness"
     unit = "decisions"
+
+    def fixed(self, setting: Setting) -> float:
+        return shared_setting(self.given, setting)
 
     def block(self, block: Block, setting: Setting) -> float:
         raise ValueError("nearness depends on the position of a block; use block_at")
@@ -157,5 +172,5 @@ def aligned(given: Architecture, design: Architecture, both: bool = True) -> Ali
     _, sources = linear_sum_assignment(gains.T, maximize=True)
     moved = {other[place] for place, source in enumerate(sources) if place not in own[source]}
     widths = tuple(design.blocks[place].width if other[place] in moved else None for place in range(count))
-    shared = int(gains[sources, range(count)].sum())
-    return Alignment(shared, tuple(given.blocks[source] for source in sources), widths)
+    shared = int(gains[sources, range(count)].sum()) + shared_setting(given, design)
+    return Alignment(given, shared, tuple(given.blocks[source] for source in sources), widths)

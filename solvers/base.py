@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
-from formulation import Architecture, Budget, DesignProblem, NoIdentity, Usage, fingerprint
+from formulation import Architecture, Budget, DesignProblem, NoIdentity, SearchSpace, SpaceUnion, Usage, fingerprint
 from formulation.records.provenance import version_of
+from formulation.table import value_range
 
 _AGREEMENT = 1e-9
 """Relative amount by which a bound may lie below its own incumbent and still be put down to rounding."""
@@ -92,6 +93,8 @@ class Run:
     """One call of `solve` while it lasts: its clock, its stop signs and its trace. Solvers look at `stopped` and call `record`.
 
     Attributes:
+        cutoff: an objective that is reached elsewhere, in another part of a union of spaces. A solver may pass over designs that do
+            not exceed it, and its bound is then no less; that no design meets the budgets still means that none does.
         on_interrupt: set by a solver whose engine does not come back to Python: asks the engine to stop.
     """
 
@@ -101,6 +104,7 @@ class Run:
     interrupted: bool = False
     trace: list[TracePoint] = field(default_factory=list)
     on_interrupt: Callable[[], object] | None = None
+    cutoff: float = -math.inf
 
     @property
     def seconds(self) -> float:
@@ -220,6 +224,27 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a search of a union of spaces found out about one of them.
+
+    Attributes:
+        label: what tells it from the others, such as vocabulary 4096.
+        space: the space.
+        objective: of the best design found in it, None if none was: not the optimum of the part where `bound` says otherwise.
+        bound: proven bound on the objective in it; where it was closed by a better design elsewhere, at most what that has.
+        infeasible: whether it is proved that none of its designs meets the budgets.
+        seconds: of its searches.
+    """
+
+    label: str
+    space: SearchSpace
+    objective: float | None
+    bound: float | None
+    infeasible: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Solution:
     """The re-checked result of `solve`.
 
@@ -235,6 +260,7 @@ class Solution:
         trace: what was known when.
         message: why it stopped, in the solver's words.
         interrupted: whether Ctrl-C ended it.
+        parts: what is known of each part of a union of spaces, in its order; empty for a single space.
     """
 
     status: Status
@@ -249,6 +275,7 @@ class Solution:
     message: str
     interrupted: bool
     provenance: Provenance
+    parts: tuple[Part, ...] = ()
 
 
 def relative_gap(objective: float, bound: float) -> float:
@@ -292,7 +319,9 @@ def mirrored(solution: Solution) -> Solution:
         return None if value is None else 0.0 - value
 
     trace = (replace(point, incumbent=negated(point.incumbent), bound=negated(point.bound)) for point in solution.trace)
-    return replace(solution, objective=negated(solution.objective), bound=negated(solution.bound), trace=tuple(trace))
+    parts = (replace(part, objective=negated(part.objective), bound=negated(part.bound)) for part in solution.parts)
+    values = {"objective": negated(solution.objective), "bound": negated(solution.bound)}
+    return replace(solution, **values, trace=tuple(trace), parts=tuple(parts))
 
 
 def check_kinds(problem: object, solver: object, limits: object) -> None:
@@ -309,6 +338,8 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
     """Search `problem` with `solver` until it is proved or a limit is reached.
 
     Solvers only ever maximize: where the problem minimizes, they are given the negated objective, and the solution is turned back.
+    They only ever see one space: of a union each part is searched, what is best so far is the cut-off of the others, and the bound is
+    the largest of all parts. That no design meets the budgets is proved where it is proved of each part.
 
     The design is re-evaluated: one that is not in the space or exceeds a budget is discarded and the message says so. The
     status follows from that check and the bound, never from the solver's word alone.
@@ -331,18 +362,74 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         limits = replace(limits, start=None)
         start = None
     if start is not None:  # as the space says it: a block without layers may come with any FFN width
-        start = problem.space.decode(problem.space.encode(start))
-        limits = replace(limits, start=start)
+        holder = _holder(problem, start)
+        limits = replace(limits, start=holder.decode(holder.encode(start)))
     run = Run(limits)
+    parts: tuple[Part, ...] = ()
     with run.listening():
-        try:
-            answer = solver.search(problem, run)
-        except Stopped:
-            answer = Answer(None, message=f"{run.why_stopped} before the search began")
+        if len(problem.parts) == 1:
+            claim = _searched(problem, solver, run)
+        else:
+            claim, parts = _searched_union(problem, solver, run)
     seconds = run.seconds
+    architecture, objective, bound = claim.architecture, claim.objective, claim.bound
+    evaluation = None if architecture is None else problem.evaluate(architecture)
+    gap = None if bound is None or objective is None else relative_gap(objective, bound)
+    if gap is not None and gap <= max(limits.gap, ROUNDING):
+        status = Status.OPTIMAL
+    elif architecture is not None:
+        status = Status.FEASIBLE
+    else:
+        status = Status.INFEASIBLE if claim.infeasible else Status.UNKNOWN
+    solution = Solution(
+        status,
+        architecture,
+        objective,
+        () if evaluation is None else evaluation.usage,
+        bound,
+        gap,
+        seconds,
+        run.evaluations,
+        tuple(_checked(point, objective) for point in run.trace),
+        "; ".join(note for note in (*notes, *claim.notes) if note),
+        run.interrupted,
+        _provenance(asked, solver, limits),
+        parts,
+    )
+    return mirrored(solution) if asked.least else solution
+
+
+def _holder(problem: DesignProblem, start: Architecture) -> SearchSpace:
+    """The part of the problem's space that holds a design; ValueError if none does."""
+    space = problem.space
+    return space.part_of(start) if isinstance(space, SpaceUnion) else space
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What is known after a search, everything that the solver claimed re-checked; see `Solution`.
+
+    Attributes:
+        notes: sentences on what was discarded, and why the search ended.
+    """
+
+    architecture: Architecture | None
+    objective: float | None
+    bound: float | None
+    infeasible: bool
+    notes: tuple[str, ...]
+
+
+def _searched(problem: DesignProblem, solver: Solver, run: Run) -> _Claim:
+    """Search a problem on a single space, and check what the solver claims."""
+    start = run.limits.start
+    try:
+        answer = solver.search(problem, run)
+    except Stopped:
+        answer = Answer(None, message=f"{run.why_stopped} before the search began")
     if not isinstance(answer, Answer):
         raise ValueError(f"{solver.name} returned {answer!r}; expected an Answer(architecture, bound, infeasible, message)")
-    notes.append(answer.message)
+    notes = [answer.message]
 
     candidates = []
     for source, design in (("the solver", answer.architecture), ("the start", start)):
@@ -355,8 +442,7 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         else:
             candidates.append(design)
     architecture = max(candidates, key=problem.objective, default=None)
-    evaluation = None if architecture is None else problem.evaluate(architecture)
-    objective = None if evaluation is None else evaluation.objective
+    objective = None if architecture is None else problem.objective(architecture)
 
     if answer.infeasible and architecture is not None:
         notes.append("a design meets the budgets, so its claim that none does was discarded")
@@ -367,28 +453,161 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
             bound = None
         else:
             bound = objective
-    gap = None if bound is None or objective is None else relative_gap(objective, bound)
-    if gap is not None and gap <= max(limits.gap, ROUNDING):
-        status = Status.OPTIMAL
-    elif architecture is not None:
-        status = Status.FEASIBLE
-    else:
-        status = Status.INFEASIBLE if answer.infeasible and answer.architecture is None else Status.UNKNOWN
-    solution = Solution(
-        status,
-        architecture,
-        objective,
-        () if evaluation is None else evaluation.usage,
-        bound,
-        gap,
-        seconds,
-        run.evaluations,
-        tuple(_checked(point, objective) for point in run.trace),
-        "; ".join(note for note in notes if note),
-        run.interrupted,
-        _provenance(asked, solver, limits),
-    )
-    return mirrored(solution) if asked.least else solution
+    infeasible = answer.infeasible and answer.architecture is None and architecture is None
+    return _Claim(architecture, objective, bound, infeasible, tuple(notes))
+
+
+def _searched_union(problem: DesignProblem, solver: Solver, run: Run) -> tuple[_Claim, tuple[Part, ...]]:
+    """Search a problem on a union of spaces, part by part, the one with the largest cheap bound first.
+
+    What is best so far is the cut-off of the parts that follow; one whose bound does not exceed it is closed without being searched.
+    Each part gets an even share of what is left of the run, whatever the ones before needed; what then is left goes to those that
+    their share did not suffice for, from the best designs on. The bound of the union is the largest of its parts.
+    """
+    space = problem.space
+    assert isinstance(space, SpaceUnion)
+    search = _Union(problem, run)
+    search.bound_all()
+    if run.limits.start is not None:
+        search.take(space.parts.index(space.part_of(run.limits.start)), run.limits.start)
+    again = True
+    while again and not run.stopped:
+        left = [part for part in search.by_bound if part.open]
+        again = False
+        for number, part in enumerate(left):
+            if run.stopped:
+                break
+            if search.closed(part):
+                part.open = False
+                continue
+            part.open = search.search(part, solver, len(left) - number)
+            again |= part.open
+    return search.claim, tuple(part.result for part in search.parts)
+
+
+@dataclass(eq=False)
+class _PartSearch:
+    """One part of a union while it is searched.
+
+    Attributes:
+        open: whether to search it, again where a share of the limits did not suffice.
+    """
+
+    problem: DesignProblem
+    label: str
+    bound: float = math.inf
+    best: Architecture | None = None
+    infeasible: bool = False
+    open: bool = True
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def result(self) -> Part:
+        objective = None if self.best is None else self.problem.objective(self.best)
+        bound = self.bound if math.isfinite(self.bound) else None
+        return Part(self.label, self.problem.space, objective, bound, self.infeasible, self.seconds)
+
+
+class _Union:
+    """The search of a union: its parts, the best design so far, and the run that they share."""
+
+    def __init__(self, problem: DesignProblem, run: Run) -> None:
+        self.problem, self.run = problem, run
+        self.best: Architecture | None = None
+        self.objective = -math.inf
+        assert isinstance(problem.space, SpaceUnion)
+        self.parts = [_PartSearch(part, label) for part, label in zip(problem.parts, problem.space.labels, strict=True)]
+
+    def bound_all(self) -> None:
+        """Bound every part by the extremes of its blocks, and close those where a budget alone leaves no design."""
+        for part in self.parts:
+            try:
+                part.bound = value_range(part.problem.goal, part.problem.space, self.run.poll)[1]
+                for constraint in part.problem.constraints:
+                    if value_range(constraint.quantity, part.problem.space, self.run.poll)[0] > constraint.limit:
+                        part.infeasible, part.bound, part.open = True, -math.inf, False
+                        part.notes = (f"no design meets {constraint.quantity.name} ≤ {constraint.limit:.6g}",)
+                        break
+            except Stopped:
+                return
+        self.record()
+
+    @property
+    def by_bound(self) -> list[_PartSearch]:
+        """The parts, the largest bound first."""
+        return sorted(self.parts, key=lambda part: -part.bound)
+
+    @property
+    def bound(self) -> float:
+        """The largest bound of the parts."""
+        return max(part.bound for part in self.parts)
+
+    def closed(self, part: _PartSearch) -> bool:
+        """Whether no design of a part exceeds the best so far by more than the gap."""
+        if self.best is None or not math.isfinite(part.bound):
+            return part.infeasible
+        return relative_gap(self.objective, part.bound) <= max(self.run.limits.gap, ROUNDING)
+
+    def take(self, number: int, design: Architecture) -> None:
+        """Note a design of a part."""
+        self.parts[number].best = design
+        if (value := self.problem.objective(design)) > self.objective:
+            self.best, self.objective = design, value
+            self.record()
+
+    def record(self) -> None:
+        """A trace point of what is known."""
+        self.run.record(None if self.best is None else self.objective, self.bound)
+
+    def search(self, part: _PartSearch, solver: Solver, shares: int) -> bool:
+        """Search a part with 1/shares of what is left of the run; whether the share did not suffice."""
+        own = Run(replace(share_of(self.run, shares), start=part.best), cutoff=self.objective)
+        began = own.started
+        with own.listening():
+            claim = _searched(part.problem, solver, own)
+        self.run.started += own.started - began  # an engine that was imported takes none of the run's time
+        part.seconds += own.seconds
+        others = max((other.bound for other in self.parts if other is not part), default=-math.inf)
+        for point in own.trace:
+            self._trace(point, own.started - self.run.started, part.bound, others)
+        self.run.evaluations += own.evaluations
+        self.run.interrupted |= own.interrupted
+        part.notes = tuple(note for note in claim.notes if note)
+        if claim.architecture is not None:
+            self.take(self.parts.index(part), claim.architecture)
+        part.infeasible |= claim.infeasible
+        part.bound = -math.inf if claim.infeasible else min(part.bound, math.inf if claim.bound is None else claim.bound)
+        self.record()
+        return own.stopped and not claim.infeasible and not self.closed(part)
+
+    def _trace(self, point: TracePoint, later: float, bound: float, others: float) -> None:
+        """Add a point of a part's trace to that of the run, with what is known of the other parts."""
+        incumbent = max(-math.inf if point.incumbent is None else point.incumbent, self.objective)
+        largest = max(others, min(bound, math.inf if point.bound is None else point.bound))
+        known = self.run.trace[-1].bound if self.run.trace else None
+        finite = [value for value in (largest, known) if value is not None and math.isfinite(value)]
+        self.run.trace.append(
+            TracePoint(
+                point.seconds + later,
+                self.run.evaluations + point.evaluations,
+                incumbent if math.isfinite(incumbent) else None,
+                min(finite, default=None),
+            )
+        )
+
+    def _unsearched(self, part: _PartSearch) -> str:
+        return "closed by its bound" if self.closed(part) else "not searched"
+
+    @property
+    def claim(self) -> _Claim:
+        """What is known of the union."""
+        infeasible = all(part.infeasible for part in self.parts)
+        bound = self.bound if math.isfinite(self.bound) else None
+        if self.best is not None and bound is not None:
+            bound = max(bound, self.objective)
+        notes = [self.run.why_stopped, *(f"{part.label}: {', '.join(part.notes) or self._unsearched(part)}" for part in self.parts)]
+        return _Claim(self.best, None if self.best is None else self.objective, bound, infeasible, tuple(notes))
 
 
 def share_of(run: Run, shares: int) -> Limits:

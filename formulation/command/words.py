@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,8 +11,19 @@ if TYPE_CHECKING:
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
-    """1 design, 1,200 designs; `many` where an s is not enough."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+    """1 design, 1,200 designs, 2.3·10⁶⁷ designs; `many` where an s is not enough."""
+    return f"{number_of(number)} {one if number == 1 else many or one + 's'}"
+
+
+def number_of(number: int) -> str:
+    """A whole number as people read it: 1,200; from 10²¹ on rounded to two digits, 2.3·10⁶⁷."""
+    if number < 10**21:
+        return f"{number:,}"
+    mantissa, exponent = f"{Decimal(number):.1e}".split("e+")
+    return f"{mantissa}·10{exponent.translate(_RAISED)}"
+
+
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], left: set[int]) -> str:

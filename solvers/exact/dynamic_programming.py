@@ -394,6 +394,8 @@ class _Search:
         if start is not None:
             self.best = problem.objective(problem.space.decode(start))
             run.record(self.best)
+        if floor is None and run.cutoff > self.best:
+            self.best, self.choices = run.cutoff, None
 
     @property
     def least_counted(self) -> float:
@@ -425,7 +427,7 @@ class _Search:
         message = f"{self.labels:,} labels"
         if self.ended and bound == -np.inf:
             return Answer(None, infeasible=True, message=f"no design meets the budgets; {message}")
-        if architecture is not None and self.floor is None:
+        if np.isfinite(self.best) and self.floor is None:
             bound = max(bound, self.best + self._rounding_of_best())
         self.run.record(self.best if architecture else None, bound)
         return Answer(architecture, bound, message=message if self.ended else f"{self.run.why_stopped} after {message}")
@@ -446,7 +448,9 @@ class _Search:
 
     def _rounding_of_best(self) -> float:
         """By how much the objective of designs as good as the incumbent depends on how it is added up."""
-        rows, totals = self.rows.objective_parts, self.table.evaluate(np.array([self.choices]))[:, 0]
+        rows, totals = self.rows.objective_parts, self.table.extremes[1]
+        if self.choices is not None:
+            totals = self.table.evaluate(np.array([self.choices]))[:, 0]
         assert isinstance(self.problem.goal, Separable | Composite)
         return objective_rounding(self.problem.goal, self.table, rows, totals[rows])
 

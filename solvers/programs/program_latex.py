@@ -651,12 +651,12 @@ def _ranges(blocks: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a} to {b}" for a, b in runs)
 
 
-Column = tuple[str, list[str]]
+TableColumn = tuple[str, list[str]]
 
 
-def _axis_columns(menu: Menu, items: np.ndarray, but: tuple[str, ...] = ()) -> list[Column]:
+def _axis_columns(menu: Menu, items: np.ndarray, but: tuple[str, ...] = ()) -> list[TableColumn]:
     """What was chosen for some items, axis by axis, with the FFN width where a ratio makes it."""
-    columns: list[Column] = []
+    columns: list[TableColumn] = []
     for name, entries in menu.axes.items():
         if name in but:
             continue
@@ -673,7 +673,7 @@ def _entry(value: Any) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else text_latex(str(value))
 
 
-def _item_columns(own: _Sum, blocks: Sequence[int]) -> Iterator[Column]:
+def _item_columns(own: _Sum, blocks: Sequence[int]) -> Iterator[TableColumn]:
     """The coefficients of a sum for the items of a menu, a column for each group of blocks where they differ."""
     groups = own.groups(blocks)
     if _is_depth(own):
@@ -683,7 +683,7 @@ def _item_columns(own: _Sum, blocks: Sequence[int]) -> Iterator[Column]:
         yield _number_column(own.term(index), own.table.blocks[group[0]][0])
 
 
-def _number_column(symbol: str, values: np.ndarray) -> Column:
+def _number_column(symbol: str, values: np.ndarray) -> TableColumn:
     """Numbers with as many digits after the point as the greatest asks for, in powers of a thousand where they are large."""
     most = float(np.abs(values).max(initial=0.0))
     power = 3 * (math.floor(math.log10(most)) // 3) if most >= 1e5 or 0 < most < 1e-2 else 0
@@ -698,7 +698,7 @@ def _number_column(symbol: str, values: np.ndarray) -> Column:
 
 def _shape_table(notation: _Notation, menu: Menu, blocks: Sequence[int], title: str) -> Iterator[str]:
     shapes = BlockShapes(menu)
-    columns: list[Column] = [("$k$", [str(k) for k in range(1, len(shapes.first) + 1)])]
+    columns: list[TableColumn] = [("$k$", [str(k) for k in range(1, len(shapes.first) + 1)])]
     columns += _axis_columns(menu, shapes.first, ("depth",))
     columns += [("$L^-$", [str(depth) for depth in shapes.least]), ("$L^+$", [str(depth) for depth in shapes.most])]
     for own in notation.sums:
@@ -733,7 +733,7 @@ def _joint_table(notation: _Notation) -> Iterator[str]:
     if not values:
         return
     pairs = sorted(values)
-    columns: list[Column] = [
+    columns: list[TableColumn] = [
         ("width of block $i$", [str(left) for left, _ in pairs]),
         ("of block $i+1$", [str(right) for _, right in pairs]),
         *(_number_column(own.term("ist", "bar"), np.array([values[pair][q] for pair in pairs])) for q, own in enumerate(sums)),
@@ -741,7 +741,7 @@ def _joint_table(notation: _Notation) -> Iterator[str]:
     yield from _table(columns, "Steps between blocks of unequal widths; one between equal widths adds nothing.")
 
 
-def _table(columns: Sequence[Column], title: str) -> Iterator[str]:
+def _table(columns: Sequence[TableColumn], title: str) -> Iterator[str]:
     heads, cells = zip(*columns, strict=True)
     rows = list(zip(*cells, strict=True))
     size, gap = next((size, gap) for most, size, gap in _SIZES if len(columns) <= most)

@@ -40,14 +40,19 @@ def program_text(problem: DesignProblem, form: Form = Form.CHOICE, style: Style 
             (`solvers.programs.linearization`), of the choice form alone.
 
     Raises:
-        ValueError: for an unknown form or style, for a composite in the look-up form as an LP or MPS file, and for one that has no
-            linear form.
+        ValueError: for an unknown form or style, for a union of spaces, for a composite in the look-up form as an LP or MPS file,
+            and for one that has no linear form.
         NotSeparable: if a quantity has no structure to write down.
     """
     if style not in PROGRAM_STYLES:
         raise ValueError(f"style is {style!r}; expected {', '.join(PROGRAM_STYLES[:-1])} or {PROGRAM_STYLES[-1]}")
     if not isinstance(form, Form):
         raise ValueError(f"form is {form!r}; expected Form.CHOICE or Form.LOOKUP")
+    if len(parts := problem.space.parts) > 1:
+        raise ValueError(
+            f"the space is a union of {len(parts)} spaces, each of which has a program of its own; "
+            "name one of them, or write one for each of problem.parts"
+        )
     if style == "latex":
         return latex_document(problem, form)
     quantities = (problem.goal, *(budget.quantity for budget in problem.subject_to))

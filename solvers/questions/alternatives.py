@@ -10,9 +10,8 @@ from itertools import islice
 import numpy as np
 
 from formulation import Agreement, Architecture, Budget, DesignProblem
-from formulation.architecture import CHOICES
 from solvers.arrangements import SortedItems, aligned, can_sort, order_is_free, orders, sorted_design
-from solvers.base import ROUNDING, Limits, Run, Solution, Solver, solve_within
+from solvers.base import ROUNDING, Limits, Run, Solution, Solver, share_of, solve_within
 from solvers.exact.dynamic_programming import Count, DynamicProgramming, SortedDesigns, count_designs
 from solvers.exact.exhaustive import scored_designs
 
@@ -27,8 +26,10 @@ def apart(problem: DesignProblem, one: Architecture, other: Architecture) -> int
 
     Where the order matters to the problem (`solvers.arrangements.order_is_free`) the blocks stay where they are.
     """
-    shared = aligned(one, other).shared if order_is_free(problem) else round(Agreement(one)(other))
-    return len(CHOICES) * problem.space.blocks - shared
+    if order_is_free(problem):
+        return aligned(one, other).differing
+    agreement = Agreement(one, setting=True)
+    return agreement.most - round(agreement(other))
 
 
 def alternatives(
@@ -41,7 +42,8 @@ def alternatives(
 ) -> tuple[Solution, ...]:
     """The best design, then `count` − 1 times the best that differs from all before in at least `differing` decisions.
 
-    A decision is one choice for one block: its width, its FFN width, its depth; `space.decisions` in all. Designs are compared
+    A decision is one choice for one block: its width, its FFN width, its depth; in a union of spaces, what surrounds the blocks as
+    well, such as the vocabulary; `space.decisions` in all. Designs are compared
     with equally wide neighbouring blocks in the order in which they differ least, see `apart`: what only reorders such blocks is
     the same design. With differing = 1 these are the `count` best designs of the problem, ties in any order. Each solution says
     whether it was proved.
@@ -80,7 +82,6 @@ class _Series:
 
     def __init__(self, problem: DesignProblem, differing: int, solver: Solver, run: Run) -> None:
         self.problem, self.differing, self.run = problem, differing, run
-        self.decisions = len(CHOICES) * problem.space.blocks
         self.free = order_is_free(problem)
         self.sorts = isinstance(solver, DynamicProgramming) and can_sort(problem)
         self.first, self.solver = solver, SortedDesigns(solver, self._differs) if self.sorts else solver  # type: ignore[arg-type]
@@ -121,11 +122,12 @@ class _Series:
             kept = [sorted_design(design)]
         elif self.free:
             kept = list(islice(orders(design), _ORDERS))
-        self.away += tuple(Budget(Agreement(each), self.decisions - self.differing) for each in kept)
+        agreements = (Agreement(each, setting=True) for each in kept)
+        self.away += tuple(Budget(each, each.most - self.differing) for each in agreements)
 
     def _differs(self, design: Architecture) -> bool:
         """Whether a design differs enough from all before."""
-        return all(self.decisions - aligned(before, design).shared >= self.differing for before in self.designs)
+        return all(aligned(before, design).differing >= self.differing for before in self.designs)
 
     def _too_near(self, design: Architecture) -> tuple[Budget, ...]:
         """Budgets that rule out a design which is too near to some before; none where it differs enough."""
@@ -133,8 +135,8 @@ class _Series:
         for before in self.designs if self.free else ():
             for both in (False, True):
                 alignment = aligned(before, design, both)
-                if self.decisions - alignment.shared < self.differing:
-                    budgets.append(alignment.budget(self.decisions, self.differing))
+                if alignment.differing < self.differing:
+                    budgets.append(alignment.budget(self.differing))
                     break
         return tuple(budgets)
 
@@ -161,7 +163,22 @@ def count_near(
     if not 0 <= within < math.inf:
         raise ValueError(f"within is {within!r}; expected a relative loss of at least 0, such as 1e-3")
     loss = max(within, ROUNDING) * abs(optimum)
-    return counter(problem, optimum + loss if problem.least else optimum - loss, limits)
+    threshold = optimum + loss if problem.least else optimum - loss
+    if len(problem.parts) == 1:
+        return counter(problem, threshold, limits)
+    run = Run(limits or Limits())
+    evenly = share_of(run, len(problem.parts)).evaluations
+    counts: list[Count] = []
+    with run.listening():
+        for number, part in enumerate(problem.parts):
+            if run.stopped:
+                break
+            counts.append(counter(part, threshold, replace(share_of(run, len(problem.parts) - number), evaluations=evenly)))
+            run.interrupted |= counts[-1].interrupted
+    exact = len(counts) == len(problem.parts) and all(count.exact for count in counts)
+    distinct = [count.distinct for count in counts if count.distinct is not None]
+    settled = sum(distinct) if exact and len(distinct) == len(counts) else None
+    return Count(threshold, sum(count.number for count in counts), exact, run.seconds, settled, run.interrupted)
 
 
 def count_exhaustively(problem: DesignProblem, threshold: float, limits: Limits | None = None) -> Count:

@@ -85,6 +85,7 @@ def check_design(
     further = [
         ("the steps of the budgets", record["price"]),
         ("the alternatives", record["alternatives"]["designs"]),
+        ("the design without rules of deployability", record.get("deployability") is not None),
         ("the diagnosis", record["diagnosis"] is not None and not _explained(record["diagnosis"])),
     ]
     return Verification(tuple(agreed), tuple(faults), tuple(name for name, held in further if held))
@@ -166,7 +167,7 @@ def _number_faults(stored: Stored) -> Iterator[str]:
         yield from _design_faults(what, other, design, problem, problem.subject_to)
         yield from _claimed_faults(what, other, problem.least)
         for earlier, before in enumerate(designs):
-            if len(design.blocks) == len(before.blocks) == problem.space.blocks:
+            if design in problem.space and before in problem.space:
                 differing = apart(problem, before, design)
                 if differing < record["alternatives"]["differing"]:
                     named = f"alternative {earlier}" if earlier else "the best design"

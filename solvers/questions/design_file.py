@@ -1,7 +1,7 @@
 """A strict reader of the file design.json, which `Findings.to_dict` fills.
 
 Top-level keys: format, version, architecture, problem, solution (status, objective, bound, gap, seconds, …), price, alternatives,
-near, diagnosis, provenance. Whether what a file says is true is `solvers.questions.design_check`.
+near, diagnosis, provenance; and, where they were not asked for left out, unseen and deployability. Whether what a file says is true is `solvers.questions.design_check`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,34 @@ class _Used:
 
 
 @dataclass(frozen=True)
+class _Part:
+    """What is claimed of one space of a union."""
+
+    label: str
+    objective: float | None
+    bound: float | None
+    infeasible: bool
+
+
+@dataclass(frozen=True)
+class _Without:
+    """What is claimed of the problem without rules of deployability."""
+
+    status: Status
+    objective: float | None
+    bound: float | None
+    architecture: Architecture | None
+
+
+@dataclass(frozen=True)
+class _Deployability:
+    """The rules of deployability, by name, and the best design without them."""
+
+    rules: str
+    without: _Without
+
+
+@dataclass(frozen=True)
 class _Solution:
     """What is claimed of the design, or that there is none."""
 
@@ -64,6 +92,7 @@ class _Solution:
     seconds: float
     evaluations: _Natural
     message: str
+    parts: tuple[_Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,6 +193,8 @@ class _Written:
     near: _Near | None
     diagnosis: _Diagnosis | None
     provenance: dict[str, Any]
+    unseen: tuple[str, ...] = ()
+    deployability: _Deployability | None = None
 
 
 def design_in(path: Path) -> Path:

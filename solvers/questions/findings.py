@@ -11,17 +11,28 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from formulation import Architecture, Budget, DesignProblem
+from formulation.deployability import Deployability
 from formulation.problem_file import WriteQuantity, problem_to_dict
 from formulation.records.provenance import provenance
 from formulation.records.reading import VERSION
-from solvers.base import Limits, Run, Solution, Solver, Status, check_kinds, solve
+from formulation.unseen import unseen
+from solvers.base import Limits, Part, Run, Solution, Solver, Status, check_kinds, solve
 from solvers.exact.dynamic_programming import Count, DynamicProgramming
 from solvers.exact.exhaustive import Exhaustive
 from solvers.questions.alternatives import NEAR, count_near
 from solvers.questions.alternatives import alternatives as series_of_designs
 from solvers.questions.diagnosis import Diagnosis, explain_infeasibility
 from solvers.questions.price import Breakpoint, Price, price_of_budgets
-from solvers.questions.text import alternatives_text, diagnosis_text, near_text, price_text, proof_text, solution_text
+from solvers.questions.text import (
+    alternatives_text,
+    deployment_text,
+    diagnosis_text,
+    near_text,
+    parts_text,
+    price_text,
+    proof_text,
+    solution_text,
+)
 
 FORMAT = "merino design"
 """What design.json says it is."""
@@ -46,6 +57,8 @@ class Findings:
         near: how many designs lie within 0.1 % of the optimum; None without a design.
         diagnosis: why there is no design; None if there is one.
         met: whether a design was first met when looking for the reason that there is none.
+        deployability: the rules that the problem's space was kept to, None if there were none.
+        without: the best design without these rules, and its proof; None without rules.
         interrupted: the parts that Ctrl-C ended early, in words such as "the prices".
     """
 
@@ -59,6 +72,8 @@ class Findings:
     near: Count | None = None
     diagnosis: Diagnosis | None = None
     met: bool = False
+    deployability: Deployability | None = None
+    without: Solution | None = None
     interrupted: tuple[str, ...] = ()
 
     @property
@@ -70,6 +85,11 @@ class Findings:
     def binding(self) -> tuple[Budget, ...]:
         """The budgets without which the optimum would be better (proved)."""
         return tuple(price.budget for price in self.prices if price.binds)
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """The decisions that the space leaves open and that make no difference to the objective, by name: it says nothing of them."""
+        return unseen(self.problem.goal, self.problem.space)
 
     @property
     def alternatives(self) -> tuple[Solution, ...]:
@@ -84,10 +104,12 @@ class Findings:
             parts.append("No design was found at first; looking for the reason met one, and the search went on from it.\n")
         if self.diagnosis is not None:
             proof = proof_text(self.problem, self.solution, self.solver)
-            return (*parts, f"{proof}\n\n{diagnosis_text(self.problem, self.diagnosis)}")
+            proof = "\n\n".join(filter(None, (proof, parts_text(self.problem, self.solution))))
+            return (*parts, f"{proof}\n\n{diagnosis_text(self.problem, self.diagnosis)}", *self._deployment)
         if self.solution.architecture is None:
             return tuple(parts)
         parts.append(solution_text(self.problem, self.solution, self.solver))
+        parts += self._deployment
         if self.prices:
             parts.append(price_text(self.problem, self.prices))
         if self.others and self.wanted:
@@ -95,6 +117,13 @@ class Findings:
         if self.near is not None:
             parts.append(near_text(self.near, self.solution))
         return tuple(parts)
+
+    @property
+    def _deployment(self) -> tuple[str, ...]:
+        """What the rules cost, in words; nothing without rules."""
+        if self.deployability is None or self.without is None:
+            return ()
+        return (f"\n{deployment_text(self.problem, self.solution, self.deployability, self.without)}",)
 
     def __str__(self) -> str:
         return "\n".join(self.parts)
@@ -118,7 +147,10 @@ class Findings:
                 "seconds": solution.seconds,
                 "evaluations": solution.evaluations,
                 "message": solution.message,
+                "parts": [_part_record(part) for part in solution.parts],
             },
+            "unseen": list(self.unseen),
+            "deployability": None if self.without is None else _deployability_record(self.deployability, self.without),
             "price": [_price_record(price) for price in self.prices],
             "alternatives": {
                 "differing": self.differing,
@@ -148,6 +180,7 @@ def design(
     steps: int = 3,
     alternatives: int = 3,
     differing: int | None = None,
+    deployability: Deployability | None = None,
     progress: Callable[[Findings], object] = lambda findings: None,
 ) -> Findings:
     """The best design for a problem, and what a designer asks next.
@@ -164,6 +197,8 @@ def design(
         steps: of each budget to price, up and down.
         alternatives: further designs to find.
         differing: decisions in which they differ at least from all better ones; 4 by default, if a design has so many.
+        deployability: rules of a runtime, see `formulation.deployability`, that the space is kept to; what they cost in objective is
+            found out as well.
         progress: called with the findings so far after each part.
 
     Raises:
@@ -174,6 +209,9 @@ def design(
     solver = solver or DynamicProgramming()
     limits = limits or Limits(gap=gap_of(solver))
     check_kinds(problem, solver, limits)
+    asked = problem
+    if deployability is not None:
+        problem = replace(problem, space=deployability.within(problem.space))
     differing = min(_DIFFERING, problem.space.decisions) if differing is None else differing
     for name, number in (("steps", steps), ("alternatives", alternatives)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
@@ -182,7 +220,7 @@ def design(
         raise ValueError(f"differing is {differing!r}; expected 1 to {problem.space.decisions}, the decisions of a design")
     run = Run(limits)
     with run.listening():  # what comes between the searches, which listen themselves, belongs to the part it comes in
-        return _find_out(problem, solver, run, steps, alternatives, differing, progress)
+        return _find_out(problem, solver, run, steps, alternatives, differing, progress, deployability, asked)
 
 
 def _find_out(
@@ -193,8 +231,10 @@ def _find_out(
     alternatives: int,
     differing: int,
     progress: Callable[[Findings], object],
+    deployability: Deployability | None,
+    asked: DesignProblem,
 ) -> Findings:
-    """Part by part what `design` returns."""
+    """Part by part what `design` returns; `asked` is the problem without rules of deployability."""
     limits = run.limits
     interrupted: list[str] = []
 
@@ -210,17 +250,26 @@ def _find_out(
 
     solution = solve(problem, solver, limits)
     note("the search for a design", solution.interrupted)
-    findings = Findings(problem, solver, solution, differing=differing, wanted=alternatives)
+    findings = Findings(problem, solver, solution, differing=differing, wanted=alternatives, deployability=deployability)
+
+    def compared(findings: Findings) -> Findings:
+        """With the best design without rules, if there are any."""
+        if deployability is None:
+            return findings
+        without = solve(asked, solver, limits)
+        note("the search without the rules of deployability", without.interrupted)
+        return known(replace(findings, without=without))
+
     if solution.architecture is None:
         diagnosis = explain_infeasibility(problem, solver, limits, proved=solution.status is Status.INFEASIBLE)
         note("the search for the reason", diagnosis.interrupted)
         if diagnosis.architecture is None:
             # What either search proved is proved.
-            return known(replace(findings, solution=replace(solution, status=diagnosis.status), diagnosis=diagnosis))
+            return compared(known(replace(findings, solution=replace(solution, status=diagnosis.status), diagnosis=diagnosis)))
         findings = known(replace(findings, met=True))
         solution = solve(problem, solver, replace(limits, start=diagnosis.architecture))
         note("the search for a better design", solution.interrupted)
-    findings = known(replace(findings, solution=solution, others=(solution,) if not alternatives else ()))
+    findings = compared(known(replace(findings, solution=solution, others=(solution,) if not alternatives else ())))
     prices = price_of_budgets(problem, solver, limits, steps, optimum=solution)
     note("the prices", any(price.interrupted for price in prices))
     findings = known(replace(findings, prices=prices))
@@ -245,6 +294,23 @@ def _solution_record(problem: DesignProblem, solution: Solution) -> dict[str, An
             {"name": b.quantity.name, "unit": b.quantity.unit, "value": u.value, b.side: b.bound}
             for u, b in zip(solution.usage, problem.subject_to, strict=bool(solution.usage))
         ],
+    }
+
+
+def _part_record(part: Part) -> dict[str, Any]:
+    return {"label": part.label, "objective": part.objective, "bound": part.bound, "infeasible": part.infeasible}
+
+
+def _deployability_record(rules: Deployability | None, without: Solution) -> dict[str, Any]:
+    assert rules is not None
+    return {
+        "rules": rules.name,
+        "without": {
+            "status": without.status.value,
+            "objective": without.objective,
+            "bound": without.bound,
+            "architecture": None if without.architecture is None else without.architecture.to_dict(),
+        },
     }
 
 

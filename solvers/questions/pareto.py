@@ -392,6 +392,8 @@ def _box_faults(problem: DesignProblem, box: Box) -> Iterator[str]:
 def exhaustive_front(problem: DesignProblem) -> tuple[Point, ...]:
     """The front by scoring every design of the space: an independent witness for spaces of some ten million designs."""
     check_objectives(problem)
+    if len(problem.parts) > 1:
+        return non_dominated(point for part in problem.parts for point in exhaustive_front(part))
     space = problem.space
     costs = [evaluator(quantity, space) for quantity in problem.minimize]
     choices, values = np.empty((0, space.blocks), dtype=np.intp), np.empty((0, 1 + len(costs)))

@@ -195,7 +195,8 @@ class _Pricing:
         self.quantity = self.budget.constraint.quantity
         self.least = self.quantity.least
         if isinstance(self.quantity, Separable):
-            self.least = max(self.least, float(tabulate([self.quantity], problem.space).extremes[0][0]))
+            lowest = (tabulate([self.quantity], part).extremes[0][0] for part in problem.space.parts)
+            self.least = max(self.least, float(min(lowest)))
         self.room = max(run.limits.gap, ROUNDING)
         self.limited = False
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR
+from itertools import groupby
 
-from formulation import Architecture, Budget, DesignProblem
+from formulation import Architecture, Block, Budget, DesignProblem, SpaceUnion
 from formulation.command.words import change_text, counted, number_text, per_cent, short, text_table, value_text, with_unit
+from formulation.deployability import Deployability
+from formulation.family import family_of
 from formulation.problem import budget_text
 from formulation.quantity import column_texts, quantity_text
+from formulation.unseen import unseen
 from solvers.arrangements import order_is_free
-from solvers.base import Solution, Solver, Status, broken_budgets
+from solvers.base import Part, Solution, Solver, Status, broken_budgets, relative_gap
 from solvers.exact.dynamic_programming import Count
 from solvers.questions.alternatives import NEAR, apart
 from solvers.questions.diagnosis import Diagnosis, Need
@@ -57,28 +61,165 @@ def _status_text(problem: DesignProblem, solution: Solution, solver: Solver) -> 
     return f"Not proved optimal: no design {beats} {bound}, so {lacking} ({seconds}: {solution.message})."
 
 
+def design_words(problem: DesignProblem, design: Architecture) -> str:
+    """A design in a line, with what tells its part of a union of spaces from the others."""
+    space = problem.space
+    return f"{design}; {space.label_of(design)}" if isinstance(space, SpaceUnion) else str(design)
+
+
+def parts_text(problem: DesignProblem, solution: Solution) -> str:
+    """What is known of each space of a union as a table; empty for a single space."""
+    rows = [
+        [
+            part.label,
+            "" if part.objective is None else value_text(part.objective),
+            "" if part.bound is None else value_text(part.bound),
+            _part_remark(problem, solution, part),
+        ]
+        for part in solution.parts
+    ]
+    bound = f"none {'has less than' if problem.least else 'exceeds'}"
+    return text_table(["space", f"{problem.goal.name} found", bound, ""], rows, {0, 3}) if rows else ""
+
+
+def _part_remark(problem: DesignProblem, solution: Solution, part: Part) -> str:
+    if part.infeasible:
+        return "no design meets the budgets (proved)"
+    if solution.architecture is not None and solution.architecture in part.space:
+        return "the design"
+    if part.bound is None or solution.objective is None or solution.bound is None:
+        return "open"
+    sign = -1 if problem.least else 1
+    closed = relative_gap(sign * solution.objective, sign * part.bound) <= (solution.gap or 0.0)
+    return "nothing better (proved)" if closed and solution.status is Status.OPTIMAL else "open"
+
+
+def unseen_text(problem: DesignProblem) -> str:
+    """What the objective does not see of the decisions that the space leaves open; empty if it sees them all."""
+    names = unseen(problem.goal, problem.space)
+    blind = [set(unseen(budget.quantity, problem.space)) for budget in problem.subject_to]
+    idle = [name for name in names if all(name in own for own in blind)]
+    priced = [name for name in names if name not in idle]
+    goal = problem.goal.name
+    sentences = []
+    if priced:
+        said = f"{goal} does not see {_listed(priced)}"
+        what = (
+            "it is chosen for what it leaves of the budgets, not for what it is"
+            if len(priced) == 1
+            else ("they are chosen for what they leave of the budgets, not for what they are")
+        )
+        sentences.append(f"{said[0].upper()}{said[1:]}: {what} worth.")
+    if idle:
+        sees = f"Neither {goal} nor a budget sees" if problem.subject_to else f"{goal[0].upper()}{goal[1:]} does not see"
+        sentences.append(f"{sees} {_listed(idle)}: another choice is as good, and which one is shown is chance.")
+    return " ".join(sentences)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """the vocabulary, the kv heads and the bits."""
+    said = [f"the {_DECISIONS.get(name, name.replace('_', ' '))}" for name in names]
+    return " and ".join(filter(None, (", ".join(said[:-1]), said[-1])))
+
+
+_DECISIONS = {
+    "shared": "sharing of weights",
+    "gated": "gate",
+    "tied": "tying of the head",
+    "kv_heads": "key/value heads",
+    "ffn_width": "FFN width",
+    "ffn_ratio": "FFN ratio",
+    "bits": "bits of a weight",
+}
+"""Names of decisions whose own name is no noun."""
+
+
+def deployment_text(problem: DesignProblem, solution: Solution, rule: Deployability, without: Solution) -> str:
+    """What it costs in objective that a design can be deployed: the optimum with the rule compared with that without."""
+    intro = f"Deployable with {rule.name}: {rule.reason}."
+    if without.objective is None:
+        return f"{intro} Without it no design was found either."
+    best = f"{problem.goal.name} {_goal_text(problem, without.objective)}"
+    proved = without.status is Status.OPTIMAL
+    if solution.objective is None:
+        return f"{intro} Without it: {best}{' (proved)' if proved else ', not proved optimal'}."
+    loss = abs(solution.objective - without.objective)
+    both = "both proved" if proved and solution.status is Status.OPTIMAL else "not both proved optimal"
+    if per_cent(solution.objective, without.objective) in ("", "same"):
+        return f"{intro} It costs nothing: without it the best {best} is the same, {both}."
+    sign = -1 if problem.least else 1
+    change = f"{_goal_text(problem, loss)} ({per_cent(solution.objective, without.objective)})"
+    verb = "costs" if sign * (without.objective - solution.objective) > 0 else "gains, by the layers that it stores apart,"
+    return f"{intro} It {verb} {change}: {_goal_text(problem, solution.objective)}, without it {best}, {both}."
+
+
 def _goal_text(problem: DesignProblem, value: float | None) -> str:
     assert value is not None
     return with_unit(value_text(value), problem.goal.unit)
 
 
+_COLUMNS: dict[str, Callable[[Block], object]] = {
+    "width E": lambda block: block.width,
+    "FFN width F": lambda block: block.ffn_width if block.depth else "-",
+    "F / E": lambda block: f"{block.ffn_ratio:.4g}" if block.depth else "-",
+    "layers L": lambda block: block.depth,
+    "heads": lambda block: block.heads,
+}
+_FURTHER: dict[str, tuple[str, Callable[[Block], object]]] = {
+    "kv_heads": ("kv heads", lambda block: block.kv_heads),
+    "head_size": ("head size", lambda block: block.head_size),
+    "value_head_size": ("of values", lambda block: block.value_head_size),
+    "gated": ("gate", lambda block: block.gated),
+    "shared": ("shared", lambda block: block.shared),
+    "bits": ("bits", lambda block: block.bits),
+}
+"""Choice -> column that is shown where some block has decided it, or does not have what others do."""
+_MOST_ROWS = 8
+"""Blocks up to which each has a row of its own; of longer designs equal neighbours share one."""
+
+
+def blocks_text(design: Architecture) -> str:
+    """The blocks of a design as a table."""
+    decided = [name for name in _FURTHER if any(block.choices[name] is not None for block in design.blocks)]
+    if {block.gated for block in design.blocks if block.depth} <= {family_of(design.family).gated, None}:
+        decided = [name for name in decided if name != "gated"]
+    columns = _COLUMNS | dict(_FURTHER[name] for name in decided)
+    runs = [(block, [number]) for number, block in enumerate(design.blocks, start=1)]
+    if len(runs) > _MOST_ROWS:
+        numbered = groupby(runs, key=lambda run: run[0])
+        runs = [(block, [number for _, (number,) in run]) for block, run in numbered]
+    rows = [
+        [
+            str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}",
+            *(_cell(column(block)) if block.depth or name in ("width E", "layers L") else "-" for name, column in columns.items()),
+        ]
+        for block, numbers in runs
+    ]
+    return text_table(["block", *columns], rows, set())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def solution_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:
     """The design as a table, its objective and its proof."""
     assert solution.architecture is not None
-    blocks = [
-        [str(i), str(b.width), *((str(b.ffn_width), f"{b.ffn_ratio:g}") if b.depth else ("-", "-")), str(b.depth), str(b.heads)]
-        for i, b in enumerate(solution.architecture.blocks, start=1)
-    ]
     lines = [
-        text_table(["block", "width E", "FFN width F", "F / E", "layers L", "heads"], blocks, set()),
+        blocks_text(solution.architecture),
         f"\n{'least ' if problem.least else ''}{problem.goal.name} {_goal_text(problem, solution.objective)}",
     ]
     reported = problem.evaluate(solution.architecture).report
+    if isinstance(problem.space, SpaceUnion):
+        lines.append(problem.space.label_of(solution.architecture))
     lines += [
         f"{quantity_text(quantity)} {with_unit(number_text(usage.value), usage.unit)}"
         for quantity, usage in zip(problem.report, reported, strict=True)
     ]
-    return "\n".join([*lines, proof_text(problem, solution, solver)])
+    further = (parts_text(problem, solution), unseen_text(problem))
+    return "\n".join([*lines, proof_text(problem, solution, solver), *(f"\n{text}" for text in further if text)])
 
 
 def price_text(problem: DesignProblem, prices: Sequence[Price]) -> str:
@@ -119,7 +260,7 @@ def _steps_text(problem: DesignProblem, price: Price) -> str:
                 ("needed now" if from_above else "reached now") if here else _change(budget, point.bound),
                 value_text(point.objective),
                 "" if here else per_cent(point.objective, price.present.objective),
-                str(point.architecture),
+                design_words(problem, point.architecture),
                 "" if point.proved else "not proved",
             ]
         )
@@ -175,7 +316,7 @@ def alternatives_text(problem: DesignProblem, others: Sequence[Solution], differ
                 per_cent(other.objective, best.objective) if number else "",
                 f"{apart(problem, best.architecture, other.architecture)}" if number else "",
                 *(short(costs[name]) for name in names),
-                str(other.architecture),
+                design_words(problem, other.architecture),
                 "" if other.status is Status.OPTIMAL else "not proved",
             ]
         )
@@ -236,7 +377,7 @@ def diagnosis_text(problem: DesignProblem, diagnosis: Diagnosis) -> str:
                 f"{number_text(need.bound)} ({_change(need.budget, need.bound)})" if need.bound is not None else "",
                 _need_text(need, diagnosis),
                 "" if need.bound is None or need.objective is None else value_text(need.objective),
-                "" if need.bound is None or need.objective is None else str(need.architecture),
+                "" if need.bound is None or need.architecture is None else design_words(problem, need.architecture),
             ]
         )
     header = ["budget", "would have to be", "", f"{problem.goal.name} then", _DESIGN]
@@ -258,7 +399,7 @@ def _joint_text(problem: DesignProblem, diagnosis: Diagnosis, design: Architectu
     enough = " and ".join(budget_text(problem.subject_to[i].at(value)) for i, value in changed.items())
     least = all(diagnosis.needs[i].alone == value for i, value in changed.items())
     proof = "no design comes nearer to any" if least else "whether less of a change is enough is open"
-    return f"Enough together: {enough}, by the design {design}; {proof}."
+    return f"Enough together: {enough}, by the design {design_words(problem, design)}; {proof}."
 
 
 def _need_text(need: Need, diagnosis: Diagnosis) -> str:

@@ -27,17 +27,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from formulation import Composite, DesignProblem, EffectiveEntropy, Quantity, Separable
+from formulation import FAMILIES, Composite, DesignProblem, EffectiveEntropy, Quantity, SearchSpace, Separable, SpaceUnion
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.run import command
-from formulation.command.words import counted
+from formulation.command.words import counted, number_of
+from formulation.deployability import DEPLOYABILITIES, deployability
 from formulation.problem import budget_text
 from formulation.problem_file import NAMED_SPACES, ReadQuantity, problem_to_dict, read_problem, read_space
 from formulation.quantity import quantity_text
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.reading import chosen
+from formulation.union import decided
 from hardware_models.names import quantity_from_dict, quantity_to_dict, read_quantity
 from solvers import Findings, Limits, Solver, Status, design, program_text
 from solvers.names import SOLVERS
@@ -60,6 +62,14 @@ def command_line() -> argparse.ArgumentParser:
         "problem", nargs="?", metavar="FILE", help="a problem file (JSON); formulation/problem_file.py says what it holds"
     )
     parser.add_argument("--space", default=None, metavar="NAME|FILE", help=f"{NAMED_SPACES} (default paper)")
+    for flag, (_, metavar, text) in _NETWORK.items():
+        parser.add_argument(f"--{flag}", default=None, metavar=metavar, help=text)
+    parser.add_argument(
+        "--deployable",
+        default=None,
+        metavar="NAME",
+        help=f"keep to what a runtime or a kernel asks, and say what that costs: {', '.join(DEPLOYABILITIES)}",
+    )
     add_budget_arguments(parser, "all hold together")
     objective = parser.add_mutually_exclusive_group()
     objective.add_argument("--maximize", metavar="NAME", help="the objective, named as in a budget (default entropy)")
@@ -105,12 +115,45 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
+def _whole(flag: str, word: str) -> int:
+    """A whole number of a list of them."""
+    if not word.isdecimal():
+        raise ValueError(f"{flag} has the entry {word[:40]!r}; expected whole numbers with commas between them, such as 4096,8192")
+    return int(word)
+
+
+def _yes(flag: str, word: str) -> bool:
+    """yes or no."""
+    return chosen(flag, word, {"yes": True, "no": False})
+
+
+def _name(flag: str, word: str) -> str:
+    """One of the families."""
+    return chosen(flag, word, FAMILIES).name
+
+
+_NETWORK: dict[str, tuple[Callable[[str, str], int | bool | str], str, str]] = {
+    "vocabulary": (_whole, "N,N,…", "tokens, such as 8192; several with commas between them are searched together, with one proof"),
+    "embedding-width": (_whole, "E,E,…", "width of the token embedding, one or several"),
+    "family": (_name, "NAME,NAME,…", f"what the layers are, one or several of {', '.join(FAMILIES)}"),
+    "shared": (_yes, "yes,no", "whether the layers of a block share their weights, or both"),
+    "tied": (_yes, "yes,no", "whether the output head is the token embedding, or both"),
+}
+"""Decisions of the whole network: how an entry is read, and what --help says."""
+
+
 @dataclass(frozen=True)
 class DesignOptions:
     """What the command was asked for, see --help; ValueError for a number out of range."""
 
     problem: str | None
     space: str | None
+    vocabulary: str | None
+    embedding_width: str | None
+    family: str | None
+    shared: str | None
+    tied: str | None
+    deployable: str | None
     budgets: BudgetOptions
     maximize: str | None
     minimize: tuple[str, ...] | None
@@ -140,6 +183,18 @@ class DesignOptions:
         return partial(quantity_from_dict, trust_code=self.trust_code)
 
     @property
+    def searched(self) -> SearchSpace | SpaceUnion:
+        """The space: the one that is named, over the decisions of the whole network; ValueError for what cannot be."""
+        given = {name: getattr(self, name.replace("-", "_")) for name in _NETWORK}
+        decisions = {
+            name.replace("-", "_"): tuple(_NETWORK[name][0](f"--{name}", word.strip()) for word in text.split(","))
+            for name, text in given.items()
+            if text is not None
+        }
+        space = read_space(self.space or "paper")
+        return decided(space, **decisions) if decisions else space
+
+    @property
     def exact_solver(self) -> Solver:
         """The solver; ValueError with the nearest name for one that is not known."""
         solver: Solver = chosen("solver", self.solver, EXACT)
@@ -149,9 +204,18 @@ class DesignOptions:
 def design_problem(options: DesignOptions, tabulated: Callable[[Quantity], Quantity]) -> tuple[str, DesignProblem]:
     """The one problem that the command line names, with a title; `tabulated` stands in for a black box."""
     if options.problem is not None:
-        flags = ("space", "budget", "maximize", "minimize", "confidence", "extrapolate", "measure")
+        flags = (
+            "space",
+            *(name.replace("-", "_") for name in _NETWORK),
+            "budget",
+            "maximize",
+            "minimize",
+            "confidence",
+            "extrapolate",
+            "measure",
+        )
         values = {**vars(options), **vars(options.budgets)}
-        if given := [f"--{flag}" for flag in flags if values[flag]]:
+        if given := [f"--{flag.replace('_', '-')}" for flag in flags if values[flag]]:
             raise ValueError(f"{options.problem} names the whole problem; leave out {' and '.join(given)}, or the file")
         if "=" in options.problem and not Path(options.problem).exists():
             raise ValueError(f"there is no problem file {options.problem}; a budget is written --budget {options.problem}")
@@ -181,7 +245,7 @@ def design_problem(options: DesignOptions, tabulated: Callable[[Quantity], Quant
     if not isinstance(goal, Separable | Composite):
         goal = tabulated(goal)
     maximize, minimize = (None, (goal,)) if least else (goal, ())
-    return Path(space).stem, DesignProblem(read_space(space), maximize, problems[0], minimize=minimize)
+    return Path(space).stem, DesignProblem(options.searched, maximize, problems[0], minimize=minimize)
 
 
 class _Printer:
@@ -201,6 +265,11 @@ class _Printer:
 def investigate(title: str, problem: DesignProblem, options: DesignOptions) -> Findings:
     """Answer what a designer asks; prints each part as soon as it is known."""
     solver, size = options.exact_solver, counted(problem.space.size, "design")
+    if len(problem.parts) > 1:
+        size += f" in {len(problem.parts)} spaces"
+    rules = None if options.deployable is None else deployability(options.deployable)
+    if rules is not None:
+        size += f", of which {number_of(rules.within(problem.space).size)} can be deployed with {rules.name}"
     goal = f"least {quantity_text(problem.goal)}, " if problem.least else ""
     print(f"{title}: {goal}{', '.join(map(budget_text, problem.subject_to)) or 'no budgets'}; {size}\n", flush=True)
     return design(
@@ -210,6 +279,7 @@ def investigate(title: str, problem: DesignProblem, options: DesignOptions) -> F
         steps=options.steps,
         alternatives=options.alternatives,
         differing=options.differ,
+        deployability=rules,
         progress=_Printer(),
     )
 
@@ -243,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return verify(Path(options.verify), options)
     printed = options.program is not None and not options.measure  # then nothing is written
     folder = Path(options.output) if printed else output_folder(options.output)
-    tabulator = Tabulator(read_space(options.space or "paper"), options.measure, folder)
+    tabulator = Tabulator(options.searched, options.measure, folder)
     title, problem = design_problem(options, tabulator)
     if options.program is not None:
         print(program_text(problem, style=options.program), end="")
@@ -261,7 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.steps:
             from studies.design.figures import draw_design
 
-            save_figure(draw_design(problem, findings.solution, findings.prices), folder / "design.png")
+            save_figure(draw_design(findings.problem, findings.solution, findings.prices), folder / "design.png")
             written.append("design.png")
     print(f"\nWritten to {folder}: {', '.join(written)}")
     if findings.architecture is not None:

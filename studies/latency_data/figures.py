@@ -148,7 +148,11 @@ def draw_watch(points: dict[str, dict[str, Any]], how: str) -> Figure:
         widths = np.unique(width)
         lower.plot(widths, [np.median((measured / predicted)[width == one]) for one in widths], "_", ms=14, color="black")
         lower.set(xlabel="width (bar: median)", ylabel="measured / predicted", yscale="log")
-        ticks = [tick for tick in (0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3) if 0.8 * min(measured / predicted) <= tick <= 1.25 * max(measured / predicted)]
+        ticks = [
+            tick
+            for tick in (0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3)
+            if 0.8 * min(measured / predicted) <= tick <= 1.25 * max(measured / predicted)
+        ]
         lower.yaxis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
         lower.yaxis.set_ticks([], minor=True)
     return figure

@@ -149,7 +149,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Column:
+class MeasuredColumn:
     """The rows of one column that are above 0, with the work of a model for them.
 
     Attributes:
@@ -232,14 +232,14 @@ def fit_with_state(work: np.ndarray, values: np.ndarray, other: np.ndarray, free
     return prices, factor
 
 
-def fit_column(column: Column, rows: np.ndarray | slice = slice(None)) -> Fitted:
+def fit_column(column: MeasuredColumn, rows: np.ndarray | slice = slice(None)) -> Fitted:
     """The model of a column, fitted to some of its rows."""
     free = [column.model.features.index(name) for name in column.model.free]
     prices, factor = fit_with_state(column.work[rows], column.values[rows], column.other[rows], free)
     return Fitted(column.model, tuple(map(float, prices)), factor)
 
 
-def watch_predictions(column: Column, seed: int, tick: Callable[[], Any] = lambda: None) -> dict[str, np.ndarray]:
+def watch_predictions(column: MeasuredColumn, seed: int, tick: Callable[[], Any] = lambda: None) -> dict[str, np.ndarray]:
     """PriceModel -> out-of-fold prediction of each row, all on the same folds and all with a factor of the state or its column.
 
     Models: additive; the same without conditional prices; FLOPs with the output head, alone and with a constant; boosted trees on
@@ -284,7 +284,7 @@ def study_watch(data: WatchData, seed: int, tick: Callable[[], Any] = lambda: No
     """
     errors, points, by_width, furthest, fits = [], {}, [], [], {}
     for model in MODELS:
-        column = Column(data, model)
+        column = MeasuredColumn(data, model)
         found = watch_predictions(column, seed, tick)
         errors += [
             {"table": model.table, "model": name, **error_record(fit_error(predicted, column.values))}
@@ -319,7 +319,7 @@ def study_watch(data: WatchData, seed: int, tick: Callable[[], Any] = lambda: No
         "sha256": data.sha256,
         "rows": len(data),
         "other_state_rows": data.other_state,
-        "cliff_rows": int(Column(data, MODELS[1]).groups[:, 0].sum()),
+        "cliff_rows": int(MeasuredColumn(data, MODELS[1]).groups[:, 0].sum()),
         "errors": errors,
         "fits": fits,
         "by_width": by_width,
@@ -345,7 +345,7 @@ def watch_device(data: WatchData, seed: int) -> Device:
     """The device file of the watch: three tables, each with the error that ten folds give."""
     tables = []
     for model in MODELS:
-        column = Column(data, model)
+        column = MeasuredColumn(data, model)
         fold = column.fold(seed)
         predicted = np.empty(len(column.values))
         for number in range(FOLDS):
@@ -409,7 +409,7 @@ def score(data: WatchData, device: Device) -> list[dict[str, Any]]:
         ]
         if not of_column:
             continue
-        table, column = of_column[0], Column(data, model)
+        table, column = of_column[0], MeasuredColumn(data, model)
         if table.unit != model.unit:
             raise ValueError(
                 f"the table {table.name} of {device.name} is in {table.unit}; expected {model.unit}, as {model.column}"
@@ -441,7 +441,7 @@ def score(data: WatchData, device: Device) -> list[dict[str, Any]]:
                     "predicted": predicted.tolist(),
                     "cliff": column.groups[:, 0].astype(bool).tolist(),
                     "width": data["d_model"][column.rows].tolist(),
-            "unit": model.unit,
+                    "unit": model.unit,
                 },
             }
         )
@@ -452,4 +452,4 @@ def score(data: WatchData, device: Device) -> list[dict[str, Any]]:
 
 def without_condition(data: WatchData, model: PriceModel) -> Fitted:
     """The model fitted as if no price depended on the choice."""
-    return fit_column(Column(data, replace(model, conditional=())))
+    return fit_column(MeasuredColumn(data, replace(model, conditional=())))

@@ -32,11 +32,12 @@ _MARKS = {
     Verdict.NOT_MEASURED: "–",
 }
 _INTRODUCTION = (
-    "What the paper (MeRino, AAAI 2025) claims, in our words, and what was measured here. Its search, its objective's parameters "
-    "and its trained networks are not public: the objective is our reconstruction, and networks were trained at a small part of "
-    "the size. They were trained before the author's rules were known here, with positions and final norm as wide as the embedding and "
-    "with GELU. A claim that does not agree may speak against the reconstruction or the scale as well as against the claim. One is "
-    "not decided where what was measured is, with its error, compatible with it and with its contrary."
+    "What the paper (MeRino, AAAI 2025) claims, in our words, and what was measured here. Its search, its objective's "
+    "parameters and its trained networks are not public: the objective is our reconstruction, and networks were trained at a "
+    "small part of the size. They were trained before the author's rules were known here, with positions and final norm as wide "
+    "as the embedding and with GELU. A claim that does not agree may speak against the reconstruction or the scale as well as "
+    "against the claim. One is not decided where what was measured is, with its error, compatible with it and with its "
+    "contrary."
 )
 _HEADER = ("the paper", "measured here", "scale", "", "made by")
 _STYLE = (

@@ -146,6 +146,14 @@ def test_heads_and_gates_are_measured_in_pytorch_and_refused_elsewhere(precision
         Engine("onnx", "float32", Workload(phase, seq_len=8), threads=1).prepare(STATED)
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_other_families_are_not_measured_as_ours(family: str, runtime: str) -> None:
+    design = Architecture((Block(64, 128, 1),), False, vocabulary=50, positions=32, family=family)
+    with pytest.raises(ValueError, match=f"of the family {family}, which has no network here"):
+        Engine(runtime, "float32", Workload(seq_len=8), threads=1).prepare(design)
+
+
 def test_linear_maps_are_counted_as_they_are_applied() -> None:
     assert maps_of(TINY) == 15
     assert maps_of(STATED) == 2 * 5 + 2 * 4 + 2 + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from formulation import (
     NotSeparable,
     SearchSpace,
     Separable,
+    SpaceUnion,
     paper_space,
 )
 from formulation.architecture import Block, Setting
@@ -282,5 +283,9 @@ def test_what_a_program_cannot_hold() -> None:
         program_text(SMALL, style="pdf")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"form is 'lookup'; expected Form\.CHOICE or Form\.LOOKUP"):
         program_text(SMALL, "lookup")  # type: ignore[arg-type]
+    union = DesignProblem(SpaceUnion((SMALL.space, replace(SMALL.space, vocabulary=4096))), Flops())
+    with pytest.raises(ValueError, match="a union of 2 spaces, each of which has a program of its own"):
+        program_text(union)
+    assert all("over 48 designs" in program_text(part) for part in union.parts)
     with pytest.raises(NotSeparable, match="longest is a maximum over blocks"):
         program_text(DesignProblem(SMALL.space, _Longest()), style="lp")

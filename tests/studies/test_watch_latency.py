@@ -23,7 +23,7 @@ from studies.latency_data.watch import (
     CLIFF,
     MODELS,
     WITHOUT,
-    Column,
+    MeasuredColumn,
     fit_column,
     fit_with_state,
     residuals_by_width,
@@ -60,7 +60,7 @@ def synthetic(rows: int = ROWS, other: int = OTHER, noise: float = 0.0) -> Watch
     measured = {name: np.ones(rows) for name in WATCH_COLUMNS[len(WATCH_DESIGN) :]}
     data = WatchData("toy.csv", "", {name: values.astype(float) for name, values in (columns | measured).items()}, other)
     for model in MODELS:
-        value = Column(data, model).work @ np.array(PRICES[model.table]) * np.exp(noise * draw.normal(size=rows))
+        value = MeasuredColumn(data, model).work @ np.array(PRICES[model.table]) * np.exp(noise * draw.normal(size=rows))
         data.columns[model.column] = value * np.where(data.other, STATE[model.table], 1)
     return WatchData("toy.csv", "", data.columns, other)
 
@@ -73,7 +73,7 @@ def write(path: Path, data: WatchData) -> Path:
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.table)
 def test_a_fit_recovers_prices_conditions_and_state(model: watch.PriceModel) -> None:
-    fitted = fit_column(Column(synthetic(), model))
+    fitted = fit_column(MeasuredColumn(synthetic(), model))
     assert fitted.prices == pytest.approx(PRICES[model.table], rel=2e-3)
     assert fitted.other_state == pytest.approx(STATE[model.table], rel=1e-3)
 
