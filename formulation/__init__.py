@@ -2,6 +2,7 @@
 
 from formulation.architecture import Architecture, Block
 from formulation.declarations import FalseDeclaration
+from formulation.deployability import DEPLOYABILITIES, Deployability, deployability
 from formulation.derived import Agreement, LayerSum, SumOverLayers
 from formulation.entropy import BlockwiseEntropy, EffectiveEntropy, TransformerEntropy
 from formulation.family import FAMILIES, Family
@@ -16,10 +17,12 @@ from formulation.quantity import Combine, Composite, Measured, NotSeparable, Qua
 from formulation.space import SearchSpace, deep_space, fine_space, paper_space
 from formulation.spectral import EntropyTable, Estimate, closed_form_entropy, monte_carlo_entropy, spectral_entropy
 from formulation.table import Table, evaluator, tabulate
-from formulation.union import SeveralSpaces, SpaceUnion
+from formulation.union import SeveralSpaces, SpaceUnion, decided
+from formulation.unseen import unseen
 from formulation.values import Undefined
 
 __all__ = [
+    "DEPLOYABILITIES",
     "FAMILIES",
     "PRESETS",
     "PUBLISHED",
@@ -30,6 +33,7 @@ __all__ = [
     "Budget",
     "Combine",
     "Composite",
+    "Deployability",
     "DesignProblem",
     "EffectiveEntropy",
     "EntropyTable",
@@ -57,7 +61,9 @@ __all__ = [
     "Undefined",
     "Usage",
     "closed_form_entropy",
+    "decided",
     "deep_space",
+    "deployability",
     "evaluator",
     "fine_space",
     "fingerprint",
@@ -69,4 +75,5 @@ __all__ = [
     "spectral_entropy",
     "stored_layers",
     "tabulate",
+    "unseen",
 ]

@@ -12,6 +12,7 @@ import operator
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Any, Protocol
 
@@ -195,11 +196,7 @@ class Block:
     @property
     def choices(self) -> dict[str, Any]:
         """What was decided of the block, by name; None for what follows from the rest, or means nothing without layers."""
-        if not self.depth:
-            return {name: getattr(self, name) if name in EMPTY_CHOICES else None for name in CHOICES}
-        return {name: getattr(self, name) for name in CHOICES} | {
-            name: None for name, value in self._following.items() if getattr(self, name) == value
-        }
+        return dict(zip(CHOICES, choice_values(self), strict=True))
 
     @property
     def _following(self) -> dict[str, Any]:
@@ -233,6 +230,16 @@ class Block:
         shape = f"{self.width}/{self.ffn_width}x{self.depth}"
         words = (f"{word} {_said(said[name])}" for word, name in _WORDS.items() if name in said)
         return " ".join((shape, *words)) if self.depth else shape
+
+
+@lru_cache(maxsize=1 << 16)
+def choice_values(block: Block) -> tuple[Any, ...]:
+    """The values of `Block.choices`, in the order of `CHOICES`."""
+    if not block.depth:
+        return tuple(getattr(block, name) if name in EMPTY_CHOICES else None for name in CHOICES)
+    following = block._following
+    values = ((name, getattr(block, name)) for name in CHOICES)
+    return tuple(None if name in following and value == following[name] else value for name, value in values)
 
 
 _WORDS = {

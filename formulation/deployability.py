@@ -1,4 +1,4 @@
-"""What runtimes and kernels ask of a design, as rules by name: a space keeps the designs that meet them, and can be written as ever.
+"""What runtimes and kernels ask of a design, as rules by name: a space keeps the designs that meet them.
 
 A rule is about shapes and storage alone. Whether a file for a runtime can be written is the business of who writes it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from formulation.architecture import Architecture
 from formulation.family import FAMILIES
@@ -86,22 +87,23 @@ class Deployability:
         return united(fitted)
 
     def _spaces(self, part: SearchSpace) -> list[SearchSpace]:
-        """The space of what can be deployed of one; several where head sizes must be equal; ValueError that says why there is none."""
+        """The space of what can be deployed of one; several where head sizes must be equal; ValueError if there is none."""
         if self.families and part.family not in self.families:
             raise ValueError(self._other_family(part.family))
         for multiple in (self.input_multiple, self.output_multiple):
             if multiple is not None and part.embedding_width % multiple:
                 raise ValueError(f"the embedding is {part.embedding_width} wide, which is not a multiple of {multiple}")
-        facts = {"alike": part.alike or part.family in self.alike, "shared": part.shared and not self.apart}
+        facts: dict[str, Any] = {"alike": part.alike or part.family in self.alike, "shared": part.shared and not self.apart}
         sizes = sorted({block.head_size for menu in part.menus for block in menu.items if block.depth})
         made, wrong = [], ""
         for own in [(size,) for size in sizes] if self.one_head_size else [tuple(sizes)]:
-            menus = [self._menu(menu, part.family, own) for menu in part.menus]
-            if None in menus:
-                wrong = f"block {menus.index(None) + 1} has no item that meets {self._rules}: {part.menus[menus.index(None)]}"
+            found = [self._menu(menu, part.family, own) for menu in part.menus]
+            menus = tuple(menu for menu in found if menu is not None)
+            if len(menus) < len(found):
+                wrong = f"block {found.index(None) + 1} has no item that meets {self._rules}: {part.menus[found.index(None)]}"
                 continue
             try:
-                made.append(replace(part, menus=tuple(menus), **facts))
+                made.append(replace(part, menus=menus, **facts))
             except ValueError as error:
                 wrong = str(error)
         if not made:
@@ -135,8 +137,8 @@ DEPLOYABILITIES: dict[str, Deployability] = {
     for each in (
         Deployability(
             "llama.cpp",
-            "it has one residual width and one head size, runs layers that differ as Llama blocks (deci), stores each layer that is "
-            "applied, and quantizes what a map reads in blocks of 32 (Q8_0, Q4_0)",
+            "it has one residual width and one head size, runs layers that differ as Llama blocks (deci), stores each layer that "
+            "is applied, and quantizes what a map reads in blocks of 32 (Q8_0, Q4_0)",
             families=("llama", "gpt2", "gpt_neox", "qwen2", "qwen3"),
             alike=("gpt2", "gpt_neox", "qwen2", "qwen3"),
             apart=True,

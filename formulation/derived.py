@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from formulation.architecture import CHOICES, SETTING, Architecture, Block, Setting
+from formulation.architecture import CHOICES, SETTING, Architecture, Block, Setting, choice_values
 from formulation.layer import Layer, layer_of
 from formulation.quantity import Combine, Composite, Quantity, Separable
 
@@ -176,8 +177,7 @@ class LayerSum(Separable):
 
 def shared_decisions(own: Block, other: Block) -> int:
     """How many choices two blocks share, of those that each of them has by name."""
-    chosen = own.choices
-    return sum(chosen[name] == value for name, value in other.choices.items())
+    return sum(map(operator.eq, choice_values(own), choice_values(other)))
 
 
 def shared_setting(own: Setting, other: Setting) -> int:

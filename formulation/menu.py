@@ -17,6 +17,7 @@ from formulation.architecture import (
     Block,
     check_flag,
     check_width,
+    choice_values,
     positive_integer,
     positive_number,
     whole_number,
@@ -198,13 +199,13 @@ class Menu:
         if not used:
             return None
         axes = {field: name for field, (name, _) in _AXES.items() if name in self._stated}
-        entries = {
+        entries: dict[str, Any] = {
             field: tuple(entry for entry in self._stated[name] if any(choice.get(name) == entry for choice in used))
             for field, name in axes.items()
         }
         # An axis that means nothing to any item left keeps an entry: a menu has none without.
         entries = {field: own or self._stated[axes[field]][:1] for field, own in entries.items()}
-        rules = {
+        rules: dict[str, Any] = {
             name: own if each is None else math.lcm(each, own or 1)
             for name, each in zip(_MULTIPLES, multiples, strict=True)
             for own in (getattr(self, name),)
@@ -248,7 +249,7 @@ class Menu:
         for menu in (self, *self._united):
             for choice, block in menu._own:
                 read = {name: choice[name] if name in choice else getattr(block, name) for name in self._axis_names}
-                found.setdefault(tuple(block.choices.values()), (_meant(read), block))
+                found.setdefault(choice_values(block), (_meant(read), block))
         return list(found.values())
 
     @cached_property
@@ -315,11 +316,11 @@ class Menu:
 
     def find(self, block: Block) -> int | None:
         """The item that a block is, None if the menu lacks it; of a block without layers only the width matters."""
-        return self._number_of.get(tuple(block.choices.values()))
+        return self._number_of.get(choice_values(block))
 
     @cached_property
     def _number_of(self) -> dict[tuple[Any, ...], int]:
-        return {tuple(block.choices.values()): number for number, block in enumerate(self.items)}
+        return {choice_values(block): number for number, block in enumerate(self.items)}
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of what is stated, by the names of the fields."""

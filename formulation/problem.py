@@ -207,8 +207,8 @@ class DesignProblem:
     """maximize `maximize`(A) over the designs A of `space` that meet every budget of `subject_to`, or minimize a quantity.
 
     Attributes:
-        space: the designs; a `SpaceUnion` as well, which `solve` and what builds on it take like any other. What reads one space sees
-            the parts one at a time.
+        space: the designs; or a `SpaceUnion`, which `solve` and what builds on it take like any other: what reads one space, such
+            as a solver, is given the parts one at a time.
         maximize: the objective; None if it is to be minimized instead: `minimize` then names it.
         subject_to: the budgets.
         report: further quantities to evaluate beside them.

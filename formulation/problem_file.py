@@ -12,8 +12,8 @@ The file is versioned. Every key but `space` and an objective may be left out:
 A budget has an `upper` or an `at_least`; an object with both is a range, two budgets. Without `maximize`, the one quantity of
 `minimize` is the objective: {"minimize": ["flops"]} asks for the fewest FLOPs.
 
-`space` is paper, fine, deep, an object as `SearchSpace.from_dict` reads it, or {"union": [...]} of several; a quantity is its name, or an object with `quantity`
-and its options, such as {"quantity": "latency", "device": "my-board.json", "confidence": 0.95, "upper": 50}.
+`space` is paper, fine, deep, an object as `SearchSpace.from_dict` reads it, or {"union": [...]} of several; a quantity is its name,
+or an object with `quantity` and its options: {"quantity": "latency", "device": "my-board.json", "confidence": 0.95, "upper": 50}.
 A budget's `unit` may be left out, but one that is given must be the quantity's own: nothing is converted.
 A file that names code of a module (`my_module:MyCost`) is refused unless the user says `--trust-code`: reading a file runs no code.
 """
@@ -53,6 +53,14 @@ def read_space(name: str) -> SearchSpace | SpaceUnion:
         return _space(record, "space")
     except ValueError as error:
         raise ValueError(f"the space file {name}: {error}") from None
+
+
+def read_one_space(name: str) -> SearchSpace:
+    """As `read_space`, for what reads a single space; ValueError for a union."""
+    space = read_space(name)
+    if isinstance(space, SpaceUnion):
+        raise ValueError(f"the space file {name} holds a union of {len(space.parts)} spaces; expected a single one here")
+    return space
 
 
 class ReadQuantity(Protocol):
@@ -133,7 +141,7 @@ def problem_from_dict(record: Any, read_quantity: ReadQuantity, where: str = "pr
 
     budgets = [_budgets(entry, read_quantity, f"{where}.budgets[{number}]") for number, entry in enumerate(written.budgets)]
     return DesignProblem(
-        _space(written.space, f"{where}.space"),
+        _space(written.space, f"{where}.space"),  # type: ignore[arg-type]  # a union stands in for a space
         None if written.maximize is None else read_quantity(written.maximize, f"{where}.maximize"),
         tuple(chain.from_iterable(budgets)),
         several("report", written.report),
@@ -166,7 +174,7 @@ def _space(record: Any, where: str) -> SearchSpace | SpaceUnion:
             raise ValueError(f"{where}.union has {len(parts):,} spaces; expected at most {_MOST_PARTS}")
         spaces = tuple(_space(part, f"{where}.union[{number}]") for number, part in enumerate(parts))
         try:
-            return SpaceUnion(spaces)
+            return SpaceUnion(spaces)  # type: ignore[arg-type]  # takes unions apart
         except ValueError as error:
             raise ValueError(f"{where}: {brief(error)}") from None
     menus = record.get("menus", [])

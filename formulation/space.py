@@ -21,6 +21,7 @@ from formulation.architecture import (
     Block,
     check_setting,
     check_widths,
+    choice_values,
     positive_integer,
     settled,
 )
@@ -312,7 +313,7 @@ class SearchSpace:
                 raise ValueError(f"the design's {name} is {getattr(architecture, name)}; this space has {getattr(self, name)}")
         choices = []
         for number, (menu, block) in enumerate(zip(self.menus, architecture.blocks, strict=True), start=1):
-            item = self._number_of[menu].get(tuple(settled(block, self).choices.values()))
+            item = self._number_of[menu].get(choice_values(settled(block, self)))
             if item is None:
                 raise ValueError(f"block {number} is {block} (width/ffn_width x depth), which its menu does not hold: {menu}")
             choices.append(item)
@@ -341,8 +342,7 @@ class SearchSpace:
     def _number_of(self) -> dict[Menu, dict[tuple[Any, ...], int]]:
         """For each menu the item number of each of its blocks, by what an architecture says of the block."""
         return {
-            menu: {tuple(block.choices.values()): number for number, block in enumerate(blocks)}
-            for menu, blocks in self._blocks_of.items()
+            menu: {choice_values(block): number for number, block in enumerate(blocks)} for menu, blocks in self._blocks_of.items()
         }
 
     def shared_items(self, other: SearchSpace, block: int) -> Iterator[tuple[int, int]]:
@@ -525,7 +525,7 @@ _OPTIONS = ("non_decreasing", *SETTING, "alike")
 
 
 def _may_be_alike(left: Block, right: Block) -> bool:
-    """Whether a block may follow another where all layers are alike: they differ in depth alone, and none is left out before one."""
+    """Whether a block may follow another where all layers are alike: they differ in depth alone, and left-out ones come last."""
     if not (left.depth and right.depth):
         return left.width == right.width and not right.depth
     return replace(left, depth=1) == replace(right, depth=1)

@@ -101,13 +101,20 @@ class Table:
         return combined(np.min), combined(np.max)
 
     @cached_property
+    def without_joints(self) -> tuple[np.ndarray, ...]:
+        """Per pair of neighbours a bool array (Q,): for which quantities no joint between them makes a difference."""
+        neutral = np.where(self.is_max, -np.inf, 0.0)[:, None, None]
+        return tuple((joint == neutral).all(axis=(1, 2)) for joint in self.joints)
+
+    @cached_property
     def _joints_by_item(self) -> tuple[tuple[np.ndarray | None, ...], ...]:
         """Per quantity and pair of neighbours the joint terms flattened over (item, item), None if all are neutral."""
-        neutral = np.where(self.is_max, -np.inf, 0.0)
         return tuple(
             tuple(
-                None if np.all(joint[q] == neutral[q]) else joint[q][np.ix_(*states)].ravel()
-                for joint, states in zip(self.joints, itertools.pairwise(self.space.state_of), strict=True)
+                None if without[q] else joint[q][np.ix_(*states)].ravel()
+                for joint, without, states in zip(
+                    self.joints, self.without_joints, itertools.pairwise(self.space.state_of), strict=True
+                )
             )
             for q in range(len(self.fixed))
         )

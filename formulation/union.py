@@ -1,6 +1,6 @@
 """A union of search spaces: decisions of the whole network, such as its vocabulary or family, as one space for each answer.
 
-`solvers.solve` searches the parts with one proof. Which part a design is of, its setting and its blocks tell: no two parts share any.
+`solvers.solve` searches the parts with one proof. Which part a design is of is told by its setting and blocks: no two share any.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from formulation.family import family_of
 from formulation.menu import Choices
 from formulation.records.reading import shown
 from formulation.space import SearchSpace
+
+_FEW = 3
+"""Entries of a menu's axis that tell a part of a union from the others in its name."""
 
 
 class SeveralSpaces(AttributeError, ValueError):
@@ -81,14 +84,25 @@ class SpaceUnion:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """What tells each part from the others in words: vocabulary 4096, shared yes; numbered where the setting does not."""
-        said = [
-            ", ".join(f"{name.replace('_', ' ')} {_said(getattr(part, name))}" for name in self.differing) for part in self.parts
-        ]
-        return tuple(
-            text if said.count(text) == 1 else " of ".join(filter(None, (f"part {number}", text)))
-            for number, text in enumerate(said, start=1)
-        )
+        """What tells each part from the others: vocabulary 4096, shared yes; its menus or a number where the setting does not."""
+        said = [[f"{name.replace('_', ' ')} {_said(getattr(part, name))}" for name in self.differing] for part in self.parts]
+        if len(set(map(tuple, said))) < len(said):
+            said = [[*facts, *choices] for facts, choices in zip(said, self._differing_choices, strict=True)]
+        if len(set(map(tuple, said))) < len(said):
+            said = [[f"part {number}", *facts] for number, facts in enumerate(said, start=1)]
+        return tuple(", ".join(facts) for facts in said)
+
+    @property
+    def _differing_choices(self) -> list[list[str]]:
+        """For each part the entries of its menus on the axes in which parts differ and have few."""
+        axes: list[dict[str, set[Any]]] = [{} for _ in self.parts]
+        for own, part in zip(axes, self.parts, strict=True):
+            for menu in dict.fromkeys(part.menus):
+                for name, entries in menu.axes.items():
+                    own.setdefault(name, set()).update(entries)
+        names = [name for name in axes[0] if all(own.get(name) != axes[0][name] for own in axes[1:])]
+        names = [name for name in names if all(len(own.get(name, ())) <= _FEW for own in axes)]
+        return [[f"{name.replace('_', ' ')} {_listed(own.get(name, ()))}" for name in names] for own in axes]
 
     def label_of(self, architecture: Architecture) -> str:
         """The label of the part that a design is of; ValueError if it is of none."""
@@ -140,8 +154,8 @@ def united(spaces: Iterable[SearchSpace]) -> SearchSpace | SpaceUnion:
 def decided(space: SearchSpace | SpaceUnion, **decisions: Sequence[Any]) -> SearchSpace | SpaceUnion:
     """The union of a space over decisions of the whole network: a space for each combination of their entries.
 
-    What a new family leaves to its blocks is as that family has it, unless decided: the embedding width, and whether the head is tied.
-    Where a family has one residual width and the menus have several, there is a space for each width.
+    The embedding width, and whether the head is tied, are those of a new family, unless decided. Where a family has one residual
+    width and the menus have several, there is a space for each width.
 
     Args:
         space: what is decided already.
@@ -166,8 +180,8 @@ def _one_width_each(part: SearchSpace, facts: dict[str, Any]) -> list[SearchSpac
         return [replace(part, **facts)]
     spaces, wrong = [], None
     for width in widths:
-        menus = [menu.within({"width": (width,)}) for menu in part.menus]
-        if all(menus):
+        menus = [found for menu in part.menus if (found := menu.within({"width": (width,)})) is not None]
+        if len(menus) == part.blocks:
             try:
                 spaces.append(replace(part, menus=tuple(menus), **facts))
             except ValueError as error:  # an embedding of another width, in a family that joins none
@@ -178,6 +192,10 @@ def _one_width_each(part: SearchSpace, facts: dict[str, Any]) -> list[SearchSpac
             f"no design of the space is of the family {family}, which has one residual width: {wrong or 'the menus share no width'}"
         )
     return spaces
+
+
+def _listed(entries: Iterable[Any]) -> str:
+    return " or ".join(_said(entry) for entry in sorted(entries)) or "as it follows"
 
 
 def _said(value: Any) -> str:

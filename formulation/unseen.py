@@ -1,6 +1,6 @@
 """Which open decisions of a space a quantity does not see: asked of its terms, not of a list of names.
 
-An objective that does not see the vocabulary answers with whichever the budgets leave most room for, which says nothing of its worth.
+An objective that does not see the vocabulary answers with the one that leaves most of the budgets, which says nothing of its worth.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _SAME = 1e-12
 def unseen(quantity: Quantity, space: SearchSpace | SpaceUnion) -> tuple[str, ...]:
     """The decisions that a space leaves open and that make no difference to a quantity, by name; see `CHOICES` and `SETTING`.
 
-    Of a block: an axis of a menu such that items which differ in that choice alone have equal terms, in every part of the quantity. Of
-    the whole network: a fact around the blocks in which spaces of a union differ, such that spaces which differ in it have equal
+    Of a block: an axis of a menu such that items which differ in that choice alone have equal terms, in every part of the quantity.
+    Of the whole network: a fact around the blocks in which spaces of a union differ, such that spaces which differ in it have equal
     terms, unless spaces that differ in it alone have others.
 
     Args:

@@ -21,8 +21,8 @@ NEAR_ERROR = 0.1
 LARGE_ERROR = 0.2
 """Mean relative error above which predictions are doubtful.
 
-The FLOPs of the layers alone come as near to the nine latencies that are published for the Jetson Nano, left one out: a table with a
-larger error tells no more than such a count does.
+The FLOPs of the layers alone come as near to the nine latencies that are published for the Jetson Nano, left one out: a table with
+a larger error tells no more than such a count does.
 """
 
 _HUBER, _STEPS = 0.02, 30

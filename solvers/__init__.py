@@ -1,7 +1,7 @@
 """How a design problem is solved: `solve(problem, solver, limits)`, and the solvers."""
 
 import solvers.programs.pyomo_docstrings  # noqa: F401, comes before whatever imports Pyomo
-from solvers.base import Answer, EngineMissing, Limits, Run, Solution, Solver, Status, TracePoint, solve
+from solvers.base import Answer, EngineMissing, Limits, Part, Run, Solution, Solver, Status, TracePoint, solve
 from solvers.exact.dynamic_programming import Count, DynamicProgramming, count_designs
 from solvers.exact.exhaustive import Exhaustive
 from solvers.heuristics.evolutionary import EvolutionaryAlgorithm
@@ -50,6 +50,7 @@ __all__ = [
     "Highs",
     "Limits",
     "Need",
+    "Part",
     "Point",
     "Price",
     "Program",

@@ -20,8 +20,8 @@ from formulation.derived import shared_decisions, shared_setting
 def order_is_free(problem: DesignProblem) -> bool:
     """Whether the objective and the budgets are the same for every order of equally wide neighbouring blocks.
 
-    They are where no term of theirs depends on the position of its block. Nothing is known of black boxes. In a union of spaces with
-    different numbers of blocks, which blocks of two designs belong together is settled by their positions alone.
+    They are where no term of theirs depends on the position of its block. Nothing is known of black boxes. In a union of spaces
+    with different numbers of blocks, which blocks of two designs belong together is settled by their positions alone.
     """
     if len({part.blocks for part in problem.space.parts}) > 1:
         return False
@@ -31,7 +31,7 @@ def order_is_free(problem: DesignProblem) -> bool:
 def can_sort(problem: DesignProblem) -> bool:
     """Whether `sorted_design` stays within budgets and space for every design.
 
-    It does where the order is free, all menus are equal, and no rule says which block may follow which but that widths may not fall.
+    It does where the order is free, all menus are equal, and no rule but that widths may not fall says what may follow a block.
     """
     plain = (len(set(part.menus)) == 1 and part.step is None and not part.alike for part in problem.space.parts)
     return order_is_free(problem) and all(plain)

@@ -320,8 +320,8 @@ def mirrored(solution: Solution) -> Solution:
 
     trace = (replace(point, incumbent=negated(point.incumbent), bound=negated(point.bound)) for point in solution.trace)
     parts = (replace(part, objective=negated(part.objective), bound=negated(part.bound)) for part in solution.parts)
-    values = {"objective": negated(solution.objective), "bound": negated(solution.bound)}
-    return replace(solution, **values, trace=tuple(trace), parts=tuple(parts))
+    objective, bound = negated(solution.objective), negated(solution.bound)
+    return replace(solution, objective=objective, bound=bound, trace=tuple(trace), parts=tuple(parts))
 
 
 def check_kinds(problem: object, solver: object, limits: object) -> None:
@@ -338,8 +338,8 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
     """Search `problem` with `solver` until it is proved or a limit is reached.
 
     Solvers only ever maximize: where the problem minimizes, they are given the negated objective, and the solution is turned back.
-    They only ever see one space: of a union each part is searched, what is best so far is the cut-off of the others, and the bound is
-    the largest of all parts. That no design meets the budgets is proved where it is proved of each part.
+    They only ever see one space: of a union each part is searched, what is best so far is the cut-off of the others, and the bound
+    is the largest of all parts. That no design meets the budgets is proved where it is proved of each part.
 
     The design is re-evaluated: one that is not in the space or exceeds a budget is discarded and the message says so. The
     status follows from that check and the bound, never from the solver's word alone.
@@ -460,9 +460,9 @@ def _searched(problem: DesignProblem, solver: Solver, run: Run) -> _Claim:
 def _searched_union(problem: DesignProblem, solver: Solver, run: Run) -> tuple[_Claim, tuple[Part, ...]]:
     """Search a problem on a union of spaces, part by part, the one with the largest cheap bound first.
 
-    What is best so far is the cut-off of the parts that follow; one whose bound does not exceed it is closed without being searched.
-    Each part gets an even share of what is left of the run, whatever the ones before needed; what then is left goes to those that
-    their share did not suffice for, from the best designs on. The bound of the union is the largest of its parts.
+    What is best so far is the cut-off of the parts that follow; one whose bound does not exceed it is closed without being
+    searched. Each part gets an even share of what is left of the run, whatever the ones before needed; what then is left goes to
+    those that their share did not suffice for, from the best designs on. The bound of the union is the largest of its parts.
     """
     space = problem.space
     assert isinstance(space, SpaceUnion)

@@ -96,6 +96,11 @@ class _Seeking:
             if own.stop - own.start == 1 and self.is_max[own.start]:
                 self.items &= self.blocks[:, own.start] <= limit
                 self.steps &= self.joints[:, own.start] <= limit
+        # For each state those that may follow it, padded with closed steps: few where the rule for steps distinguishes blocks.
+        self._most = max(1, int(self.steps.sum(axis=2).max(initial=1)))
+        self._successors = np.argsort(~self.steps, axis=2, kind="stable")[:, :, : self._most]
+        self._followed = np.take_along_axis(self.steps, self._successors, axis=2)
+        self._joined = np.take_along_axis(self.joints, self._successors[:, None], axis=3)
         # Maxima have no slope, so that no price reaches them.
         self._summed = ~self.is_max
         low, high = (self._extreme(sign) for sign in (-1, 1))
@@ -189,14 +194,15 @@ class _Seeking:
         rows = self._summed
         values = np.einsum("nvr,nrwi->nvwi", tilted[:, :, rows], self.blocks[:, rows])
         values = np.where(self.items[:, None], values, -np.inf)
-        joints = np.einsum("vr,nrlw->nvlw", weights[:, rows], self.joints[:, rows])
-        joints = np.where(self.steps[:, None], joints, -np.inf)
+        joints = np.einsum("vr,nrlw->nvlw", weights[:, rows], self._joined[:, rows])
+        joints = np.where(self._followed[:, None], joints, -np.inf)
         items, here = values.argmax(axis=3), values.max(axis=3)
         follows = np.empty((len(joints), *here.shape[1:]), dtype=np.intp)
         after = here[-1]
         for block in reversed(range(len(joints))):
-            joined = joints[block] + after[:, None]
-            follows[block] = joined.argmax(axis=2)
+            joined = joints[block] + after[:, self._successors[block]]
+            best = joined.argmax(axis=2)
+            follows[block] = self._successors[block][np.arange(best.shape[1]), best]
             after = here[block] + joined.max(axis=2)
         each, state = np.arange(len(weights)), after.argmax(axis=1)
         choices = np.empty((len(weights), self.space.blocks, 2), dtype=np.intp)

@@ -76,7 +76,7 @@ SPACE = "formulation/space.py"
 IDENTITY, FINGERPRINT = "formulation/fingerprint.py", "tests/formulation/test_fingerprint.py"
 ARRANGEMENTS = "solvers/arrangements.py"
 ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/network/modeling.py", "hardware_models/fit.py"
-LAYER = "formulation/layer.py"
+LAYER, UNIONS = "formulation/layer.py", "tests/solvers/test_unions.py"
 ROOFLINE, ROOF = "hardware_models/roofline.py", "tests/hardware_models/test_roofline.py"
 
 LINEARIZATION = "solvers/programs/linearization.py"
@@ -87,7 +87,11 @@ EXPORTED = "tests/solvers/test_program_text.py"
 MUTANTS = (
     # What `solve` believes.
     Mutant(BASE, "_AGREEMENT = 1e-9", "_AGREEMENT = 1e-3", LYING),
-    Mutant(BASE, "if answer.infeasible and answer.architecture is None else", "if answer.infeasible else", LYING),
+    Mutant(BASE, "answer.infeasible and answer.architecture is None and", "answer.infeasible and", LYING),
+    # What is known of a union of spaces.
+    Mutant(BASE, "return max(part.bound for part in self.parts)", "return min(part.bound for part in self.parts)", UNIONS),
+    Mutant(BASE, "all(part.infeasible for part in self.parts)", "any(part.infeasible for part in self.parts)", UNIONS),
+    Mutant(BASE, "start=part.best), cutoff=self.objective)", "start=part.best), cutoff=2 * self.objective)", UNIONS),
     Mutant(BASE, "above = max(bound - objective, 0.0)", "above = 10 * max(bound - objective, 0.0)", LYING),
     Mutant(BASE, "max(abs(objective), sys.float_info.min)", "max(objective, sys.float_info.min)", LYING),
     Mutant(BASE, "max(abs(objective), sys.float_info.min)", "max(abs(objective), 1e-12)", LYING),
@@ -294,7 +298,7 @@ MUTANTS = (
     Mutant(DP, "possible &= self.sorted.allow(block, chosen[:, -2], items)", "pass", ALTERNATIVES),
     Mutant(DP, "self.sorted.ranks[block][labels.chosen[:, -1]]", "labels.state", ALTERNATIVES),
     Mutant(ARRANGEMENTS, "own[i].start < other[j].stop and other[j].start < own[i].stop", "own[i] == other[j]", ALTERNATIVES),
-    Mutant(ARRANGEMENTS, "decisions - differing + differing * named", "decisions - differing", ALTERNATIVES),
+    Mutant(ARRANGEMENTS, "most - differing + differing * named", "most - differing", ALTERNATIVES),
     Mutant(DP, "most + _EQUAL * abs(most)", "most - 1e-6 * abs(most)", EDGES),
     Mutant(DP, "np.all(lower <= upper, axis=1)", "np.all(lower < upper, axis=1)", f"{COMPOSITES} {STOPS}"),
     Mutant(DP, "& (layers <= cells.layers[cell])", "& (layers < cells.layers[cell])", EDGES),

@@ -253,8 +253,11 @@ def _backward(
         if block == 0:
             yield here.max(axis=1, keepdims=True)
             return
-        own = table.joints[block - 1][rows]
-        joints = np.tensordot(weights, own if maximum else _summed(table, rows, own), axes=1)
+        own, step = table.joints[block - 1][rows], space.steps[block - 1]
+        if table.without_joints[block - 1][rows].all():
+            joints = np.broadcast_to(-np.inf if maximum else 0.0, (count, *step.shape))
+        else:
+            joints = np.tensordot(weights, own if maximum else _summed(table, rows, own), axes=1)
         after = np.full((count, joints.shape[1], reach + 1), -np.inf)
         for right in range(len(arranged)):
             for span in space.lefts[block - 1][right]:

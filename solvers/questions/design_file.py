@@ -1,7 +1,8 @@
 """A strict reader of the file design.json, which `Findings.to_dict` fills.
 
 Top-level keys: format, version, architecture, problem, solution (status, objective, bound, gap, seconds, …), price, alternatives,
-near, diagnosis, provenance; and, where they were not asked for left out, unseen and deployability. Whether what a file says is true is `solvers.questions.design_check`.
+near, diagnosis, provenance; unseen and deployability may be missing. Whether what a file says is true is
+`solvers.questions.design_check`.
 """
 
 from __future__ import annotations

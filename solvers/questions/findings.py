@@ -16,6 +16,7 @@ from formulation.problem_file import WriteQuantity, problem_to_dict
 from formulation.records.provenance import provenance
 from formulation.records.reading import VERSION
 from formulation.unseen import unseen
+from solvers.arrangements import can_sort, sorted_design
 from solvers.base import Limits, Part, Run, Solution, Solver, Status, check_kinds, solve
 from solvers.exact.dynamic_programming import Count, DynamicProgramming
 from solvers.exact.exhaustive import Exhaustive
@@ -88,7 +89,7 @@ class Findings:
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """The decisions that the space leaves open and that make no difference to the objective, by name: it says nothing of them."""
+        """The decisions that the space leaves open and that make no difference to the objective, by name."""
         return unseen(self.problem.goal, self.problem.space)
 
     @property
@@ -197,8 +198,8 @@ def design(
         steps: of each budget to price, up and down.
         alternatives: further designs to find.
         differing: decisions in which they differ at least from all better ones; 4 by default, if a design has so many.
-        deployability: rules of a runtime, see `formulation.deployability`, that the space is kept to; what they cost in objective is
-            found out as well.
+        deployability: rules of a runtime, see `formulation.deployability`, that the space is kept to; what they cost in
+            objective is found out as well.
         progress: called with the findings so far after each part.
 
     Raises:
@@ -211,7 +212,8 @@ def design(
     check_kinds(problem, solver, limits)
     asked = problem
     if deployability is not None:
-        problem = replace(problem, space=deployability.within(problem.space))
+        space = deployability.within(problem.space)
+        problem = replace(problem, space=space)  # type: ignore[arg-type]  # a union stands in for a space
     differing = min(_DIFFERING, problem.space.decisions) if differing is None else differing
     for name, number in (("steps", steps), ("alternatives", alternatives)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
@@ -221,6 +223,24 @@ def design(
     run = Run(limits)
     with run.listening():  # what comes between the searches, which listen themselves, belongs to the part it comes in
         return _find_out(problem, solver, run, steps, alternatives, differing, progress, deployability, asked)
+
+
+_LONG = 8
+"""Blocks beyond which a design is put in order: it then reads in a few rows."""
+
+
+def _in_order(problem: DesignProblem, solution: Solution) -> Solution:
+    """A solution with the equally wide neighbours of a long design in ascending order, where their order makes no difference."""
+    design = solution.architecture
+    if design is None or len(design.blocks) <= _LONG or not can_sort(problem):
+        return solution
+    design = sorted_design(design)
+    value = problem.evaluate(design)
+    if not value.feasible or solution.bound is None:
+        return solution
+    # Terms that are added up in another order may exceed the bound by their rounding.
+    bound = (min if problem.least else max)(solution.bound, value.objective)
+    return replace(solution, architecture=design, objective=value.objective, usage=value.usage, bound=bound)
 
 
 def _find_out(
@@ -248,7 +268,7 @@ def _find_out(
         progress(findings)
         return findings
 
-    solution = solve(problem, solver, limits)
+    solution = _in_order(problem, solve(problem, solver, limits))
     note("the search for a design", solution.interrupted)
     findings = Findings(problem, solver, solution, differing=differing, wanted=alternatives, deployability=deployability)
 
@@ -267,7 +287,7 @@ def _find_out(
             # What either search proved is proved.
             return compared(known(replace(findings, solution=replace(solution, status=diagnosis.status), diagnosis=diagnosis)))
         findings = known(replace(findings, met=True))
-        solution = solve(problem, solver, replace(limits, start=diagnosis.architecture))
+        solution = _in_order(problem, solve(problem, solver, replace(limits, start=diagnosis.architecture)))
         note("the search for a better design", solution.interrupted)
     findings = compared(known(replace(findings, solution=solution, others=(solution,) if not alternatives else ())))
     prices = price_of_budgets(problem, solver, limits, steps, optimum=solution)

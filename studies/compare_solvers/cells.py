@@ -13,7 +13,7 @@ from typing import Any
 from formulation import Architecture, Block, Composite, DesignProblem, EffectiveEntropy, Separable
 from formulation.command.words import number_text
 from formulation.fingerprint import cell_key
-from formulation.problem_file import read_space
+from formulation.problem_file import read_one_space
 from formulation.records.provenance import peak_memory_bytes, provenance, restart_peak_memory
 from formulation.records.reading import chosen
 from formulation.records.rows import Resume, Row, RowFile
@@ -74,7 +74,7 @@ class Cell:
 def cells_of(options: CompareOptions) -> list[Cell]:
     """Every cell that the command line asks for, in the order in which they run."""
     given = options.budgets
-    space = read_space(options.space)
+    space = read_one_space(options.space)
     problems = read_budgets(given.budget or PUBLISHED_BUDGETS, given.confidence, given.extrapolate)
     black_boxes = [b.quantity.name for budgets in problems for b in budgets if not isinstance(b.quantity, Separable | Composite)]
     default: Sequence[str] = _QUICK if options.quick else [name for name, entrant in SOLVERS.items() if not entrant.extra]

@@ -245,7 +245,8 @@ def design_problem(options: DesignOptions, tabulated: Callable[[Quantity], Quant
     if not isinstance(goal, Separable | Composite):
         goal = tabulated(goal)
     maximize, minimize = (None, (goal,)) if least else (goal, ())
-    return Path(space).stem, DesignProblem(options.searched, maximize, problems[0], minimize=minimize)
+    union: SearchSpace = options.searched  # type: ignore[assignment]  # a union stands in for a space
+    return Path(space).stem, DesignProblem(union, maximize, problems[0], minimize=minimize)
 
 
 class _Printer:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from formulation import Architecture, Quantity, SearchSpace
+from formulation import Architecture, Quantity, SearchSpace, SpaceUnion
 from formulation.command.words import number_text
 from hardware_models import BlackBox, Device, Latency, read_device, write_device
 
@@ -20,7 +20,7 @@ class Tabulator:
         designs: to measure, 0: none, and a black box is refused with ValueError.
     """
 
-    space: SearchSpace
+    space: SearchSpace | SpaceUnion
     designs: int
     folder: Path
     _boxes: list[tuple[BlackBox, Latency]] = field(default_factory=list)
@@ -33,6 +33,10 @@ class Tabulator:
             )
         box = quantity if isinstance(quantity, BlackBox) else BlackBox(quantity.name, quantity.unit, quantity, repetitions=1)
         print(f"measuring {box.name} on {self.designs} designs", file=sys.stderr, flush=True)
+        if isinstance(self.space, SpaceUnion):
+            raise ValueError(
+                f"--measure samples one space; there are {len(self.space.parts)}: decide what is around the blocks first"
+            )
         fitted = box.table(self.space, self.designs)
         name = re.sub("[^a-z0-9]+", "-", box.name.lower()).strip("-") or "black-box"
         write_device(

@@ -26,7 +26,7 @@ from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted, short, text_table
-from formulation.problem_file import NAMED_SPACES, read_space
+from formulation.problem_file import NAMED_SPACES, read_one_space
 from formulation.quantity import quantity_text
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
@@ -328,7 +328,7 @@ def command_line() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     options = read_options(HardwareOptions, command_line(), arguments)
-    space, reference = read_space(options.space), chosen("reference", options.reference, PUBLISHED)
+    space, reference = read_one_space(options.space), chosen("reference", options.reference, PUBLISHED)
     costs = read_costs(options.costs, space, options.extrapolate)
     folder = output_folder(options.output)
     record = optima_of_devices(space, costs, reference, options)

@@ -36,7 +36,7 @@ from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted, text_table
 from formulation.problem import just_below
-from formulation.problem_file import NAMED_SPACES, SPACES, read_space
+from formulation.problem_file import NAMED_SPACES, SPACES, read_one_space
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile
@@ -440,7 +440,7 @@ def check_of(options: LatencyCheckOptions) -> Check:
     """What a command line asks for; ValueError for a table, confidence or space that does not fit."""
     table: LatencyTable = read_device(options.device).table(options.table)
     table.margin(options.confidence)
-    space, latency = read_space(options.space), Latency(table)
+    space, latency = read_one_space(options.space), Latency(table)
     latency.check(space)
     return Check(space, latency, options.networks, options.limits, options.confidence, options.turns, options.seconds)
 

@@ -34,7 +34,7 @@ from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted, number_text, text_table
 from formulation.fingerprint import cell_key
-from formulation.problem_file import NAMED_SPACES, problem_to_dict, read_problem, read_space
+from formulation.problem_file import NAMED_SPACES, problem_to_dict, read_one_space, read_problem
 from formulation.quantity import column_texts, quantity_text
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
@@ -161,7 +161,7 @@ def _problem_in_flags(options: ParetoOptions) -> DesignProblem:
     problems = read_budgets(flags.budget, flags.confidence, flags.extrapolate)
     if len(problems) > 1:
         raise ValueError(f"--budget gives one quantity several values ({', '.join(flags.budget)}); expected one for each")
-    return DesignProblem(read_space(options.space or "paper"), quantities[0], problems[0], minimize=tuple(quantities[1:]))
+    return DesignProblem(read_one_space(options.space or "paper"), quantities[0], problems[0], minimize=tuple(quantities[1:]))
 
 
 def prove_front(problem: DesignProblem, seconds: float | None, file: RowFile) -> Front:

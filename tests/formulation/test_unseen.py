@@ -36,7 +36,8 @@ class Only(Separable):
     unit = "1"
 
     def block(self, block: Block, setting: Setting) -> float:
-        return float(getattr(block, self.choice) or 0) if self.choice and block.depth else 0.0
+        value = getattr(block, self.choice) if self.choice and block.depth else None
+        return 0.0 if value is None else 1.0 + value
 
     def fixed(self, setting: Setting) -> float:
         return float(getattr(setting, self.fact) == 8192) if self.fact else 0.0

@@ -156,3 +156,16 @@ def test_numbers_out_of_range(mistake: dict[str, int]) -> None:
     (name,) = mistake
     with pytest.raises(ValueError, match=name):
         design(FEASIBLE, **mistake)
+
+
+def test_a_long_design_is_in_order_where_the_order_makes_no_difference() -> None:
+    space = SearchSpace.uniform(9, (128,), ffn_widths=(128, 256, 512), heads=(1, 2), family="llama", vocabulary=100)
+    problem = DesignProblem(space, EffectiveEntropy(), (Budget(Params(), 1.6e6),))
+    found = design(problem, steps=0, alternatives=0)
+    assert found.solution.status is Status.OPTIMAL
+    shapes = [(block.ffn_width, block.heads) for block in found.architecture.blocks]
+    assert shapes == sorted(shapes)
+    assert len(set(shapes)) > 1
+    assert found.solution.objective == problem.objective(found.architecture)
+    assert found.solution.objective == pytest.approx(solve(problem, DynamicProgramming(), EXACT).objective, rel=1e-12)
+    assert any(line.split()[1:2] == ["to"] for line in str(found).splitlines())

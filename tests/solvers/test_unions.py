@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from formulation import (
     paper_space,
     tabulate,
 )
-from formulation.problem_file import problem_from_dict, problem_to_dict
+from formulation.problem_file import problem_from_dict, problem_to_dict, read_one_space, read_space
 from formulation.union import decided
 from hardware_models import Flops, Params
 from hardware_models.names import quantity_from_dict, quantity_to_dict
@@ -306,6 +308,15 @@ def test_files_and_fingerprints_hold_unions() -> None:
     assert named.space.parts == (paper_space(), replace(SMALL, vocabulary=9))
 
 
+def test_commands_that_read_one_space_refuse_a_file_of_several(tmp_path: Path) -> None:
+    file = tmp_path / "several.json"
+    file.write_text(json.dumps(SpaceUnion((SMALL, LARGE)).to_dict()))
+    assert read_space(str(file)) == SpaceUnion((SMALL, LARGE))
+    with pytest.raises(ValueError, match=r"several\.json holds a union of 2 spaces; expected a single one here"):
+        read_one_space(str(file))
+    assert read_one_space("paper") == paper_space()
+
+
 @pytest.mark.parametrize(
     ("union", "said"),
     [
@@ -324,7 +335,7 @@ def test_what_is_no_union(union: object, said: str) -> None:
 
 def test_parts_share_no_design() -> None:
     narrow, wide = (SearchSpace.uniform(2, widths, (1,), (0, 1)) for widths in ((256, 512), (512, 768)))
-    with pytest.raises(ValueError, match="share the design 512/512x[01] 512/512x[01]"):
+    with pytest.raises(ValueError, match=r"share the design 512/512x[01] 512/512x[01]"):
         SpaceUnion((narrow, wide))
     assert SpaceUnion((narrow, replace(wide, menus=wide.menus[:1]))).size == narrow.size + 2
     rising = replace(wide, step=lambda left, right: left.width < right.width)
@@ -342,7 +353,9 @@ def test_what_tells_parts_apart() -> None:
     assert union.label_of(design) == "shared no, vocabulary 2000"  # type: ignore[union-attr]
     with pytest.raises(ValueError, match=r"none of the 4 spaces of the union holds the design; of .*: block 1 is 64/64x1"):
         union.encode(Architecture((Block(64, 64, 1), Block(64, 64, 1)), vocabulary=1000))
-    assert SpaceUnion((SMALL, SearchSpace.uniform(3, (256,), (1,)))).labels == ("part 1", "part 2")
+    other = SearchSpace.uniform(2, (256, 512), (1, 2), (3,))
+    assert SpaceUnion((SMALL, other)).labels == ("depth 1 or 2", "depth 3")
+    assert SpaceUnion((SMALL, SearchSpace.uniform(3, (256, 512), (1, 2), (1, 2)))).labels == ("part 1", "part 2")
 
 
 def test_a_family_of_one_width_has_a_space_for_each() -> None:
@@ -354,7 +367,7 @@ def test_a_family_of_one_width_has_a_space_for_each() -> None:
     found = {tuple((b.width, b.ffn_width, b.depth) for b in design.blocks) for part in llama for design in part}
     assert found == expected
     assert decided(SMALL, family=("llama",), embedding_width=(512,)).parts == (llama[1],)
-    with pytest.raises(ValueError, match="no design of the space is of the family llama, .* make them equal"):
+    with pytest.raises(ValueError, match=r"no design of the space is of the family llama, .* make them equal"):
         decided(SMALL, family=("llama",), embedding_width=(300,))
 
 

@@ -117,7 +117,7 @@ def test_a_mistake_is_one_sentence(flags: list[str], words: str) -> None:
     [
         ({"widths": []}, "widths is empty"),
         ({"widths": [500]}, "448 or 512"),
-        ({"heads": 3}, "unknown key 'heads'"),
+        ({"head_count": 3}, "unknown key 'head_count'"),
         ({"depths": "12"}, "expected a list"),
     ],
 )

@@ -555,3 +555,55 @@ def test_a_design_on_a_doubtful_table_says_so_everywhere(
     assert [usage["name"] for usage in record["solution"]["usage"]] == [name]
     assert main(["--verify", "out/design.json"]) == 0
     assert "warning: the table prefill of busy-box is doubtful" in capsys.readouterr().err
+
+
+SMALL_SPACE = {"blocks": 2, "widths": [256, 512], "ffn_ratios": [1, 2], "depths": [1, 2]}
+
+
+def test_decisions_of_the_whole_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = write(tmp_path / "space.json", SMALL_SPACE)
+    given = ["--space", space, "--budget", "params=17e6", "--steps", "1", "--alternatives", "1", "--output", str(tmp_path / "out")]
+    assert main([*given, "--vocabulary", "16384,8192", "--shared", "yes,no"]) == 0
+    shown = capsys.readouterr().out
+    assert "192 designs in 4 spaces" in shown
+    assert "\nshared yes, vocabulary 8192\n" in shown
+    assert re.search(r"\nshared no, vocabulary 16384 .* nothing better \(proved\)\n", shown)
+    assert "Effective entropy does not see the sharing of weights and the vocabulary: they are chosen for what they leave" in shown
+    record = json.loads((tmp_path / "out" / "design.json").read_text())
+    assert record["unseen"] == ["shared", "vocabulary"]
+    assert record["solution"]["parts"][0]["label"] == "shared yes, vocabulary 16384"
+    assert main(["--verify", str(tmp_path / "out")]) == 0
+    assert main([*given, "--vocabulary", "8192"]) == 0
+    assert "does not see" not in capsys.readouterr().out
+
+
+def test_what_deployability_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = write(tmp_path / "space.json", {**SMALL_SPACE, "shared": False})
+    given = ["--space", space, "--family", "llama", "--budget", "flops=22e9", "--steps", "0", "--alternatives", "0"]
+    given += ["--output", str(tmp_path / "out")]
+    assert main([*given, "--deployable", "hf-llama"]) == 0
+    shown = capsys.readouterr().out
+    assert "of which 16 can be deployed with hf-llama" in shown
+    assert re.search(r"Deployable with hf-llama: .*\. It costs [0-9,.]+ nat \(−[0-9.]+ %\): .*, both proved\.\n", shown)
+    record = json.loads((tmp_path / "out" / "design.json").read_text())
+    assert record["problem"]["space"]["union"][0]["alike"] is True
+    assert record["deployability"]["without"]["objective"] > record["solution"]["objective"]
+    assert main(["--verify", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--vocabulary", "8192,many"], "--vocabulary has the entry 'many'; expected whole numbers"),
+        (["--shared", "maybe"], "unknown --shared 'maybe' (choose from yes, no)"),
+        (["--family", "lama"], "unknown --family 'lama'; did you mean 'llama'?"),
+        (["--deployable", "llama.cpp"], "llama.cpp does not run the family merino"),
+        (["--vocabulary", "8192", "problem.json"], "leave out --vocabulary, or the file"),
+    ],
+)
+def test_decisions_that_cannot_be(flags: list[str], said: str, tmp_path: Path) -> None:
+    write(tmp_path / "problem.json", problem_to_dict(FEASIBLE, quantity_to_dict))
+    flags = [str(tmp_path / flag) if flag.endswith(".json") else flag for flag in flags]
+    given = [] if any(flag.endswith(".json") for flag in flags) else ["--budget", "params=60e6"]
+    with pytest.raises(ValueError, match=re.escape(said)):
+        main([*given, *flags, "--output", str(tmp_path)])

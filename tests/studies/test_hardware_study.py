@@ -100,7 +100,7 @@ def test_flops_are_those_of_the_pass_that_the_table_predicts() -> None:
 
 
 def test_each_panel_has_the_flops_of_its_own_pass() -> None:
-    space = hardware.read_space("paper")
+    space = hardware.read_one_space("paper")
     tables = hardware.read_costs(["latency@amd-epyc-2cpu", "latency@titan-xp"], space, extrapolate=True)
     picture = hardware.latency_at_equal_flops(space, tables, 200, seed=0)
     prefill, decode = hardware_figures.draw_latency({"flops": picture}).axes
@@ -115,7 +115,7 @@ def test_each_panel_has_the_flops_of_its_own_pass() -> None:
 
 
 def test_the_default_reference_is_in_the_default_space() -> None:
-    assert PUBLISHED["MeRino-61M"] in hardware.read_space("paper")
+    assert PUBLISHED["MeRino-61M"] in hardware.read_one_space("paper")
 
 
 def test_a_table_of_large_error_is_marked_in_every_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
