@@ -41,6 +41,7 @@ from formulation import (
     Quantity,
     SearchSpace,
     Separable,
+    SpaceUnion,
 )
 from formulation.architecture import Setting, settled
 from formulation.values import Undefined
@@ -74,6 +75,8 @@ SOLVERS: dict[str, Solver] = {
     "cpsat": CpSat(),
 }
 MOST_DESIGNS = 1500
+UNITED = (1000, 2000, 4000)
+"""Vocabularies of the parts of a union, of which each has terms of its own."""
 _AGREEMENT = 1e-9
 """Relative amount by which an exact solver's floating-point sums may differ from the truth."""
 _ENGINE = 1e-6
@@ -154,7 +157,8 @@ class Terms(Separable):
         return self.drawn(5, width) if self.joined else 0.0
 
     def fixed(self, setting: Setting) -> float:
-        return self.floor - (0.0 if self.maximum else self.blocks * self.offset)
+        other = self.drawn(6, setting.vocabulary) if setting.vocabulary in UNITED else 0.0
+        return self.floor + other - (0.0 if self.maximum else self.blocks * self.offset)
 
 
 def key_of(block: Block) -> tuple[int, ...]:
@@ -290,23 +294,23 @@ class Value:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _block_term(quantity: Separable, position: int, block: Block, space: SearchSpace) -> float:
-    return float(quantity.block_at(position, block, space))
+def _block_term(quantity: Separable, position: int, block: Block, setting: Setting) -> float:
+    return float(quantity.block_at(position, block, setting))
 
 
-def value_of(quantity: Quantity, design: Architecture, space: SearchSpace) -> Value:
+def value_of(quantity: Quantity, design: Architecture) -> Value:
     """The value of a quantity by its definition, term by term."""
     if isinstance(quantity, Separable):
         widths = design.blocks[0].width, design.blocks[-1].width
-        terms = [float(quantity.fixed(space)), float(quantity.entry(widths[0], space)), float(quantity.exit(widths[1], space))]
-        terms += [_block_term(quantity, position, block, space) for position, block in enumerate(design.blocks)]
+        terms = [float(quantity.fixed(design)), float(quantity.entry(widths[0], design)), float(quantity.exit(widths[1], design))]
+        terms += [_block_term(quantity, position, block, design) for position, block in enumerate(design.blocks)]
         chain = (design.embedding_width, *(block.width for block in design.blocks), design.embedding_width)
-        terms += [float(quantity.joint(a, b, space)) for a, b in itertools.pairwise(chain) if a != b]
+        terms += [float(quantity.joint(a, b, design)) for a, b in itertools.pairwise(chain) if a != b]
         if quantity.combine is Combine.MAX:
             return Value(max(terms), 0.0)
         return Value(math.fsum(terms), _EPSILON * math.fsum(map(abs, terms)))
     if isinstance(quantity, Composite):
-        values = [value_of(part, design, space) for part in quantity.parts]
+        values = [value_of(part, design) for part in quantity.parts]
         parts = [value.exact for value in values]
         exact = float(quantity.formula(parts))
         rounding = _EPSILON * abs(exact)
@@ -423,6 +427,15 @@ def _enriched(draw: np.random.Generator, space: SearchSpace) -> SearchSpace:
         menus = menus[:-1] if len(menus) > 1 else (replace(menus[0], also=None, ffn_ratios=menus[0].ffn_ratios[:1]),)
 
 
+def _united(draw: np.random.Generator, space: SearchSpace) -> SpaceUnion:
+    """A union of two or three spaces like a given one: with vocabularies of their own, and some with fewer items."""
+    vocabularies = _subset(draw, UNITED, 3) if space.size <= MOST_DESIGNS // 3 else UNITED[:1]
+    parts = [replace(space, vocabulary=vocabulary) for vocabulary in vocabularies]
+    if len(parts) < 2:
+        parts.append(replace(space, shared=not space.shared, vocabulary=UNITED[1]))
+    return SpaceUnion(tuple(parts))
+
+
 def blocks_of(menu: Menu) -> Iterator[Block]:
     """The blocks of a menu by its definition: every combination that makes a block, then those of the menus beside it."""
     ffn = [(ratio, None) for ratio in menu.ffn_ratios or ()] + [(None, width) for width in menu.ffn_widths or ()]
@@ -441,8 +454,13 @@ def blocks_of(menu: Menu) -> Iterator[Block]:
         yield from blocks_of(other)
 
 
-@functools.lru_cache(maxsize=4)
-def designs_of(space: SearchSpace) -> tuple[Architecture, ...]:
+def designs_of(space: SearchSpace | SpaceUnion) -> tuple[Architecture, ...]:
+    """Every design of a space or a union of some, see `_designs_of`."""
+    return tuple(design for part in space.parts for design in _designs_of(part))
+
+
+@functools.lru_cache(maxsize=8)
+def _designs_of(space: SearchSpace) -> tuple[Architecture, ...]:
     """Every design of a space by its definition: all combinations of the menus' blocks, without those that its steps forbid."""
     kinds = []
     for menu in space.menus:
@@ -557,17 +575,21 @@ def random_problem(seed: int) -> tuple[DesignProblem, Limits]:
     richer = np.random.default_rng([20, seed])
     if richer.random() < 0.5:
         space = _enriched(richer, space)
+    searched: SearchSpace | SpaceUnion = space
+    uniting = np.random.default_rng([21, seed])
+    if uniting.random() < 0.25:
+        searched = _united(uniting, space)
     objective = _random_quantity(draw, space, 0.45)
-    designs = designs_of(space)
-    best = max(range(len(designs)), key=lambda n: value_of(objective, designs[n], space).exact)
+    designs = designs_of(searched)
+    best = max(range(len(designs)), key=lambda n: value_of(objective, designs[n]).exact)
     budgets = []
     for _ in range(draw.choice(5, p=(0.1, 0.35, 0.3, 0.15, 0.1))):
         quantity = _random_quantity(draw, space, 0.15)
-        values = [value_of(quantity, design, space).exact for design in designs]
+        values = [value_of(quantity, design).exact for design in designs]
         budgets.append(Budget(quantity, _random_upper(draw, values, values[best])))
     gap = float(draw.choice((1e-6, 0.0, 1e-9, 0.02), p=(0.7, 0.12, 0.1, 0.08)))
     start = designs[draw.integers(len(designs))] if draw.random() < 0.15 else None
-    problem = DesignProblem(space, objective, tuple(budgets))
+    problem = DesignProblem(searched, objective, tuple(budgets))
     # Half of the problems have budgets from below, some a minimized objective; drawn apart, so that the others stay what they were.
     other = np.random.default_rng([19, seed])
     return (_two_sided(other, problem, designs, best) if other.random() < 0.5 else problem), Limits(gap=gap, start=start)
@@ -577,7 +599,7 @@ def _two_sided(draw: np.random.Generator, problem: DesignProblem, designs: Seque
     """The problem with budgets turned round, ranges, and often its objective minimized."""
     budgets = []
     for budget in problem.subject_to:
-        values = [value_of(budget.quantity, design, problem.space).exact for design in designs]
+        values = [value_of(budget.quantity, design).exact for design in designs]
         from_below = Budget(
             budget.quantity,
             at_least=max(-_random_upper(draw, [-value for value in values], -values[best], True), budget.quantity.least),
@@ -608,11 +630,11 @@ def truth_of(problem: DesignProblem) -> Truth:
     """Every design of the space, by the definitions."""
     certain, possible = [], []
     for design in designs_of(problem.space):
-        objective = value_of(problem.goal, design, problem.space)
+        objective = value_of(problem.goal, design)
         if problem.least:
             objective = Value(-objective.exact, objective.rounding)
         # How much room each budget leaves, and the rounding of the value.
-        used = [(value_of(b.quantity, design, problem.space), b) for b in problem.subject_to]
+        used = [(value_of(b.quantity, design), b) for b in problem.subject_to]
         rooms = [((b.limit - value.exact) * (1 if b.upper is not None else -1), value.rounding) for value, b in used]
         if all(room >= -rounding for room, rounding in rooms):
             possible.append(objective)
@@ -648,12 +670,12 @@ def false_claims(problem: DesignProblem, limits: Limits, truth: Truth, solution:
     if design is not None and objective is not None:
         if design not in designs_of(space):
             claims.append(f"the design {design} is outside the space")
-        value = value_of(problem.goal, design, space)
+        value = value_of(problem.goal, design)
         value = Value(sign * value.exact, value.rounding)
         if not abs(objective - value.exact) <= value.rounding:
             claims.append(f"the objective is {objective!r}, that of the design {value.exact!r}")
         for budget in problem.subject_to:
-            used = value_of(budget.quantity, design, space)
+            used = value_of(budget.quantity, design)
             over = used.exact - budget.limit if budget.upper is not None else budget.limit - used.exact
             if not over <= used.rounding:
                 claims.append(f"the design exceeds {budget}: {used.exact!r}")

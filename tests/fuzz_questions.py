@@ -44,7 +44,7 @@ class Values:
     """A quantity of every design of a problem: its value, and how far it may be off or from what is the same to a solver."""
 
     def __init__(self, quantity: Quantity, problem: DesignProblem) -> None:
-        values = [fuzz.value_of(quantity, each, problem.space) for each in fuzz.designs_of(problem.space)]
+        values = [fuzz.value_of(quantity, each) for each in fuzz.designs_of(problem.space)]
         self.exact = np.array([value.exact for value in values])
         self.room = np.array([value.rounding for value in values]) + _ROOM * np.abs(self.exact)
 

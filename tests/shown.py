@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _BLOCK = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SAVED = re.compile(r"[Ss]ave this as\s+`([\w.-]+)`")
 _CHECKED = re.compile(r"<!-- checked: (.*?) -->\s*$")
-_OTHERS = {".", "cd", "dask", "git", "jupyter", "python3", "scp", "srun", "ssh"}
+_OTHERS = {".", "cd", "dask", "git", "jupyter", "pdflatex", "python3", "scp", "srun", "ssh"}
 """Programs that are not ours."""
 
 
@@ -51,13 +51,23 @@ def blocks(page: str) -> list[Shown]:
 
 def commands(page: str) -> Iterator[list[str]]:
     """The words of each command line in the page's blocks of shell, which are those called sh and those without a name."""
+    return (words for words, _ in redirected(page))
+
+
+def redirected(page: str) -> Iterator[tuple[list[str], str]]:
+    """The words of each command line, and the file that its output goes to, empty where it goes to none."""
     for block in blocks(page):
         if block.language in ("", "sh"):
             for line in block.text.replace("\\\n", " ").splitlines():
                 for part in re.split(r"&&|&$", line):
-                    words = [word for word in shlex.split(part, comments=True) if not re.match(r"[A-Z_]+=|[<>|]", word)]
+                    typed, file = shlex.split(part, comments=True), ""
+                    if ">" in typed:
+                        place = typed.index(">")
+                        file = typed[place + 1]
+                        del typed[place : place + 2]
+                    words = [word for word in typed if not re.match(r"[A-Z_]+=|[<>|]", word)]
                     if words:
-                        yield words
+                        yield words, file
 
 
 def arguments_of(words: list[str]) -> tuple[str, list[str]] | None:

@@ -55,7 +55,7 @@ def test_a_false_claim_is_seen(least: bool) -> None:
     assert solution.status is Status.OPTIMAL
     assert fuzz.false_claims(problem, Limits(), truth, solution) == []
     assert solution.objective is not None
-    worst = min(problem.space, key=lambda design: sign * fuzz.value_of(problem.goal, design, problem.space).exact)
+    worst = min(problem.space, key=lambda design: sign * fuzz.value_of(problem.goal, design).exact)
     low = solution.objective - sign * 1e-5 * abs(solution.objective)
     high = solution.objective + sign * (abs(solution.objective) + 1)
     for false, said in (

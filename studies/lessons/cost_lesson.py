@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from formulation import Architecture, Block, Combine, Composite, Quantity, Separ
 from formulation.architecture import Setting
 from formulation.command.words import markdown_table, short
 from formulation.layer import layer_of
-from formulation.quantity import quantity_text
+from formulation.quantity import column_texts, quantity_text
 from formulation.records.rows import RowFile, packed_path
 from hardware_models import Datasheet, FitError, Flops, LatencyTable, Memory, WeightMemory, fit_error
 from hardware_models.datasheet import PRECISIONS, RATED
@@ -93,7 +93,7 @@ def draw_shares(quantities: Sequence[Separable], design: Architecture) -> Figure
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
                 axis.text(float(left[row] + value / 2), row, f"{value:.0f}", ha="center", va="center", fontsize=9, bbox=box)
         left += values
-    axis.set_yticks(range(len(quantities)), [quantity_text(quantity) for quantity in quantities])
+    axis.set_yticks(range(len(quantities)), [text.replace(":", ":\n") for text in column_texts(quantities)])
     axis.invert_yaxis()
     axis.set(xlabel="share of the total [%]", xlim=(0, 100))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper center", ncols=len(parts[0]), frameon=False, fontsize=9)
@@ -128,7 +128,7 @@ def draw_memory(memory: Memory, design: Architecture) -> Figure:
     total = memory(design) / 1e6
     axis.axhline(total, color="black", ls="--", lw=1.2)
     axis.annotate(f"memory = {total:.1f} MB", (0, total), (4, 4), textcoords="offset points")
-    axis.set_xticks(place, [name.replace("map ", "map\n").replace(" → ", " →\n").replace(", ", ",\n") for name in steps])
+    axis.set_xticks(place, [name.replace("map ", "map\n").replace(" → ", " →\n") for name in steps], fontsize=8.5)
     axis.set(ylabel="memory [MB]", xlabel="step of the pass", ylim=(0, 1.12 * total), xlim=(-0.5, len(steps) - 0.5))
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1))
     return figure
@@ -256,6 +256,12 @@ def price_table(table: LatencyTable, design: Architecture) -> str:
         [name, FEATURES[name].meaning, f"{amount:,.4g} {FEATURES[name].unit}".strip(), f"{price:,.3g}", f"{amount * price:.2f}"]
         for (name, price), amount in zip(table.prices, amounts, strict=True)
     ]
+    for each in table.conditional:
+        others = tuple(other for other in table.conditional if other is not each)
+        without, with_one = (replace(table, conditional=held) for held in (others, (*others, replace(each, price=1.0))))
+        amount = with_one.predict(design) - without.predict(design)
+        counts = f"{amount:,.4g} {FEATURES[each.work].unit}".strip()
+        rows.append([each.work, f"the same, if {each.where}", counts, f"{each.price:,.3g}", f"{amount * each.price:.2f}"])
     rows.append(["sum", "", "", "", f"{table.predict(design):.2f}"])
     return markdown_table(["work", "what it counts", "amount", f"price [{table.unit} per unit]", table.unit], rows, left=2)
 

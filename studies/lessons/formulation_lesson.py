@@ -140,7 +140,7 @@ def draw_space(space: SearchSpace, design: Architecture | None = None, cost: Sep
 def _node_text(node: object, space: SearchSpace) -> str:
     if isinstance(node, tuple):
         block = node[1]
-        return f"E {block.width}, F {block.ffn_width}\nL {block.depth}"
+        return f"E {block.width}, F {block.ffn_width}\nL {block.depth}{beside_shape(block)}"
     return f"{'embedding' if node == 'source' else 'output head'}\nE {space.embedding_width}"
 
 
@@ -187,12 +187,19 @@ def draw_look_ups(menu: Menu, objective: EffectiveEntropy, flops: Flops) -> Figu
 # Tables
 
 
+def beside_shape(block: Block) -> str:
+    """What is decided of a block beside width, FFN width and depth, as its text has it, behind a space: " heads 8 kv 2"."""
+    _, space, words = str(block).partition(" ")
+    return space + words
+
+
 def _shape(design: Architecture) -> str:
     return ", ".join(map(_block, design.blocks))
 
 
 def _block(block: Block) -> str:
-    return f"{block.width}/{block.ffn_width}\u00a0×\u00a0{block.depth}"  # not to be broken into two lines
+    shape = f"{block.width}/{block.ffn_width}\u00a0×\u00a0{block.depth}"  # not to be broken into two lines
+    return shape + beside_shape(block)
 
 
 def _number(value: float) -> str:

@@ -35,6 +35,7 @@ from studies.lessons.branch_and_bound import (
     label_setting,
     lagrangian_bound,
 )
+from studies.lessons.formulation_lesson import beside_shape
 from studies.palette import COLOURS
 
 _BLUE, _ORANGE, _GREEN, _PINK = COLOURS[:4]
@@ -52,9 +53,10 @@ _LOOKS: dict[Fate, tuple[str, str, float]] = {
 
 
 def block_text(block: Block, space: SearchSpace) -> str:
-    """E×L where every FFN is as wide as its block, else E/F×L."""
+    """E×L where every FFN is as wide as its block, else E/F×L; behind it what else is decided."""
     plain = all(menu.ffn_ratios == (1.0,) for menu in space.menus)
-    return f"{block.width}×{block.depth}" if plain else f"{block.width}/{block.ffn_width}×{block.depth}"
+    shape = f"{block.width}×{block.depth}" if plain else f"{block.width}/{block.ffn_width}×{block.depth}"
+    return shape + beside_shape(block)
 
 
 def design_text(design: Architecture, space: SearchSpace) -> str:
@@ -64,10 +66,10 @@ def design_text(design: Architecture, space: SearchSpace) -> str:
 
 def layers_text(design: Architecture) -> str:
     """How many layers of each shape a design has, whatever the blocks they stand in: 2 of 512/512, 8 of 512/768."""
-    layers: Counter[tuple[int, int]] = Counter()
+    layers: Counter[tuple[int, int, str]] = Counter()
     for block in design.blocks:
-        layers[block.width, block.ffn_width] += block.depth
-    return ", ".join(f"{number} of {width}/{ffn_width}" for (width, ffn_width), number in sorted(layers.items()))
+        layers[block.width, block.ffn_width, beside_shape(block)] += block.depth
+    return ", ".join(f"{number} of {width}/{ffn_width}{rest}" for (width, ffn_width, rest), number in sorted(layers.items()))
 
 
 def _scaled_budget(problem: DesignProblem) -> tuple[Budget, float, str]:

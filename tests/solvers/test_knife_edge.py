@@ -34,7 +34,7 @@ COSTS: dict[str, Quantity] = {
 def test_a_budget_ends_exactly_at_its_limit(name: str, solver: object) -> None:
     """The best design costs `cost`: a budget of that finds it, one that is smaller by a relative 1e-11 finds the next."""
     quantity = COSTS[name]
-    rows = [(value_of(VALUE, design, SPACE).exact, value_of(quantity, design, SPACE).exact) for design in SPACE]
+    rows = [(value_of(VALUE, design).exact, value_of(quantity, design).exact) for design in SPACE]
     costs = sorted(cost for _, cost in rows if cost > 0)
     for place in (0.0, 0.1, 0.4, 0.7, 1.0):
         most = costs[int(place * (len(costs) - 1))]

@@ -129,6 +129,22 @@ def test_prices_times_amounts_are_the_prediction() -> None:
     assert total[4] == f"{SERVER.predict(DESIGN):.2f}"
 
 
+def test_prices_with_a_condition_are_part_of_the_sum() -> None:
+    table = read_device("pixel-watch-5").table("token")
+    at_cliff, beside = (
+        Architecture((Block(576, ffn_width, 16, heads=12),), shared=False, family="llama") for ffn_width in (768, 800)
+    )
+    held = {}
+    for design in (at_cliff, beside):
+        *parts, _ = rows_of(figures.price_table(table, design))
+        assert sum(float(row[4]) for row in parts) == pytest.approx(table.predict(design), abs=0.05)
+        held[design] = [float(row[4]) for row in parts[len(table.prices) :]]
+    head, maps, _ = (each.price for each in table.conditional)
+    weights = 16 * (4 * 576 * 768 + 3 * 576 * 768)  # of 12 heads of 64, and of an FFN with a gate
+    assert held[at_cliff] == pytest.approx([head * 2 * 576 * 50257 / 1e9, maps * 2 * weights / 1e9, 0], abs=0.01)
+    assert held[beside] == [0, 0, 0]
+
+
 def test_committed_results_are_read_and_a_missing_one_is_a_sentence() -> None:
     record = figures.committed("latency_data/results.json")
     assert [device["device"] for device in record["data"]["devices"]] == ["raspberry-pi-4", "xeon", "titan-xp"]

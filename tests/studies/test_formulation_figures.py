@@ -70,6 +70,14 @@ def test_the_coefficients_are_those_of_the_program() -> None:
     assert rows[5][1].replace("\u00a0", " ") == "512/512 × 2"
 
 
+def test_what_else_is_decided_of_a_block_stands_beside_its_shape() -> None:
+    space = SearchSpace((Menu((512,), (1,), heads=(4, 8), kv_heads=(1, 4), gated=(False, True)),))
+    texts = [row[1].replace("\u00a0", " ") for row in rows_of(figures.choice_table((Params(),), space))]
+    assert len(texts) == len(set(texts)) == len(space.menus[0]) == 8
+    assert {"512/512 × 1 heads 4 gated no", "512/512 × 1 kv 1 gated yes"} <= set(texts)
+    assert any("heads 4 kv 1" in text.get_text() for text in figures.draw_space(space).axes[0].texts)
+
+
 def test_a_design_can_be_added_up_from_the_printed_coefficients() -> None:
     rows = rows_of(figures.choice_table((Flops(), *PROBLEM.maximize.parts), SPACE))
     first, second = rows[0], rows[7]

@@ -146,6 +146,8 @@ def test_layers_of_one_shape_are_counted_together() -> None:
         assert set(counts) == shapes
         assert sum(map(int, counts.values())) == sum(design.depths)
     assert layers_text(Architecture((Block(512, 768, 4), Block(512, 512, 1), Block(512, 768, 3)))) == "1 of 512/512, 7 of 512/768"
+    grouped = Block(512, 768, 2, kv_heads=2)
+    assert layers_text(Architecture((grouped, Block(512, 768, 1), grouped))) == "1 of 512/768, 4 of 512/768 kv 2"
 
 
 def test_progress_ends_where_incumbent_and_bound_meet() -> None:
