@@ -1,4 +1,4 @@
-"""A designed language model as data: blocks of identical layers between a token embedding and its tied output head.
+"""A designed language model as data: blocks of identical layers between a token embedding and an output head.
 
 Only what a design *is* lives here. What it is worth is `formulation.entropy`, what it costs is `hardware_models`, and the
 PyTorch network built from it reads this file alone.
@@ -103,7 +103,10 @@ def check_setting(setting: Any, width: int | None) -> None:
     if setting.embedding_width is None:
         object.__setattr__(setting, "embedding_width", family.embedding_width or width)
         if setting.embedding_width is None:
-            raise ValueError(f"the first block may have several widths; state the embedding_width of the family {family.name}")
+            raise ValueError(
+                f"the first block may have several widths; the family {family.name} has one residual width: "
+                "keep one, or solve a union of spaces, one for each width"
+            )
     for name in ("embedding_width", "vocabulary", "positions"):
         object.__setattr__(setting, name, positive_integer(name, getattr(setting, name)))
     object.__setattr__(setting, "tied", family.tied if setting.tied is None else check_flag("tied", setting.tied))
@@ -260,7 +263,7 @@ _TIMES, _MOST_SINGLE, _MOST_BLOCKS = "times", 8, 1_000
 
 def _said(value: Any) -> str:
     """A value as the text of a block has it."""
-    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:g}"
+    return ("yes" if value else "no") if isinstance(value, bool) else np.format_float_positional(value, trim="-")
 
 
 def settled(block: Block, setting: Setting) -> Block:
@@ -431,7 +434,7 @@ def _read_word(text: str, wrong: ValueError) -> int | float | bool:
     """yes, no or a number."""
     if text in ("yes", "no"):
         return text == "yes"
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,20})?", text):
         raise wrong
     return float(text) if "." in text else int(text)
 

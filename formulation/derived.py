@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from formulation.architecture import CHOICES, SETTING, Architecture, Block, Setting, choice_values
+from formulation.architecture import SETTING, Architecture, Block, Setting, choice_values
 from formulation.layer import Layer, layer_of
 from formulation.quantity import Combine, Composite, Quantity, Separable
 
@@ -175,9 +175,18 @@ class LayerSum(Separable):
         return block.depth * self.per_layer(block.width, block.ffn_width) if block.depth else 0.0
 
 
+def decisions_of(block: Block) -> int:
+    """How many choices of a block count as decisions: width, FFN width and depth, and what does not follow from the rest."""
+    return _ALWAYS + sum(value is not None for value in choice_values(block)[_ALWAYS:])
+
+
 def shared_decisions(own: Block, other: Block) -> int:
-    """How many choices two blocks share, of those that each of them has by name."""
-    return sum(map(operator.eq, choice_values(own), choice_values(other)))
+    """The decisions of a block, less the choices by name in which another one differs from it."""
+    return decisions_of(own) - sum(map(operator.ne, choice_values(own), choice_values(other)))
+
+
+_ALWAYS = 3
+"""The first of `CHOICES`, which every block decides."""
 
 
 def shared_setting(own: Setting, other: Setting) -> int:
@@ -187,12 +196,11 @@ def shared_setting(own: Setting, other: Setting) -> int:
 
 @dataclass(frozen=True)
 class Agreement(Separable):
-    """The number of decisions that a design shares with a given one: of each block the choices that both have by the same name.
+    """The number of decisions that a design shares with a given one: those of the given one, less what differs by name.
 
-
-    Budget(agreement, agreement.most − d) asks for designs that differ from the given one in at least d decisions. What follows from
-    the rest, such as as many heads as the width holds, is one and the same choice. A block without layers has no FFN width, so that
-    it differs in two from the same block with some.
+    Budget(agreement, agreement.most − d) asks for designs that differ from the given one in at least d decisions. What follows
+    from the rest, such as as many heads as the width holds, is one and the same choice, and no decision. A block without layers has
+    no FFN width, so that it differs in two from the same block with some.
 
     Attributes:
         architecture: the given design.
@@ -214,13 +222,13 @@ class Agreement(Separable):
 
     def block_at(self, position: int, block: Block, setting: Setting) -> float:
         if position >= len(self.architecture.blocks):
-            return -len(CHOICES)  # a block that the given design lacks: all of its choices differ
+            return -decisions_of(block)  # a block that the given design lacks: all of its decisions differ
         return shared_decisions(self.architecture.blocks[position], block)
 
     @property
     def most(self) -> int:
         """The number of decisions that the given design shares with itself: all of them."""
-        return len(CHOICES) * len(self.architecture.blocks) + (len(SETTING) if self.setting else 0)
+        return sum(map(decisions_of, self.architecture.blocks)) + (len(SETTING) if self.setting else 0)
 
 
 LAYERS = SumOverLayers("layers", "layers", lambda layer: 1.0)

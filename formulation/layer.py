@@ -195,7 +195,7 @@ class Layer:
 
     def flops(self, tokens: int, attended: int) -> int:
         """FLOPs of one application, 2 per multiply-add: every map on every token, attention scores and mixing."""
-        return 2 * tokens * (self.weights + attended * (self.query_width + self.value_width))
+        return 2 * tokens * self.weights + self.score_flops(tokens, attended)
 
     def total(self, group: Group, of_shape: Callable[[int, int], float]) -> float:
         """Sum over the matrices of one group of what depends on their smaller and larger dimension alone, such as an entropy."""

@@ -53,7 +53,7 @@ PRESETS: dict[str, Architecture] = {
 
 
 def layers_space(preset: str, depths: tuple[int, ...] = (1,)) -> SearchSpace:
-    """Every layer of a published model chosen anew at its one width, with its vocabulary and family.
+    """Every layer of a published model redesigned at its one width, with its vocabulary and family.
 
     With E and k of the model, each layer has query heads k, 2k, 3k or 4k of size 64, or twice as many of size 32; 1 or k key/value
     heads; and an FFN width from 2E/3 to 4E in steps of E/3. SmolLM2-135M: heads 3, 6, 9, 12; FFN widths 384, 576, … 2,304.
@@ -61,8 +61,11 @@ def layers_space(preset: str, depths: tuple[int, ...] = (1,)) -> SearchSpace:
     keys and values, and F = 8E/3, is one of the items.
 
     Args:
-        preset: a name in `PRESETS` whose layers are alike.
+        preset: a name in `PRESETS`, of a model with such a layer.
         depths: (1,), or (0, 1) where a layer may be left out.
+
+    Raises:
+        ValueError: for a model whose layer is none of the items.
     """
     model = PRESETS[preset]
     (block,) = model.blocks
@@ -81,6 +84,10 @@ def layers_space(preset: str, depths: tuple[int, ...] = (1,)) -> SearchSpace:
         )
 
     menu = of_head_size(HEAD_SIZE, (of_head_size(HEAD_SIZE // 2),))
+    if menu.find(Block(block.width, block.ffn_width, 1, block.heads, kv_heads, block.head_size)) is None:
+        raise ValueError(
+            f"the layer of {preset}, {block}, is not one of 3k heads of size {HEAD_SIZE} and F = 8E/3; choose another model"
+        )
     return SearchSpace(
         (menu,) * block.depth,
         shared=False,

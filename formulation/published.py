@@ -7,9 +7,9 @@ latencies are in `studies.latency_data.published`; no other figure of the paper 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from formulation.architecture import Architecture, Block
+from formulation.presets import PRESETS, uniform_model
 from formulation.records.reading import read_json, versioned
 
 PUBLISHED: dict[str, Architecture] = {
@@ -70,18 +70,13 @@ PUBLISHED_WITH_HEAD = ("Pythia-70M", "Pythia-162M", "Cerebras-111M", "GPT-2-124M
 
 def published_designs() -> dict[str, Architecture]:
     """The nine networks of `PUBLISHED_MS`: the baselines have L layers of one width and `FFN_RATIO` that share no weights."""
-
-    def uniform(family: str, layers: int, width: int, vocabulary: int, **around: Any) -> Architecture:
-        around = {"embedding_width": width} | around
-        return Architecture((Block(width, FFN_RATIO * width, layers),), False, vocabulary=vocabulary, family=family, **around)
-
     return {
-        "Pythia-70M": uniform("gpt_neox", 6, 512, 50_304),
-        "Pythia-162M": uniform("gpt_neox", 12, 768, 50_304),
-        "Cerebras-111M": uniform("gpt2", 10, 768, 50_257),
-        "GPT-2-124M": uniform("gpt2", 12, 768, 50_257, positions=1024),
-        "OPT-125M": uniform("opt", 12, 768, 50_272),
-        "OPT-350M": uniform("opt_post_norm", 24, 1024, 50_272, embedding_width=512),
+        "Pythia-70M": PRESETS["pythia-70m"],
+        "Pythia-162M": uniform_model("gpt_neox", 12, 768, FFN_RATIO * 768, 12, 12, 64, vocabulary=50_304),
+        "Cerebras-111M": uniform_model("gpt2", 10, 768, FFN_RATIO * 768, 12, 12, 64),
+        "GPT-2-124M": PRESETS["gpt2"],
+        "OPT-125M": PRESETS["opt-125m"],
+        "OPT-350M": PRESETS["opt-350m"],
         **PUBLISHED,
     }
 

@@ -85,8 +85,8 @@ class SearchSpace:
         alike: True: all layers of a design are alike, so that its blocks differ in depth alone; blocks without layers come last.
 
     Raises:
-        ValueError: for an empty or ill-formed menu, for widths that the family cannot have, a rule that answers anything but True
-            or False, and where no design satisfies the steps.
+        ValueError: for an empty or ill-formed menu, for one with two items that are the same block in this setting, for widths that
+            the family cannot have, a rule that answers anything but True or False, and where no design satisfies the steps.
     """
 
     menus: tuple[Menu, ...]
@@ -113,6 +113,7 @@ class SearchSpace:
             )
         check_setting(self, next(iter(first)) if len(first := {block.width for block in self.menus[0].items}) == 1 else None)
         check_widths(self, {block.width for menu in dict.fromkeys(self.menus) for block in menu.items})
+        self._refuse_repeated()
         if self.size == 0:
             needs = "is non-decreasing; widen the later menus" if self.non_decreasing else "may follow one another"
             if self.alike:
@@ -122,6 +123,17 @@ class SearchSpace:
             if all(menu.all_depths == (0,) for menu in self.menus):
                 needs = "has a layer; add a depth of 1 or more to a menu"
             raise ValueError(f"the space holds no design: no choice of the menus' items {needs}")
+
+    def _refuse_repeated(self) -> None:
+        """ValueError for two items of a menu that are one block in the setting, so that designs would count several times."""
+        for menu, numbers in self._number_of.items():
+            if len(numbers) < len(menu):
+                blocks = self.blocks_of(menu)
+                same = next(block for item, block in enumerate(blocks) if numbers[choice_values(block)] != item)
+                raise ValueError(
+                    f"two items of a menu are the block {same} of the family {self.family}: a gate or sharing that is not stated "
+                    "is that of the family or the space; leave one out, or state it in the menu and in those that belong to it"
+                )
 
     @classmethod
     def uniform(

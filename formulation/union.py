@@ -154,8 +154,8 @@ def united(spaces: Iterable[SearchSpace]) -> SearchSpace | SpaceUnion:
 def decided(space: SearchSpace | SpaceUnion, **decisions: Sequence[Any]) -> SearchSpace | SpaceUnion:
     """The union of a space over decisions of the whole network: a space for each combination of their entries.
 
-    The embedding width, and whether the head is tied, are those of a new family, unless decided. Where a family has one residual
-    width and the menus have several, there is a space for each width.
+    The embedding width of a new family is its own, unless decided; and so is whether the head is tied, unless the space says
+    otherwise than its family. Where a family has one residual width and the menus have several, there is a space for each width.
 
     Args:
         space: what is decided already.
@@ -168,7 +168,8 @@ def decided(space: SearchSpace | SpaceUnion, **decisions: Sequence[Any]) -> Sear
     for part, entries in product(space.parts, product(*decisions.values())):
         facts = dict(zip(decisions, entries, strict=True))
         if facts.get("family", part.family) != part.family:
-            facts = {"embedding_width": None, "tied": None} | facts
+            as_family = part.tied is family_of(part.family).tied
+            facts = {"embedding_width": None, "tied": None if as_family else part.tied} | facts
         spaces += _one_width_each(part, facts)
     return united(spaces)
 

@@ -26,11 +26,12 @@ from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.run import command, run_command
 from formulation.command.words import text_table
+from formulation.family import family_of
 from formulation.records.files import json_text
 from hardware_models.datasheet import RATED, Achieved, Datasheet, Sourced, read_datasheet, write_datasheet
 from hardware_models.device import read_device
 from hardware_models.fit import FitError, fit_error
-from hardware_models.latency import LatencyTable
+from hardware_models.latency import LatencyTable, Validated
 from hardware_models.roofline import DecodeLatency, PrefillLatency
 
 _NETWORKS = 200
@@ -143,18 +144,25 @@ class _Sample:
 def _designs(table: LatencyTable, random: np.random.Generator) -> tuple[Architecture, ...]:
     """Networks of one block, drawn from what a table was validated on."""
     seen = table.validated
-    widths = [width for width in range(seen.widths[0], seen.widths[1] + 1, 64) if width % 64 == 0]
+    widths = [width for width in range(seen.widths[0], seen.widths[1] + 1) if width % 64 == 0] or list(seen.widths)
+    family = "merino" if "merino" in seen.families else seen.families[0]
     designs = []
     for _ in range(_NETWORKS):
         width = int(random.choice(widths))
-        outside = width if width in seen.embedding_widths else seen.embedding_widths[0]
-        block = Block(
-            width,
-            int(random.integers(seen.ffn_widths[0], seen.ffn_widths[1] + 1)),
-            int(random.integers(seen.layers[0], seen.layers[1] + 1)),
-        )
-        designs.append(Architecture((block,), shared=seen.shared[0], embedding_width=outside, vocabulary=seen.vocabularies[0]))
+        outside = width if width in seen.embedding_widths or not family_of(family).joints else seen.embedding_widths[0]
+        ffn_width, layers = (int(random.integers(ends[0], ends[1] + 1)) for ends in (seen.ffn_widths, seen.layers))
+        block = Block(width, ffn_width, layers, *_heads(seen, width, random), gated=seen.gated[0])
+        designs.append(Architecture((block,), seen.shared[0], outside, seen.vocabularies[0], family=family))
     return tuple(designs)
+
+
+def _heads(seen: Validated, width: int, random: np.random.Generator) -> tuple[int, int, int, int]:
+    """h, k, d and d' of a layer, drawn from what was seen; h·d = E where no heads are stated."""
+    head_size = int(random.choice(seen.head_sizes))
+    heads = width // head_size if seen.heads is None else int(random.integers(seen.heads[0], seen.heads[1] + 1))
+    least, most = seen.kv_heads or (heads, heads)
+    kv_heads = int(random.choice([number for number in range(least, most + 1) if heads % number == 0] or [heads]))
+    return heads, kv_heads, head_size, int(random.choice(seen.value_head_sizes or (head_size,)))
 
 
 def _numbers(logarithms: np.ndarray) -> tuple[float, float, float]:

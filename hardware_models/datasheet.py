@@ -182,6 +182,12 @@ class Datasheet:
         names = [own.software for own in self.achieved]
         if len(set(names)) < len(names):
             raise ValueError(f"achieved has {', '.join(names)}; expected each software once")
+        for own in self.achieved:
+            if own.bandwidth is not None and own.bandwidth.value > self.bandwidth.value:
+                raise ValueError(
+                    f"achieved has a bandwidth of {own.bandwidth.value!r} for {own.software}; "
+                    f"expected at most the rated one, {self.bandwidth.value!r}"
+                )
 
     def figure(self, name: str, precision: str | None = None) -> float:
         """The value of a field, at a precision of `ARITHMETIC` where it has several; ValueError if nobody published it."""

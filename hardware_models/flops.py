@@ -13,9 +13,11 @@ from formulation.layer import joint_map, layer_of, surroundings
 class Flops(Separable):
     """FLOPs of one forward pass over a sequence of T tokens, 2 per multiply-add (our reconstruction of the paper's counts):
 
-        Σ_i L_i [ 2T·Σ in·out + 4T²·h·d ]    maps of a layer; attention scores and mixing, no causal halving
-        + Σ 2T·left·right                    maps between unequal neighbours
-        + 2T·E₀·vocabulary                   output head, where `head` asks for it
+        Σ_i L_i [ 2T·Σ in·out + 2T²·h·(d + d') ]    maps of a layer; attention scores and mixing, no causal halving
+        + Σ 2T·left·right                           maps between unequal neighbours
+        + 2T·E₀·vocabulary                          output head, where `head` asks for it
+
+    with h query heads of size d, d' in values.
 
     Every layer counts: sharing weights saves memory, not work. Biases, norms and activations are left out.
 

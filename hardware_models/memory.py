@@ -15,7 +15,7 @@ import numpy as np
 
 from formulation import Block, Combine, Composite, Separable
 from formulation.architecture import Setting, positive_integer, positive_number
-from formulation.layer import Layer, final_norm, layer_of, learned_positions, surroundings
+from formulation.layer import Layer, final_norm, layer_of, learned_positions, stored_layers, surroundings
 from hardware_models.params import Params
 from hardware_models.workload import LOGITS
 
@@ -31,6 +31,7 @@ class WeightMemory(Separable):
             groups (4 + 16/32 = 4.5).
         embedding_bits: bits a weight of the token embedding, the head tied with it, and the positions; None: `bits`. A head of its
             own has `bits`, as other maps.
+        apart: True: layers that share weights are stored as often as they are applied, as llama.cpp does; None: once.
 
     Raises:
         ValueError: for bits that are not a finite number above 0.
@@ -38,6 +39,7 @@ class WeightMemory(Separable):
 
     bits: float = 32
     embedding_bits: float | None = None
+    apart: bool | None = None
 
     name = "weight memory"
     unit = "bytes"
@@ -54,7 +56,8 @@ class WeightMemory(Separable):
         return self.bits if self.embedding_bits is None else self.embedding_bits
 
     def block(self, block: Block, setting: Setting) -> float:
-        return Params().block(block, setting) * (self.bits if block.bits is None else block.bits) / 8
+        layers = block.depth if self.apart else stored_layers(block, setting)
+        return layers * layer_of(block, setting).parameters * (self.bits if block.bits is None else block.bits) / 8
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
         return Params().joint(left, right, setting) * self.bits / 8
@@ -259,6 +262,7 @@ class Memory(Composite):
         embedding_bits: of the weights, as in `WeightMemory`.
         activation_bits: bits an activation.
         cache_bits: bits a number of the cache, None: as activations.
+        apart: of the weights, as in `WeightMemory`.
 
     Raises:
         ValueError: as its parts do.
@@ -272,6 +276,7 @@ class Memory(Composite):
     attention: str = "fused"
     activation_bits: float = 32
     cache_bits: float | None = None
+    apart: bool | None = None
 
     name = "memory"
     unit = "bytes"
@@ -286,7 +291,7 @@ class Memory(Composite):
         """Weights with the cache, a sum; peak of the activations, a maximum."""
         cache_bits = self.activation_bits if self.cache_bits is None else self.cache_bits
         return (
-            _Held(WeightMemory(self.bits, self.embedding_bits), CacheMemory(self.seq_len, self.batch, cache_bits)),
+            _Held(WeightMemory(self.bits, self.embedding_bits, self.apart), CacheMemory(self.seq_len, self.batch, cache_bits)),
             ActivationMemory(self.seq_len, self.batch, self.activation_bits, self.logits, self.attention),
         )
 

@@ -70,7 +70,7 @@ ROOFLINE: dict[str, type[Quantity]] = {
 """Quantities of a datasheet."""
 
 COSTS = ("flops", "params")
-"""The paper's own: what `studies.compare_solvers` holds the published designs to."""
+"""The paper's own: the budgets under which `studies.compare_solvers` compares designs."""
 
 ON_DEVICES = ("latency", *ROOFLINE, "memory-share")
 
@@ -181,6 +181,11 @@ def _with_options(name: Any, options: dict[str, Any], where: str, beside: Collec
     others = ("quantity", "confidence", *beside)
     if kind is Latency:
         asked = read_record(_Asked, options, where, beside=others)
+        if asked.device in shipped_datasheets() and asked.device not in shipped():
+            raise ValueError(
+                f"{where}: nobody measured latencies of {asked.device} for this package; it has a datasheet: "
+                f"ask for prefill-latency@{asked.device}, decode-latency@{asked.device} or generation-latency@{asked.device}"
+            )
         table = read_device(asked.device).table(asked.table)
         if table.doubt:
             print(f"warning: {table.doubt}", file=sys.stderr)
@@ -195,6 +200,8 @@ def _with_options(name: Any, options: dict[str, Any], where: str, beside: Collec
     device = options.pop("device")
     if not isinstance(device, str):
         raise ValueError(f"{where}.device is {shown(device)}; expected {_DEVICE}")
+    if kind is not MemoryShare and device in shipped() and device not in shipped_datasheets():
+        raise ValueError(f"{where}: {device} has no datasheet, but measured tables; ask for latency@{device}")
     if kind is MemoryShare:
         return MemoryShare(read_record(Memory, options, where), _ram_of(device), device)
     return read_record(kind, options, where, known, {"device": read_datasheet(device)}, others)

@@ -25,6 +25,9 @@ from hardware_models.workload import Workload
 Number = Any
 """A number, or an array of them for many passes at once."""
 
+_MOST_NEW_TOKENS = 1_000_000
+"""The most decoding steps of an answer: each is summed, since the slower of arithmetic and transfers may change between them."""
+
 
 class Product(NamedTuple):
     """One matrix product: operations, 2 per multiply-add, and the numbers that it reads and writes, each once.
@@ -326,6 +329,8 @@ class _Generation(_Roofline):
     def _stages(self) -> Iterator[Stage]:
         for name in ("prompt", "new_tokens"):
             positive_integer(name, getattr(self, name))
+        if self.new_tokens > _MOST_NEW_TOKENS:
+            raise ValueError(f"new_tokens is {self.new_tokens}; expected at most {_MOST_NEW_TOKENS:,}, whose steps are summed")
         yield Stage.of(Workload("prefill", self.prompt, self.batch))
         yield Stage.of(Workload("decode", self.prompt, self.batch), self.new_tokens)
 

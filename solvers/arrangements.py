@@ -13,7 +13,7 @@ from itertools import groupby, permutations, product
 import numpy as np
 
 from formulation import Agreement, Architecture, Block, Budget, DesignProblem, SearchSpace, Separable
-from formulation.architecture import Setting
+from formulation.architecture import CHOICES, Setting
 from formulation.derived import shared_decisions, shared_setting
 
 
@@ -163,9 +163,8 @@ def aligned(given: Architecture, design: Architecture, both: bool = True) -> Ali
     count = len(given.blocks)
     own = {position: run for run in runs(given) for position in run}
     other = {position: run for run in runs(design) for position in run} if both else {i: range(i, i + 1) for i in range(count)}
-    gains = np.full(
-        (count, count), -float(sum(len(block.choices) for block in given.blocks) + 1)
-    )  # less than all decisions together: never paired
+    never = -2.0 * len(CHOICES) * count - 1  # less than all that pairs can differ by
+    gains = np.full((count, count), never)
     for i, j in product(range(count), repeat=2):
         if own[i].start < other[j].stop and other[j].start < own[i].stop:
             gains[i, j] = shared_decisions(given.blocks[i], design.blocks[j])

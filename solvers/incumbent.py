@@ -232,7 +232,8 @@ class _Seeking:
     def _excess(self, totals: np.ndarray) -> np.ndarray:
         """By how much of its range each budget is exceeded, (K, n) for totals (rows, n)."""
         used = [self.tabulated.read(number, totals) for number in range(1, self.quantities)]
-        excess = (np.array(used).reshape(-1, totals.shape[1]) - self.tabulated.limits[:, None]) / self.scales[:, None]
+        with np.errstate(over="ignore"):  # what is more than a float holds is far beyond every other
+            excess = (np.array(used).reshape(-1, totals.shape[1]) - self.tabulated.limits[:, None]) / self.scales[:, None]
         return np.where(np.isnan(excess), np.inf, excess)  # what has no value, as a formula without any layer, meets no budget
 
     def _order(self, choices: np.ndarray) -> np.ndarray:

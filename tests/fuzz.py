@@ -411,7 +411,7 @@ def _enriched(draw: np.random.Generator, space: SearchSpace) -> SearchSpace:
         depths = (*old.depths[: most - 1], old.depths[-1] or 1)
         made = Menu(widths, old.ffn_ratios[:most], depths, **further)
         if draw.random() < 0.3:
-            made = replace(made, also=(Menu(widths[:1], None, (2,), ffn_widths=(96, 160)[:most], gated=(True,)),))
+            made = replace(made, also=(Menu(widths[:1], None, (2,), ffn_widths=(80, 160)[:most], gated=(True,)),))
         return made
 
     known = {old: menu(old) for old in dict.fromkeys(space.menus)}

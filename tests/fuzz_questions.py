@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from formulation import Architecture, Block, DesignProblem, NotSeparable, Quantity
+from formulation.architecture import SETTING
 from formulation.values import Undefined
 from solvers import (
     Limits,
@@ -98,14 +99,16 @@ def _apart(one: Architecture, other: Architecture, free: bool) -> int:
         pairs = zip(left, right, strict=True)
         return sum(sum(a.choices[name] != b.choices[name] for name in a.choices) for a, b in pairs)
 
+    around = sum(getattr(one, name) != getattr(other, name) for name in SETTING)
     if not free:
-        return differing(one.blocks, other.blocks)
-    return min(differing(a, b) for a, b in itertools.product(_arranged(one.blocks), _arranged(other.blocks)))
+        return around + differing(one.blocks, other.blocks)
+    return around + min(differing(a, b) for a, b in itertools.product(_arranged(one.blocks), _arranged(other.blocks)))
 
 
 def _same(design: Architecture) -> frozenset[tuple[object, ...]]:
     """What a design shares with all that only reorder equally wide neighbours."""
-    return frozenset(tuple(tuple(block.choices.values()) for block in order) for order in _arranged(design.blocks))
+    around = tuple(getattr(design, name) for name in SETTING)
+    return frozenset((around, *(tuple(block.choices.values()) for block in order)) for order in _arranged(design.blocks))
 
 
 def ask_for_alternatives(asked: Asked) -> list[str]:

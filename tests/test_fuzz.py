@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from formulation import DesignProblem
+from formulation import FAMILIES, DesignProblem
 from solvers import Limits, Solution, Status, solve
 from tests import fuzz
 
@@ -33,8 +33,12 @@ def test_problems_are_of_every_kind_and_repeat() -> None:
     assert repr(problems) == repr([fuzz.random_problem(seed) for seed in range(60)])
     kinds = {type(quantity).__name__ for problem, _ in problems for quantity in problem.quantities}
     assert {"Terms", "Placed", "EffectiveEntropy", "BlockwiseEntropy", "Product", "Ratio", "Mixture", "Measured"} <= kinds
-    assert {problem.space.blocks for problem, _ in problems} == {1, 2, 3, 4}
-    assert {problem.space.non_decreasing for problem, _ in problems} == {True, False}
+    parts = [part for problem, _ in problems for part in problem.space.parts]
+    assert {part.blocks for part in parts} == {1, 2, 3, 4}
+    assert {part.non_decreasing for part in parts} == {True, False}
+    assert {len(problem.space.parts) for problem, _ in problems} == {1, 2, 3}
+    assert {part.family for part in parts} == set(FAMILIES)
+    assert {name for part in parts for menu in part.menus for name in menu.axes} >= {"heads", "kv_heads", "gated", "shared", "bits"}
     truths = [fuzz.truth_of(problem) for problem, _ in problems]
     assert 5 <= sum(truth.possible is None for truth in truths) <= 30
     assert any(budget.upper == 0 for problem, _ in problems for budget in problem.subject_to)

@@ -263,6 +263,8 @@ def train(
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         else:  # the Trainer would read it as well, but go on with random numbers where weights are missing, and with NaN
             model = load_weights(newest, f"the checkpoint {newest}", torch.float32)
+            if config._attn_implementation is not None:  # no file says it, and another one rounds otherwise
+                model.set_attn_implementation(config._attn_implementation)
         if processes.is_main_process:
             for checkpoint in damaged:
                 _say(progress, f"{checkpoint.name} was cut short and is removed")

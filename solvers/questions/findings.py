@@ -212,8 +212,7 @@ def design(
     check_kinds(problem, solver, limits)
     asked = problem
     if deployability is not None:
-        space = deployability.within(problem.space)
-        problem = replace(problem, space=space)  # type: ignore[arg-type]  # a union stands in for a space
+        problem = deployability.of(problem)
     differing = min(_DIFFERING, problem.space.decisions) if differing is None else differing
     for name, number in (("steps", steps), ("alternatives", alternatives)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:

@@ -15,7 +15,7 @@ from formulation.problem import budget_text
 from formulation.quantity import column_texts, quantity_text
 from formulation.unseen import unseen
 from solvers.arrangements import order_is_free
-from solvers.base import Part, Solution, Solver, Status, broken_budgets, relative_gap
+from solvers.base import ROUNDING, Part, Solution, Solver, Status, broken_budgets, relative_gap
 from solvers.exact.dynamic_programming import Count
 from solvers.questions.alternatives import NEAR, apart
 from solvers.questions.diagnosis import Diagnosis, Need
@@ -90,8 +90,8 @@ def _part_remark(problem: DesignProblem, solution: Solution, part: Part) -> str:
     if part.bound is None or solution.objective is None or solution.bound is None:
         return "open"
     sign = -1 if problem.least else 1
-    closed = relative_gap(sign * solution.objective, sign * part.bound) <= (solution.gap or 0.0)
-    return "nothing better (proved)" if closed and solution.status is Status.OPTIMAL else "open"
+    closed = relative_gap(sign * solution.objective, sign * part.bound) <= ROUNDING
+    return "nothing better (proved)" if closed or solution.status is Status.OPTIMAL else "open"
 
 
 def unseen_text(problem: DesignProblem) -> str:
@@ -138,7 +138,8 @@ def deployment_text(problem: DesignProblem, solution: Solution, rule: Deployabil
     """What it costs in objective that a design can be deployed: the optimum with the rule compared with that without."""
     intro = f"Deployable with {rule.name}: {rule.reason}."
     if without.objective is None:
-        return f"{intro} Without it no design was found either."
+        none = "there is no design either (proved)" if without.status is Status.INFEASIBLE else "no design was found either"
+        return f"{intro} Without it {none}."
     best = f"{problem.goal.name} {_goal_text(problem, without.objective)}"
     proved = without.status is Status.OPTIMAL
     if solution.objective is None:

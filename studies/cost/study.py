@@ -40,6 +40,12 @@ _BITS = (16, 8, 4)
 _PRECISIONS = ("float16", "bfloat16", "float32")
 """Of weights and activations in a roofline: the first that the datasheet has a peak for."""
 _NONE = "–"
+_ROOFLINES = (
+    "A roofline is no measurement: as rated or as benchmarks of large matrices achieve, small networks take several times longer;\n"
+    "its datasheet says what it was fitted to, if anything."
+)
+_TOKENS = 1024
+"""Of the query and in the cache, unless a model has fewer positions."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class CostOptions:
     """What was asked for, see --help; ValueError for what text alone leaves open, where no model is text."""
 
     models: tuple[str, ...]
-    tokens: int
+    tokens: int | None
     devices: tuple[str, ...] | None
     precision: str | None
     family: str | None
@@ -57,7 +63,7 @@ class CostOptions:
     tied: str | None
 
     def __post_init__(self) -> None:
-        if self.tokens < 1:
+        if self.tokens is not None and self.tokens < 1:
             raise ValueError(f"--tokens is {self.tokens}; expected at least 1")
         if self.around and not any(map(is_text, self.models)):
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in self.around)
@@ -184,16 +190,19 @@ def latency_tables(models: dict[str, Architecture], asked: Sequence[Timed | str]
     if reasons:
         yield "\nLeft out (a table predicts only models like those that were measured):"
         yield from (f"  {reason}" for reason in reasons.values())
+    if any(isinstance(timed, Timed) and not isinstance(timed.quantity, Latency) for timed in asked):
+        yield f"\n{_ROOFLINES}"
 
 
 def show(options: CostOptions) -> Iterator[str]:
     """The tables, part by part."""
     models = {source: read_model(source, **(options.around if is_text(source) else {})) for source in options.models}
-    for name, model in models.items():
-        if options.tokens > model.positions:
-            raise ValueError(f"--tokens is {options.tokens:,}; expected at most the {model.positions:,} positions of {name}")
-    asked = list(latencies(options.devices, options.tokens, options.precision))
-    columns = [costs_of(model, options.tokens) for model in models.values()]
+    name, shortest = min(models.items(), key=lambda item: item[1].positions)
+    tokens = options.tokens or min(_TOKENS, shortest.positions)
+    if tokens > shortest.positions:
+        raise ValueError(f"--tokens is {tokens:,}; expected at most the {shortest.positions:,} positions of {name}")
+    asked = list(latencies(options.devices, tokens, options.precision))
+    columns = [costs_of(model, tokens) for model in models.values()]
     for name, model in models.items():
         yield f"{name}: {model}"
     lines = [[label, *(column[label] for column in columns)] for label in columns[0]]
@@ -206,7 +215,12 @@ def command_line() -> argparse.ArgumentParser:
     names = f"names: {', '.join((*PRESETS, *PUBLISHED))}"
     parser = command_parser(__spec__, __doc__, names)
     parser.add_argument("models", nargs="+", metavar="NAME|FILE", help="models: names, files, folders or text, see below")
-    parser.add_argument("--tokens", type=int, default=1024, metavar="N", help="tokens of the query and in the cache (default 1024)")
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        metavar="N",
+        help=f"tokens of the query and in the cache (default {_TOKENS}, or the positions of a model that has fewer)",
+    )
     parser.add_argument(
         "--devices",
         nargs="*",

@@ -7,7 +7,7 @@
     python -m studies.design --budget flops=60e9 --program latex > program.tex
 
 Prints the design, what binds, what more or less of each budget buys, alternatives and the number of near-optimal designs; where
-no design exists, which budgets conflict and what each would have to be. Writes design.json, which --verify holds against the
+no design exists, which budgets conflict and what each would have to be. Writes design.json, which --verify checks by the
 definitions and a fresh proof, and, unless --steps is 0, design.png. --program prints the problem as a mathematical program and
 solves nothing. A file that names code of a module is refused unless --trust-code lets it run.
 
@@ -44,6 +44,7 @@ from hardware_models.names import quantity_from_dict, quantity_to_dict, read_qua
 from solvers import Findings, Limits, Solver, Status, design, program_text
 from solvers.names import SOLVERS
 from solvers.programs.program_text import PROGRAM_STYLES, Style
+from solvers.programs.pyomo_model import Form
 from solvers.questions.design_check import Undecided, check_design, identity_note
 from solvers.questions.design_file import design_in, read_design
 from solvers.questions.findings import gap_of
@@ -111,6 +112,12 @@ def command_line() -> argparse.ArgumentParser:
         help="print the mathematical program instead of solving it: as text (the default), as a LaTeX page, or as a file for other "
         "solvers, lp and mps for linear ones, nl and gms for nonlinear ones",
     )
+    parser.add_argument(
+        "--form",
+        choices=[form.value for form in Form],
+        default=Form.CHOICE.value,
+        help="of the program: a binary for each item of a menu (choice, the default), or whole sizes and look-ups (lookup)",
+    )
     add_trust_argument(parser)
     return parser
 
@@ -166,6 +173,7 @@ class DesignOptions:
     output: str
     verify: str | None
     program: Style | None
+    form: str
     trust_code: bool
 
     def __post_init__(self) -> None:
@@ -317,7 +325,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tabulator = Tabulator(options.searched, options.measure, folder)
     title, problem = design_problem(options, tabulator)
     if options.program is not None:
-        print(program_text(problem, style=options.program), end="")
+        kept = problem if options.deployable is None else deployability(options.deployable).of(problem)
+        print(program_text(kept, Form(options.form), options.program), end="")
         return ExitCode.DONE
     if options.differ is not None and not 1 <= options.differ <= problem.space.decisions:
         raise ValueError(f"--differ is {options.differ}; expected 1 to {problem.space.decisions}, the decisions of a design")

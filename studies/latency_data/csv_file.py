@@ -52,7 +52,7 @@ def read_rows(path: Path, columns: Sequence[str], format: str, allowed: Callable
         columns: that it has to have.
         format: whose columns these are, in words.
         allowed: what a column's value should have been, in words, if it is not allowed; else None.
-        fewest: rows that are needed, to cross-validate in ten folds.
+        fewest: rows that are needed.
 
     Raises:
         ValueError: in one sentence naming file, line and column: for an empty file or too few rows, missing columns, and a value
@@ -80,9 +80,7 @@ def read_rows(path: Path, columns: Sequence[str], format: str, allowed: Callable
     except csv.Error as error:
         raise ValueError(f"line {lines.line_num} of {path.name} is not valid CSV ({error})") from None
     if len(rows.values) < fewest:
-        raise ValueError(
-            f"{path.name} has {counted(len(rows.values), 'row')}; expected at least {fewest}, to cross-validate in ten folds"
-        )
+        raise ValueError(f"{path.name} has {counted(len(rows.values), 'row')}; expected at least {fewest}")
     return rows
 
 

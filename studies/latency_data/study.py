@@ -65,7 +65,7 @@ from studies.latency_data.hat_file import (
 from studies.latency_data.published import m1_device, m1_fits, nano_device, nano_fit
 from studies.latency_data.trees import ADDITIVE, CEILING, scikit_learn
 from studies.latency_data.watch import MODELS, score, study_watch, watch_device, without_condition
-from studies.latency_data.watch_file import WatchData, is_watch_file, read_watch
+from studies.latency_data.watch_file import FEWEST_SCORED, WatchData, is_watch_file, read_watch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -342,7 +342,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the study with command-line flags; ValueError for bad input, ImportError where scikit-learn is missing."""
     options = read_options(LatencyDataOptions, command_line(), argv)
     read = _read_all(options)
-    watch = None if options.watch_file is None else read_watch(options.watch_file)
+    watch = (
+        None if options.watch_file is None else read_watch(options.watch_file, FEWEST if options.score is None else FEWEST_SCORED)
+    )
     scored = None if options.score is None else read_device(options.score)
     if read or (watch and not scored):
         scikit_learn()

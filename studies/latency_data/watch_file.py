@@ -25,6 +25,9 @@ WATCH_COLUMNS = (*WATCH_DESIGN, *MEASURED)
 That is the time to the first token and for each further one [ms], and the energy of the query above idle by decoded token [mJ].
 """
 
+FEWEST_SCORED = 2
+"""Rows of a file that is compared with a device file: nothing is fitted, but an error has a spread."""
+
 VOCABULARY = 50_257
 PROMPT_TOKENS, DECODED_TOKENS = 48, 32
 
@@ -85,14 +88,18 @@ def is_watch_file(path: Path) -> bool:
     return set(WATCH_COLUMNS) <= set(header_of(path))
 
 
-def read_watch(path: Path) -> WatchData:
+def read_watch(path: Path, fewest: int = FEWEST) -> WatchData:
     """The rows of a file; more columns than `WATCH_COLUMNS` are passed over.
+
+    Args:
+        path: of the file.
+        fewest: rows that are needed; as many as a cross-validation takes unless stated.
 
     Raises:
         ValueError: in one sentence naming file, line and column, see `studies.latency_data.csv_file.read_rows`; and for heads that
             key/value heads do not divide.
     """
-    rows = read_rows(path, WATCH_COLUMNS, "a file of watch measurements", _allowed, FEWEST)
+    rows = read_rows(path, WATCH_COLUMNS, "a file of watch measurements", _allowed, fewest)
     data = WatchData(path.name, rows.sha256, rows.by_column, OTHER_STATE.get(rows.sha256, 0))
     for line, heads, kv_heads in zip(rows.lines, data["n_h"], data["n_kv"], strict=True):
         if heads % kv_heads:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from formulation import PUBLISHED, Architecture, Block, SearchSpace
+from formulation.architecture import SETTING
 from formulation.published import FFN_RATIO
 from solvers import Front, Point
 
@@ -62,18 +62,21 @@ def baselines_of(front: Front) -> list[Baseline]:
 
 
 def uniform_designs(space: SearchSpace) -> list[Architecture]:
-    """Designs with all blocks alike, as in GPT-2: every width and depth that all menus hold, with the largest FFN ratio that all
-    hold and with GPT-2's `FFN_RATIO`, whether the menus hold it or not.
+    """Designs with all blocks alike, as in GPT-2: every width and depth that all menus hold, with the largest FFN that all hold
+    and with GPT-2's `FFN_RATIO`, whether the menus hold it or not; of what else is open, with as many heads as all hold.
     """
 
-    def common(name: str) -> list[Any]:
-        return sorted(set.intersection(*(set(getattr(menu, name)) for menu in space.menus)))
+    def size(block: Block) -> tuple[int, ...]:
+        return block.ffn_width, block.heads * block.head_size, block.kv_heads * block.head_size
 
-    ratios = sorted({FFN_RATIO, *common("ffn_ratios")[-1:]})
-    setting = (space.shared, space.embedding_width, space.vocabulary, space.positions)
+    common = set.intersection(*({block for block in space.blocks_of(menu) if block.depth} for menu in space.menus))
+    largest: dict[tuple[int, int], Block] = {}
+    for block in sorted(common, key=str):
+        key = block.width, block.depth
+        largest[key] = max(largest.get(key, block), block, key=size)
+    shapes = {*largest.values(), *(replace(each, ffn_width=FFN_RATIO * each.width) for each in largest.values())}
+    setting = {name: getattr(space, name) for name in SETTING}
     return [
-        Architecture((Block(width, round(width * ratio), depth),) * space.blocks, *setting)
-        for ratio in ratios
-        for width in common("widths")
-        for depth in common("depths")
+        Architecture((shape,) * space.blocks, **setting)
+        for shape in sorted(shapes, key=lambda each: (each.ffn_ratio, each.width, each.depth))
     ]

@@ -103,7 +103,7 @@ def test_multiples_leave_items_out() -> None:
         (lambda: Block(576, 768, 1, 9, 2), "kv_heads is 2, which does not divide the 9 heads"),
         (lambda: Block(100, 768, 1), "100, which 64 "),
         (lambda: Block(576, 768, 1, gated="yes"), "block gated is 'yes'"),
-        (lambda: llama(2, Menu((512, 576), (1,))), "state the embedding_width"),
+        (lambda: llama(2, Menu((512, 576), (1,))), "the family llama has one residual width: keep one"),
         (lambda: llama(2, Menu((512, 576), (1,)), embedding_width=512), "the family llama has one residual width"),
         (lambda: llama(2, embedding_width=512), "the embedding is 512 wide and the blocks 576; the family llama has no map"),
         (lambda: Architecture((Block(576, 768, 1),), family="lama"), "unknown family 'lama'; did you mean 'llama'"),
@@ -139,7 +139,7 @@ BLOCKS = st.builds(
     value_head_size=st.sampled_from((None, 32, 64)),
     gated=st.sampled_from((None, True, False)),
     shared=st.sampled_from((None, True, False)),
-    bits=st.sampled_from((None, 4, 4.5, 8)),
+    bits=st.sampled_from((None, 4, 4.5, 4.0078125, 8, 1e7, 1e-7)),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEnt
 from formulation.deployability import DEPLOYABILITIES, Deployability, deployability
 from formulation.problem_file import problem_from_dict, problem_to_dict
 from formulation.union import decided
-from hardware_models import Flops, Params
+from hardware_models import Flops, Memory, MemoryShare, Params, WeightMemory
 from hardware_models.names import quantity_from_dict, quantity_to_dict
 from solvers import DynamicProgramming, Exhaustive, Scip, Solver, Status, design, solve
 
@@ -20,6 +21,9 @@ SPACES = {
     "llama": SearchSpace((MENU, MENU), shared=False, family="llama"),
     "left out": SearchSpace.uniform(3, (512,), ffn_widths=(512, 640), depths=(0, 1, 2), heads=(4, 8), shared=False, family="llama"),
     "qwen": SearchSpace.uniform(2, (640,), ffn_widths=(512, 640), heads=(5, 10), depths=(1, 2), shared=False, family="qwen2"),
+    "gpt2": SearchSpace.uniform(
+        2, (256,), ffn_widths=(512, 640), heads=(2, 4, 8), kv_heads=(2, 4), head_sizes=(32, 64), shared=False, family="gpt2"
+    ),
     "widths": SearchSpace.uniform(2, (256, 320, 384), (1, 1.5), (0, 1), shared=False),
     "united menus": SearchSpace(
         (
@@ -55,6 +59,8 @@ def obeys(rules: Deployability, design: Architecture) -> bool:
     runs = gates == {design.family != "gpt2"} and (
         design.family == "llama" or (design.family in ("gpt2", "qwen2") and len(shapes) == 1)
     )
+    if design.family == "gpt2":
+        runs &= all((layer["query"].outputs, layer["value"].outputs) == (block.width, block.width) for block, layer in layers)
     one_size = len({layer.head_size for _, layer in layers}) == 1 and len(set(design.widths)) == 1
     return runs and one_size and stored and all(width % 32 == 0 for width in inputs)
 
@@ -82,6 +88,22 @@ def test_what_is_kept_obeys_and_what_is_dropped_does_not(space: str, name: str) 
     assert kept.size == len(expected)
 
 
+@pytest.mark.parametrize("step", [None, lambda left, right: right.depth <= left.depth + 1])
+def test_any_block_may_be_left_out_where_menus_differ(step: Callable[[Block, Block], bool] | None) -> None:
+    menus = Menu((256,), (1, 2), (0, 1)), Menu((256,), (2, 3), (0, 1, 2)), Menu((256,), (1, 2, 3), (0, 1))
+    space = SearchSpace(menus, shared=False, family="llama", step=step)
+    rules = DEPLOYABILITIES["hf-llama"]
+    kept = rules.within(space)
+
+    def said(design: Architecture) -> str:
+        return " ".join(str(block) if block.depth else "none" for block in design.blocks)
+
+    expected = [said(design) for design in space if obeys(rules, design)]
+    assert sorted(map(said, kept)) == sorted(expected)
+    late = SearchSpace((Menu((256,), (1,), (0,)), Menu((256,), (2,))), shared=False, family="llama")
+    assert rules.within(late).size == 1
+
+
 def test_every_rule_keeps_some_and_drops_some_of_these() -> None:
     for rules in DEPLOYABILITIES.values():
         shares = [sum(obeys(rules, each) for each in space) / space.size for space in SPACES.values()]
@@ -105,10 +127,22 @@ def test_the_optimum_is_that_of_the_filtered_list(space: str, name: str, solver:
 
 def test_layers_that_are_shared_are_counted_each_time_they_are_applied() -> None:
     space = SearchSpace.uniform(2, (256,), (1, 2), (1, 3), family="llama")
-    kept = DEPLOYABILITIES["llama.cpp"].within(space)
-    assert set(kept) == {replace(design, shared=False) for design in space}
+    rules = DEPLOYABILITIES["llama.cpp"]
+    assert set(rules.within(space)) == set(space)
     deep = Architecture((Block(256, 256, 3), Block(256, 512, 3)), family="llama")
-    assert DEPLOYABILITIES["llama.cpp"].faults(deep) == ("layers share their weights; llama.cpp stores each layer that is applied",)
+    apart = replace(deep, shared=False)
+    assert rules.faults(deep) == ()
+    assert DEPLOYABILITIES["hf-llama"].faults(deep)[-1] == "layers share their weights; hf-llama stores each layer that is applied"
+    for quantity in (WeightMemory(8), Memory(bits=4), MemoryShare(Memory(), 1e9)):
+        assert rules.counted(quantity)(deep) == quantity(apart) > quantity(deep)
+    assert rules.counted(Params()) == Params()
+    assert DEPLOYABILITIES["hf-llama"].counted(WeightMemory(8)) == WeightMemory(8)
+    asked = DesignProblem(space, EffectiveEntropy(), (Budget(WeightMemory(8), 60e6), Budget(Params(), at_least=1)), (Memory(),))
+    kept = rules.of(asked)
+    assert [budget.value(deep) for budget in kept.subject_to] == [WeightMemory(8)(apart), Params()(deep)]
+    assert [budget.bound for budget in kept.subject_to] == [60e6, 1]
+    assert kept.report == (Memory(apart=True),)
+    assert problem_from_dict(problem_to_dict(kept, quantity_to_dict), quantity_from_dict) == kept
     mixed = SearchSpace.uniform(2, (256,), (1,), (2,), shared=(True, False), family="llama")
     assert DEPLOYABILITIES["hf-llama"].within(mixed).size == 1
 
@@ -146,6 +180,16 @@ def test_what_cannot_be_deployed(space: SearchSpace, name: str, said: str) -> No
         deployability(name).within(space)
 
 
+@pytest.mark.parametrize("name", ["llama.cpp", "hf-llama"])
+def test_values_have_the_head_size_of_keys(name: str) -> None:
+    block = Block(128, 256, 2, heads=2, kv_heads=1, head_size=64)
+    whole = Architecture((block,), shared=False, family="llama")
+    assert deployability(name).faults(whole) == ()
+    (fault,) = deployability(name).faults(replace(whole, blocks=(replace(block, value_head_size=32),)))
+    assert fault == f"its values have a head size of their own; {name} has one for queries, keys and values"
+    assert deployability("gptq-128").faults(replace(whole, blocks=(replace(block, value_head_size=128),))) == ()
+
+
 def test_an_unknown_rule_is_named() -> None:
     with pytest.raises(ValueError, match=r"unknown deployable 'llama-cpp'; did you mean 'llama.cpp'"):
         deployability("llama-cpp")
@@ -167,3 +211,9 @@ def test_what_it_costs() -> None:
     record = found.to_dict(quantity_to_dict)["deployability"]
     assert (record["rules"], record["without"]["objective"]) == ("hf-llama", pytest.approx(without))
     assert design(problem, steps=0, alternatives=0).without is None
+
+
+def test_where_there_is_none_without_the_rule_either() -> None:
+    problem = DesignProblem(SPACES["qwen"], EffectiveEntropy(), (Budget(Params(), 1.0),))
+    found = design(problem, steps=0, alternatives=0, deployability=DEPLOYABILITIES["llama.cpp"])
+    assert "(Q8_0, Q4_0). Without it there is no design either (proved)." in str(found)

@@ -6,7 +6,9 @@ import importlib
 import itertools
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import networkx
 import numpy as np
@@ -26,7 +28,6 @@ from formulation import (
     fingerprint,
     paper_space,
 )
-from formulation.architecture import CHOICES
 from formulation.table import tabulate
 from hardware_models import Flops, Params
 
@@ -222,7 +223,7 @@ def test_decisions_are_named_choices() -> None:
         Architecture((Block(512, 1024, 2), Block(512, 640, 0))): 2,
         Architecture((Block(640, 512, 3), Block(512, 640, 1))): 5,
     }
-    assert agreement(design) == agreement.most == 2 * len(CHOICES)
+    assert agreement(design) == agreement.most == 6
     for other, differing in others.items():
         assert agreement.most - agreement(other) == differing
         assert Agreement(other).most - Agreement(other)(design) == differing
@@ -246,6 +247,22 @@ def test_decisions_are_named_choices() -> None:
 def test_what_is_no_space_or_design_is_refused(make: Callable[[], object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize(
+    ("menu", "stated", "family", "other"),
+    [
+        (Menu((64,), (1, 2)), {"gated": (True,)}, "llama", "merino"),
+        (Menu((64,), (1, 2)), {"gated": (False,)}, "merino", "llama"),
+        (Menu((64,), (1, 2), (2,)), {"shared": (True,)}, "merino", None),
+    ],
+)
+def test_two_items_that_are_one_block_are_refused(menu: Menu, stated: dict[str, Any], family: str, other: str | None) -> None:
+    united = replace(menu, also=(replace(menu, **stated),))
+    with pytest.raises(ValueError, match=f"two items of a menu are the block 64/64x.* of the family {family}"):
+        SearchSpace((united,), family=family)
+    others = SearchSpace((united,), family=other) if other else SearchSpace((united,), shared=False)
+    assert others.size == len(set(others)) == 4
 
 
 def test_a_step_that_the_rule_forbids_is_named() -> None:

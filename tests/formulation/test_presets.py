@@ -69,3 +69,9 @@ def test_a_layer_may_be_left_out_where_the_name_says_depth(name: str) -> None:
     assert len(left_out) == 1
     assert {*menu.items} - {*left_out} == {*always.menus[0].items}
     assert maybe.size == len(menu) ** maybe.blocks - 1, "all layers left out is no design"
+
+
+@pytest.mark.parametrize("name", ["tinyllama-1.1b", "qwen3-0.6b"])
+def test_a_model_with_a_layer_of_another_kind_has_no_such_space(name: str) -> None:
+    with pytest.raises(ValueError, match=f"the layer of {name}, .*, is not one of 3k heads of size 64"):
+        layers_space(name)

@@ -26,7 +26,7 @@ from hardware_models import (
     write_datasheet,
     write_device,
 )
-from hardware_models.calibration import calibrate, main
+from hardware_models.calibration import _designs, calibrate, main
 
 RATED = Datasheet("my-board", "a toy", {"float32": Sourced(1e11, "made up")}, Sourced(1e10, "made up"))
 REAL = replace(RATED, achieved=(Achieved("real", Sourced(4e9, "made up"), Sourced(0.25, "made up"), Sourced(2e-5, "made up")),))
@@ -82,6 +82,21 @@ def test_rated_figures_that_are_reached_are_left_out() -> None:
 def test_shipped_calibrations_are_those_of_the_shipped_tables(name: str) -> None:
     sheet = read_datasheet(name)
     assert calibrate(sheet, read_device(name).tables, sheet.achieved[0].software).achieved == sheet.achieved[0]
+
+
+@pytest.mark.parametrize("name", ["pixel-watch-5:token", "apple-m1:logits-128", "xeon:hat-decode"])
+def test_networks_are_drawn_from_what_a_table_was_validated_on(name: str) -> None:
+    """Of the watch's table: llama layers with grouped heads of several sizes, and widths of which none need be a multiple of 64."""
+    device, of_device = name.split(":")
+    own = read_device(device).table(of_device)
+    designs = _designs(own, np.random.default_rng(0))
+    assert not any(own.leaves_out(design) for design in designs)
+    assert {design.family for design in designs} == {"llama" if device == "pixel-watch-5" else "merino"}
+    shapes = {
+        (block.heads, block.kv_heads, block.head_size, block.value_head_size) for design in designs for block in design.blocks
+    }
+    assert (len(shapes) > 50) is (device == "pixel-watch-5")
+    assert calibrate(RATED, (own,), "found").errors[name].networks == len(designs) // 2
 
 
 def test_the_command_writes_a_datasheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,6 +136,10 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "precision": (lambda r: r["peak_flops"].update(fp32=r["bandwidth"]), "peak_flops has fp32; expected precisions among float32"),
     "4 bits": (lambda r: r["peak_flops"].update(int4=r["bandwidth"]), "peak_flops has int4; expected precisions among float32"),
     "efficiency": (lambda r: r["achieved"][0]["efficiency"].update(value=1.2), r"achieved\[0\]: efficiency is 1.2.*at most 1"),
+    "achieved": (
+        lambda r: r["achieved"][0].update(bandwidth={"value": 1e15, "source": "made up"}),
+        "achieved has a bandwidth of 1000000000000000.0 for .*; expected at most the rated one",
+    ),
     "software": (lambda r: r["achieved"][1].update(software="stream"), "achieved has stream, stream; expected each software once"),
     "rated": (lambda r: r["achieved"][1].update(software="rated"), r"achieved\[1\]: software is 'rated'"),
     "no software": (lambda r: r["achieved"][1].pop("software"), r"achieved\[1\] lacks software"),

@@ -72,6 +72,8 @@ def test_options_stand_in_brackets_and_in_files(text: str, meant: object) -> Non
         ("flop(seq_len=1)", "unknown budget 'flop'; did you mean 'flops'"),
         ("prefill-latency(seq_len=1)", "prefill-latency needs a device; write prefill-latency@raspberry-pi-4"),
         ("prefill-latency@abacus", "unknown datasheet 'abacus'"),
+        ("prefill-latency@pixel-watch-5", "pixel-watch-5 has no datasheet, but measured tables; ask for latency@pixel-watch-5"),
+        ("latency@raspberry-pi-5", "it has a datasheet: ask for prefill-latency@raspberry-pi-5, decode-"),
         ("prefill-latency@jetson-nano(table=x)", "unknown key 'table'"),
         ("prefill-latency@jetson-nano(precision=int8)", "no peak_flops in 'int8'"),
         ("latency@amd-epyc-2cpu(seq_len=5)", "unknown key 'seq_len'"),

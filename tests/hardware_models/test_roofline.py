@@ -347,6 +347,7 @@ def test_workloads() -> None:
         (lambda: DecodeEnergy(TOY, 1.5), "context is 1.5"),
         (lambda: GenerationLatency(TOY, 0), "prompt is 0"),
         (lambda: GenerationLatency(TOY, new_tokens=0), "new_tokens is 0"),
+        (lambda: GenerationEnergy(TOY, new_tokens=10**9), "new_tokens is 1000000000; expected at most 1,000,000"),
         (lambda: DecodeLatency(TOY, batch=0), "batch is 0"),
         (lambda: PrefillLatency(TOY, logits="some"), "logits is 'some'"),
         (lambda: PrefillEnergy(replace(TOY, energy_per_byte=None)), "toy states no energy_per_byte"),

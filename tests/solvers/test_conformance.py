@@ -27,7 +27,7 @@ from solvers import (
     solve,
 )
 from tests.slow import slow
-from tests.toys import RandomCost, toy
+from tests.toys import RandomCost, Toy, rich_toy, toy
 
 EXACT = {
     "exhaustive": Exhaustive(),
@@ -80,7 +80,16 @@ def on_toys(names: Iterable[str], slowly: Container[str]) -> list[Any]:
 
 @pytest.mark.parametrize(("name", "number"), on_toys(EXACT, ENGINES))
 def test_exact_solver_proves_the_optimum(name: str, number: int) -> None:
-    given = toy(number)
+    check_proof(toy(number), name)
+
+
+@pytest.mark.parametrize(("name", "number"), on_toys(EXACT, EXACT))
+def test_exact_solver_proves_the_optimum_of_further_decisions(name: str, number: int) -> None:
+    check_proof(rich_toy(number), name)
+
+
+def check_proof(given: Toy, name: str) -> None:
+    """What an exact solver proves of a toy is what brute force says."""
     solution = solve(given.problem, EXACT[name], LIMITS)
     if given.optimum is None:
         assert solution.status is Status.INFEASIBLE, solution.message

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -48,18 +50,19 @@ from solvers import (
 )
 from solvers.base import Answer
 from solvers.questions.alternatives import apart, count_exhaustively
+from solvers.questions.text import parts_text
 from tests.slow import slow
 from tests.solvers.test_conformance import ENGINES, EXACT
-from tests.toys import toy
+from tests.toys import Toy, rich_toy, toy
 
 FEW = (2, 6, 8, 20, 34)
 """Toys whose union some solver takes its time for."""
 
 
 @cache
-def union_of(number: int) -> DesignProblem:
+def union_of(number: int, kind: Callable[[int], Toy] = toy) -> DesignProblem:
     """The budgets of a toy over its own space, the same with two vocabularies, and the space of the next toy with a third."""
-    given, other = toy(number).problem, toy(number + 1).problem.space
+    given, other = kind(number).problem, kind(number + 1).problem.space
     parts = (given.space, replace(given.space, vocabulary=8192), replace(other, vocabulary=16384))
     return replace(given, space=SpaceUnion(parts))
 
@@ -109,6 +112,18 @@ def test_the_best_of_all_parts(name: str, number: int) -> None:
     check(problem, solve(problem, EXACT[name], Limits(seconds=120)), best(problem))
 
 
+FURTHER = ("dp", "exhaustive", "scip choice", "highs", "cpsat")
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [*product(FURTHER, FEW[:2]), *product(FURTHER[:1], range(10, 20)), *slow(product(FURTHER, range(100, 140)))],
+)
+def test_the_best_of_all_parts_of_further_decisions(name: str, number: int) -> None:
+    problem = union_of(number, rich_toy)
+    check(problem, solve(problem, EXACT[name], Limits(seconds=120)), best(problem))
+
+
 @pytest.mark.parametrize("name", ["dp", "exhaustive", *slow(["scip choice", "highs", "cpsat"])])
 def test_the_least_of_all_parts(name: str) -> None:
     for number in (6, 20):
@@ -148,6 +163,21 @@ class Watched:
 
 SMALL = SearchSpace.uniform(2, (256, 512), (1, 2), (1, 2))
 LARGE = SearchSpace.uniform(2, (768, 1024), (1, 2), (1, 2), vocabulary=1000)
+
+
+def test_a_part_that_the_best_design_closed_is_not_called_open() -> None:
+    """Its bound may lie above the design by rounding, where the gap of the whole is 0."""
+    problem = union_of(1)
+    solution = solve(problem, DynamicProgramming())
+    assert solution.objective is not None
+    assert solution.architecture is not None
+    above = math.nextafter(solution.objective, math.inf)
+    parts = tuple(part if solution.architecture in part.space else replace(part, bound=above) for part in solution.parts)
+    lines = parts_text(problem, replace(solution, gap=0.0, bound=solution.objective, parts=parts)).splitlines()
+    assert sum("nothing better (proved)" in line for line in lines) == len(parts) - 1
+    far = tuple(replace(part, bound=1.1 * solution.objective) for part in parts)
+    found = replace(solution, status=Status.FEASIBLE, gap=0.1, bound=1.1 * solution.objective, parts=far)
+    assert parts_text(problem, found).count("open") == len(parts) - 1
 
 
 def test_a_part_whose_bound_is_not_above_the_best_is_not_searched() -> None:
@@ -271,7 +301,7 @@ def test_alternatives_differ_in_blocks_or_in_what_surrounds_them(solver: object)
                 left = {d: value for d, value in left.items() if apart(problem, solution.architecture, d) >= differing}
     one = Architecture((Block(256, 256, 1), Block(512, 512, 1)))
     assert apart(problem, one, replace(one, vocabulary=7, shared=False)) == 2
-    assert apart(problem, one, Architecture((*one.blocks, Block(512, 512, 1)))) == 10
+    assert apart(problem, one, Architecture((*one.blocks, Block(512, 512, 1)))) == 3
 
 
 def test_near_designs_are_counted_in_all_parts() -> None:
@@ -369,6 +399,18 @@ def test_a_family_of_one_width_has_a_space_for_each() -> None:
     assert decided(SMALL, family=("llama",), embedding_width=(512,)).parts == (llama[1],)
     with pytest.raises(ValueError, match=r"no design of the space is of the family llama, .* make them equal"):
         decided(SMALL, family=("llama",), embedding_width=(300,))
+
+
+def test_a_head_that_the_space_ties_stays_tied_in_another_family() -> None:
+    """Which families tie by habit is no reason to compare a tied network with an untied one."""
+    llama = SearchSpace.uniform(2, (128,), (2, 3), family="llama", tied=True)
+    assert [(part.family, part.tied) for part in decided(llama, family=("llama", "qwen3")).parts] == [
+        ("llama", True),
+        ("qwen3", True),
+    ]
+    as_family = replace(llama, tied=False)
+    assert [part.tied for part in decided(as_family, family=("qwen3", "gpt2")).parts] == [False, True]
+    assert [part.tied for part in decided(llama, family=("qwen3",), tied=(False,)).parts] == [False]
 
 
 def test_what_reads_one_space_says_so() -> None:

@@ -79,7 +79,7 @@ def test_latencies_and_what_is_left_out() -> None:
         assert table.name in [word.strip(",") for word in line]
         assert float(line[-2]) == pytest.approx(table.predict(PRESETS["gpt2"]), rel=5e-3)
         assert line[-1] == "–"
-    left_out = [line.split(":")[0].strip() for line in reasons.splitlines()[1:]]
+    left_out = [line.split(":")[0].strip() for line in reasons.partition("\n\n")[0].splitlines()[1:]]
     assert left_out == ["titan-xp, gpt2", "titan-xp, smollm2-135m", "jetson-nano, smollm2-135m"]
     assert "vocabulary 49,152 (validated 50,257, 50,272, 50,304); family llama" in reasons
 
@@ -99,6 +99,20 @@ def test_files_of_ones_own() -> None:
     devices = [line.split()[0] for line in ended.stdout.splitlines() if "prefill of" in line or "decode of" in line]
     assert devices == ["jetson-nano"] * 2 + ["h100-sxm"] * 2
     assert "table published, mean error 8.3 %" in ended.stdout
+
+
+def test_without_tokens_the_shortest_model_says_how_many() -> None:
+    ended = run("studies.cost", "gpt2", "2x128/256", "--positions", "512", "--devices", "jetson-nano")
+    assert "FLOPs of 512 tokens" in ended.stdout
+    assert "prefill of 512 tokens, batch 1, last logits" in ended.stdout
+    assert "FLOPs of 1,024 tokens" in run("studies.cost", "gpt2", "smollm2-135m", "--devices").stdout
+
+
+def test_a_roofline_is_said_to_be_none_of_the_measured() -> None:
+    said = "A roofline is no measurement"
+    assert said in run("studies.cost", "gpt2", "--devices", "h200-sxm").stdout
+    measured = str(ROOT / "hardware_models" / "devices" / "jetson-nano.json")
+    assert said not in run("studies.cost", "gpt2", "--devices", measured).stdout
 
 
 @pytest.mark.parametrize(

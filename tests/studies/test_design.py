@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy
+from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, fine_space
 from formulation.command.exit_code import ExitCode
 from formulation.command.words import change_text
+from formulation.deployability import DEPLOYABILITIES
 from formulation.problem_file import problem_to_dict
 from hardware_models import Device, Flops, LatencyTable, Params, Validated, Workload, write_device
 from hardware_models.fit import FitError
@@ -147,8 +148,8 @@ def test_every_budget_that_is_impossible_is_named(tmp_path: Path, capsys: pytest
     assert main(["--budget", "flops=20e9", "--budget", "params=20e6", "--output", str(tmp_path)]) == 1
     text = capsys.readouterr().out
     assert "flops ≤ 20 G FLOPs; every design needs at least 23.085449216 G\n" in text
-    assert "params ≤ 20 M parameters; every design needs at least 47.270144 M\n" in text
-    assert "Enough together: flops ≤ 23.085449216 G FLOPs and params ≤ 47.270144 M parameters" in text
+    assert "params ≤ 20 M parameters; every design needs at least 46.746368 M\n" in text
+    assert "Enough together: flops ≤ 23.085449216 G FLOPs and params ≤ 46.746368 M parameters" in text
     assert "no design comes nearer to any" in text
     assert not (tmp_path / "design.png").exists()
     assert main(["--verify", str(tmp_path / "design.json")]) == 0
@@ -307,6 +308,19 @@ def test_the_program_is_printed_and_nothing_written(
     assert not folder.exists()
 
 
+def test_both_forms_of_the_program_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    for form, said in (("choice", "choice form"), ("lookup", "look-up form")):
+        assert main(["--budget", "flops=60e9", "--program", "--form", form]) == 0
+        assert f"# {said}\n" in capsys.readouterr().out
+
+
+def test_the_program_of_what_can_be_deployed(capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--space", "fine", "--budget", "flops=60e9", "--program", "lp"]
+    assert main([*common, "--maximize", "params", "--deployable", "gptq-128"]) == 0
+    kept = DEPLOYABILITIES["gptq-128"].within(fine_space())
+    assert f"over {kept.size:,} designs of 4 blocks" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -315,7 +329,7 @@ def test_the_program_is_printed_and_nothing_written(
         (["flops=60e9"], "a budget is written --budget flops=60e9"),
         (["p.json", "--budget", "flops=1"], "leave out"),
         (["--budget", "flops=6e10,params=5e7"], "give --budget once for each"),
-        (["--space", "tiny", "--budget", "flops=1e9"], "choose from paper, fine, deep, FILE.json"),
+        (["--space", "tiny", "--budget", "flops=1e9"], r"choose from paper, fine, deep, smollm2-135m-layers, .*, FILE\.json"),
         (["--budget", "flops=1e9", "--budget", "flops=2e9"], "named twice"),
         (["--budget", "flops=60"], "--differ is 13"),
         (["--budget", "flops=60", "--solver", "ea"], "choose from exhaustive, dp"),

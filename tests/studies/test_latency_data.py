@@ -278,8 +278,8 @@ def contradicted(lines: list[str]) -> list[str]:
     ("edit", "sentence"),
     [
         (lambda lines: [], "wrong.csv is empty; expected a header and a row for each network"),
-        (lambda lines: lines[:1], "wrong.csv has 0 rows; expected at least 40, to cross-validate in ten folds"),
-        (lambda lines: lines[:11], "wrong.csv has 10 rows; expected at least 40, to cross-validate in ten folds"),
+        (lambda lines: lines[:1], "wrong.csv has 0 rows; expected at least 40"),
+        (lambda lines: lines[:11], "wrong.csv has 10 rows; expected at least 40"),
         (
             lambda lines: [lines[0].replace("latency_mean", "mean"), *lines[1:]],
             "wrong.csv lacks the columns latency_mean_encoder, latency_mean_decoder; expected those of HAT's format",

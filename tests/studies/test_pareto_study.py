@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace
+from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, Menu, SearchSpace
 from formulation.command.exit_code import ExitCode
 from formulation.problem import just_below
 from hardware_models import Flops, Params
@@ -281,6 +281,16 @@ def test_uniform_designs_are_alike_in_every_block() -> None:
     assert all(len(set(design.blocks)) == 1 for design in designs)
     assert {design.blocks[0].ffn_ratio for design in designs} == {2, 4}
     assert sum(design in space for design in designs) == 6
+
+
+def test_uniform_designs_of_layers_with_choices_of_their_own() -> None:
+    menu = Menu((256,), ffn_widths=(512, 768), heads=(2, 4), kv_heads=(1, 2), depths=(0, 1))
+    space = SearchSpace((menu,) * 3, shared=False, family="llama", vocabulary=512, positions=64)
+    widest, wider = uniform_designs(space)
+    assert widest in space
+    assert wider not in space
+    assert {(each.width, each.ffn_width, each.depth, each.heads, each.kv_heads) for each in widest.blocks} == {(256, 768, 1, 4, 2)}
+    assert wider == replace(widest, blocks=(replace(widest.blocks[0], ffn_width=1024),) * 3)
 
 
 @pytest.mark.parametrize(

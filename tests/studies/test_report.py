@@ -281,9 +281,9 @@ def test_quantization_is_looked_up_by_the_names_of_the_study() -> None:
 
 
 def test_damaged_results_are_said_in_one_sentence(tmp_path: Path) -> None:
-    write(tmp_path, "ablation/summary.json", {"groups": {"sharing": [], "objective": [], "wide": []}})
+    write(tmp_path, "ablation/summary.json", {"published": {}})
     assert main(["--results", str(tmp_path), "--output", str(tmp_path / "page")]) == 0
-    assert "the results of ablation/summary.json lack 'published_params_saved'" in (tmp_path / "page" / "report.md").read_text()
+    assert "the results of ablation/summary.json lack 'groups'" in (tmp_path / "page" / "report.md").read_text()
     (tmp_path / "ablation" / "summary.json").write_text("{")
     with pytest.raises(ValueError, match=r"ablation/summary\.json.*JSONDecodeError: "):
         main(["--results", str(tmp_path), "--output", str(tmp_path / "page")])

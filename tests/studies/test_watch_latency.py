@@ -167,6 +167,17 @@ def test_the_command_scores_a_device_file(folder: Path, capsys: pytest.CaptureFi
     assert (folder / "scores" / "latency_scores.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
+def test_a_few_rows_are_enough_for_a_score(folder: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.csv"
+    few.write_text("".join((folder / "toy.csv").read_text().splitlines(keepends=True)[:6]))
+    latency_data.main([str(few), "--score", str(folder / "pixel-watch-5.json"), "--output", str(tmp_path)])
+    record = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["scores"]
+    assert [one["rows"] for one in record["tables"]] == [5, 5, 5]
+    few.write_text("".join(few.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(ValueError, match=r"few\.csv has 1 row; expected at least 2"):
+        latency_data.main([str(few), "--score", str(folder / "pixel-watch-5.json"), "--output", str(tmp_path)])
+
+
 def test_the_optimum_that_knows_the_cliff_is_the_best_by_enumeration() -> None:
     data = synthetic(other=0)
     table = watch_device(data, 0).table("token")
