@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from formulation.architecture import HEAD_SIZE, Architecture, Block
+from formulation.architecture import HEAD_SIZE, SETTING, Architecture, Block
 from formulation.menu import Menu
 from formulation.space import SearchSpace
 
@@ -88,15 +88,7 @@ def layers_space(preset: str, depths: tuple[int, ...] = (1,)) -> SearchSpace:
         raise ValueError(
             f"the layer of {preset}, {block}, is not one of 3k heads of size {HEAD_SIZE} and F = 8E/3; choose another model"
         )
-    return SearchSpace(
-        (menu,) * block.depth,
-        shared=False,
-        embedding_width=model.embedding_width,
-        vocabulary=model.vocabulary,
-        positions=model.positions,
-        family=model.family,
-        tied=model.tied,
-    )
+    return SearchSpace((menu,) * block.depth, **{name: getattr(model, name) for name in SETTING})
 
 
 LAYER_SPACES: dict[str, Callable[[], SearchSpace]] = {
