@@ -30,7 +30,7 @@ from typing import Any
 
 from formulation.architecture import positive_number
 from formulation.records.files import json_text, replace_file
-from formulation.records.reading import VERSION, chosen, parse_json, read_record, read_text, versioned
+from formulation.records.reading import VERSION, chosen, parse_json, read_record, read_text, shipped_names, versioned
 from hardware_models.device import check_device_name
 
 _FORMAT = "merino datasheet"
@@ -236,7 +236,7 @@ def _check_text(name: str, text: str) -> None:
 
 def shipped_datasheets() -> tuple[str, ...]:
     """Names of the datasheets that come with the package."""
-    return tuple(sorted(path.name.removesuffix(".json") for path in _folder().iterdir() if path.name.endswith(".json")))
+    return shipped_names(_folder())
 
 
 def read_datasheet(name: str) -> Datasheet:

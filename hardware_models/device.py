@@ -57,6 +57,7 @@ from formulation.records.reading import (
     parse_json,
     read_record,
     read_text,
+    shipped_names,
     shown,
     versioned,
 )
@@ -116,7 +117,7 @@ def check_device_name(name: str) -> None:
 
 def shipped() -> tuple[str, ...]:
     """Names of the devices that come with the package."""
-    return tuple(sorted(path.name.removesuffix(".json") for path in _folder().iterdir() if path.name.endswith(".json")))
+    return shipped_names(_folder())
 
 
 def read_device(name: str) -> Device:

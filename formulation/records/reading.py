@@ -17,7 +17,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 VERSION = 2
 """Of every format: an architecture, a problem, a design, a device."""
@@ -75,6 +78,11 @@ def read_text(what: str, path: Path) -> str:
         raise ValueError(f"cannot read the {what} {path}: {str(error.strerror).lower()}") from None
     except UnicodeDecodeError:
         raise ValueError(f"the {what} {path} is not text in UTF-8") from None
+
+
+def shipped_names(folder: Traversable) -> tuple[str, ...]:
+    """Names of the JSON files of a folder of the package, without their ending."""
+    return tuple(sorted(path.name.removesuffix(".json") for path in folder.iterdir() if path.name.endswith(".json")))
 
 
 def read_json(what: str, path: Path) -> Any:
