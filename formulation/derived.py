@@ -231,5 +231,16 @@ class Agreement(Separable):
         return sum(map(decisions_of, self.architecture.blocks)) + (len(SETTING) if self.setting else 0)
 
 
-LAYERS = SumOverLayers("layers", "layers", lambda layer: 1.0)
+@dataclass(frozen=True)
+class TotalDepth(Separable):
+    """Σ_i L_i: the number of layers."""
+
+    name = "layers"
+    unit = "layers"
+
+    def block(self, block: Block, setting: Setting) -> float:
+        return float(block.depth)
+
+
+LAYERS = TotalDepth()
 """Total depth as a quantity: what exact methods split a search by."""

@@ -13,6 +13,7 @@ from formulation.architecture import Architecture
 from formulation.command.words import number_text, with_unit
 from formulation.declarations import check_declarations
 from formulation.derived import negative
+from formulation.layered import LayeredSpace
 from formulation.quantity import Quantity, quantity_text
 from formulation.space import SearchSpace
 from formulation.union import SpaceUnion
@@ -232,7 +233,7 @@ class DesignProblem:
             if isinstance(getattr(self, name), of):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a tuple, {name}=(...,) for one")
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not isinstance(self.space, SearchSpace | SpaceUnion):
+        if not isinstance(self.space, LayeredSpace | SpaceUnion):
             raise ValueError(f"space is {self.space!r}; expected a SearchSpace such as paper_space(), or a SpaceUnion of some")
         for budget in self.subject_to:
             if not isinstance(budget, Budget):
@@ -253,7 +254,7 @@ class DesignProblem:
     @property
     def parts(self) -> tuple[DesignProblem, ...]:
         """The same problem on each part of a union of spaces; itself alone on a single space."""
-        return (self,) if isinstance(self.space, SearchSpace) else tuple(replace(self, space=part) for part in self.space.parts)
+        return (self,) if isinstance(self.space, LayeredSpace) else tuple(replace(self, space=part) for part in self.space.parts)
 
     @property
     def least(self) -> bool:

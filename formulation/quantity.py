@@ -104,6 +104,10 @@ class Separable(Quantity):
         """Term of one block at a position, 0 … N − 1; that of `block` unless overridden."""
         return self.block(block, setting)
 
+    def terms_at(self, position: int, blocks: Sequence[Block], setting: Setting) -> Sequence[float]:
+        """Terms of many blocks at one position, as `block_at` gives them one by one; overridden where they are known as a list."""
+        return [self.block_at(position, block, setting) for block in blocks]
+
     @property
     def positional(self) -> bool:
         """Whether the term of a block depends on its position."""

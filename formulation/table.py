@@ -222,7 +222,12 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace, poll: Callable
                 joint[:, i, j] = between(left, right)
         return joint
 
-    def row(quantity: Separable, position: int, menu: Menu) -> list[float]:
+    def row(quantity: Separable, position: int, menu: Menu) -> Sequence[float]:
+        if type(quantity).terms_at is not Separable.terms_at:
+            poll()
+            terms = quantity.terms_at(position, space.blocks_of(menu), space)
+            if len(terms) == len(menu) and np.isfinite(terms).all():
+                return terms
         name = "block {1} at position {0}".format
         terms = []
         for item in space.blocks_of(menu):

@@ -21,6 +21,7 @@ from typing import Protocol
 from formulation import Architecture, Budget, DesignProblem, NoIdentity, SearchSpace, SpaceUnion, Usage, fingerprint
 from formulation.records.provenance import version_of
 from formulation.table import value_range
+from solvers.certificate import Certificate, Uncheckable
 
 _AGREEMENT = 1e-9
 """Relative amount by which a bound may lie below its own incumbent and still be put down to rounding."""
@@ -59,6 +60,8 @@ class Limits:
             their bounds what their tolerances can hide, which grows with the terms that are added up.
         seed: of every random choice.
         start: a design of the space that the solver may begin with.
+        memory: bytes that an exact search may take for its tables and labels, beside what the process has without it; what does
+            not fit is searched less finely or in parts, or the search ends early, with a valid bound.
     """
 
     seconds: float | None = None
@@ -66,6 +69,7 @@ class Limits:
     gap: float = 1e-6
     seed: int = 0
     start: Architecture | None = None
+    memory: int = 2 << 30
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not 0 < self.seconds < math.inf:
@@ -76,6 +80,8 @@ class Limits:
             raise ValueError(f"gap is {self.gap!r}; expected a number of at least 0, such as 1e-6")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed is {self.seed!r}; expected a whole number of at least 0")
+        if not isinstance(self.memory, int) or self.memory < 1 << 20:
+            raise ValueError(f"memory is {self.memory!r}; expected a whole number of bytes, at least {1 << 20:,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +196,14 @@ class Answer:
         bound: a proven upper bound on the objective of every feasible design, or None; solvers only ever maximize.
         infeasible: whether it was proved that no design meets the budgets.
         message: why the search ended, in the engine's own words.
+        certificate: what a proof rests on, None if the solver keeps no record of it.
     """
 
     architecture: Architecture | None
     bound: float | None = None
     infeasible: bool = False
     message: str = ""
+    certificate: Certificate | None = None
 
 
 class Solver(Protocol):
@@ -261,6 +269,7 @@ class Solution:
         message: why it stopped, in the solver's words.
         interrupted: whether Ctrl-C ended it.
         parts: what is known of each part of a union of spaces, in its order; empty for a single space.
+        certificate: what the proof rests on, for `python -m solvers.check`; None where nothing is proved.
     """
 
     status: Status
@@ -276,6 +285,7 @@ class Solution:
     interrupted: bool
     provenance: Provenance
     parts: tuple[Part, ...] = ()
+    certificate: Certificate | None = None
 
 
 def relative_gap(objective: float, bound: float) -> float:
@@ -395,6 +405,7 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         run.interrupted,
         _provenance(asked, solver, limits),
         parts,
+        claim.certificate if status in (Status.OPTIMAL, Status.INFEASIBLE) else None,
     )
     return mirrored(solution) if asked.least else solution
 
@@ -411,6 +422,7 @@ class _Claim:
 
     Attributes:
         notes: sentences on what was discarded, and why the search ended.
+        certificate: what the bound, or that no design meets the budgets, rests on.
     """
 
     architecture: Architecture | None
@@ -418,6 +430,7 @@ class _Claim:
     bound: float | None
     infeasible: bool
     notes: tuple[str, ...]
+    certificate: Certificate
 
 
 def _searched(problem: DesignProblem, solver: Solver, run: Run) -> _Claim:
@@ -435,7 +448,7 @@ def _searched(problem: DesignProblem, solver: Solver, run: Run) -> _Claim:
     for source, design in (("the solver", answer.architecture), ("the start", start)):
         if design is None:
             continue
-        if not isinstance(design, Architecture) or design not in problem.space:
+        if design not in problem.space:
             notes.append(f"{source} returned a design outside the space, which was discarded")
         elif broken := broken_budgets(problem, design):
             notes.append(f"{source} returned a design that does not meet {', '.join(map(str, broken))}, which was discarded")
@@ -454,7 +467,8 @@ def _searched(problem: DesignProblem, solver: Solver, run: Run) -> _Claim:
         else:
             bound = objective
     infeasible = answer.infeasible and answer.architecture is None and architecture is None
-    return _Claim(architecture, objective, bound, infeasible, tuple(notes))
+    certificate = answer.certificate or Uncheckable(f"{solver.name} keeps no record of its search")
+    return _Claim(architecture, objective, bound, infeasible, tuple(notes), certificate)
 
 
 def _searched_union(problem: DesignProblem, solver: Solver, run: Run) -> tuple[_Claim, tuple[Part, ...]]:
@@ -607,7 +621,8 @@ class _Union:
         if self.best is not None and bound is not None:
             bound = max(bound, self.objective)
         notes = [self.run.why_stopped, *(f"{part.label}: {', '.join(part.notes) or self._unsearched(part)}" for part in self.parts)]
-        return _Claim(self.best, None if self.best is None else self.objective, bound, infeasible, tuple(notes))
+        unchecked = Uncheckable("the search of a union of spaces keeps no record of its parts")
+        return _Claim(self.best, None if self.best is None else self.objective, bound, infeasible, tuple(notes), unchecked)
 
 
 def share_of(run: Run, shares: int) -> Limits:
