@@ -14,6 +14,8 @@ from formulation.presets import PRESETS
 from formulation.problem import Budget, DesignProblem, Evaluation, Usage
 from formulation.published import PUBLISHED
 from formulation.quantity import Combine, Composite, Measured, NotSeparable, Quantity, Separable
+from formulation.score_file import ScoreTable, read_scores
+from formulation.score_table import Column, Option, OptionMenu, OptionSpace, Selection
 from formulation.space import SearchSpace, deep_space, fine_space, paper_space
 from formulation.spectral import EntropyTable, Estimate, closed_form_entropy, monte_carlo_entropy, spectral_entropy
 from formulation.table import Table, evaluator, tabulate
@@ -31,6 +33,7 @@ __all__ = [
     "Block",
     "BlockwiseEntropy",
     "Budget",
+    "Column",
     "Combine",
     "Composite",
     "Deployability",
@@ -50,8 +53,13 @@ __all__ = [
     "NoIdentity",
     "Norm",
     "NotSeparable",
+    "Option",
+    "OptionMenu",
+    "OptionSpace",
     "Quantity",
+    "ScoreTable",
     "SearchSpace",
+    "Selection",
     "Separable",
     "SeveralSpaces",
     "SpaceUnion",
@@ -72,6 +80,7 @@ __all__ = [
     "paper_space",
     "read_config",
     "read_model",
+    "read_scores",
     "spectral_entropy",
     "stored_layers",
     "tabulate",

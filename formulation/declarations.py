@@ -12,7 +12,9 @@ from functools import lru_cache
 import numpy as np
 
 from formulation.architecture import Architecture
+from formulation.derived import NegativeSum
 from formulation.quantity import Composite, Quantity, Separable
+from formulation.score_table import Column
 from formulation.space import SearchSpace
 from formulation.table import tabulate
 from formulation.values import Undefined, value_of, values_of_formula
@@ -37,13 +39,16 @@ def check_declarations(quantity: Quantity, space: SearchSpace) -> None:
     Of a separable quantity: that every term is finite, and that the terms add up to the quantity itself. Of a composite: besides,
     that it has one sign per part, that the formula moves with each part as its sign says, that the overestimator is finite and
     nowhere below the formula on boxes between designs, and that the underestimator is nowhere above it. A black box, which
-    declares nothing and may be dear, is not called.
+    declares nothing and may be dear, is not called. Nor is a column of a score table: its terms are numbers that it has looked at
+    itself, and its value is their sum, without any code of a user's in between.
 
     Raises:
         Undefined: naming the quantity and a design, block or joint that has no finite value.
         FalseDeclaration: naming the quantity and a design that contradicts the declaration.
     """
-    if not isinstance(quantity, Separable | Composite):
+    while isinstance(quantity, NegativeSum):
+        quantity = quantity.quantity  # what holds of its terms holds of their opposites
+    if isinstance(quantity, Column) or not isinstance(quantity, Separable | Composite):
         return
     try:
         _checked(quantity, space)

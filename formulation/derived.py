@@ -69,6 +69,11 @@ class NegativeSum(_Negation, Separable):
     def block_at(self, position: int, block: Block, setting: Setting) -> float:
         return -self.quantity.block_at(position, block, setting)
 
+    def terms_of(self, space: SearchSpace) -> Sequence[np.ndarray] | None:
+        """See `Separable.terms_of`: those of q, turned."""
+        terms = self.quantity.terms_of(space)
+        return None if terms is None else [-row for row in terms]
+
     @property
     def positional(self) -> bool:
         """As q."""

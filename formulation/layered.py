@@ -19,6 +19,8 @@ from formulation.menu import Choices
 if TYPE_CHECKING:
     import networkx
 
+    from formulation.quantity import Quantity, Separable
+
 
 class _Kinds(NamedTuple):
     """The items of one block that count alike.
@@ -57,10 +59,20 @@ class LayeredSpace(ABC):
     """What search spaces of every kind have in common: designs are the paths through a layered DAG of menu items.
 
     A kind of space gives its `menus`, with `layers` and `all_depths` of each, and says what an item is: `blocks_of`, `encode` and
-    `decode`. Which item may follow which it says by `state_of` and `steps`. At least one block of a design has a layer.
+    `decode`. Which item may follow which it says by `state_of` and `steps`. At least one block of a design has a layer. It also
+    says how its designs are counted and shown: `agreement`, `design_table` and `words`.
+
+    Attributes:
+        menus: one per block.
+        exchangeable: whether equally wide neighbours in another order are the same design, where no quantity depends on the order.
+        design_head: what heads a column of designs in `words`.
+        decision: what a decision is called.
     """
 
     menus: tuple[Any, ...]
+    exchangeable = True
+    design_head = "design"
+    decision = "decision"
 
     @property
     @abstractmethod
@@ -93,6 +105,37 @@ class LayeredSpace(ABC):
     @abstractmethod
     def decode(self, choices: Sequence[int]) -> Any:
         """The design of one item number per block."""
+
+    @property
+    @abstractmethod
+    def decisions(self) -> int:
+        """Number of decisions in a design."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> str:
+        """What a design is made of, in words."""
+
+    @abstractmethod
+    def agreement(self, design: Any) -> Separable:
+        """The number of decisions that designs share with a given one, which shares all of its own with itself."""
+
+    @abstractmethod
+    def design_table(self, design: Any, quantities: Sequence[Quantity]) -> tuple[list[str], list[list[str]], set[int]]:
+        """A design as a table for people: its head, its rows, and the columns that are aligned left.
+
+        Args:
+            design: of this space.
+            quantities: those of the problem, which may have a column.
+        """
+
+    @abstractmethod
+    def words(self, design: Any, beside: Any = None) -> str:
+        """A design in a line of a table; `beside` is a design that stands above it, which it may be compared with."""
+
+    def part_of(self, architecture: Any) -> Self:
+        """The space itself, as of its only part."""
+        return self
 
     @property
     def parts(self) -> tuple[Self, ...]:

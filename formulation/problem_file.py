@@ -14,6 +14,7 @@ A budget has an `upper` or an `at_least`; an object with both is a range, two bu
 
 `space` is paper, fine, deep, an object as `SearchSpace.from_dict` reads it, or {"union": [...]} of several; a quantity is its name,
 or an object with `quantity` and its options: {"quantity": "latency", "device": "my-board.json", "confidence": 0.95, "upper": 50}.
+`space` may also be a score table, in a file, {"table": "scores.csv"}, or in full, {"rows": [...]}: the quantities are its columns.
 A budget's `unit` may be left out, but one that is given must be the quantity's own: nothing is converted.
 A file that names code of a module (`my_module:MyCost`) is refused unless the user says `--trust-code`: reading a file runs no code.
 """
@@ -23,13 +24,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from formulation import Budget, DesignProblem, Quantity, SearchSpace, SpaceUnion, deep_space, fine_space, paper_space
 from formulation.presets import LAYER_SPACES
-from formulation.records.reading import VERSION, Within, brief, chosen, is_number, read_json, read_record, shown, versioned
+from formulation.records.reading import (
+    VERSION,
+    Within,
+    brief,
+    check_keys,
+    chosen,
+    is_number,
+    read_json,
+    read_record,
+    shown,
+    versioned,
+)
+from formulation.score_file import ITEM, POSITION, ScoreTable, read_scores, table_from_json, table_to_dict
+from formulation.score_table import Column, OptionSpace
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {"paper": paper_space, "fine": fine_space, "deep": deep_space, **LAYER_SPACES}
 """Spaces by name."""
@@ -106,6 +121,17 @@ class _Limit:
     unit: str | None = None
 
 
+def is_problem_file(path: Path) -> bool:
+    """Whether a file is JSON that says it is a problem, whatever else may be wrong with it."""
+    if path.suffix.lower() != ".json":
+        return False
+    try:
+        record = read_json("problem file", path)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and record.get("format") == _FORMAT
+
+
 def read_problem(path: Path, read_quantity: ReadQuantity) -> DesignProblem:
     """The problem in a JSON file.
 
@@ -135,13 +161,16 @@ def problem_from_dict(record: Any, read_quantity: ReadQuantity, where: str = "pr
         ValueError: naming the key that is missing, unknown or wrong.
     """
     written = read_record(_Written, versioned(record, _FORMAT, where), where)
+    table = _score_table(written.space, f"{where}.space")
+    if table is not None:
+        read_quantity = table.quantity
 
     def several(key: str, entries: Sequence[Any]) -> tuple[Quantity, ...]:
         return tuple(read_quantity(entry, f"{where}.{key}[{number}]") for number, entry in enumerate(entries))
 
     budgets = [_budgets(entry, read_quantity, f"{where}.budgets[{number}]") for number, entry in enumerate(written.budgets)]
     return DesignProblem(
-        _space(written.space, f"{where}.space"),  # type: ignore[arg-type]  # a union stands in for a space
+        _space(written.space, f"{where}.space") if table is None else table.space,  # type: ignore[arg-type]  # stand in for a space
         None if written.maximize is None else read_quantity(written.maximize, f"{where}.maximize"),
         tuple(chain.from_iterable(budgets)),
         several("report", written.report),
@@ -151,10 +180,14 @@ def problem_from_dict(record: Any, read_quantity: ReadQuantity, where: str = "pr
 
 def problem_to_dict(problem: DesignProblem, write_quantity: WriteQuantity) -> dict[str, Any]:
     """The JSON object that `problem_from_dict` reads; ValueError for a quantity that has no name in such a file."""
+    space: Any = problem.space
+    if isinstance(space, OptionSpace):
+        columns = [quantity for quantity in dict.fromkeys(problem.quantities) if isinstance(quantity, Column)]
+        write_quantity = partial(_column_record, columns)
     return {
         "format": _FORMAT,
         "version": VERSION,
-        "space": problem.space.to_dict(),
+        "space": table_to_dict(space, columns) if isinstance(space, OptionSpace) else space.to_dict(),
         **({} if problem.maximize is None else {"maximize": write_quantity(problem.maximize)}),
         "minimize": [write_quantity(quantity) for quantity in problem.minimize],
         "budgets": [
@@ -163,6 +196,36 @@ def problem_to_dict(problem: DesignProblem, write_quantity: WriteQuantity) -> di
         ],
         "report": [write_quantity(quantity) for quantity in problem.report],
     }
+
+
+@dataclass(frozen=True)
+class _TableFile:
+    """A score table in a file of its own."""
+
+    table: str
+    position: str = POSITION
+    item: str = ITEM
+
+
+def _score_table(record: Any, where: str) -> ScoreTable | None:
+    """The score table that a space is; None if it is none."""
+    if isinstance(record, dict) and "rows" in record:
+        check_keys(record, ("rows",), where)
+        try:
+            return table_from_json(record, None)
+        except ValueError as error:
+            raise ValueError(f"{where}: {brief(error)}") from None
+    if isinstance(record, dict) and "table" in record:
+        file = read_record(_TableFile, record, where)
+        return read_scores(file.table, None, position=file.position, item=file.item)
+    return None
+
+
+def _column_record(columns: Sequence[Column], quantity: Quantity) -> dict[str, Any]:
+    """How a file names a column of its table."""
+    if not isinstance(quantity, Column) or [column.name for column in columns].count(quantity.name) > 1:
+        raise ValueError(f"{quantity.name} cannot be written beside a score table; expected a column with a name of its own")
+    return {"quantity": quantity.name}
 
 
 def _space(record: Any, where: str) -> SearchSpace | SpaceUnion:

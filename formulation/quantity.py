@@ -104,9 +104,11 @@ class Separable(Quantity):
         """Term of one block at a position, 0 … N − 1; that of `block` unless overridden."""
         return self.block(block, setting)
 
-    def terms_at(self, position: int, blocks: Sequence[Block], setting: Setting) -> Sequence[float]:
-        """Terms of many blocks at one position, as `block_at` gives them one by one; overridden where they are known as a list."""
-        return [self.block_at(position, block, setting) for block in blocks]
+    def terms_of(self, space: SearchSpace) -> Sequence[np.ndarray] | None:
+        """Per position the terms of all blocks of its menu, as `block_at` gives them, where they lie in a table; None: ask block by
+        block.
+        """
+        return None
 
     @property
     def positional(self) -> bool:

@@ -25,8 +25,12 @@ from formulation.architecture import (
     positive_integer,
     settled,
 )
+from formulation.block_table import blocks_table
+from formulation.command.words import counted
+from formulation.derived import Agreement
 from formulation.layered import LayeredSpace
 from formulation.menu import Choices, Menu
+from formulation.quantity import Quantity
 from formulation.records.provenance import SAYS_NOTHING
 from formulation.records.reading import PositiveInt, check_keys, read_record, read_value
 
@@ -64,6 +68,8 @@ class SearchSpace(LayeredSpace):
     family: str = field(default="merino", metadata={SAYS_NOTHING: "merino"})
     tied: bool = field(default=None, metadata={SAYS_NOTHING: True})  # type: ignore[assignment]  # as embedding_width
     alike: bool = field(default=False, metadata={SAYS_NOTHING: False})
+
+    design_head = "design: width/ffn x depth"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "menus", tuple(self.menus))
@@ -241,6 +247,26 @@ class SearchSpace(LayeredSpace):
         """The items of one block that another space of the same setting has there too: their numbers here and there."""
         here, there = self._number_of[self.menus[block]], other._number_of[other.menus[block]]
         return ((number, there[key]) for key, number in here.items() if key in there)
+
+    # How its designs are counted and shown
+
+    @property
+    def layout(self) -> str:
+        """4 blocks of non-decreasing width."""
+        order = "of non-decreasing width" if self.non_decreasing else "of any order"
+        return f"{counted(self.blocks, 'block')} {order}" + (", with a rule for steps" if self.step else "")
+
+    def agreement(self, design: Architecture) -> Agreement:
+        """See `LayeredSpace.agreement`: what surrounds the blocks counts too."""
+        return Agreement(design, setting=True)
+
+    def design_table(self, design: Architecture, quantities: Sequence[Quantity]) -> tuple[list[str], list[list[str]], set[int]]:
+        """See `LayeredSpace.design_table`: a row a block, or for equal neighbours of a long design."""
+        return *blocks_table(design), set()
+
+    def words(self, design: Architecture, beside: Architecture | None = None) -> str:
+        """See `LayeredSpace.words`."""
+        return str(design)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `from_dict` reads; ValueError for a space with a rule for steps, which is code."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -41,20 +42,28 @@ class Table:
     def sizes(self) -> np.ndarray:
         """(Q,) the most that the magnitudes of a design's terms can add up to: what rounding and tolerances are relative to."""
         with np.errstate(over="ignore"):
-            total = np.abs(self.fixed)
-            for block in self.blocks:
-                total = total + np.abs(block).max(axis=1)
-            for joint in self.joints:
-                total = total + np.where(np.isfinite(joint), np.abs(joint), 0.0).max(axis=(1, 2))
+            starts = np.cumsum([0, *(block.shape[1] for block in self.blocks[:-1])])
+            total = np.abs(self.fixed) + np.maximum.reduceat(np.abs(np.concatenate(self.blocks, axis=1)), starts, axis=1).sum(
+                axis=1
+            )
+            for joint, times in self._distinct_joints:
+                total = total + times * np.where(np.isfinite(joint), np.abs(joint), 0.0).max(axis=(1, 2))
         return total
 
     @cached_property
+    def _distinct_joints(self) -> tuple[tuple[np.ndarray, int], ...]:
+        """The arrays of `joints`, each once and with how often it is there: pairs of neighbours that are alike share one."""
+        times = Counter(map(id, self.joints))
+        return tuple((joint, times[key]) for key, joint in {id(joint): joint for joint in self.joints}.items())
+
+    @cached_property
     def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bool arrays (Q,): which rows have a term below 0, and which always add up without rounding."""
-        arrays = (self.fixed[:, None], *self.blocks, *(joint.reshape(len(joint), -1) for joint in self.joints))
-        used = [np.where(np.isfinite(terms), terms, 0.0) for terms in arrays]
-        signed = np.any([(terms < 0).any(axis=1) for terms in used], axis=0)
-        whole = np.all([(terms == np.rint(terms)).all(axis=1) for terms in used], axis=0)
+        """Bool arrays (Q,): which rows have terms of both signs, which may cancel, and which always add up without rounding."""
+        joints = (joint.reshape(len(joint), -1) for joint, _ in self._distinct_joints)
+        terms = np.concatenate((self.fixed[:, None], *self.blocks, *joints), axis=1)
+        terms = np.where(np.isfinite(terms), terms, 0.0)
+        signed = (terms < 0).any(axis=1) & (terms > 0).any(axis=1)
+        whole = (terms == np.rint(terms)).all(axis=1)
         return signed, self.is_max | (whole & (self.sizes < 2**53))
 
     def rounding(self, rows: slice, totals: np.ndarray) -> np.ndarray:
@@ -104,19 +113,23 @@ class Table:
     def without_joints(self) -> tuple[np.ndarray, ...]:
         """Per pair of neighbours a bool array (Q,): for which quantities no joint between them makes a difference."""
         neutral = np.where(self.is_max, -np.inf, 0.0)[:, None, None]
-        return tuple((joint == neutral).all(axis=(1, 2)) for joint in self.joints)
+        known = {id(joint): (joint == neutral).all(axis=(1, 2)) for joint, _ in self._distinct_joints}
+        return tuple(known[id(joint)] for joint in self.joints)
 
     @cached_property
-    def _joints_by_item(self) -> tuple[tuple[np.ndarray | None, ...], ...]:
-        """Per quantity and pair of neighbours the joint terms flattened over (item, item), None if all are neutral."""
+    def _joint_terms(self) -> tuple[tuple[np.ndarray | None, ...], ...]:
+        """Per quantity and pair of neighbours the joint terms flattened over (state, state), None if all are neutral."""
         return tuple(
-            tuple(
-                None if without[q] else joint[q][np.ix_(*states)].ravel()
-                for joint, without, states in zip(
-                    self.joints, self.without_joints, itertools.pairwise(self.space.state_of), strict=True
-                )
-            )
+            tuple(None if without[q] else joint[q].ravel() for joint, without in zip(self.joints, self.without_joints, strict=True))
             for q in range(len(self.fixed))
+        )
+
+    @cached_property
+    def _joint_places(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Per pair of neighbours what an item of the left block and one of the right add to the place of their joint's terms."""
+        return tuple(
+            (left * joint.shape[2], right)
+            for (left, right), joint in zip(itertools.pairwise(self.space.state_of), self.joints, strict=True)
         )
 
     def evaluate(self, choices: np.ndarray) -> np.ndarray:
@@ -133,10 +146,11 @@ class Table:
                 add(total, self.fixed[q], out=total)
                 for block, item in zip(self.blocks[1:], items[1:], strict=True):
                     add(total, block[q].take(item), out=total)
-                for i, joint in enumerate(self._joints_by_item[q]):
+                for i, joint in enumerate(self._joint_terms[q]):
                     if joint is not None:
                         if i not in pairs:
-                            pairs[i] = items[i] * len(self.space.menus[i + 1]) + items[i + 1]
+                            left, right = self._joint_places[i]
+                            pairs[i] = left.take(items[i]) + right.take(items[i + 1])
                         add(total, joint.take(pairs[i]), out=total)
                 chunk[q] = total
         return values
@@ -167,13 +181,15 @@ class Table:
         parents = np.repeat(np.arange(len(state)), counts)
         offsets = np.arange(len(parents)) - np.repeat(np.cumsum(counts) - counts, counts)
         items = flat[starts[state][parents] + offsets]
-        steps = state[parents] * self.joints[block - 1].shape[2] + self.space.state_of[block][items]
+        joints = [own[block - 1] for own in self._joint_terms]
+        if any(joint is not None for joint in joints):
+            places = (state * self.joints[block - 1].shape[2])[parents] + self.space.state_of[block][items]
         extended = totals[:, parents]
         for q, combine in enumerate(self.is_max):
             add = np.maximum if combine else np.add
             add(extended[q], self.blocks[block][q].take(items), out=extended[q])
-            if self._joints_by_item[q][block - 1] is not None:
-                add(extended[q], self.joints[block - 1][q].ravel().take(steps), out=extended[q])
+            if (joint := joints[q]) is not None:
+                add(extended[q], joint.take(places), out=extended[q])
         return parents, items, extended
 
     def start(self) -> np.ndarray:
@@ -222,12 +238,12 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace, poll: Callable
                 joint[:, i, j] = between(left, right)
         return joint
 
-    def row(quantity: Separable, position: int, menu: Menu) -> Sequence[float]:
-        if type(quantity).terms_at is not Separable.terms_at:
-            poll()
-            terms = quantity.terms_at(position, space.blocks_of(menu), space)
-            if len(terms) == len(menu) and np.isfinite(terms).all():
-                return terms
+    given = [quantity.terms_of(space) for quantity in quantities]
+
+    def row(q: int, position: int, menu: Menu) -> Sequence[float] | np.ndarray:
+        quantity, own = quantities[q], given[q]
+        if own is not None:
+            return own[position]
         name = "block {1} at position {0}".format
         terms = []
         for item in space.blocks_of(menu):
@@ -238,14 +254,17 @@ def tabulate(quantities: Sequence[Separable], space: SearchSpace, poll: Callable
     # Blocks with the same menu have the same terms, unless a quantity distinguishes positions.
     shared: dict[Menu, np.ndarray] = {}
     blocks = []
+    positional = [own is not None or quantity.positional for own, quantity in zip(given, quantities, strict=True)]
     for position, menu in enumerate(menus):
-        first = menu not in shared
+        first = all(positional) or menu not in shared
         if first:
-            shared[menu] = np.array([row(quantity, position, menu) for quantity in quantities]).reshape(len(quantities), len(menu))
-        block = shared[menu].copy()
-        for q, quantity in enumerate(quantities):
-            if not first and quantity.positional:
-                block[q] = row(quantity, position, menu)
+            block = np.array([row(q, position, menu) for q in range(len(quantities))]).reshape(len(quantities), len(menu))
+            if not all(positional):
+                shared[menu] = block
+        else:
+            block = shared[menu].copy()
+            for q in np.flatnonzero(positional).tolist():
+                block[q] = row(q, position, menu)
         blocks.append(block)
     widths = space.state_widths
     pairs: dict[tuple[tuple[int, ...], tuple[int, ...], bytes], np.ndarray] = {}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from formulation.architecture import SETTING, Architecture
+from formulation.derived import Agreement
 from formulation.family import family_of
 from formulation.menu import Choices
 from formulation.records.reading import shown
@@ -139,6 +140,24 @@ class SpaceUnion:
         """Every design, part by part."""
         for part in self.parts:
             yield from part
+
+    @property
+    def design_head(self) -> str:
+        """What heads a column of designs."""
+        return self.parts[0].design_head
+
+    @property
+    def decision(self) -> str:
+        """What a decision is called."""
+        return self.parts[0].decision
+
+    def agreement(self, design: Architecture) -> Agreement:
+        """See `LayeredSpace.agreement`: designs of different parts may be compared."""
+        return self.parts[0].agreement(design)
+
+    def words(self, design: Architecture, beside: Architecture | None = None) -> str:
+        """See `LayeredSpace.words`, with what tells its part from the others."""
+        return f"{self.part_of(design).words(design, beside)}; {self.label_of(design)}"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object {"union": [...]}; ValueError if a part has a rule for steps, which is code."""

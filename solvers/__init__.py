@@ -4,6 +4,7 @@ import solvers.programs.pyomo_docstrings  # noqa: F401, comes before whatever im
 from solvers.base import Answer, EngineMissing, Limits, Part, Run, Solution, Solver, Status, TracePoint, solve
 from solvers.exact.dynamic_programming import Count, DynamicProgramming, count_designs
 from solvers.exact.exhaustive import Exhaustive
+from solvers.exact.reduction import Reduction
 from solvers.heuristics.evolutionary import EvolutionaryAlgorithm
 from solvers.heuristics.genetic import GeneticAlgorithm
 from solvers.heuristics.nsga2 import nsga2_front
@@ -55,6 +56,7 @@ __all__ = [
     "Price",
     "Program",
     "RandomSearch",
+    "Reduction",
     "Run",
     "Scip",
     "Solution",

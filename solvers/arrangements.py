@@ -21,9 +21,10 @@ def order_is_free(problem: DesignProblem) -> bool:
     """Whether the objective and the budgets are the same for every order of equally wide neighbouring blocks.
 
     They are where no term of theirs depends on the position of its block. Nothing is known of black boxes. In a union of spaces
-    with different numbers of blocks, which blocks of two designs belong together is settled by their positions alone.
+    with different numbers of blocks, which blocks of two designs belong together is settled by their positions alone; and so it is
+    where the space says that another order is another design.
     """
-    if len({part.blocks for part in problem.space.parts}) > 1:
+    if len({part.blocks for part in problem.space.parts}) > 1 or not all(part.exchangeable for part in problem.space.parts):
         return False
     return not any(quantity.positional for quantity in (problem.goal, *(budget.quantity for budget in problem.subject_to)))
 

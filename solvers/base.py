@@ -18,10 +18,21 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Protocol
 
-from formulation import Architecture, Budget, DesignProblem, NoIdentity, SearchSpace, SpaceUnion, Usage, fingerprint
+from formulation import (
+    Architecture,
+    Budget,
+    Combine,
+    DesignProblem,
+    NoIdentity,
+    SearchSpace,
+    Separable,
+    SpaceUnion,
+    Usage,
+    fingerprint,
+)
 from formulation.records.provenance import version_of
-from formulation.table import value_range
-from solvers.certificate import Certificate, Uncheckable
+from formulation.table import tabulate, value_range
+from solvers.certificate import Certificate, OfParts, Stated, Uncheckable
 
 _AGREEMENT = 1e-9
 """Relative amount by which a bound may lie below its own incumbent and still be put down to rounding."""
@@ -37,7 +48,10 @@ class EngineMissing(ImportError):
 
 
 class Stopped(Exception):
-    """The clock or Ctrl-C ended long work in its middle, see `Run.poll`; who has something to answer with catches it."""
+    """The clock, a lack of memory or Ctrl-C ended long work in its middle; who has something to answer with catches it.
+
+    See `Run.poll` and `Run.within_memory`.
+    """
 
 
 class Status(Enum):
@@ -101,6 +115,7 @@ class Run:
     Attributes:
         cutoff: an objective that is reached elsewhere, in another part of a union of spaces. A solver may pass over designs that do
             not exceed it, and its bound is then no less; that no design meets the budgets still means that none does.
+        out_of_memory: whether something did not fit the memory of the process, which ends the run.
         on_interrupt: set by a solver whose engine does not come back to Python: asks the engine to stop.
     """
 
@@ -111,6 +126,7 @@ class Run:
     trace: list[TracePoint] = field(default_factory=list)
     on_interrupt: Callable[[], object] | None = None
     cutoff: float = -math.inf
+    out_of_memory: bool = False
 
     @property
     def seconds(self) -> float:
@@ -124,16 +140,16 @@ class Run:
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the time is used up or the user pressed Ctrl-C."""
-        return self.interrupted or (self.limits.seconds is not None and self.seconds >= self.limits.seconds)
+        """Whether the time or the memory is used up, or the user pressed Ctrl-C."""
+        return self.interrupted or self.out_of_memory or (self.limits.seconds is not None and self.seconds >= self.limits.seconds)
 
     @property
     def stopped(self) -> bool:
-        """Whether time or evaluations are used up or the user pressed Ctrl-C."""
+        """Whether time, memory or evaluations are used up, or the user pressed Ctrl-C."""
         return self.out_of_time or (self.limits.evaluations is not None and self.evaluations >= self.limits.evaluations)
 
     def poll(self) -> None:
-        """Raise Stopped once the time is used up or the user pressed Ctrl-C: for long work, at least every tenth of a second.
+        """Raise Stopped once time or memory is used up or the user pressed Ctrl-C: for long work, at least every tenth of a second.
 
         Evaluations are the business of those who score designs: they look at `stopped`.
         """
@@ -145,6 +161,8 @@ class Run:
         """The stop sign in words, empty if there isn't one."""
         if self.interrupted:
             return "interrupted by the user"
+        if self.out_of_memory:
+            return "memory used up"
         if not self.stopped:
             return ""
         return "time limit reached" if self.out_of_time else "evaluation limit reached"
@@ -156,6 +174,15 @@ class Run:
         bound = min(known, default=None)
         if last is None or (last.incumbent, last.bound) != (incumbent, bound):
             self.trace.append(TracePoint(self.seconds, self.evaluations, incumbent, bound))
+
+    @contextmanager
+    def within_memory(self) -> Iterator[None]:
+        """What does not fit the memory of the process within it ends the run as the clock does, by Stopped."""
+        try:
+            yield
+        except MemoryError:
+            self.out_of_memory = True
+            raise Stopped from None
 
     @contextmanager
     def loading(self) -> Iterator[None]:
@@ -269,7 +296,8 @@ class Solution:
         message: why it stopped, in the solver's words.
         interrupted: whether Ctrl-C ended it.
         parts: what is known of each part of a union of spaces, in its order; empty for a single space.
-        certificate: what the proof rests on, for `python -m solvers.check`; None where nothing is proved.
+        certificate: what the proof rests on, of the problem as solvers see it, for `python -m solvers.check`; None where nothing is
+            proved.
     """
 
     status: Status
@@ -285,7 +313,7 @@ class Solution:
     interrupted: bool
     provenance: Provenance
     parts: tuple[Part, ...] = ()
-    certificate: Certificate | None = None
+    certificate: Stated | None = None
 
 
 def relative_gap(objective: float, bound: float) -> float:
@@ -372,7 +400,7 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         limits = replace(limits, start=None)
         start = None
     if start is not None:  # as the space says it: a block without layers may come with any FFN width
-        holder = _holder(problem, start)
+        holder = problem.space.part_of(start)
         limits = replace(limits, start=holder.decode(holder.encode(start)))
     run = Run(limits)
     parts: tuple[Part, ...] = ()
@@ -384,6 +412,8 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
     seconds = run.seconds
     architecture, objective, bound = claim.architecture, claim.objective, claim.bound
     evaluation = None if architecture is None else problem.evaluate(architecture)
+    if bound is not None and objective is not None and relative_gap(objective, bound) > max(limits.gap, ROUNDING):
+        bound = max(objective, min(bound, _most(problem)))
     gap = None if bound is None or objective is None else relative_gap(objective, bound)
     if gap is not None and gap <= max(limits.gap, ROUNDING):
         status = Status.OPTIMAL
@@ -405,15 +435,26 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         run.interrupted,
         _provenance(asked, solver, limits),
         parts,
-        claim.certificate if status in (Status.OPTIMAL, Status.INFEASIBLE) else None,
+        Stated(claim.certificate, asked) if status in (Status.OPTIMAL, Status.INFEASIBLE) else None,
     )
     return mirrored(solution) if asked.least else solution
 
 
-def _holder(problem: DesignProblem, start: Architecture) -> SearchSpace:
-    """The part of the problem's space that holds a design; ValueError if none does."""
-    space = problem.space
-    return space.part_of(start) if isinstance(space, SpaceUnion) else space
+def _most(problem: DesignProblem) -> float:
+    """The most that the objective is where each block takes the best of its menu, ∞ unless it is a sum over blocks alone.
+
+    Correctly rounded, so that an optimum of 0 is proved where it is the sum of zeros, such as the loss of what stays as it was: no
+    tolerance of a solver is small next to 0.
+    """
+    goal, most = problem.goal, -math.inf
+    if not isinstance(goal, Separable) or goal.combine is not Combine.SUM:
+        return math.inf
+    for part in problem.space.parts:
+        table = tabulate([goal], part)
+        if not all(without.all() for without in table.without_joints):
+            return math.inf
+        most = max(most, math.fsum([float(table.fixed[0]), *(float(block[0].max()) for block in table.blocks)]))
+    return most
 
 
 @dataclass(frozen=True)
@@ -437,9 +478,13 @@ def _searched(problem: DesignProblem, solver: Solver, run: Run) -> _Claim:
     """Search a problem on a single space, and check what the solver claims."""
     start = run.limits.start
     try:
-        answer = solver.search(problem, run)
+        with run.within_memory():
+            answer = solver.search(problem, run)
     except Stopped:
-        answer = Answer(None, message=f"{run.why_stopped} before the search began")
+        bound = run.trace[-1].bound if run.trace else None
+        answer = Answer(
+            None, bound, message=f"{run.why_stopped} {'in' if run.trace else 'before'} the search{'' if run.trace else ' began'}"
+        )
     if not isinstance(answer, Answer):
         raise ValueError(f"{solver.name} returned {answer!r}; expected an Answer(architecture, bound, infeasible, message)")
     notes = [answer.message]
@@ -515,6 +560,7 @@ class _PartSearch:
     open: bool = True
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    certificate: Certificate | None = None
 
     @property
     def result(self) -> Part:
@@ -588,6 +634,7 @@ class _Union:
         self.run.evaluations += own.evaluations
         self.run.interrupted |= own.interrupted
         part.notes = tuple(note for note in claim.notes if note)
+        part.certificate = claim.certificate
         if claim.architecture is not None:
             self.take(self.parts.index(part), claim.architecture)
         part.infeasible |= claim.infeasible
@@ -621,8 +668,9 @@ class _Union:
         if self.best is not None and bound is not None:
             bound = max(bound, self.objective)
         notes = [self.run.why_stopped, *(f"{part.label}: {', '.join(part.notes) or self._unsearched(part)}" for part in self.parts)]
-        unchecked = Uncheckable("the search of a union of spaces keeps no record of its parts")
-        return _Claim(self.best, None if self.best is None else self.objective, bound, infeasible, tuple(notes), unchecked)
+        closed = Uncheckable("the extremes of its blocks close it, without a search")
+        certificate = OfParts({part.label: part.certificate or closed for part in self.parts}, None if infeasible else bound)
+        return _Claim(self.best, None if self.best is None else self.objective, bound, infeasible, tuple(notes), certificate)
 
 
 def share_of(run: Run, shares: int) -> Limits:

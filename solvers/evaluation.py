@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from formulation import Architecture, Composite, DesignProblem, NotSeparable, Quantity, Separable
+from formulation import Architecture, Composite, DesignProblem, NotSeparable, Quantity, SearchSpace, Separable
 from formulation.menu import Choices
+from formulation.quantity import Combine
 from formulation.table import Table, evaluator, tabulate
-from formulation.values import finite, value_of, values_of_formula
+from formulation.values import as_float, finite, value_of, values_of_formula
 from solvers.base import ROUNDING
 
 _PORTION = 4096
@@ -43,15 +44,25 @@ class Tabulated:
     """The objective and the constraints of a problem as readings of one table, whose rows are the parts of all of them.
 
     Attributes:
-        rows: per quantity, the objective first, the rows that hold its parts.
+        quantities: what is read, by number: the objective, those of the constraints, and the further ones.
+        rows: per quantity the rows that hold its parts; equal quantities have the same.
         limits: (K,) of the constraints.
+
+    Args:
+        problem: on a single space.
+        poll: see `tabulate`.
+        further: quantities to read beside those of the problem.
     """
 
-    def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> None:
-        self._quantities = (problem.goal, *_budgeted(problem))
+    def __init__(self, problem: DesignProblem, poll: Callable[[], object] = lambda: None, further: Sequence[Quantity] = ()) -> None:
+        self.quantities = (problem.goal, *_budgeted(problem), *further)
         self.rows: list[slice] = []
         parts: list[Separable] = []
-        for quantity in self._quantities:
+        for number, quantity in enumerate(self.quantities):
+            first = self.quantities.index(quantity)
+            if first < number:
+                self.rows.append(self.rows[first])
+                continue
             own = quantity.parts if isinstance(quantity, Composite) else (quantity,)
             self.rows.append(slice(len(parts), len(parts) + len(own)))
             parts += own  # type: ignore[arg-type]  # `tabulate` refuses what is not separable
@@ -59,11 +70,11 @@ class Tabulated:
         self.limits = np.array([constraint.limit for constraint in problem.constraints])
 
     def read(self, number: int, totals: np.ndarray, design: Design | None = None, among: np.ndarray | None = None) -> np.ndarray:
-        """Quantity `number` (0 is the objective, then the budgets) of n designs with the totals (rows, n).
+        """Quantity `number` of n designs with the totals (rows, n).
 
         Finite for the designs `among` them, or Undefined names one, where `design` tells the n-th; else NaN where it has no value.
         """
-        quantity, own = self._quantities[number], totals[self.rows[number]]
+        quantity, own = self.quantities[number], totals[self.rows[number]]
         if not isinstance(quantity, Composite):
             return own[0]
         if design is None:
@@ -171,6 +182,46 @@ class Scorer:
     def objective(self, choices: Choices) -> float:
         """The design's objective."""
         return self._objective(choices)
+
+
+class Recalled:
+    """A quantity of one design at a time, equal to the last bit to what it is when called, with each term asked for only once.
+
+    Terms are added up in the order of `Separable.__call__`, which those of a `_Reader` are not.
+    """
+
+    def __init__(self, quantity: Quantity, space: SearchSpace) -> None:
+        self._quantity, self._space = quantity, space
+        self._parts = [Recalled(part, space) for part in quantity.parts] if isinstance(quantity, Composite) else []
+        self._terms: list[dict[int, float]] = [{} for _ in space.menus]
+        self._others: dict[object, float] = {}
+
+    def __call__(self, choices: Choices, architecture: Architecture) -> float:
+        """The value of a design, given by its item numbers and as an architecture; Undefined if it has none."""
+        quantity = self._quantity
+        if isinstance(quantity, Composite):
+            parts = [part(choices, architecture) for part in self._parts]
+            return finite(quantity, lambda: f"the design {architecture}", lambda: quantity.formula(parts))
+        if not isinstance(quantity, Separable) or type(quantity).__call__ is not Separable.__call__:
+            return value_of(quantity, architecture)
+        first, last = architecture.widths[0], architecture.widths[-1]
+        terms = [
+            self._other("fixed", lambda: quantity.fixed(architecture)),
+            self._other(("entry", first), lambda: quantity.entry(first, architecture)),
+            self._other(("exit", last), lambda: quantity.exit(last, architecture)),
+        ]
+        for position, (known, item) in enumerate(zip(self._terms, choices, strict=True)):
+            if item not in known:
+                known[item] = as_float(quantity.block_at(position, architecture.blocks[position], architecture))
+            terms.append(known[item])
+        for joint in architecture.joints:
+            terms.append(self._other(joint, lambda joint=joint: quantity.joint(*joint, architecture)))
+        return float(sum(terms) if quantity.combine is Combine.SUM else max(terms))
+
+    def _other(self, key: object, term: Callable[[], float]) -> float:
+        if key not in self._others:
+            self._others[key] = as_float(term())
+        return self._others[key]
 
 
 def objective_rounding(quantity: Separable | Composite, table: Table, rows: slice, totals: np.ndarray) -> float:

@@ -5,6 +5,7 @@ What exact solvers begin with where their first bound takes long, and heuristics
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -27,6 +28,8 @@ _KEPT = 3
 """Designs that are improved block by block."""
 _MOVES = 64
 """Most blocks changed in a design, one after another."""
+_VALUED = 1 / 32
+"""Share of the memory for the values of all items under as many prices as are tried at a time."""
 _DIFFERENCE = 1e-4
 """Step of the finite differences of a formula, as a share of the range of the part."""
 
@@ -48,16 +51,21 @@ def quick_incumbent(problem: DesignProblem, run: Run) -> Architecture | None:
     Returns:
         A design that was checked against the problem's budgets; None if none was found, or a quantity is a black box.
     """
-    start = run.limits.start
-    found = [] if start is None else [start]
+    best: Architecture | None = None
+
+    def take(design: Architecture) -> None:
+        nonlocal best
+        if not broken_budgets(problem, design) and (best is None or problem.objective(design) > problem.objective(best)):
+            best = design
+            run.record(problem.objective(best))
+
+    if run.limits.start is not None:
+        take(run.limits.start)
     if is_tabular(problem):
-        # Before the table is complete there is nothing to answer with but the start.
-        with suppress(Stopped):
-            found += _Seeking(problem, run).designs()
-    kept = [design for design in found if not broken_budgets(problem, design)]
-    best = max(kept, key=problem.objective, default=None)
-    if best is not None:
-        run.record(problem.objective(best))
+        # Before the table is complete there is nothing to answer with but the start, nor where memory runs short.
+        with suppress(Stopped, MemoryError):
+            for design in _Seeking(problem, run).designs():
+                take(design)
     return best
 
 
@@ -108,18 +116,20 @@ class _Seeking:
         # What each budget varies by over the space: the unit of its excess.
         self.scales = self._ranges(self._slopes(self.middle[:, None])[0])[1:]
 
-    def designs(self) -> list[Architecture]:
-        """The best designs met, improved as far as the run's limits allow."""
+    def designs(self) -> Iterator[Architecture]:
+        """The best designs met, as they are and improved as far as the run's limits allow."""
         starts = list(self._priced())
+        yield from self._decoded(starts[:1])
         if self.run.limits.start is not None:
             items = self.space.encode(self.run.limits.start)
             starts.append(np.array([np.argwhere(own == item)[0] for own, item in zip(self.numbers, items, strict=True)]))
-        improved = map(self._improved, starts)
-        return [
-            self.space.decode(self.numbers[np.arange(self.space.blocks), *choices.T])
-            for choices in improved
-            if self._real(choices[None])[0]
-        ]
+        yield from self._decoded(map(self._improved, starts))
+
+    def _decoded(self, designs: Iterable[np.ndarray]) -> Iterator[Architecture]:
+        """The designs of choices (N, 2) that have a layer."""
+        for choices in designs:
+            if self._real(choices[None])[0]:
+                yield self.space.decode(self.numbers[np.arange(self.space.blocks), *choices.T])
 
     def _real(self, choices: np.ndarray) -> np.ndarray:
         """Bool array (n,): which designs, choices (n, N, 2), have a layer."""
@@ -191,7 +201,14 @@ class _Seeking:
         Args:
             weights: (V, rows) of the joints; tilted  (N, V, rows) of the blocks.
         """
-        rows = self._summed
+        rows, (blocks, _, states, items_) = self._summed, self.blocks.shape
+        portion = int(self.run.limits.memory * _VALUED / (8 * blocks * states * max(items_, self._most)))
+        if len(weights) > max(portion, 1):
+            halves = [
+                self._paths(weights[some], tilted[:, some]) for some in (slice(len(weights) // 2), slice(len(weights) // 2, None))
+            ]
+            choices_, possible_ = zip(*halves, strict=True)
+            return np.concatenate(choices_), np.concatenate(possible_)
         values = np.einsum("nvr,nrwi->nvwi", tilted[:, :, rows], self.blocks[:, rows])
         values = np.where(self.items[:, None], values, -np.inf)
         joints = np.einsum("vr,nrlw->nvlw", weights[:, rows], self._joined[:, rows])

@@ -14,6 +14,7 @@ from solvers import (
     GeneticAlgorithm,
     Highs,
     RandomSearch,
+    Reduction,
     Scip,
     Solver,
 )
@@ -36,6 +37,7 @@ SOLVERS: dict[str, Entrant] = {
     "dp-coarse": Entrant(DynamicProgramming(steps=512), extra=True),
     "dp-unmerged": Entrant(DynamicProgramming(merging=False), extra=True),
     "dp-ea": Entrant(DynamicProgramming(warm_start=EvolutionaryAlgorithm(iterations=2000)), seeded=True),
+    "reduction": Entrant(Reduction(), extra=True),
     "scip": Entrant(Scip()),
     "scip-lookup": Entrant(Scip(Form.LOOKUP)),
     "highs": Entrant(Highs()),

@@ -54,6 +54,22 @@ def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def split_budget(text: str) -> tuple[str, str, str]:
+    """flops<=60e9 -> its name, the side, upper or at_least, and what stands behind the sign, empty where there is none."""
+    name, _, number = text.rpartition("=")
+    side = "at_least" if name.endswith(">") else "upper"
+    return (name.removesuffix(">") if side == "at_least" else name.removesuffix("<")), side, number if name else ""
+
+
+def number_in(text: str) -> float | None:
+    """The number that a text is; None if it is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return None if math.isnan(number) else number
+
+
 def read_budgets(
     texts: Sequence[str],
     confidence: float | None = None,
@@ -70,14 +86,9 @@ def read_budgets(
     values: dict[tuple[str, str], list[Budget]] = {}
     uncertain = False
     for text in texts:
-        name, equals, number = text.rpartition("=")
-        side = "at_least" if name.endswith(">") else "upper"
-        name = name.removesuffix(">") if side == "at_least" else name.removesuffix("<")
-        try:
-            bound = float(number)
-        except ValueError:
-            bound = math.nan
-        if not equals or math.isnan(bound):
+        name, side, number = split_budget(text)
+        bound = number_in(number)
+        if bound is None:
             raise ValueError(f'the budget {text!r} is not NAME<=NUMBER or NAME>=NUMBER; write it as "flops<=60e9" or flops=60e9')
         if "=" in split_options(name)[0]:
             raise ValueError(

@@ -25,6 +25,7 @@ EXPERIMENTS, STUDY = "experiments", "study"
 GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "design": {
         "design": ("studies.design", "the best architecture for your budgets, its proof and its prices"),
+        "choose": ("studies.choose", "the best option for each position of a table of scores and costs"),
         "pareto": ("studies.pareto", "the whole exact front of entropy against costs"),
         "compare": ("studies.compare_solvers", "every solver on the same problems"),
         "cost": ("studies.cost", "parameters, FLOPs, bytes and latency of any model"),
@@ -45,6 +46,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "latency_check": ("studies.latency_check", "whether a device file's predictions hold"),
         "latency_data": ("studies.latency_data", "an additive model of latencies that others measured"),
         "scaling": ("studies.scaling", "time to proof and loss as problems grow"),
+        "exact_methods": ("studies.exact_methods", "what exact methods need for their proofs, and for whole fronts"),
         "entropy_table": ("studies.entropy_table", "the entropy's look-up table against its closed form"),
         "proxy_correlation": ("studies.proxy_correlation", "whether proxies rank designs as training does"),
         "calibration": ("studies.calibration", "what the parameters of the entropy have to be"),

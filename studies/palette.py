@@ -24,8 +24,12 @@ COLOURS = (
     "#bcbd22",
     "#9467bd",
     "#17becf",
+    "#1b5e20",
+    "#f4837d",
+    "#3f2b96",
+    "#8a7a00",
 )
-"""Okabe & Ito's colours, which colour-blind readers can distinguish, and five more."""
+"""Okabe & Ito's colours, which colour-blind readers can distinguish, and nine more."""
 
 
 STYLES = tuple(zip(COLOURS, ("-", "--", "-.", ":"), "os^D", strict=False))
@@ -36,9 +40,13 @@ HATCHES = ("", "//", "..", "\\\\")
 """Patterns of up to four kinds of bars or boxes."""
 
 
-_MARKS = "os^DvPX<>*hp"
+_MARKS: tuple[Any, ...] = (*"os^DvPX<>*hpd8H", (4, 1, 45))
 _LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (3, 3)))
 """A mark and a pattern per colour, for readers who see none."""
+
+
+REFERENCES = ("bare-highspy",)
+"""What solvers are compared with and is none of their table, by its name on the command line."""
 
 
 def solver_style(name: str) -> dict[str, Any]:
@@ -48,8 +56,9 @@ def solver_style(name: str) -> dict[str, Any]:
         name: the solver's name on the command line, or the one that it shows. Any other name gets its own style too, which a
             solver of the table may share.
     """
-    usual = sorted(SOLVERS, key=lambda option: SOLVERS[option].extra)
-    shown = {SOLVERS[option].solver.name: option for option in usual}
+    shown = {entrant.solver.name: option for option, entrant in SOLVERS.items()}
+    usual = [*(option for option in SOLVERS if not SOLVERS[option].extra), *REFERENCES]
+    usual += [option for option in SOLVERS if SOLVERS[option].extra]
     option = shown.get(name, name)
     number = usual.index(option) if option in usual else len(usual) + zlib.crc32(name.encode()) % len(COLOURS)
     return {

@@ -281,10 +281,13 @@ MUTANTS = (
     ),
     Mutant(DP, "self.dropped = max(self.dropped, float(within.max()))", "pass", "tests/solvers/test_soundness.py -k loose"),
     Mutant(
-        DP, "return max(self.dropped, self.best, boxes", "return max(self.best, boxes", "tests/solvers/test_soundness.py -k loose"
+        DP,
+        "bound = max(self.dropped, self.best, self.open",
+        "bound = max(self.best, self.open",
+        "tests/solvers/test_soundness.py -k loose",
     ),
     Mutant(DP, "max(float(open_.bounds[0]) for", "min(float(open_.bounds[0]) for", STOPS),
-    Mutant(DP, "labels.pick(slice(portion, None))", "labels.pick(slice(portion + 1, None))", STOPS),
+    Mutant(DP, "labels.pick(slice(done, None))", "labels.pick(slice(done + 1, None))", STOPS),
     Mutant(DP, "np.add.at(ways, twin, labels.ways)", "ways[twin] += labels.ways", COUNTS),
     Mutant(DP, "return self.floor - ", "return self.floor + ", COUNTS),
     Mutant(

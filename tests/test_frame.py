@@ -65,6 +65,7 @@ NETWORK_MAY_IMPORT = {
 STAND_ALONE = {
     "hardware_models/profile_standalone.py",
     "formulation/command/keeper.py",
+    "solvers/check.py",
     *(file.relative_to(ROOT).as_posix() for file in (ROOT / "solvers" / "programs").glob("*_process.py")),
 }
 """Scripts that import nothing of the house, and so may keep copies of what stands in it."""

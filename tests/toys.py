@@ -20,6 +20,7 @@ from formulation import (
     Separable,
 )
 from formulation.architecture import Setting
+from formulation.score_table import Column, OptionMenu, OptionSpace
 from hardware_models import Flops, Params
 
 
@@ -206,3 +207,18 @@ def _problem(number: int, draw: np.random.Generator, space: SearchSpace) -> Toy:
         np.array([evaluation.objective for evaluation in evaluations]),
         np.array([evaluation.feasible for evaluation in evaluations]),
     )
+
+
+def table_problem(positions: int, options: int, budgets: int, seed: int) -> DesignProblem:
+    """One of some options a position, scores and costs at random, in whole hundredths; several budgets bind."""
+    draw = np.random.default_rng(seed)
+    space = OptionSpace(tuple(OptionMenu(f"layer {number}", tuple(map(str, range(options)))) for number in range(1, positions + 1)))
+    score, *costs = draw.integers(100, 10_000, (1 + budgets, positions, options)) / 100
+
+    def column(name: str, values: np.ndarray) -> Column:
+        return Column(name, "points", tuple(map(tuple, values.tolist())), space)
+
+    limits = (
+        Budget(column(f"cost {number}", cost), round(positions * (35 - 1.4 * number), 2)) for number, cost in enumerate(costs)
+    )
+    return DesignProblem(space, column("score", score), tuple(limits))

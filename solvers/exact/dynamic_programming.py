@@ -36,14 +36,22 @@ from solvers.evaluation import decode_best, objective_rounding, require_structur
 from solvers.exact.bounds import Cells, LagrangianBound, ResourceBound, best_completions, depth_boxes, narrow_parts
 from solvers.incumbent import quick_incumbent
 
-_MEMORY = 1 << 30
-"""Bytes of resource bounds kept at a time; boxes are taken in batches that fit."""
-_BEAM_MEMORY = 1 << 26
-"""Bytes of Lagrangian completions that a beam search gets: the boxes of largest bound that fit."""
+_TABLES = 1 / 2
+"""Share of the memory that resource bounds take at a time; boxes are taken in batches that fit, else fewer steps."""
+_COMPLETIONS = 1 / 32
+"""Share of it for the Lagrangian completions that lead a beam search: the boxes of largest bound that fit."""
+_OPEN_LABELS = 1 / 8
+"""Share of it for labels that wait to be extended: fewer are extended at a time where it runs short."""
+_MADE_LABELS = 1 / 32
+"""Share of it for labels that are made at a time; what is computed of them takes some times as much."""
 _SLOW = 1 << 17
 """States of the cells' tables from which on the first bounds take so long that an incumbent is sought before them."""
+_MANY = 1 << 12
+"""The same of the menus' items, times the budgets squared, which is what the search for multipliers takes."""
 _EXTENSIONS = 1 << 21
-"""Labels made at a time: the most promising labels are extended first, as many as give about this number."""
+"""Labels made before the best of them are extended further: the most promising labels come first, as many as give that number."""
+_PIECE = 1 << 16
+"""Labels made at a time, between two looks at the clock."""
 _LEVELS = ((1 << 9, 1 << 16), (1 << 12, 1 << 20))
 """Fineness levels: steps that the resource is cut into, and labels that a batch of cells may take before the next level."""
 _WORTHWHILE = 0.8
@@ -133,7 +141,8 @@ def count_designs(problem: DesignProblem, threshold: float, limits: Limits | Non
     def counted(in_order: bool) -> tuple[int, bool]:
         try:
             floor = -threshold if problem.least else threshold
-            search = _Search(problem.maximizing, run, DynamicProgramming(), floor=floor, in_order=in_order)
+            with run.within_memory():
+                search = _Search(problem.maximizing, run, DynamicProgramming(), floor=floor, in_order=in_order)
         except Stopped:
             return 0, False
         search.answer()
@@ -309,6 +318,11 @@ class _Labels:
     def __len__(self) -> int:
         return len(self.cell)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of its arrays."""
+        return sum(getattr(self, field.name).nbytes for field in fields(self))
+
     def pick(self, which: np.ndarray | slice) -> _Labels:
         return _Labels(
             self.cell[which],
@@ -351,6 +365,18 @@ class _Boxes:
         return replace(self, bounds=least).pick(np.argsort(-least, kind="stable"))
 
 
+def _all_labels(labels: Sequence[_Labels]) -> _Labels:
+    """All labels in one, in their order."""
+    if len(labels) == 1:
+        return labels[0]
+    return _Labels(
+        *(
+            np.concatenate([getattr(each, field.name) for each in labels], axis=-1 if field.name == "totals" else 0)
+            for field in fields(_Labels)
+        )
+    )
+
+
 def _joined(boxes: Sequence[_Boxes]) -> _Boxes:
     """All boxes in one."""
     return _Boxes(*(np.concatenate([getattr(each, field.name) for each in boxes]) for field in fields(_Boxes)))
@@ -390,7 +416,13 @@ class _Search:
         self.count_type = object if floor is not None and problem.space.size >= 2**63 else np.int64
         self.least_costs: list[list[np.ndarray]] = []
         self.dropped: float = -np.inf
+        # What is open still; None before there are boxes.
+        self.open: _Boxes | None = None
         self.rounding, self.apart = 0.0, np.zeros(len(self.table.fixed))
+        self.item_type = np.min_scalar_type(max(map(len, self.space.menus)))
+        label = 8 * (len(self.table.fixed) + 5) + self.item_type.itemsize * self.space.blocks
+        memory = run.limits.memory
+        self.piece = max(min(_PIECE, int(memory * min(_MADE_LABELS, _OPEN_LABELS / self.space.blocks) / label)), 1)
         if start is not None:
             self.best = problem.objective(problem.space.decode(start))
             run.record(self.best)
@@ -416,13 +448,16 @@ class _Search:
         return self.best + self.run.limits.gap * abs(self.best) if np.isfinite(self.best) else -np.inf
 
     def answer(self) -> Answer:
-        try:
-            boxes = self._boxes()
-        except Stopped:
-            bound = self._ceiling()
-        else:
-            self._begin(boxes)
-            bound = self._search_boxes(boxes)
+        bound = self._ceiling()
+        with suppress(Stopped), self.run.within_memory():
+            if self.floor is None:
+                self.run.record(self.best if np.isfinite(self.best) else None, bound)
+            self.open = self._boxes()
+        if self.open is not None:
+            with suppress(Stopped), self.run.within_memory():
+                self._begin(self.open)
+                self._search_boxes()
+            bound = max(self.dropped, self.best, self.open.bounds.max(initial=-np.inf))
         architecture = decode_best(self.problem, self.choices)
         message = f"{self.labels:,} labels"
         if self.ended and bound == -np.inf:
@@ -435,7 +470,9 @@ class _Search:
     def _begin(self, boxes: _Boxes) -> None:
         """Seek an incumbent where the first bounds take long: before them the boxes have nothing to beat."""
         states = sum(map(len, self.space.state_widths))
-        slow = bool(self.rows.relaxed) or len(boxes) * states * int(boxes.layers.max(initial=0)) >= _SLOW
+        items = sum(map(len, self.space.menus))
+        slow = bool(self.rows.relaxed) or items * self.multiplied**2 >= _MANY
+        slow |= len(boxes) * states * int(boxes.layers.max(initial=0)) >= _SLOW
         if self.floor is not None or not slow:
             return
         found = quick_incumbent(self.problem, self.run)
@@ -538,21 +575,23 @@ class _Search:
                 break
         return boxes
 
-    def _search_boxes(self, boxes: _Boxes) -> float:
-        """Closes the boxes, coarse to fine; returns a valid upper bound on the optimum, −∞ where nothing is feasible."""
+    def _search_boxes(self) -> None:
+        """Closes the open boxes, coarse to fine; at any time they and `dropped` bound the designs that were not seen."""
+        assert self.open is not None
         levels = [level for level in _LEVELS if level[0] < self.options.steps]
         for steps, labels in (*levels, (self.options.steps, np.inf)):
-            boxes, later = self._tighten(boxes), []
+            self.open = boxes = self._tighten(self.open)
+            later: list[_Boxes] = []
             while len(boxes) and not self.run.stopped:
                 size, fitting = self._batch(boxes, steps)
                 later.append(self._search_batch(boxes.pick(slice(size)), fitting, labels))
                 boxes = self._alive(boxes.pick(slice(size, None)))
-                self._report(_joined((boxes, *later)))
-            boxes = self._alive(_joined((boxes, *later)).bounded(np.inf))
-            self.ended = not len(boxes)
+                self.open = _joined((boxes, *later))
+                self._report(self.open)
+            self.open = self._alive(self.open.bounded(np.inf))
+            self.ended = not len(self.open)
             if self.run.stopped or self.ended:
                 break
-        return max(self.dropped, self.best, boxes.bounds.max(initial=-np.inf))
 
     def _tighten(self, boxes: _Boxes) -> _Boxes:
         """Lagrangian bounds and narrower boxes in turns, as long as that brings the bounds down."""
@@ -593,7 +632,7 @@ class _Search:
 
     def _beam_search(self, bound: LagrangianBound) -> None:
         """A beam search in the cells of largest bound, as many as have room for the completions that lead it."""
-        most = max(_BEAM_MEMORY // bound.bytes_per_cell(), 1)
+        most = max(int(_COMPLETIONS * self.run.limits.memory / bound.bytes_per_cell()), 1)
         cells = np.sort(np.argsort(-bound.root, kind="stable")[:most])
         cells = cells[bound.root[cells] > self.threshold]
         if len(cells) and self.floor is None:
@@ -607,10 +646,13 @@ class _Search:
         """
         depths = np.array([(menu.all_depths[0], menu.all_depths[-1]) for menu in self.space.menus])
         layers = np.minimum((depths[:, 1] - depths[:, 0])[::-1].cumsum(), boxes.layers.max()) + 1
-        states = 8 * int(layers @ [len(widths) for widths in self.space.state_widths[::-1]])
-        steps = min(steps, max(_MEMORY // states, 1))
+        states = layers * [len(widths) for widths in self.space.state_widths[::-1]]
+        # Each composite budget has a table of its own, and a block's is made from another two.
+        bytes_ = 8 * int(states.sum() + 2 * states.max()) * (1 + len(self.rows.relaxed))
+        memory = int(_TABLES * self.run.limits.memory)
+        steps = max(min(steps, memory // bytes_ - 1), 1)
         alone = self.rows.all_costs.stop - self.rows.all_costs.start > 1
-        return (1 if alone else max(_MEMORY // (states * (steps + 1)), 1)), steps
+        return (1 if alone else max(memory // (bytes_ * (steps + 1)), 1)), steps
 
     def _search_batch(self, boxes: _Boxes, steps: int, most: float) -> _Boxes:
         """Resource bounds and a label search of some boxes; those that remain after `most` labels, with their bounds."""
@@ -659,20 +701,51 @@ class _Search:
 
     def _report(self, boxes: _Boxes) -> None:
         """Record what is proved while `boxes` are open."""
-        if self.best > -np.inf:
-            self.run.record(self.best, max(self.dropped, self.best, boxes.bounds.max(initial=-np.inf)))
+        if self.floor is None:
+            self.run.record(
+                self.best if self.best > -np.inf else None, max(self.dropped, self.best, boxes.bounds.max(initial=-np.inf))
+            )
 
-    def _extend(self, labels: _Labels | None, cells: Cells, bound: Bound) -> _Labels:
-        """All extensions of labels by one block (None: the first blocks) that can beat the threshold, best first."""
-        if labels is None:
-            block, menu = 0, self.space.menus[0]
-            cell, items = np.divmod(np.arange(len(cells.layers) * len(menu)), len(menu))
-            chosen, totals, ways = items[:, None], self.table.start()[:, items], np.ones(len(items), dtype=self.count_type)
-        else:
-            block = labels.chosen.shape[1]
-            menu = self.space.menus[block]
-            parents, items, totals = self.table.extend(block, labels.state, labels.totals)
-            cell, chosen, ways = labels.cell[parents], np.column_stack((labels.chosen[parents], items)), labels.ways[parents]
+    def _extend(self, labels: _Labels, cells: Cells, bound: Bound, room: float = np.inf) -> tuple[_Labels, int]:
+        """Extensions of labels by one block that can beat the threshold, best first, and how many labels were extended.
+
+        These are the first ones, as many as have extensions that fit `room` bytes, at least one.
+        """
+        done, found = 0, list[_Labels]()
+        portion = max(self.piece // len(self.space.menus[labels.chosen.shape[1]]), 1)
+        while not found or (done < len(labels) and room > 0):
+            found.append(self._extended(labels.pick(slice(done, done + portion)), cells, bound))
+            done += portion
+            room -= found[-1].bytes
+        return self._in_order(_all_labels(found)), done
+
+    def _first(self, cells: Cells, bound: Bound) -> _Labels:
+        """The labels of the first blocks that can beat the threshold, best first."""
+        cell, items = np.divmod(np.arange(len(cells.layers) * len(self.space.menus[0])), len(self.space.menus[0]))
+        ways = np.ones(len(items), dtype=self.count_type)
+        return self._in_order(
+            self._beating(cell, items[:, None].astype(self.item_type), items, self.table.start()[:, items], ways, cells, bound)
+        )
+
+    def _extended(self, labels: _Labels, cells: Cells, bound: Bound) -> _Labels:
+        """All extensions of labels by one block that can beat the threshold."""
+        block = labels.chosen.shape[1]
+        parents, items, totals = self.table.extend(block, labels.state, labels.totals)
+        chosen = np.column_stack((labels.chosen[parents], items.astype(self.item_type)))
+        return self._beating(labels.cell[parents], chosen, items, totals, labels.ways[parents], cells, bound)
+
+    def _beating(
+        self,
+        cell: np.ndarray,
+        chosen: np.ndarray,
+        items: np.ndarray,
+        totals: np.ndarray,
+        ways: np.ndarray,
+        cells: Cells,
+        bound: Bound,
+    ) -> _Labels:
+        """Of the partial designs that end with `items` those that can beat the threshold."""
+        block = chosen.shape[1] - 1
         self.labels += len(items)
         self.run.poll()
         layers, state = totals[0].astype(np.intp), self.space.state_of[block][items]
@@ -695,15 +768,18 @@ class _Search:
         found = _Labels(cell, chosen, state, layers, totals, np.zeros(len(cell)), ways).pick(possible)
         self.run.poll()
         bounds = bound(block + 1, found.cell, found.state, found.layers, found.totals)
-        self.run.poll()
         self._drop(bounds)
-        kept = np.flatnonzero(bounds > self.threshold)
-        kept = kept[np.argsort(-bounds[kept], kind="stable")]
-        labels = replace(found, bounds=bounds).pick(kept)
+        return replace(found, bounds=bounds).pick(bounds > self.threshold)
+
+    def _in_order(self, labels: _Labels) -> _Labels:
+        """Labels best first, those with equal totals merged where they are."""
+        self.run.poll()
+        labels = labels.pick(np.argsort(-labels.bounds, kind="stable"))
         self.run.poll()
         if not self.options.merging:
             return labels
         # What may follow depends on the last item where designs are sorted, else on its width alone.
+        block = labels.chosen.shape[1] - 1
         last = labels.state if self.sorted is None else self.sorted.ranks[block][labels.chosen[:, -1]]
         return _merged(labels, self.apart, last)
 
@@ -719,9 +795,9 @@ class _Search:
             return
         dropped = self.dropped
         with suppress(Stopped):
-            labels = self._extend(None, cells, bound)
+            labels = self._first(cells, bound)
             for _ in range(self.space.blocks - 1):
-                labels = self._extend(labels.pick(slice(0, self.options.beam)), cells, bound)
+                labels, _ = self._extend(labels.pick(slice(0, self.options.beam)), cells, bound)
             self._take(labels, cells)
         self.dropped = dropped
 
@@ -731,17 +807,22 @@ class _Search:
         Ends early when `most` labels have been made; designs are counted only where it ends otherwise.
         """
         stack, first, counted = list[_Labels](), self.labels, 0
+        sizes = list[int]()  # bytes: what is left of some labels holds on to all of them
+        room = _OPEN_LABELS * self.run.limits.memory
         try:
-            stack.append(self._extend(None, cells, bound))
+            stack.append(self._first(cells, bound))
         except Stopped:
             return np.inf
+        sizes.append(stack[-1].bytes)
         while stack:
-            labels = stack.pop()
+            labels = stack[-1]
             self._drop(labels.bounds)
             labels = labels.pick(slice(0, int(np.searchsorted(-labels.bounds, -self.threshold))))
             if not len(labels):
+                stack.pop()
+                sizes.pop()
                 continue
-            stack.append(labels)
+            stack[-1] = labels
             if self.run.stopped or self.labels - first > most:
                 self.counted += counted if self.run.stopped else 0
                 return max(float(open_.bounds[0]) for open_ in stack if len(open_))
@@ -749,13 +830,17 @@ class _Search:
                 if labels.chosen.shape[1] == self.space.blocks:
                     counted += self._take(labels, cells)
                     stack.pop()
+                    sizes.pop()
                     continue
-                portion = max(_EXTENSIONS // len(self.space.menus[labels.chosen.shape[1]]), 16)
-                extended = self._extend(labels.pick(slice(0, portion)), cells, bound)
+                block = labels.chosen.shape[1]
+                portion = max(_EXTENSIONS // len(self.space.menus[block]), 16)
+                share = min((room - sum(sizes)) / (self.space.blocks - block), _MADE_LABELS * self.run.limits.memory)
+                extended, done = self._extend(labels.pick(slice(0, portion)), cells, bound, max(share, 1))
             except Stopped:
                 continue  # the labels are on the stack still: the next look at the clock counts them among the open ones
-            stack[-1] = labels.pick(slice(portion, None))
+            stack[-1] = labels.pick(slice(done, None))
             stack.append(extended)
+            sizes.append(extended.bytes)
         self.counted += counted
         return -np.inf
 

@@ -16,7 +16,9 @@ from solvers.incumbent import quick_incumbent
 _QUICK = 1 << 24
 """Designs up to which the search is over in seconds, so that no incumbent is sought before it."""
 _CHUNK = 1 << 15
-"""Partial designs extended at a time: bounds the memory, and fits the cache."""
+"""Partial designs made at a time: what the cache holds."""
+_WAITING = 1 / 8
+"""Share of the memory for partial designs that wait to be extended: fewer are made at a time where it runs short."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +61,13 @@ class Exhaustive:
         """See `Solver.search`. Before the last design is seen nothing is proved and there is no bound."""
         architecture = quick_incumbent(problem, run) if problem.space.size > _QUICK else None
         best: float = -np.inf if architecture is None else problem.objective(architecture)
-        for chunk in scored_designs(problem, run):
-            winner = int(chunk.values.argmax())
-            if chunk.values[winner] > best:
-                best = float(chunk.values[winner])
-                architecture = problem.space.decode(chunk.choices(np.array([winner]))[0])
-                run.record(best)
+        with suppress(Stopped), run.within_memory():
+            for chunk in scored_designs(problem, run):
+                winner = int(chunk.values.argmax())
+                if chunk.values[winner] > best:
+                    best = float(chunk.values[winner])
+                    architecture = problem.space.decode(chunk.choices(np.array([winner]))[0])
+                    run.record(best)
         if (why := run.why_stopped) and run.evaluations < problem.space.size:
             return Answer(architecture, message=f"{why} after {run.evaluations:,} of {problem.space.size:,} designs")
         message = f"all {problem.space.size:,} designs seen"
@@ -105,19 +108,23 @@ def _vectorised(problem: DesignProblem, run: Run) -> Iterator[Scored]:
     table = tabulated.table
 
     first = np.arange(len(space.menus[0]))
-    stack = [(first[:, None], table.start())]
+    item = np.min_scalar_type(max(map(len, space.menus)))
+    # Partial designs wait for each block but the first.
+    waiting = run.limits.memory * _WAITING / space.blocks / (8 * len(table.fixed) + item.itemsize * space.blocks)
+    most = int(min(_CHUNK, waiting))
+    stack = [(first[:, None].astype(item), table.start())]
     while stack and not run.stopped:
         chosen, totals = stack.pop()
         block = chosen.shape[1]
         if block < space.blocks:
             state = space.state_of[block - 1][chosen[:, -1]]
-            portion = max(_CHUNK // len(space.menus[block]), 1)
+            portion = max(most // len(space.menus[block]), 1)
             if len(chosen) > portion:
                 stack.append((chosen[portion:], totals[:, portion:]))
                 chosen, totals, state = chosen[:portion], totals[:, :portion], state[:portion]
             parents, items, totals = table.extend(block, state, totals)
             if block < space.blocks - 1:
-                stack.append((np.column_stack((chosen[parents], items)), totals))
+                stack.append((np.column_stack((chosen[parents], items.astype(item))), totals))
                 continue
         else:
             parents, items = np.arange(len(chosen)), chosen[:, -1]

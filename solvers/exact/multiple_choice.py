@@ -47,6 +47,36 @@ class MultipleChoice:
         return len(self.limits)
 
     @cached_property
+    def open_values(self) -> np.ndarray:
+        """(N, J) the values, −∞ for what no design may have."""
+        return np.where(self.allowed, self.values, -np.inf)
+
+    @cached_property
+    def least(self) -> float:
+        """No design is worth less: every position at its worst item, less what rounding may make of the sum."""
+        worst = np.where(self.allowed, self.values, np.inf).min(axis=1).sum() + self.fixed
+        return float(worst - self.rounding)
+
+    @cached_property
+    def rounding(self) -> float:
+        """The most by which two sums of one design's values can differ for the order of adding up, see `Table.rounding`."""
+        return 0.0 if self.whole else 2 * (self.positions + 4) * 2.0**-53 * self.size
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether all values are whole numbers that add up without rounding."""
+        terms = np.where(self.allowed, self.values, 0.0)
+        return self.size < 2**53 and bool((terms == np.rint(terms)).all()) and self.fixed == np.rint(self.fixed)
+
+    def value_of(self, choices: np.ndarray) -> float:
+        """What the design of one item number a position is worth."""
+        return float(self.fixed + self.values[np.arange(self.positions), choices].sum())
+
+    def costs_of(self, choices: np.ndarray) -> np.ndarray:
+        """(K,) what it costs."""
+        return self.costs[:, np.arange(self.positions), choices].sum(axis=1)
+
+    @cached_property
     def alike(self) -> bool:
         """Whether all positions have the same items, so that only how many positions take an item matters, not which."""
         terms = np.where(self.allowed, np.concatenate((self.values[None], self.costs)), 0.0)

@@ -155,9 +155,10 @@ class _Mating(InfillCriterion):
         parents = self._selection(problem, pop, pairs, 2, to_pop=False, random_state=random_state, **kwargs)
         vectors = pop.get("X")
         children = np.empty((2 * pairs, len(self._counts)), dtype=int)
-        amounts = Population.new("X", vectors[:, self._amounts])
-        amounts = self._crossover(self._task, amounts, parents, random_state=random_state)
-        children[:, self._amounts] = self._mutation(self._task, amounts, random_state=random_state).get("X")
+        if len(self._amounts):
+            amounts = Population.new("X", vectors[:, self._amounts])
+            amounts = self._crossover(self._task, amounts, parents, random_state=random_state)
+            children[:, self._amounts] = self._mutation(self._task, amounts, random_state=random_state).get("X")
         for part in self._ratios:
             own = vectors[:, part][parents.T]
             children[:, part] = _mixed(own, self._counts[part], random_state).ravel()

@@ -35,10 +35,10 @@ class Highs:
         """See `Solver.search`. Proves, unless a limit stops it."""
         if importlib.util.find_spec("highspy") is None:
             raise EngineMissing("HiGHS is not installed; install it with: pip install highspy")
-        return search_cells(problem, run, lambda program, seconds, careful: _solve(program, seconds, careful, run))
+        return search_cells(problem, run, lambda program, seconds, careful: solve_program(program, seconds, careful, run))
 
 
-def _solve(program: LinearProgram, seconds: float | None, careful: bool, run: Run) -> LinearEnd:
+def solve_program(program: LinearProgram, seconds: float | None, careful: bool, run: Run) -> LinearEnd:
     """See `LinearEngine`."""
     import highspy
 

@@ -28,9 +28,9 @@ from formulation.table import Table, tabulate
 from solvers.evaluation import require_structure
 from solvers.programs.rational import NotRational, rational
 
-_ROW = 2.0**13
+ROW = 2.0**13
 """Size that rows of real numbers are scaled to."""
-_OBJECTIVE = 2.0**17
+OBJECTIVE = 2.0**17
 """Size that objectives are scaled to."""
 _WHOLE = 2.0**20
 """Rows of whole numbers up to this size stay as they are."""
@@ -166,7 +166,7 @@ class LinearForm:
 
     def scaled(self, total: Total, low: float, high: float) -> LinearRow:
         """low ≤ total ≤ high as a row, loosened by what an engine's tolerance and floating point may hide."""
-        factor = _power(_ROW, total.spread)
+        factor = power_of_two(ROW, total.spread)
         slack = SLACK + factor * total.error
         columns = np.flatnonzero(total.coefficients)
         ends = factor * (low - total.constant) - slack, factor * (high - total.constant) + slack
@@ -269,7 +269,7 @@ class LinearForm:
 
     def program(self, total: Total, rows: Sequence[LinearRow]) -> tuple[LinearProgram, float]:
         """maximize a sum subject to further rows, and the factor that its objective is multiplied by."""
-        factor = _power(_OBJECTIVE, total.spread)
+        factor = power_of_two(OBJECTIVE, total.spread)
         return LinearProgram(factor * total.coefficients, [*self.rows, *rows], self.open.astype(float), self.binaries), factor
 
 
@@ -301,7 +301,7 @@ def prices(program: LinearProgram) -> np.ndarray:
     return result
 
 
-def _power(wanted: float, size: float) -> float:
+def power_of_two(wanted: float, size: float) -> float:
     """The power of two that brings a size near to what is wanted; 1 for nothing."""
     return math.ldexp(1.0, math.frexp(wanted)[1] - math.frexp(size)[1]) if size > 0 else 1.0
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from formulation import Budget, Combine, Composite, DesignProblem, Quantity, Separable
+from formulation import Budget, Combine, Composite, DesignProblem, Quantity, SearchSpace, Separable
 from formulation.command.words import counted
 from formulation.menu import Menu
 from formulation.quantity import quantity_text
@@ -256,8 +256,14 @@ def program_lines(problem: DesignProblem, form: Form = Form.CHOICE) -> tuple[Lin
     """The objective and the families of constraints of a program, in mathematical notation; the objective comes first.
 
     Raises:
+        ValueError: for a space without widths and depths, such as that of a score table.
         NotSeparable: if a quantity has no structure to write down.
     """
+    if not isinstance(problem.space, SearchSpace):
+        raise ValueError(
+            f"the space is one of {problem.space.layout}, and a LaTeX page speaks of blocks with widths and depths; "
+            "write it as text, lp, mps, nl or gms"
+        )
     require_structure(problem, "a declarative program")
     notation = _Notation(problem)
     objective = Line("objective", notation.value(problem.goal), "", _named(problem.goal))

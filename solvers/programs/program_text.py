@@ -40,8 +40,8 @@ def program_text(problem: DesignProblem, form: Form = Form.CHOICE, style: Style 
             (`solvers.programs.linearization`), of the choice form alone.
 
     Raises:
-        ValueError: for an unknown form or style, for a union of spaces, for a composite in the look-up form as an LP or MPS file,
-            and for one that has no linear form.
+        ValueError: for an unknown form or style, for a union of spaces, for a score table as a LaTeX page, for a composite in the
+            look-up form as an LP or MPS file, and for one that has no linear form.
         NotSeparable: if a quantity has no structure to write down.
     """
     if style not in PROGRAM_STYLES:
@@ -90,10 +90,7 @@ def _description(problem: DesignProblem, form: Form, program: Program, linear: b
     for budget in problem.subject_to:
         bound = f"{budget.bound:.0f}" if budget.bound.is_integer() else repr(budget.bound)
         yield f"subject to {quantity_text(budget.quantity)} {budget.sign} {with_unit(bound, budget.quantity.unit)}"
-    order = "of non-decreasing width" if problem.space.non_decreasing else "of any order"
-    yield f"over {counted(problem.space.size, 'design')} of {counted(problem.space.blocks, 'block')} {order}" + (
-        ", with a rule for steps" if problem.space.step else ""
-    )
+    yield f"over {counted(problem.space.size, 'design')} of {problem.space.layout}"
     if program.unit < 1:
         yield f"objective in units of {program.unit:g} {of.unit}"
     yield ("choice form" if form is Form.CHOICE else "look-up form") + (
@@ -104,7 +101,8 @@ def _description(problem: DesignProblem, form: Form, program: Program, linear: b
         if linear:
             yield "quotient[u], share[u,group,class], at_layers[u,L]: for products of choices; has_layers[L] = 1: it has L layers"
     else:
-        yield "width[i], ffn_width[i], depth[i]: of block i; entry[i,axis,p] = 1: it takes entry p of that axis of its menu"
+        sizes = "width[i], ffn_width[i], " if len(program.model.width) else ""
+        yield f"{sizes}depth[i]: of block i; entry[i,axis,p] = 1: it takes entry p of that axis of its menu"
     for menu in dict.fromkeys(problem.space.menus):
         blocks = ", ".join(str(i) for i, own in enumerate(problem.space.menus) if own == menu)
         items = (

@@ -447,8 +447,9 @@ class _LookupForm:
         shapes = [(i, s) for i in self._blocks for s in range(len(self._shapes[i].first))]
         axes = {name: None for menu in menus for name in menu.axes if name != "depth"}
         entries = [(i, name, p) for i in self._blocks for name in axes for p in range(len(menus[i].axes.get(name, ())))]
-        m.width = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: self._range(i, "width"), doc="E_i")
-        m.ffn_width = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: self._range(i, "ffn_width"), doc="F_i")
+        self._sized = self._blocks if "width" in axes else range(0)  # the options of a score table have no sizes
+        m.width = pyo.Var(self._sized, domain=pyo.Integers, bounds=lambda _, i: self._range(i, "width"), doc="E_i")
+        m.ffn_width = pyo.Var(self._sized, domain=pyo.Integers, bounds=lambda _, i: self._range(i, "ffn_width"), doc="F_i")
         m.depth = pyo.Var(self._blocks, domain=pyo.Integers, bounds=lambda _, i: self._range(i, "depth"), doc="L_i")
         m.entry = pyo.Var(
             pyo.Any, dense=False, domain=pyo.Binary, doc="[i, axis, p]: block i takes entry p of that axis of its menu"
@@ -464,10 +465,10 @@ class _LookupForm:
                 m.entry[i, name, p] == pyo.quicksum(m.weight[i, int(s)] for s in np.flatnonzero(self._shapes[i].places[name] == p))
             ),
         )
-        m.width_is = pyo.Constraint(self._blocks, rule=lambda m, i: m.width[i] == self._of_shapes(i, "width"))
-        m.ffn_width_is = pyo.Constraint(self._blocks, rule=lambda m, i: m.ffn_width[i] == self._of_shapes(i, "ffn_width"))
-        widths = [menu.axes["width"] for menu in menus]
-        stepped = [i for i in self._blocks if len(set(np.diff(widths[i]))) == 1]
+        m.width_is = pyo.Constraint(self._sized, rule=lambda m, i: m.width[i] == self._of_shapes(i, "width"))
+        m.ffn_width_is = pyo.Constraint(self._sized, rule=lambda m, i: m.ffn_width[i] == self._of_shapes(i, "ffn_width"))
+        widths = [menu.axes.get("width", ()) for menu in menus]
+        stepped = [i for i in self._sized if len(set(np.diff(widths[i]))) == 1]
         m.multiple = pyo.Var(stepped, domain=pyo.Integers, bounds=lambda _, i: (0, len(widths[i]) - 1), doc="menu steps")
         m.width_step = pyo.Constraint(
             stepped, rule=lambda m, i: m.width[i] == widths[i][0] + (widths[i][1] - widths[i][0]) * m.multiple[i]
@@ -477,7 +478,7 @@ class _LookupForm:
         )
         m.layers_most = pyo.Constraint(shapes, rule=lambda m, i, s: m.layers[i, s] <= int(self._shapes[i].most[s]) * m.weight[i, s])
         m.depth_is = pyo.Constraint(self._blocks, rule=lambda m, i: m.depth[i] == sum(m.layers[i, s] for s in self._numbers(i)))
-        if space.non_decreasing:
+        if self._sized and space.non_decreasing:
             m.non_decreasing = pyo.Constraint(range(space.blocks - 1), rule=lambda m, i: m.width[i] <= m.width[i + 1])
         if space.may_be_empty:
             m.some_layer = pyo.Constraint(expr=sum(m.depth[i] for i in self._blocks) >= 1)
@@ -502,7 +503,7 @@ class _LookupForm:
     def _state(self, block: int, state: int) -> Any:
         """1 where a block is in a state: where that is a width its entry, else the items of the state."""
         states, menu = self.space.state_of[block], self.space.menus[block]
-        if np.array_equal(states, menu.places["width"]):
+        if "width" in menu.axes and np.array_equal(states, menu.places["width"]):
             return self.model.entry[block, "width", state]
         items = self._items(block)
         return sum(items[j] for j in np.flatnonzero(states == state))
@@ -519,7 +520,7 @@ class _LookupForm:
                 of_shape = np.flatnonzero(own.shape_of == s).tolist()
                 m.item_is.add(sum(items[j] for j in of_shape) == m.weight[block, s])
                 m.item_is.add(sum(int(menu.layers[j]) * items[j] for j in of_shape) == m.layers[block, s])
-            for p in range(len(menu.axes["depth"])):
+            for p in range(len(menu.axes.get("depth", ()))):
                 chosen = np.flatnonzero(menu.places["depth"] == p).tolist()
                 m.item_is.add(pyo.quicksum(items[j] for j in chosen) == m.entry[block, "depth", p])
         return items
@@ -562,7 +563,9 @@ class _LookupForm:
         m = self.model
         for i, (menu, item) in enumerate(zip(self.space.menus, self.space.encode(architecture), strict=True)):
             block, own = menu.items[item], self._shapes[i]
-            m.width[i], m.ffn_width[i], m.depth[i] = block.width, block.ffn_width, block.depth
+            m.depth[i] = block.depth
+            if self._sized:
+                m.width[i], m.ffn_width[i] = block.width, block.ffn_width
             for s in self._numbers(i):
                 m.weight[i, s] = int(s == own.shape_of[item])
                 m.layers[i, s] = block.depth * int(s == own.shape_of[item])

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from formulation import Agreement, Architecture, Budget, DesignProblem
+from formulation import Architecture, Budget, DesignProblem
 from solvers.arrangements import SortedItems, aligned, can_sort, order_is_free, orders, sorted_design
 from solvers.base import ROUNDING, Limits, Run, Solution, Solver, share_of, solve_within
 from solvers.exact.dynamic_programming import Count, DynamicProgramming, SortedDesigns, count_designs
@@ -28,8 +28,8 @@ def apart(problem: DesignProblem, one: Architecture, other: Architecture) -> int
     """
     if order_is_free(problem):
         return aligned(one, other).differing
-    agreement = Agreement(one, setting=True)
-    return agreement.most - round(agreement(other))
+    agreement = problem.space.agreement(one)
+    return round(agreement(one) - agreement(other))
 
 
 def alternatives(
@@ -43,7 +43,7 @@ def alternatives(
     """The best design, then `count` − 1 times the best that differs from all before in at least `differing` decisions.
 
     A decision is one choice for one block: its width, its FFN width, its depth; in a union of spaces, what surrounds the blocks as
-    well, such as the vocabulary; `space.decisions` in all. Designs are compared
+    well, such as the vocabulary; of a score table, the option of a position; `space.decisions` in all. Designs are compared
     with equally wide neighbouring blocks in the order in which they differ least, see `apart`: what only reorders such blocks is
     the same design. With differing = 1 these are the `count` best designs of the problem, ties in any order. Each solution says
     whether it was proved.
@@ -122,8 +122,10 @@ class _Series:
             kept = [sorted_design(design)]
         elif self.free:
             kept = list(islice(orders(design), _ORDERS))
-        agreements = (Agreement(each, setting=True) for each in kept)
-        self.away += tuple(Budget(each, each.most - self.differing) for each in agreements)
+        agreements = map(self.problem.space.agreement, kept)
+        self.away += tuple(
+            Budget(agreement, agreement(each) - self.differing) for agreement, each in zip(agreements, kept, strict=True)
+        )
 
     def _differs(self, design: Architecture) -> bool:
         """Whether a design differs enough from all before."""

@@ -15,8 +15,20 @@ from typing import Annotated, Any
 from formulation import Architecture, Budget, DesignProblem, Quantity
 from formulation.problem_file import ReadQuantity, problem_from_dict
 from formulation.records.reading import Within, brief, read_json, read_record, shown, versioned
+from formulation.score_table import Selection
 from solvers.base import Status
 from solvers.questions.findings import FORMAT
+
+
+class Design:
+    """How a design is read: a selection of options by its key, else an architecture."""
+
+    @staticmethod
+    def from_dict(record: Any, where: str = "design") -> Architecture:
+        """The design of a JSON object; ValueError naming the key that is missing, unknown or wrong."""
+        if isinstance(record, dict) and "options" in record:
+            return Selection.from_dict(record, where)  # type: ignore[return-value]  # stands in for an architecture
+        return Architecture.from_dict(record, where)
 
 
 @dataclass(frozen=True)
@@ -68,7 +80,7 @@ class _Without:
     status: Status
     objective: float | None
     bound: float | None
-    architecture: Architecture | None
+    architecture: Design | None
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,7 @@ class _Alternative:
     bound: float | None
     gap: float | None
     usage: tuple[_Used, ...]
-    architecture: Architecture
+    architecture: Design
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,7 @@ class _Step:
 
     objective: float
     proved: bool
-    architecture: Architecture
+    architecture: Design
     upper: float | None = None
     at_least: float | None = None
 
@@ -165,7 +177,7 @@ class _Need:
     status: Status
     bound: float | None
     objective: float | None
-    architecture: Architecture | None
+    architecture: Design | None
     alone: float | None
     upper: float | None = None
     at_least: float | None = None
@@ -179,14 +191,14 @@ class _Diagnosis:
     conflict: tuple[int, ...]
     smallest: bool
     needs: tuple[_Need, ...]
-    joint: Architecture | None
+    joint: Design | None
 
 
 @dataclass(frozen=True)
 class _Written:
     """A design file."""
 
-    architecture: Architecture | None
+    architecture: Design | None
     problem: dict[str, Any]
     solution: _Solution
     price: tuple[_Price, ...]
@@ -236,7 +248,7 @@ def _stored(record: Any, read_quantity: ReadQuantity) -> Stored:
         _check_diagnosis(written.diagnosis, problem)
     if not found and (written.price or written.alternatives.designs or written.near is not None):
         raise ValueError("design.architecture is null, yet price, alternatives or near speak of one")
-    return Stored(record, problem, written.architecture)
+    return Stored(record, problem, written.architecture)  # type: ignore[arg-type]  # what `Design` reads is one
 
 
 def _check_named(where: str, entries: Sequence[_Reported | _Used | _Price | _Need], quantities: Sequence[Quantity]) -> None:

@@ -55,7 +55,7 @@ class Findings:
         others: the best design and its alternatives; the last may hold none and say why.
         differing: decisions in which the alternatives differ at least.
         wanted: alternatives asked for.
-        near: how many designs lie within 0.1 % of the optimum; None without a design.
+        near: how many designs lie within 0.1 % of the optimum; None without a design, and where they were not to be counted.
         diagnosis: why there is no design; None if there is one.
         met: whether a design was first met when looking for the reason that there is none.
         deployability: the rules that the problem's space was kept to, None if there were none.
@@ -182,6 +182,7 @@ def design(
     alternatives: int = 3,
     differing: int | None = None,
     deployability: Deployability | None = None,
+    count: bool = True,
     progress: Callable[[Findings], object] = lambda findings: None,
 ) -> Findings:
     """The best design for a problem, and what a designer asks next.
@@ -200,6 +201,7 @@ def design(
         differing: decisions in which they differ at least from all better ones; 4 by default, if a design has so many.
         deployability: rules of a runtime, see `formulation.deployability`, that the space is kept to; what they cost in
             objective is found out as well.
+        count: whether to count the designs that are nearly as good.
         progress: called with the findings so far after each part.
 
     Raises:
@@ -221,7 +223,7 @@ def design(
         raise ValueError(f"differing is {differing!r}; expected 1 to {problem.space.decisions}, the decisions of a design")
     run = Run(limits)
     with run.listening():  # what comes between the searches, which listen themselves, belongs to the part it comes in
-        return _find_out(problem, solver, run, steps, alternatives, differing, progress, deployability, asked)
+        return _find_out(problem, solver, run, steps, alternatives, differing, progress, deployability, asked, count)
 
 
 _LONG = 8
@@ -252,6 +254,7 @@ def _find_out(
     progress: Callable[[Findings], object],
     deployability: Deployability | None,
     asked: DesignProblem,
+    count: bool,
 ) -> Findings:
     """Part by part what `design` returns; `asked` is the problem without rules of deployability."""
     limits = run.limits
@@ -296,6 +299,8 @@ def _find_out(
         others = series_of_designs(problem, alternatives + 1, differing, solver, limits, solution)
         note("the alternatives", any(other.interrupted for other in others[1:]))
         findings = known(replace(findings, others=others))
+    if not count:
+        return findings
     assert solution.objective is not None
     near = count_near(problem, solution.objective, NEAR, limits)
     note("the count", near.interrupted)

@@ -1,4 +1,4 @@
-"""Fronts of several objectives: exact ones by the ε-constraint method with their certificate, brute force, hypervolume.
+"""Fronts of several objectives: exact ones, at once or box by box, with their certificate; brute force; hypervolume.
 
 A design is *dominated* where another is no worse in every objective and better in one; the *front* is the rest. Values that
 differ by less than 1e-11, relative, count as equal, and of designs equal in every objective one is kept.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -17,9 +17,12 @@ import numpy as np
 from formulation import Architecture, Budget, DesignProblem, evaluator
 from formulation.problem import just_below
 from formulation.values import value_of
-from solvers.base import ROUNDING, Limits, Run, Solution, Solver, Status, solve, solve_within
+from solvers.base import ROUNDING, Limits, Run, Solver, Status, solve, solve_within
+from solvers.evaluation import Recalled
 from solvers.exact.dynamic_programming import DynamicProgramming
 from solvers.exact.exhaustive import scored_designs
+from solvers.fronts import alike, knapsack
+from solvers.fronts.whole import WholeFront, WholeFrontMethod
 
 Costs = tuple[float, ...]
 """One number per minimized quantity, in their order and units; as limits, math.inf stands for none."""
@@ -64,12 +67,12 @@ class Box:
 
     @property
     def corner(self) -> Costs:
-        """The least limits for which the box speaks: the costs of its optimum, 0 where it has none.
+        """The least limits for which the box speaks: the costs of its optimum, −∞ where it has none.
 
         A cost within a limit by rounding alone counts as that limit.
         """
         if self.point is None:
-            return (0.0,) * len(self.limits)
+            return (-math.inf,) * len(self.limits)
         return tuple(map(min, self.point.costs, self.limits))
 
 
@@ -128,13 +131,8 @@ class Front:
 
 
 def point_of(problem: DesignProblem, architecture: Architecture) -> Point:
-    """A design with its values. ValueError if a cost is not a number of at least 0."""
+    """A design with its values, all finite; Undefined if it lacks one."""
     costs = tuple(value_of(quantity, architecture) for quantity in problem.minimize)
-    for quantity, cost in zip(problem.minimize, costs, strict=True):
-        if not 0 <= cost < math.inf:
-            raise ValueError(
-                f"{quantity.name} of {architecture} is {cost!r}; a minimized quantity must be a finite number of at least 0"
-            )
     return Point(architecture, problem.objective(architecture), costs)
 
 
@@ -178,30 +176,32 @@ def exact_front(
     known: Iterable[Box] = (),
     on_box: Callable[[Box], object] | None = None,
 ) -> Front:
-    """The whole front of `problem`, each of its parts proved, by the ε-constraint method (Haimes et al. 1971).
+    """The whole front of `problem`, each of its parts proved.
 
-    For some limits e,
+    Without a solver a method that finds the front at once is chosen by the problem's structure and size: `solvers.fronts`. Where
+    none suits, and with a solver, it is the ε-constraint method (Haimes et al. 1971): for some limits e,
 
         maximize objective(A) subject to cost_k(A) ≤ e_k and the budgets
 
     gives a design s of costs c. It is also the best for all limits between c and e; any other design of the front within e costs
     less than s somewhere, so it lies within e with one e_k lowered to just below c_k. The search goes through these until all are
     settled, the largest limits first, since those settle others. The boxes (c, e) and the limits that no design meets are the
-    certificate; see `check_certificate`.
+    certificate; see `check_certificate`. The designs of a front that was found at once are put into the same boxes.
 
     Args:
-        solver: proves each box, DynamicProgramming() where None. Its bounds must be tight up to rounding, as those of
-            DynamicProgramming and Exhaustive are; SCIP, HiGHS and CBC prove 1e-7 and leave every box pending.
-        limits: of all solves together, at whose end the front is what is known so far; the gap is 1e-12 whatever they say, since
+        solver: proves each box; None for a front at once, or DynamicProgramming() where that cannot be had. Its bounds must be
+            tight up to rounding, as those of DynamicProgramming and Exhaustive are; SCIP, HiGHS and CBC prove 1e-7 and leave every
+            box pending.
+        limits: of the whole search, at whose end the front is what is known so far; the gap is 1e-12 whatever they say, since
             with 1e-6 the points that gain less would be lost.
         known: settled boxes of the same problem to go on from, as an earlier call gave them to `on_box`.
         on_box: is called with each box as it is settled, in an order that only the problem and the solver decide.
 
     Raises:
-        ValueError: if nothing is minimized, a minimized quantity is negative or a known box is of another problem.
+        ValueError: if nothing is minimized or a known box is of another problem.
         NotSeparable: if the solver cannot read a quantity.
     """
-    solver, limits = solver or DynamicProgramming(), limits or Limits()
+    limits = limits or Limits()
     check_objectives(problem)
     root = _root(problem)
     settled = [box for box in known if box.settled]
@@ -212,28 +212,126 @@ def exact_front(
     open_boxes: list[Box] = []
     run = Run(limits)
     with run.listening():
-        queue = _Queue([root, *(child for box in settled for child in _children(box.limits, box))])
-        while queue and not run.stopped:
+        whole = _whole(problem, run) if solver is None else None
+        solver = solver or DynamicProgramming()
+        interrupted, stop_early = run.interrupted, whole is None
+        queue = _Queue([root, *(child for box in settled for child in _children(problem, box.limits, box))])
+        while queue and not (run.stopped if stop_early else run.interrupted and not interrupted):
             wanted = queue.pop()
             if cover.find(wanted) is not None:
                 continue
-            solution = solve_within(run, _within(problem, wanted), solver, gap=ROUNDING)
-            box = Box(wanted, Status.UNKNOWN) if solution is None else _box(problem, wanted, solution)
+            box = _solved(problem, wanted, solver, run) if whole is None else whole.box(wanted)
             if not box.settled:
-                open_boxes.append(box)
+                if whole is None:
+                    open_boxes.append(box)
+                else:  # what is settled below it is known already
+                    queue.push(_children(problem, wanted, box))
                 continue
             settled.append(box)
             cover.add(box)
-            queue.push(_children(wanted, box))
+            queue.push(_children(problem, wanted, box))
             if on_box is not None:
                 on_box(box)
+    if whole is not None:
+        open_boxes += whole.opened(root, {box.point for box in settled})
     left = [Box(e, Status.UNKNOWN) for e in queue.rest() if cover.find(e) is None]
     pending = [replace(box, bound=cover.least_bound(box)) for box in (*open_boxes, *left)]
     points = non_dominated(box.point for box in (*settled, *pending) if box.point is not None)
     message = f"{len(settled):,} {'box' if len(settled) == 1 else 'boxes'} settled"
     if pending:
         message = "; ".join(filter(None, (run.why_stopped, f"{message}, {len(pending):,} pending")))
-    return Front(problem, points, (*settled, *pending), (), run.seconds, run.evaluations, message, run.interrupted)
+    how = f"one solve a box by {solver.name}" if whole is None else whole.message
+    return Front(problem, points, (*settled, *pending), (), run.seconds, run.evaluations, f"{message}; {how}", run.interrupted)
+
+
+_METHODS: tuple[WholeFrontMethod, ...] = (alike.front, knapsack.front)
+"""What finds fronts at once, in the order in which they are asked."""
+
+
+def _whole(problem: DesignProblem, run: Run) -> _AtOnce | None:
+    """The front of a problem at once; None where no method suits one of its parts."""
+    found = []
+    for part in problem.parts:
+        own = next((whole for method in _METHODS if (whole := method(part, run)) is not None), None)
+        if own is None:
+            return None
+        found.append((part, own))
+    return _AtOnce(problem, found)
+
+
+class _AtOnce:
+    """A front that was found at once, asked for the best design within some limits.
+
+    Attributes:
+        message: how it was found.
+    """
+
+    def __init__(self, problem: DesignProblem, found: Sequence[tuple[DesignProblem, WholeFront]]) -> None:
+        points = (point for part, whole in found for point in _points_of(part, whole.choices))
+        self._points = sorted(points, key=lambda point: (-point.objective, point.costs))
+        self._values = values_of(self._points).reshape(-1, 1 + len(problem.minimize))
+        by_costs = np.lexsort(self._values[:, :0:-1].T)
+        self._place = np.argsort(by_costs)
+        self._opened = [one for _, whole in found for one in whole.opened]
+        self._upper = np.array([one.upper for one in self._opened]).reshape(-1, len(problem.minimize))
+        self._floor = np.array([one.floor for one in self._opened])
+        self._bound = np.array([one.bound for one in self._opened])
+        self.message = "; ".join(dict.fromkeys(whole.message for _, whole in found))
+
+    def box(self, limits: Costs) -> Box:
+        """What is known of the designs within some limits."""
+        e = np.array(limits)
+        within = np.all(self._values[:, 1:] <= e + ROUNDING * np.where(np.isfinite(e), np.abs(e), 0.0), axis=1)
+        best = int(within.argmax()) if within.any() else None
+        point, bound = None, -math.inf
+        if best is not None:
+            # Of designs that are as good up to rounding the cheapest, which no other dominates.
+            bound = self._points[best].objective
+            equal = np.flatnonzero(within & (self._values[:, 0] >= bound - ROUNDING / 2 * abs(bound)))
+            point = self._points[equal[self._place[equal].argmin()]]
+        room = _SAME * abs(bound) if point is not None else 0.0
+        missing = np.all(e <= self._upper, axis=1) & (self._floor <= bound + room) & (bound < self._bound)
+        if missing.any():
+            most = float(self._bound[missing].max())
+            return Box(limits, Status.UNKNOWN, point, most if most < math.inf else None)
+        return Box(limits, Status.INFEASIBLE) if point is None else Box(limits, Status.OPTIMAL, point, bound)
+
+    def opened(self, root: Costs, shown: Set[Point | None]) -> Iterator[Box]:
+        """Boxes for where designs may be missing, and for the known designs that are in no other box.
+
+        Args:
+            root: the largest limits.
+            shown: the designs that are in settled boxes.
+        """
+        if not self._opened:
+            return
+        largest = np.unique(np.minimum(self._upper, root), axis=0)
+        for limits in largest.tolist():
+            box = self.box(tuple(limits))
+            shown = shown | {box.point}
+            yield box
+        for point in non_dominated(self._points):
+            if point not in shown:
+                yield self.box(tuple(map(min, point.costs, root)))
+
+
+def _points_of(problem: DesignProblem, designs: np.ndarray) -> Iterator[Point]:
+    """Those of some designs, choices (n, N), that meet the budgets, as `point_of` gives them."""
+    objective, *costs = (Recalled(quantity, problem.space) for quantity in (problem.goal, *problem.minimize))
+    budgets = [(budget, Recalled(budget.quantity, problem.space)) for budget in problem.subject_to]
+    for choices in designs.tolist():
+        design = problem.space.decode(choices)
+        if all(budget.allows(value(choices, design)) for budget, value in budgets):
+            yield Point(design, objective(choices, design), tuple(cost(choices, design) for cost in costs))
+
+
+def _solved(problem: DesignProblem, limits: Costs, solver: Solver, run: Run) -> Box:
+    """What a solver finds out about the designs within some limits."""
+    solution = solve_within(run, _within(problem, limits), solver, gap=ROUNDING)
+    if solution is None:
+        return Box(limits, Status.UNKNOWN)
+    point = None if solution.architecture is None else point_of(problem, solution.architecture)
+    return Box(limits, solution.status, point, solution.bound, solution.seconds, solution.evaluations)
 
 
 class _Queue:
@@ -262,29 +360,43 @@ class _Queue:
 
 
 class _Cover:
-    """Settled boxes, to be found by limits for which they speak."""
+    """Settled boxes, to be found by limits for which they speak.
+
+    Each speaks for limits that differ from its own by rounding too: a proof has room for 1e-12, relative, in every budget.
+    """
 
     def __init__(self, boxes: Iterable[Box], costs: int) -> None:
         self._boxes: list[Box] = []
-        self._corners, self._tops, self._bounds = np.empty((0, costs)), np.empty((0, costs)), np.empty(0)
+        self._rows = np.empty((2 * costs + 1, 16))
         for box in boxes:
             self.add(box)
 
     def add(self, box: Box) -> None:
+        count = len(self._boxes)
+        if count == self._rows.shape[1]:
+            self._rows = np.concatenate((self._rows, np.empty_like(self._rows)), axis=1)
+        corner = (c - ROUNDING / 2 * abs(c) for c in box.corner)
+        tops = (e + ROUNDING / 2 * abs(e) for e in box.limits)
+        self._rows[:, count] = (*corner, *tops, math.inf if box.bound is None else box.bound)
         self._boxes.append(box)
-        self._corners = np.vstack((self._corners, box.corner))
-        self._tops = np.vstack((self._tops, box.limits))
-        self._bounds = np.append(self._bounds, math.inf if box.bound is None else box.bound)
+
+    def _known(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Corners and limits (costs, n) and bounds (n,) of the boxes."""
+        rows, costs = self._rows[:, : len(self._boxes)], len(self._rows) // 2
+        return rows[:costs], rows[costs:-1], rows[-1]
 
     def least_bound(self, box: Box) -> float | None:
         """The least proven bound on the designs of a box: its own, or that of a box here with limits no smaller."""
-        wider = np.all(box.limits <= self._tops, axis=1)
-        least = self._bounds[wider].min(initial=math.inf if box.bound is None else box.bound)
+        _, tops, bounds = self._known()
+        wider = np.all(np.array(box.limits)[:, None] <= tops, axis=0)
+        least = bounds[wider].min(initial=math.inf if box.bound is None else box.bound)
         return float(least) if least < math.inf else None
 
     def find(self, limits: Costs) -> Box | None:
         """A box whose optimum, or lack of one, is that of the designs within `limits` too: corner ≤ limits ≤ its own limits."""
-        hits = np.flatnonzero(np.all((self._corners <= limits) & (limits <= self._tops), axis=1))
+        corners, tops, _ = self._known()
+        e = np.array(limits)[:, None]
+        hits = np.flatnonzero(np.all((corners <= e) & (e <= tops), axis=0))
         return self._boxes[hits[0]] if len(hits) else None
 
 
@@ -315,27 +427,27 @@ def _all_within(costs: Costs, limits: Costs) -> bool:
 
 
 def _within(problem: DesignProblem, limits: Costs) -> DesignProblem:
-    """The problem of one objective: the best design within `limits`, which replace the budgets on the same quantities."""
-    others = tuple(budget for budget in problem.subject_to if budget.upper is None or budget.quantity not in problem.minimize)
-    costs = tuple(Budget(quantity, e) for quantity, e in zip(problem.minimize, limits, strict=True) if e < math.inf)
+    """The problem of one objective: the best design within `limits`."""
+    others, costs = _budgets_within(problem, limits)
     return replace(problem, subject_to=(*others, *costs), report=(), minimize=())
 
 
-def _box(problem: DesignProblem, limits: Costs, solution: Solution) -> Box:
-    point = None if solution.architecture is None else point_of(problem, solution.architecture)
-    return Box(limits, solution.status, point, solution.bound, solution.seconds, solution.evaluations)
+def _budgets_within(problem: DesignProblem, limits: Costs) -> tuple[tuple[Budget, ...], tuple[Budget, ...]]:
+    """The budgets of a problem that are not on what it minimizes, and finite limits on this as budgets."""
+    others = tuple(budget for budget in problem.subject_to if budget.upper is None or budget.quantity not in problem.minimize)
+    return others, tuple(Budget(quantity, e) for quantity, e in zip(problem.minimize, limits, strict=True) if e < math.inf)
 
 
-def _children(limits: Costs, box: Box) -> Iterator[Costs]:
+def _children(problem: DesignProblem, limits: Costs, box: Box) -> Iterator[Costs]:
     """Limits that together hold every design within `limits` that costs less somewhere than the optimum of a box covering them.
 
-    No design costs less than 0.
+    No design costs less than a quantity declares to be its least.
     """
-    if box.status is Status.INFEASIBLE:
+    if box.point is None:
         return
-    for k, cost in enumerate(box.corner):
-        if cost > 0:
-            yield (*limits[:k], just_below(cost), *limits[k + 1 :])
+    for k, (quantity, cost) in enumerate(zip(problem.minimize, box.corner, strict=True)):
+        if (lower := just_below(cost)) >= quantity.least:
+            yield (*limits[:k], lower, *limits[k + 1 :])
 
 
 def check_certificate(front: Front) -> tuple[str, ...]:
@@ -359,7 +471,7 @@ def check_certificate(front: Front) -> tuple[str, ...]:
         if box is None:
             faults.append(f"no box accounts for the limits {wanted}")
         else:
-            queue.push(_children(wanted, box))
+            queue.push(_children(problem, wanted, box))
     expected = non_dominated(box.point for box in front.boxes if box.point is not None)
     if not np.array_equal(values_of(front.points), values_of(expected)):
         faults.append(f"the front has {len(front.points)} points; the boxes give {len(expected)} or others")
@@ -375,11 +487,14 @@ def _box_faults(problem: DesignProblem, box: Box) -> Iterator[str]:
     if architecture not in problem.space:
         yield f"{architecture} is not in the space"
         return
-    usage = _within(problem, box.limits).evaluate(architecture).usage
-    broken = [str(used) for used in usage if not used.within]
+    point = point_of(problem, architecture)
+    others, costs = _budgets_within(problem, box.limits)
+    values = [budget.value(architecture) for budget in others]
+    values += [cost for cost, e in zip(point.costs, box.limits, strict=True) if e < math.inf]
+    broken = [str(budget) for budget, value in zip((*others, *costs), values, strict=True) if not budget.allows(value)]
     if broken:
         yield f"{architecture} does not meet {', '.join(broken)}"
-    if point_of(problem, architecture) != box.point:
+    if point != box.point:
         yield f"{architecture} has other values than its box says"
     if box.status is Status.INFEASIBLE:
         yield f"the box of limits {box.limits} is called infeasible and has a design"
@@ -412,7 +527,7 @@ def exhaustive_front(problem: DesignProblem) -> tuple[Point, ...]:
 def reference_costs(problem: DesignProblem, solver: Solver | None = None) -> Costs:
     """The reference point of the hypervolume, with objective 0: each cost's budget, or else its largest value on the space.
 
-    Found and proved by `solver`, DynamicProgramming() where None. ValueError if a cost is 0 throughout or not proved.
+    Found and proved by `solver`, DynamicProgramming() where None. ValueError if no design has a cost above 0, or it is not proved.
     """
     references = []
     for quantity, upper in zip(problem.minimize, _root(problem), strict=True):
@@ -422,7 +537,7 @@ def reference_costs(problem: DesignProblem, solver: Solver | None = None) -> Cos
                 raise ValueError(f"the largest {quantity.name} of the space was not proved; add a budget on it")
             upper = solution.objective
         if upper <= 0:
-            raise ValueError(f"{quantity.name} is 0 for every design; leave it out of the quantities to minimize")
+            raise ValueError(f"{quantity.name} is at most {upper:g} for every design; expected a cost above 0 to be a reference")
         references.append(upper)
     return tuple(references)
 
@@ -431,8 +546,8 @@ def hypervolume(values: np.ndarray, reference: Costs) -> float:
     """The hypervolume of points above the reference point (objective 0, costs `reference`), in the unit of the objective.
 
     Costs are counted as shares of the reference, so that the hypervolume is the mean, over limits e uniform in 0 … reference, of
-    the best objective within e (0 where no point is within). Points outside the reference add nothing. By moocore (Fonseca et al.
-    2006).
+    the best objective within e (0 where no point is within). Points outside the reference add nothing, and costs below 0 count as
+    0. By moocore (Fonseca et al. 2006).
 
     Args:
         values: objective and costs of the points, array (n, 1 + K).
@@ -443,5 +558,5 @@ def hypervolume(values: np.ndarray, reference: Costs) -> float:
         return 0.0
     import moocore
 
-    scaled = np.column_stack((-values[:, 0], values[:, 1:] / np.array(reference)))
+    scaled = np.column_stack((-values[:, 0], np.maximum(values[:, 1:], 0) / np.array(reference)))
     return float(moocore.hypervolume(scaled, ref=[0.0] + [1.0] * len(reference)))

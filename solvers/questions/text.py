@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR
-from itertools import groupby
 
-from formulation import Architecture, Block, Budget, DesignProblem, SpaceUnion
+import numpy as np
+
+from formulation import Architecture, Budget, DesignProblem, SpaceUnion
 from formulation.command.words import change_text, counted, number_text, per_cent, short, text_table, value_text, with_unit
 from formulation.deployability import Deployability
-from formulation.family import family_of
+from formulation.derived import NegativeSum, negative
 from formulation.problem import budget_text
 from formulation.quantity import column_texts, quantity_text
 from formulation.unseen import unseen
@@ -19,10 +20,8 @@ from solvers.base import ROUNDING, Part, Solution, Solver, Status, broken_budget
 from solvers.exact.dynamic_programming import Count
 from solvers.questions.alternatives import NEAR, apart
 from solvers.questions.diagnosis import Diagnosis, Need
+from solvers.questions.pareto import Front
 from solvers.questions.price import Price
-
-_DESIGN = "design: width/ffn x depth"
-"""Heads the column of designs."""
 
 
 def _change(budget: Budget, bound: float) -> str:
@@ -57,14 +56,27 @@ def _status_text(problem: DesignProblem, solution: Solution, solver: Solver) -> 
         return f"Not proved optimal, and no bound ({seconds}: {solution.message})."
     missing = f"{100 * solution.gap:.2g}" if solution.gap < 1 else f"{100 * solution.gap:,.0f}"
     lacking = f"at most {missing} % of it could be saved" if problem.least else f"at most {missing} % are missing"
+    if solution.gap > _SAID:
+        assert solution.objective is not None
+        missing = with_unit(f"{abs(solution.bound - solution.objective):.2g}", problem.goal.unit)
+        lacking = f"at most {missing} could be saved" if problem.least else f"at most {missing} are missing"
     bound = _goal_text(problem, solution.bound)
     return f"Not proved optimal: no design {beats} {bound}, so {lacking} ({seconds}: {solution.message})."
 
 
-def design_words(problem: DesignProblem, design: Architecture) -> str:
-    """A design in a line, with what tells its part of a union of spaces from the others."""
-    space = problem.space
-    return f"{design}; {space.label_of(design)}" if isinstance(space, SpaceUnion) else str(design)
+_SAID = 100.0
+"""Relative gap up to which it is said as a share of the objective, which may be next to nothing."""
+
+
+def design_words(problem: DesignProblem, design: Architecture, beside: Architecture | None = None) -> str:
+    """A design in a line, with what tells its part of a union of spaces from the others.
+
+    Args:
+        problem: whose space the design is of.
+        design: to be said.
+        beside: a design that stands above it.
+    """
+    return problem.space.words(design, beside)
 
 
 def parts_text(problem: DesignProblem, solution: Solution) -> str:
@@ -159,57 +171,16 @@ def _goal_text(problem: DesignProblem, value: float | None) -> str:
     return with_unit(value_text(value), problem.goal.unit)
 
 
-_COLUMNS: dict[str, Callable[[Block], object]] = {
-    "width E": lambda block: block.width,
-    "FFN width F": lambda block: block.ffn_width if block.depth else "-",
-    "F / E": lambda block: f"{block.ffn_ratio:.4g}" if block.depth else "-",
-    "layers L": lambda block: block.depth,
-    "heads": lambda block: block.heads,
-}
-_FURTHER: dict[str, tuple[str, Callable[[Block], object]]] = {
-    "kv_heads": ("kv heads", lambda block: block.kv_heads),
-    "head_size": ("head size", lambda block: block.head_size),
-    "value_head_size": ("of values", lambda block: block.value_head_size),
-    "gated": ("gate", lambda block: block.gated),
-    "shared": ("shared", lambda block: block.shared),
-    "bits": ("bits", lambda block: block.bits),
-}
-"""Choice -> column that is shown where some block has decided it, or does not have what others do."""
-_MOST_ROWS = 8
-"""Blocks up to which each has a row of its own; of longer designs equal neighbours share one."""
-
-
-def blocks_text(design: Architecture) -> str:
-    """The blocks of a design as a table."""
-    decided = [name for name in _FURTHER if any(block.choices[name] is not None for block in design.blocks)]
-    if {block.gated for block in design.blocks if block.depth} <= {family_of(design.family).gated, None}:
-        decided = [name for name in decided if name != "gated"]
-    columns = _COLUMNS | dict(_FURTHER[name] for name in decided)
-    runs = [(block, [number]) for number, block in enumerate(design.blocks, start=1)]
-    if len(runs) > _MOST_ROWS:
-        numbered = groupby(runs, key=lambda run: run[0])
-        runs = [(block, [number for _, (number,) in run]) for block, run in numbered]
-    rows = [
-        [
-            str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}",
-            *(_cell(column(block)) if block.depth or name in ("width E", "layers L") else "-" for name, column in columns.items()),
-        ]
-        for block, numbers in runs
-    ]
-    return text_table(["block", *columns], rows, set())
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+def design_text(problem: DesignProblem, design: Architecture) -> str:
+    """A design as a table."""
+    return text_table(*problem.space.part_of(design).design_table(design, problem.quantities))
 
 
 def solution_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:
     """The design as a table, its objective and its proof."""
     assert solution.architecture is not None
     lines = [
-        blocks_text(solution.architecture),
+        design_text(problem, solution.architecture),
         f"\n{'least ' if problem.least else ''}{problem.goal.name} {_goal_text(problem, solution.objective)}",
     ]
     reported = problem.evaluate(solution.architecture).report
@@ -261,7 +232,7 @@ def _steps_text(problem: DesignProblem, price: Price) -> str:
                 ("needed now" if from_above else "reached now") if here else _change(budget, point.bound),
                 value_text(point.objective),
                 "" if here else per_cent(point.objective, price.present.objective),
-                design_words(problem, point.architecture),
+                design_words(problem, point.architecture, None if here else price.present.architecture),
                 "" if point.proved else "not proved",
             ]
         )
@@ -270,7 +241,7 @@ def _steps_text(problem: DesignProblem, price: Price) -> str:
         "to the budget",
         objective.name,
         "change",
-        _DESIGN,
+        problem.space.design_head,
         "",
     ]
     text = f"Steps of {budget_text(budget)}, the other budgets met\n" + text_table(header, rows, {4, 5})
@@ -279,22 +250,22 @@ def _steps_text(problem: DesignProblem, price: Price) -> str:
         first = price.above[0]
         gain = per_cent(first.objective, price.present.objective)
         buys = "buys" if first.proved else "buys at least"
-        words.append(f"{_change(budget, first.bound)} {quantity.unit} {buys} {gain} {objective.name}")
+        words.append(f"{with_unit(_change(budget, first.bound), quantity.unit)} {buys} {gain} {objective.name}")
     if price.below:
         loss = per_cent(price.below[0].objective, price.present.objective)
         costs = "costs" if price.below[0].proved else "costs at most"
         less = "less" if from_above else "more"
-        words.append(f"{less} than {number_text(price.present.bound)} {quantity.unit} {costs} {loss.lstrip('−+')}")
+        words.append(f"{less} than {with_unit(number_text(price.present.bound), quantity.unit)} {costs} {loss.lstrip('−+')}")
     if price.binds is False:
         words.append(f"{'more' if from_above else 'less'} of it buys nothing")
     elif math.isinf(price.explored) and price.above:
         words.append(f"{'more than the highest' if from_above else 'less than the lowest'} step buys nothing")
     elif not price.above and price.explored != budget.bound:
         way, rounding = ("more up", ROUND_FLOOR) if from_above else ("less down", ROUND_CEILING)
-        words.append(f"nothing {way} to {short(price.explored, 6, rounding)} {quantity.unit}")
+        words.append(f"nothing {way} to {with_unit(short(price.explored, 6, rounding), quantity.unit)}")
     if price.floor:
-        side, tightest = "below" if from_above else "above", number_text(price.breakpoints[0].bound)
-        words.append(f"{side} {tightest} {quantity.unit} no design meets the other budgets")
+        side, tightest = "below" if from_above else "above", with_unit(number_text(price.breakpoints[0].bound), quantity.unit)
+        words.append(f"{side} {tightest} no design meets the other budgets")
     return text + ("\n" + "; ".join(words) + "." if words else "")
 
 
@@ -317,15 +288,15 @@ def alternatives_text(problem: DesignProblem, others: Sequence[Solution], differ
                 per_cent(other.objective, best.objective) if number else "",
                 f"{apart(problem, best.architecture, other.architecture)}" if number else "",
                 *(short(costs[name]) for name in names),
-                design_words(problem, other.architecture),
+                design_words(problem, other.architecture, best.architecture if number else None),
                 "" if other.status is Status.OPTIMAL else "not proved",
             ]
         )
-    header = ["", problem.goal.name, "change", "apart", *names, _DESIGN, ""]
+    header = ["", problem.goal.name, "change", "apart", *names, problem.space.design_head, ""]
     proved = all(other.status in (Status.OPTIMAL, Status.INFEASIBLE) for other in others)
     each = "each the best that differs" if proved else "each proved the best where no other word stands, and differing"
     reordered = ", whatever the order of equally wide neighbouring blocks" if order_is_free(problem) else ""
-    decisions = counted(problem.space.decisions, "decision")
+    decisions = counted(problem.space.decisions, problem.space.decision)
     text = f"\nAlternatives, {each} from all above in at least {differing} of {decisions}{reordered}\n"
     text += text_table(header, rows, {0, len(header) - 2, len(header) - 1})
     if others[-1].status is Status.INFEASIBLE:
@@ -333,6 +304,28 @@ def alternatives_text(problem: DesignProblem, others: Sequence[Solution], differ
     elif others[-1].architecture is None or len(others) < wanted + 1:
         text += "\nThe search was ended before a further one was found; give more --seconds."
     return text
+
+
+def front_table(front: Front) -> str:
+    """The points of a front by increasing costs, thinned evenly where there are many."""
+    problem = front.problem
+    numbers = np.unique(np.linspace(0, len(front.points) - 1, min(_SHOWN, len(front.points))).round().astype(int))
+    turned = isinstance(problem.goal, NegativeSum)
+    goal = negative(problem.goal) if turned else problem.goal
+    header = [goal.name, *column_texts(problem.minimize), problem.space.design_head]
+    lines, before = [], None
+    for point in (front.points[number] for number in numbers):
+        words = design_words(problem, point.architecture, before)
+        lines.append(
+            [value_text(0.0 - point.objective if turned else point.objective), *(short(cost, 5) for cost in point.costs), words]
+        )
+        before = point.architecture
+    text = text_table(header, lines, {len(header) - 1})
+    return text if len(numbers) == len(front.points) else f"{text}\n({len(numbers)} of {len(front.points):,} points)"
+
+
+_SHOWN = 24
+"""Points of a front that the table shows."""
 
 
 def near_text(near: Count, solution: Solution) -> str:
@@ -381,7 +374,7 @@ def diagnosis_text(problem: DesignProblem, diagnosis: Diagnosis) -> str:
                 "" if need.bound is None or need.architecture is None else design_words(problem, need.architecture),
             ]
         )
-    header = ["budget", "would have to be", "", f"{problem.goal.name} then", _DESIGN]
+    header = ["budget", "would have to be", "", f"{problem.goal.name} then", problem.space.design_head]
     text += f"\n\nIf one budget alone could change\n{text_table(header, rows, {0, 2, 4})}"
     if diagnosis.joint is not None:
         text += f"\n\n{_joint_text(problem, diagnosis, diagnosis.joint)}"

@@ -17,6 +17,7 @@ from formulation.problem_file import read_one_space
 from formulation.records.provenance import peak_memory_bytes, provenance, restart_peak_memory
 from formulation.records.reading import chosen
 from formulation.records.rows import Resume, Row, RowFile
+from formulation.score_table import Option, Selection
 from solvers import DynamicProgramming, EngineMissing, Limits, Solution, Solver, solve
 from solvers.names import SOLVERS
 from solvers.questions.alternatives import NEAR
@@ -101,6 +102,7 @@ def cells_of(options: CompareOptions) -> list[Cell]:
 def row_of(cell: Cell, solution: Solution, source: dict[str, Any]) -> Row:
     """What is kept of one run."""
     design = solution.architecture
+    shaped = design if isinstance(design, Architecture) else None
     return {
         "key": cell.key,
         "problem": cell.title,
@@ -113,9 +115,10 @@ def row_of(cell: Cell, solution: Solution, source: dict[str, Any]) -> Row:
         "gap": solution.gap,
         "seconds": solution.seconds,
         "evaluations": solution.evaluations,
-        "widths": None if design is None else list(design.widths),
-        "ffn_widths": None if design is None else list(design.ffn_widths),
-        "depths": None if design is None else list(design.depths),
+        "widths": None if shaped is None else list(shaped.widths),
+        "ffn_widths": None if shaped is None else list(shaped.ffn_widths),
+        "depths": None if shaped is None else list(shaped.depths),
+        "options": list(design.names) if isinstance(design, Selection) else None,
         "usage": {usage.name: usage.value for usage in solution.usage},
         "seconds_limit": cell.seconds,
         "message": solution.message,
@@ -143,18 +146,25 @@ def resumed(cells: Sequence[Cell], file: RowFile) -> Resume[str]:
 def check_row(cell: Cell, row: Row) -> None:
     """Re-evaluate the design of a stored row; ValueError if the row does not hold (any more)."""
     where = f"the stored row of {cell.solver.name}, seed {cell.seed}, for {cell.title}"
-    if (row["widths"] is None) != (row["status"] in ("infeasible", "unknown")) or row["status"] not in STATUS_WORDS:
+    design = _design_of(row, cell.problem.space)
+    if (design is None) != (row["status"] in ("infeasible", "unknown")) or row["status"] not in STATUS_WORDS:
         raise ValueError(f"{where} has status {row['status']!r}, which does not go with its design; remove it and run again")
-    if row["widths"] is None:
+    if design is None:
         return
-    space, shapes = cell.problem.space, zip(row["widths"], row["ffn_widths"], row["depths"], strict=True)
-    design = Architecture(
-        tuple(Block(*shape) for shape in shapes), space.shared, space.embedding_width, space.vocabulary, space.positions
-    )
     check_stored(where, cell.problem, design, row["objective"], row["usage"])
     bound = row["bound"]
     if bound is not None and bound < row["objective"] and not same_number(bound, row["objective"]):
         raise ValueError(f"{where} has the bound {bound!r} below its objective {row['objective']!r}; remove it and run again")
+
+
+def _design_of(row: Row, space: Any) -> Architecture | Selection | None:
+    """The design of a row; None if it has none."""
+    if row.get("options") is not None:
+        return Selection(tuple(map(Option, row["options"])))
+    if row["widths"] is None:
+        return None
+    blocks = tuple(Block(*shape) for shape in zip(row["widths"], row["ffn_widths"], row["depths"], strict=True))
+    return Architecture(blocks, space.shared, space.embedding_width, space.vocabulary, space.positions)
 
 
 def run_cell(cell: Cell, resume: Resume[str]) -> Row:

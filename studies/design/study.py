@@ -228,6 +228,8 @@ def design_problem(options: DesignOptions, tabulated: Callable[[Quantity], Quant
         if "=" in options.problem and not Path(options.problem).exists():
             raise ValueError(f"there is no problem file {options.problem}; a budget is written --budget {options.problem}")
         problem = read_problem(Path(options.problem), options.read_quantity)
+        if not isinstance(problem.space, SearchSpace | SpaceUnion):
+            raise ValueError(f"{options.problem} chooses from a score table; run python -m studies.choose {options.problem}")
         if problem.minimize and not problem.least:
             names = [quantity.name for quantity in problem.minimize]
             raise ValueError(
@@ -257,7 +259,7 @@ def design_problem(options: DesignOptions, tabulated: Callable[[Quantity], Quant
     return Path(space).stem, DesignProblem(union, maximize, problems[0], minimize=minimize)
 
 
-class _Printer:
+class Printer:
     """Prints the parts of findings as they come, and notes on stderr what Ctrl-C ended."""
 
     def __init__(self) -> None:
@@ -289,17 +291,24 @@ def investigate(title: str, problem: DesignProblem, options: DesignOptions) -> F
         alternatives=options.alternatives,
         differing=options.differ,
         deployability=rules,
-        progress=_Printer(),
+        progress=Printer(),
     )
 
 
-def verify(path: Path, options: DesignOptions) -> int:
-    """Check a design file, or the one in a folder, and the network beside it; prints what agrees and returns the exit code."""
-    solver, path = options.exact_solver, design_in(path)
-    stored = read_design(path, options.read_quantity)
+def verify(path: Path, solver: Solver, seconds: float, read_quantity: ReadQuantity) -> int:
+    """Check a design file, or the one in a folder, and the network beside it; prints what agrees and returns the exit code.
+
+    Args:
+        path: the file or the folder.
+        solver: for the proofs.
+        seconds: of each proof.
+        read_quantity: how the file names quantities.
+    """
+    path = design_in(path)
+    stored = read_design(path, read_quantity)
     if note := identity_note(stored):
         print(note, file=sys.stderr)
-    checked = check_design(stored, solver, options.seconds, print)
+    checked = check_design(stored, solver, seconds, print)
     for fault in checked.faults:
         print(f"{'Not decided' if isinstance(fault, Undecided) else 'Does not hold'}: {fault}.", file=sys.stderr)
     if checked.faults:
@@ -314,12 +323,19 @@ def verify(path: Path, options: DesignOptions) -> int:
     return ExitCode.DONE
 
 
+def exit_code_of(findings: Findings) -> ExitCode:
+    """What a command that prints findings ends with."""
+    if findings.architecture is not None:
+        return ExitCode.DONE
+    return ExitCode.INFEASIBLE if findings.solution.status is Status.INFEASIBLE else ExitCode.NO_ANSWER
+
+
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = read_options(DesignOptions, command_line(), arguments)
     if options.verify is not None:
-        return verify(Path(options.verify), options)
+        return verify(Path(options.verify), options.exact_solver, options.seconds, options.read_quantity)
     printed = options.program is not None and not options.measure  # then nothing is written
     folder = Path(options.output) if printed else output_folder(options.output)
     tabulator = Tabulator(options.searched, options.measure, folder)
@@ -344,6 +360,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
             save_figure(draw_design(findings.problem, findings.solution, findings.prices), folder / "design.png")
             written.append("design.png")
     print(f"\nWritten to {folder}: {', '.join(written)}")
-    if findings.architecture is not None:
-        return ExitCode.DONE
-    return ExitCode.INFEASIBLE if findings.solution.status is Status.INFEASIBLE else ExitCode.NO_ANSWER
+    return exit_code_of(findings)

@@ -54,6 +54,7 @@ from solvers import (
     reference_costs,
 )
 from solvers.questions.pareto import check_objectives, point_of
+from solvers.questions.text import front_table
 from studies.budget_flags import BudgetOptions, add_budget_arguments, add_trust_argument, read_budgets
 from studies.pareto.bystanders import Baseline, baselines_of
 from studies.stored import check_number, note_unknown
@@ -62,8 +63,6 @@ SOLVER = DynamicProgramming()
 """Proves the boxes of the exact front."""
 CHECKPOINTS = (1.0, 10.0, 60.0)
 """Seconds after which NSGA-II is compared with the exact front."""
-_SHOWN = 24
-"""Points of a front that the table shows."""
 _PACKAGES = ("numpy", "scipy", "pymoo", "moocore")
 
 
@@ -307,18 +306,6 @@ def ratios_of(rows: Sequence[Row], seconds: float, front: Front, reference: tupl
 
 def _short(value: float) -> str:
     return number_text(float(f"{value:.5g}"))
-
-
-def front_table(front: Front) -> str:
-    """The points by increasing costs, thinned evenly where there are many."""
-    numbers = np.unique(np.linspace(0, len(front.points) - 1, min(_SHOWN, len(front.points))).round().astype(int))
-    header = [front.problem.goal.name, *column_texts(front.problem.minimize), "design: width/ffn x depth"]
-    lines = []
-    for number in numbers:
-        point = front.points[number]
-        lines.append([f"{point.objective:,.1f}", *map(_short, point.costs), str(point.architecture)])
-    text = text_table(header, lines, {len(header) - 1})
-    return text if len(numbers) == len(front.points) else f"{text}\n({len(numbers)} of {len(front.points):,} points)"
 
 
 def published_table(baselines: Sequence[Baseline], front: Front) -> str:

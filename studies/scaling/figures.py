@@ -1,4 +1,4 @@
-"""The figure of the scaling study: time to proof above, loss of the heuristics below, one column per sweep."""
+"""The figure of the scaling study: time to proof and loss of the heuristics, one column per sweep, one row per form of problem."""
 
 from __future__ import annotations
 
@@ -21,36 +21,46 @@ _LANE = 1.45
 
 
 def draw_scaling(summary: dict[str, Any]) -> Figure:
-    """Draw the summary of the study.
+    """Draw the summary of the study: a column for each sweep, composite ones above, additive ones below.
 
-    Above: a marker per proof, the fitted power law as a line over the sizes it was fitted to (a dotted line joins the markers
-    where there is no fit), and above the time limit a cross at the size where a solver gave up. Below: the median loss of each
-    heuristic in per cent of the optimum or best bound, with the range over its seeds; dashed at all but the last time.
+    Time to proof: a marker per proof, the fitted power law as a line over the sizes it was fitted to (a dotted line joins the
+    markers where there is no fit), and above the time limit a cross at the size where a solver gave up. Below the composite ones:
+    the median loss of each heuristic in per cent of the optimum or best bound, with the range over its seeds; dashed at all but the
+    last time.
     """
-    sweeps, limit = summary["sweeps"], summary["seconds_limit"]
-    exact = _by_option(sweeps, "exact")
-    heuristics = _by_option(sweeps, "heuristics")
-    rows = [kind for kind, shown in (("exact", exact), ("heuristics", heuristics)) if shown]
-    figure = Figure(figsize=(4.0 * len(sweeps) + 2.8, 3.6 * len(rows) + 0.4), layout="constrained")
-    axes = figure.subplots(len(rows), len(sweeps), sharex="col", sharey="row", squeeze=False)
-    for column, sweep in enumerate(sweeps):
-        for kind, axis in zip(rows, axes[:, column], strict=True):
-            _scale(axis, [each["size"] for each in sweep["instances"]])
-            if kind == "exact":
-                _draw_proofs(axis, sweep, {option: limit * _LANE ** (lane + 1) for lane, option in enumerate(exact)})
-            else:
-                _draw_losses(axis, sweep)
-        axes[0, column].set_title(_title(sweep), fontsize=10)
-        axes[-1, column].set_xlabel(sweep["varies"])
-    for kind, line in zip(rows, axes, strict=True):
-        if kind == "exact":
-            _finish_proofs(line, sweeps, limit, len(exact))
-            handles = _exact_handles(exact)
-        else:
-            _finish_losses(line, sweeps)
-            handles = _heuristic_handles(heuristics, summary["heuristic_seconds"])
-        line[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9)
+    exact = _by_option(summary["sweeps"], "exact")
+    forms = [[each for each in summary["sweeps"] if each["additive"] is additive] for additive in (False, True)]
+    lines = [(kind, sweeps) for sweeps in forms for kind in ("exact", "heuristics") if any(each[kind] for each in sweeps)]
+    columns = max(len(sweeps) for _, sweeps in lines)
+    figure = Figure(figsize=(4.0 * columns + 2.8, 3.6 * len(lines) + 0.4), layout="constrained")
+    axes = figure.subplots(len(lines), columns, sharey="row", squeeze=False)
+    for (kind, sweeps), line in zip(lines, axes, strict=True):
+        for axis in line[len(sweeps) :]:
+            axis.set_axis_off()
+        _draw_line(line[: len(sweeps)], kind, sweeps, summary, exact)
     return figure
+
+
+def _draw_line(
+    axes: Sequence[Axes], kind: str, sweeps: Sequence[dict[str, Any]], summary: dict[str, Any], exact: dict[str, str]
+) -> None:
+    """Draw a row of the figure: one kind of solvers on sweeps of one form."""
+    limit = summary["seconds_limit"]
+    for axis, sweep in zip(axes, sweeps, strict=True):
+        _scale(axis, [each["size"] for each in sweep["instances"]])
+        if kind == "exact":
+            _draw_proofs(axis, sweep, {option: limit * _LANE ** (lane + 1) for lane, option in enumerate(exact)})
+        else:
+            _draw_losses(axis, sweep)
+        axis.set_title(_title(sweep), fontsize=10)
+        axis.set_xlabel(sweep["varies"])
+    if kind == "exact":
+        _finish_proofs(axes, sweeps, limit, len(exact))
+        handles = _exact_handles(_by_option(sweeps, "exact"))
+    else:
+        _finish_losses(axes, sweeps)
+        handles = _heuristic_handles(_by_option(sweeps, "heuristics"), summary["heuristic_seconds"])
+    axes[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9)
 
 
 def _by_option(sweeps: Sequence[dict[str, Any]], kind: str) -> dict[str, str]:

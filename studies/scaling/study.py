@@ -3,8 +3,10 @@
     python -m studies.scaling
     python -m studies.scaling --sweeps blocks,menu --solvers dp,highs,ea --seconds 60 --heuristic-seconds 1,10
 
-Three sweeps leave one base instance, N = 4 blocks with the paper's menu of 60 items and a FLOPs budget, each in one direction:
-more blocks, a longer menu, further budgets. An exact solver that does not prove at one size is not tried on larger ones.
+Six sweeps, three of each form. *Composite*: the effective entropy; from one base instance, N = 4 blocks with the paper's menu of 60
+items and a FLOPs budget, more blocks, a longer menu, further budgets. *Additive*: scores and costs that add up over layers, as in
+score tables; more layers of 16 variants, and more items and more budgets for 24 layers of random items. An exact solver that does
+not prove at one size is not tried on larger ones of the sweep. Heuristics take part in the composite sweeps.
 Writes rows.jsonl (a finished run is never run twice), summary.json and scaling.png, which `studies.scaling.figures` draws.
 """
 
@@ -13,30 +15,43 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from formulation import Block, Budget, Combine, DesignProblem, EffectiveEntropy, Menu, Quantity, SearchSpace, Separable
+from formulation import (
+    Block,
+    Budget,
+    Combine,
+    DesignProblem,
+    EffectiveEntropy,
+    Menu,
+    NotSeparable,
+    Quantity,
+    SearchSpace,
+    Separable,
+)
 from formulation.architecture import Setting
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.run import command
-from formulation.command.words import text_table
+from formulation.command.words import counted, text_table
 from formulation.layer import layer_of
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.reading import chosen
 from formulation.records.rows import Row, RowFile
+from formulation.score_table import OptionSpace
 from formulation.table import evaluator
 from hardware_models import Flops, Params
 from solvers import EngineMissing, EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch, Solver
 from solvers.names import SOLVERS
 from studies.compare_solvers.cells import Cell, best_bound, loss_at, resumed, run_cell
+from studies.exact_methods.instances import layer_variants, random_items
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,17 @@ class LargestLayer(Separable):
         return layer_of(block, setting).parameters
 
 
+@dataclass(frozen=True)
+class AttentionProducts(Separable):
+    """Multiplications a token of the four attention maps of every layer application: 4·Σ_i L_i E_i²."""
+
+    name = "attention products"
+    unit = "multiplications/token"
+
+    def block(self, block: Block, setting: Setting) -> float:
+        return 4.0 * block.depth * block.width**2
+
+
 MENUS = (
     Menu((512, 768, 1024), (1, 2), (2, 4)),
     Menu((512, 640, 768, 896, 1024), (1, 2), (2, 3, 4)),
@@ -73,10 +99,16 @@ MENUS = (
 """12, 30, 60, 120, 210 and 390 items, each menu within the next; the third is that of `paper_space`, the last of `fine_space`."""
 _BASE_BLOCKS, _BASE_MENU = 4, MENUS[2]
 
-QUANTILES: tuple[tuple[Quantity, float], ...] = ((Flops(), 0.25), (KeyValueCache(), 0.5), (Params(), 0.03), (LargestLayer(), 0.05))
+QUANTILES: tuple[tuple[Quantity, float], ...] = (
+    (Flops(), 0.25),
+    (KeyValueCache(), 0.5),
+    (Params(), 0.03),
+    (LargestLayer(), 0.05),
+    (AttentionProducts(), 0.23),
+)
 """The K-th budget allows a quantity its value at this quantile of `_SAMPLE` designs drawn uniformly from the instance's own space.
 
-So a FLOPs budget leaves a quarter of every space. The other quantiles were set so that on the base space with K = 1 … 4 budgets
+So a FLOPs budget leaves a quarter of every space. The other quantiles were set so that on the base space with K = 1 … 5 budgets
 each one binds: without it the optimum is larger (a test proves it). They differ, because uniform designs are wider and shallower
 than good ones.
 """
@@ -94,13 +126,14 @@ HEURISTICS: dict[str, Solver] = {
     "random": RandomSearch(samples=_ENDLESS),
 }
 """The solvers that prove nothing, without their own end: the time limit alone stops them, so that they meet at equal time."""
-_FULL = tuple(name for name, entrant in SOLVERS.items() if not entrant.extra)
+_EXACT = ("automatic", "reduction", "counts", "dp", "exhaustive", "highs", "cpsat", "scip", "cbc")
+_FULL = tuple(name for name in (*_EXACT, *HEURISTICS) if name in SOLVERS)
 _QUICK = ("exhaustive", "dp", "highs", *HEURISTICS)
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A problem of a sweep; `size` is what the sweep varies: blocks, items a block or budgets."""
+    """A problem of a sweep; `size` is what the sweep varies: positions, items at each, or budgets."""
 
     size: int
     problem: DesignProblem
@@ -109,17 +142,25 @@ class Instance:
     def title(self) -> str:
         """Name in rows: the same in every sweep that holds the problem."""
         space = self.problem.space
-        count = len(self.problem.subject_to)
-        return f"{space.blocks} blocks, {len(space.menus[0])} items, {count} budget{'s' if count > 1 else ''}"
+        positions = "layers" if isinstance(space, OptionSpace) else "blocks"
+        return f"{len(space.menus)} {positions}, {len(space.menus[0])} items, {counted(len(self.problem.subject_to), 'budget')}"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Instances of growing size; `varies` says what grows."""
+    """Instances of growing size.
+
+    Attributes:
+        name: on the command line and in the results.
+        varies: what grows.
+        instances: small ones first.
+        additive: whether objective and costs add up over positions; heuristics take no part then.
+    """
 
     name: str
     varies: str
     instances: tuple[Instance, ...]
+    additive: bool = False
 
 
 @cache
@@ -136,7 +177,7 @@ def sized_problem(blocks: int = _BASE_BLOCKS, menu: Menu = _BASE_MENU, budgets: 
 
 
 def _blocks_sweep(quick: bool) -> Sweep:
-    counts = (2, 3, 4) if quick else (2, 3, 4, 6, 8, 10, 12)
+    counts = (2, 3, 4) if quick else (2, 3, 4, 6, 8, 12, 24, 80, 160)
     return Sweep("blocks", "blocks N", tuple(Instance(n, sized_problem(blocks=n)) for n in counts))
 
 
@@ -150,7 +191,36 @@ def _budgets_sweep(quick: bool) -> Sweep:
     return Sweep("budgets", "budgets K", tuple(Instance(k, sized_problem(budgets=k)) for k in counts))
 
 
-SWEEPS: dict[str, Callable[[bool], Sweep]] = {"blocks": _blocks_sweep, "menu": _menu_sweep, "budgets": _budgets_sweep}
+_RANDOM_LAYERS, _RANDOM_ITEMS, _RANDOM_BUDGETS = 24, 45, 3
+_SEED = 0
+
+
+def _layers_sweep(quick: bool) -> Sweep:
+    counts = (2, 4, 8) if quick else (2, 4, 8, 16, 32, 80, 160)
+    instances = tuple(Instance(n, layer_variants(n, 2, _SEED)) for n in counts)
+    return Sweep("layers", "layers of 16 variants", instances, additive=True)
+
+
+def _items_sweep(quick: bool) -> Sweep:
+    counts = (10, 25) if quick else (10, 25, 50, 100, 200, 400)
+    instances = tuple(Instance(items, random_items(_RANDOM_LAYERS, items, _RANDOM_BUDGETS, _SEED)) for items in counts)
+    return Sweep("items", f"items of each of {_RANDOM_LAYERS} layers", instances, additive=True)
+
+
+def _limits_sweep(quick: bool) -> Sweep:
+    counts = range(1, 3 if quick else 6)
+    instances = tuple(Instance(k, random_items(_RANDOM_LAYERS, _RANDOM_ITEMS, k, _SEED)) for k in counts)
+    return Sweep("limits", f"budgets, {_RANDOM_LAYERS} layers of {_RANDOM_ITEMS} items", instances, additive=True)
+
+
+SWEEPS: dict[str, Callable[[bool], Sweep]] = {
+    "blocks": _blocks_sweep,
+    "menu": _menu_sweep,
+    "budgets": _budgets_sweep,
+    "layers": _layers_sweep,
+    "items": _items_sweep,
+    "limits": _limits_sweep,
+}
 
 
 @dataclass(frozen=True)
@@ -171,6 +241,10 @@ class ScalingPlan:
     seconds: float
     checkpoints: tuple[float, ...]
     seeds: int
+
+    def entrants(self, sweep: Sweep) -> tuple[str, ...]:
+        """The solvers that take part in a sweep."""
+        return tuple(self.exact) if sweep.additive else (*self.exact, *self.heuristics)
 
     def cells(self, instance: Instance, name: str) -> list[Cell]:
         """The runs of one solver on one instance."""
@@ -260,10 +334,17 @@ PROVED = ("optimal", "infeasible")
 
 @dataclass(frozen=True)
 class ScalingRows:
-    """The rows of a plan by sweep and size, and the reason for each solver that is not installed."""
+    """What was run of a plan.
+
+    Attributes:
+        rows: by sweep and size.
+        missing: the reason for each solver that is not installed.
+        unread: why a solver cannot read the problems of a sweep, by the two.
+    """
 
     rows: Mapping[tuple[str, int], Sequence[Row]]
     missing: Mapping[str, str]
+    unread: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 def run_plan(plan: ScalingPlan, file: RowFile) -> ScalingRows:
@@ -274,16 +355,20 @@ def run_plan(plan: ScalingPlan, file: RowFile) -> ScalingRows:
     """
     rows: dict[tuple[str, int], list[Row]] = {}
     missing: dict[str, str] = {}
-    names = (*plan.exact, *plan.heuristics)
+    unread: dict[tuple[str, str], str] = {}
     planned = [
-        cell for sweep in plan.sweeps for instance in sweep.instances for name in names for cell in plan.cells(instance, name)
+        cell
+        for sweep in plan.sweeps
+        for instance in sweep.instances
+        for name in plan.entrants(sweep)
+        for cell in plan.cells(instance, name)
     ]
     with resumed(planned, file) as resume:
         for sweep in plan.sweeps:
             gave_up: set[str] = set()
             for instance in sweep.instances:
                 own = rows.setdefault((sweep.name, instance.size), [])
-                for name in names:
+                for name in plan.entrants(sweep):
                     cells = plan.cells(instance, name)
                     if name in gave_up or name in missing:
                         resume.skip(cell.key for cell in cells)
@@ -293,11 +378,15 @@ def run_plan(plan: ScalingPlan, file: RowFile) -> ScalingRows:
                     except EngineMissing as error:
                         missing[name] = str(error)
                         resume.skip(cell.key for cell in cells)
+                    except NotSeparable as error:
+                        gave_up.add(name)
+                        unread[sweep.name, name] = str(error)
+                        resume.skip(cell.key for cell in cells)
                     else:
                         own += new
                         if name in plan.exact and new[0]["status"] not in PROVED:
                             gave_up.add(name)
-    return ScalingRows(rows, missing)
+    return ScalingRows(rows, missing, unread)
 
 
 def power_law(sizes: Sequence[float], seconds: Sequence[float]) -> dict[str, Any] | None:
@@ -338,15 +427,18 @@ def scaling_summary(plan: ScalingPlan, results: ScalingRows) -> dict[str, Any]:
 def _summary_of(sweep: Sweep, plan: ScalingPlan, results: ScalingRows) -> dict[str, Any]:
     runs = {size: own for (name, size), own in results.rows.items() if name == sweep.name}
     instances = [_instance_record(instance, runs[instance.size]) for instance in sweep.instances]
+    tried = {row["option"] for own in runs.values() for row in own}
     return {
         "sweep": sweep.name,
         "varies": sweep.varies,
         "instances": instances,
-        "exact": [_exact_record(name, instances, runs) for name in plan.exact if name not in results.missing],
+        "additive": sweep.additive,
+        "unread": {name: reason for (of, name), reason in results.unread.items() if of == sweep.name},
+        "exact": [_exact_record(name, instances, runs) for name in plan.exact if name in tried],
         "heuristics": [
             _heuristic_record(name, seconds, instances, runs)
             for name in plan.heuristics
-            if name not in results.missing
+            if name in tried
             for seconds in plan.checkpoints
         ],
     }
@@ -358,7 +450,7 @@ def _instance_record(instance: Instance, rows: Sequence[Row]) -> dict[str, Any]:
     empty = any(row["status"] == "infeasible" for row in rows)
     return {
         "size": instance.size,
-        "blocks": space.blocks,
+        "blocks": len(space.menus),
         "items": len(space.menus[0]),
         "designs": space.size,
         "budgets": [{"quantity": b.quantity.name, "upper": b.upper, "unit": b.quantity.unit} for b in subject_to],
@@ -448,10 +540,12 @@ def scaling_text(summary: dict[str, Any]) -> str:
     parts = [summary["rule"][0].upper() + summary["rule"][1:] + "."]
     for sweep in summary["sweeps"]:
         parts.append(
-            f"{sweep['sweep']}: seconds to proof, gap of the first run without one ({summary['seconds_limit']:g} s), "
-            f"then median loss of each heuristic, {summary['seeds']} seeds\n{sweep_table(sweep)}"
+            f"{sweep['sweep']}: seconds to proof, gap of the first run without one ({summary['seconds_limit']:g} s)"
+            + ("" if sweep["additive"] else f", then median loss of each heuristic, {summary['seeds']} seeds")
+            + f"\n{sweep_table(sweep)}"
         )
         lines = [_gave_up_text(sweep["varies"], each) for each in sweep["exact"] if each["gave_up"] is not None]
+        lines += [f"{name} was not run on {sweep['sweep']}: {reason}" for name, reason in sweep["unread"].items()]
         torn = [str(each["size"]) for each in sweep["instances"] if not each["proofs_agree"]]
         lines += [f"THE PROOFS DISAGREE at {sweep['varies']} = {', '.join(torn)}"] if torn else []
         parts += ["\n".join(lines)] if lines else []

@@ -15,7 +15,7 @@ from hardware_models import Flops, Params
 from solvers import Cbc, CpSat, Exhaustive, Form, Highs, Limits, Scip, Solution, Status, solve
 from solvers.base import Answer, Run
 from solvers.programs import linear_cells as cells
-from solvers.programs.highs import _solve
+from solvers.programs.highs import solve_program
 from solvers.programs.linear_cells import LinearEnd
 from solvers.programs.linear_form import LinearForm, LinearProgram
 from tests.solvers.test_soundness import Drawn
@@ -77,7 +77,7 @@ def unfinished(program: LinearProgram, true: LinearEnd) -> LinearEnd:
 
 
 def _true(program: LinearProgram) -> LinearEnd:
-    return _solve(program, None, True, Run(Limits()))
+    return solve_program(program, None, True, Run(Limits()))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,12 @@ from solvers import (
     Highs,
     Limits,
     RandomSearch,
+    Reduction,
     Scip,
     Status,
     solve,
 )
+from solvers.exact.multiple_choice import read_multiple_choice
 from tests.slow import slow
 from tests.toys import RandomCost, Toy, rich_toy, toy
 
@@ -45,6 +47,8 @@ HEURISTIC = {
     "ga": GeneticAlgorithm(population=20, evaluations=200),
     "random": RandomSearch(samples=2000),
 }
+SPECIAL = {"reduction": Reduction()}
+"""Exact solvers for problems of some structure; they refuse the others."""
 TOYS = range(50)
 ENGINES = ("scip choice", "scip lookup", "cbc", "highs", "cpsat")
 """These start a process or build a program for each toy."""
@@ -56,7 +60,7 @@ LIMITS = Limits(seconds=60)
 def test_every_solver_is_in_the_table() -> None:
     public = {getattr(solvers, name) for name in solvers.__all__}
     classes = {cls for cls in public if isinstance(cls, type) and hasattr(cls, "search") and cls is not solvers.Solver}
-    assert classes == {type(solver) for solver in (*EXACT.values(), *HEURISTIC.values())}
+    assert classes == {type(solver) for solver in (*EXACT.values(), *SPECIAL.values(), *HEURISTIC.values())}
 
 
 @pytest.mark.parametrize("numbers", [TOYS, FEW])
@@ -88,9 +92,21 @@ def test_exact_solver_proves_the_optimum_of_further_decisions(name: str, number:
     check_proof(rich_toy(number), name)
 
 
+@pytest.mark.parametrize("name", SPECIAL)
+@pytest.mark.parametrize("kind", [toy, rich_toy])
+def test_special_solver_proves_the_optimum_or_refuses(kind: Callable[[int], Toy], name: str) -> None:
+    readable = [number for number in TOYS if read_multiple_choice(kind(number).problem) is not None]
+    assert readable
+    for number in readable:
+        check_proof(kind(number), name)
+    for number in {*FEW} - {*readable}:
+        with pytest.raises(NotSeparable, match="use DynamicProgramming"):
+            solve(kind(number).problem, SPECIAL[name])
+
+
 def check_proof(given: Toy, name: str) -> None:
     """What an exact solver proves of a toy is what brute force says."""
-    solution = solve(given.problem, EXACT[name], LIMITS)
+    solution = solve(given.problem, {**EXACT, **SPECIAL}[name], LIMITS)
     if given.optimum is None:
         assert solution.status is Status.INFEASIBLE, solution.message
         assert solution.architecture is None
@@ -145,12 +161,12 @@ def test_a_quantity_may_tell_positions_apart(name: str) -> None:
     assert solution.objective == pytest.approx(truth, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", [key for key in EXACT if key != "exhaustive"])
+@pytest.mark.parametrize("name", [key for key in (*EXACT, *SPECIAL) if key != "exhaustive"])
 def test_black_box_is_refused_with_advice(name: str) -> None:
     space = SearchSpace.uniform(2, (512,), (1,), (1, 2))
     problem = DesignProblem(space, Measured("latency", "s", lambda design: -float(sum(design.depths))))
     with pytest.raises(NotSeparable, match="EvolutionaryAlgorithm"):
-        solve(problem, EXACT[name])
+        solve(problem, {**EXACT, **SPECIAL}[name])
 
 
 @pytest.mark.parametrize("name", ["exhaustive", *HEURISTIC])

@@ -95,6 +95,7 @@ def test_dynamic_programming_has_a_valid_bound_whenever_it_is_stopped(
 ) -> None:
     given = with_budgets(number)
     monkeypatch.setattr(dynamic_programming, "_SLOW", slow)
+    monkeypatch.setattr(dynamic_programming, "_MANY", slow)
     # Before there is a table nothing is known; from then on there is always a bound.
     monkeypatch.setattr(dynamic_programming, "tabulate", lambda quantities, space, poll: tabulate(quantities, space))
     bounds = []
@@ -130,7 +131,8 @@ def test_a_stop_at_the_first_bound_leaves_the_incumbent_and_a_bound(clock: Clock
     assert solution.architecture is not None
     assert solution.bound is not None
     check(given, solution.architecture, solution.bound)
-    assert solution.trace[0].incumbent == pytest.approx(solution.objective, rel=1e-12)
+    first = next(point.incumbent for point in solution.trace if point.incumbent is not None)
+    assert first == pytest.approx(solution.objective, rel=1e-12)
 
 
 def test_ctrl_c_is_heard_at_any_look(clock: Clock) -> None:
@@ -149,7 +151,8 @@ def test_what_large_problems_take_first_changes_no_answer(monkeypatch: pytest.Mo
     monkeypatch.setattr(completion, "_SEEDS", seeds)
     monkeypatch.setattr(completion, "_CACHE", 100)
     monkeypatch.setattr(dynamic_programming, "_SLOW", slow)
-    monkeypatch.setattr(dynamic_programming, "_BEAM_MEMORY", 1)
+    monkeypatch.setattr(dynamic_programming, "_MANY", slow)
+    monkeypatch.setattr(dynamic_programming, "_COMPLETIONS", 0.0)
     for number in range(24):
         given = toy(number)
         solution = solve(given.problem, DynamicProgramming(), Limits(gap=0))

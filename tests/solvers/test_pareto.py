@@ -149,10 +149,15 @@ def test_a_cost_of_zero_ends_the_search_there() -> None:
     assert_same(front.values, truth(problem))
 
 
-def test_a_negative_cost_is_refused() -> None:
-    negative = SumOverLayers("saving", "1", lambda layer: -1.0)
-    with pytest.raises(ValueError, match=r"saving of .* is -6.0; a minimized quantity must be"):
-        exact_front(DesignProblem(SMALL, EffectiveEntropy(), minimize=(negative,)))
+@pytest.mark.parametrize("solver", [None, DynamicProgramming()])
+def test_costs_below_zero_are_costs_like_any_other(solver: DynamicProgramming | None) -> None:
+    saving = SumOverLayers("saving", "1", lambda layer: -1.0)
+    problem = DesignProblem(SMALL, EffectiveEntropy(), minimize=(saving, Params()))
+    front = exact_front(problem, solver)
+    assert front.complete
+    assert check_certificate(front) == ()
+    assert front.values[:, 1].min() == -6
+    assert_same(front.values, truth(problem))
 
 
 def test_an_infeasible_problem_has_an_empty_front_with_proof() -> None:
@@ -342,7 +347,7 @@ def test_reference_is_the_budget_or_the_largest_cost() -> None:
     problem = DesignProblem(SMALL, EffectiveEntropy(), (Budget(Flops(), 60e9),), minimize=ALL_COSTS)
     assert reference_costs(problem) == (60e9, max(Params()(design) for design in SMALL))
     nothing = SumOverLayers("nothing", "1", lambda layer: 0.0)
-    with pytest.raises(ValueError, match="nothing is 0 for every design"):
+    with pytest.raises(ValueError, match="nothing is at most 0 for every design"):
         reference_costs(replace(problem, minimize=(nothing,)))
 
 
@@ -354,6 +359,7 @@ def test_hypervolume_is_the_mean_best_objective_over_all_limits() -> None:
     assert hypervolume(values, (2, 5)) == pytest.approx(best.mean(), rel=0.01)
     assert hypervolume(np.array([[3.0, 1.0]]), (4,)) == pytest.approx(3 * 0.75)
     assert hypervolume(np.array([[3.0, 5.0], [-1.0, 1.0]]), (4,)) == 0
+    assert hypervolume(np.array([[3.0, -1.0]]), (4,)) == pytest.approx(3)  # within every limit of 0 … 4
     assert hypervolume(np.empty((0, 3)), (1, 1)) == 0
 
 

@@ -104,7 +104,7 @@ def test_an_objective_that_is_a_maximum() -> None:
 
 @pytest.mark.parametrize("gap", [0.05, 0.2])
 def test_a_loose_gap_leaves_the_bound_valid(monkeypatch: pytest.MonkeyPatch, gap: float) -> None:
-    monkeypatch.setattr(dynamic_programming, "_MEMORY", 1)  # one cell at a time
+    monkeypatch.setattr(dynamic_programming, "_TABLES", 0.0)  # one cell at a time
     for number in range(50):
         given = toy(number)
         solution = solve(given.problem, DynamicProgramming(beam=1), Limits(gap=gap))

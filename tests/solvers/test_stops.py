@@ -24,7 +24,8 @@ SOLVERS = [DynamicProgramming(beam=1), DynamicProgramming(beam=1, rounds=1, step
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest pieces of work that there can be."""
     monkeypatch.setattr(dynamic_programming, "_EXTENSIONS", 1)
-    monkeypatch.setattr(dynamic_programming, "_MEMORY", 1)
+    monkeypatch.setattr(dynamic_programming, "_PIECE", 1)
+    monkeypatch.setattr(dynamic_programming, "_TABLES", 0.0)
     monkeypatch.setattr(exhaustive, "_CHUNK", 1)
 
 

@@ -46,16 +46,33 @@ def test_every_solver_is_exact_or_a_heuristic_without_its_own_end() -> None:
 
 def test_sweeps_grow_around_one_base_instance() -> None:
     sweeps = {name: build(False) for name, build in SWEEPS.items()}
-    assert [instance.size for instance in sweeps["blocks"].instances] == [2, 3, 4, 6, 8, 10, 12]
+    assert [instance.size for instance in sweeps["blocks"].instances] == [2, 3, 4, 6, 8, 12, 24, 80, 160]
     assert [instance.size for instance in sweeps["menu"].instances] == [12, 30, 60, 120, 210, 390]
-    assert [instance.size for instance in sweeps["budgets"].instances] == [1, 2, 3, 4]
+    assert [instance.size for instance in sweeps["budgets"].instances] == [1, 2, 3, 4, 5]
     base = sized_problem()
     assert base.space == paper_space()
-    assert all(any(instance.problem == base for instance in sweep.instances) for sweep in sweeps.values())
+    composite = [sweep for sweep in sweeps.values() if not sweep.additive]
+    assert [sweep.name for sweep in composite] == ["blocks", "menu", "budgets"]
+    assert all(any(instance.problem == base for instance in sweep.instances) for sweep in composite)
     assert MENUS[-1] == fine_space().menus[0]
     assert all(set(small.items) < set(large.items) for small, large in pairwise(MENUS))
     for build in SWEEPS.values():
         assert set(build(True).instances) < set(build(False).instances)
+
+
+def test_additive_sweeps_grow_in_one_direction_each() -> None:
+    shapes = {
+        name: [
+            (len(one.problem.space.menus), len(one.problem.space.menus[0]), len(one.problem.subject_to)) for one in sweep.instances
+        ]
+        for name in ("layers", "items", "limits")
+        if (sweep := SWEEPS[name](False)).additive
+    }
+    assert shapes == {
+        "layers": [(layers, 16, 2) for layers in (2, 4, 8, 16, 32, 80, 160)],
+        "items": [(24, items, 3) for items in (10, 25, 50, 100, 200, 400)],
+        "limits": [(24, 45, budgets) for budgets in (1, 2, 3, 4, 5)],
+    }
 
 
 @pytest.mark.parametrize("count", range(1, len(QUANTILES) + 1))
@@ -154,6 +171,27 @@ def test_it_writes_what_it_promises_and_resumes(tmp_path: Path, capsys: pytest.C
     assert main(flags) == 0
     assert capsys.readouterr().out == text
     assert (tmp_path / "rows.jsonl").read_bytes() == before
+
+
+def test_a_selection_is_stored_and_checked_like_a_design(tmp_path: Path) -> None:
+    flags = ["--quick", "--sweeps", "layers,menu", "--solvers", "reduction,dp", "--output", str(tmp_path)]
+    assert main(flags) == 0
+    rows = read_rows(tmp_path)
+    # Reduction cannot read the composite sweep, and heuristics take no part in the additive one.
+    assert [(row["problem"].split(",")[0], row["option"]) for row in rows] == [
+        *((f"{layers} layers", option) for layers in (2, 4, 8) for option in ("reduction", "dp")),
+        *[("4 blocks", "dp")] * 3,
+    ]
+    assert all(len(row["options"]) == int(row["problem"].split()[0]) for row in rows[:6])
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    layers, menu = summary["sweeps"]
+    assert all(each["proofs_agree"] for each in layers["instances"])
+    assert list(menu["unread"]) == ["reduction"]
+    assert "reduction was not run on menu" in scaling_text(summary)
+    changed = [{**rows[0], "options": ["item 15"] * 2}, *rows[1:]]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
+    with pytest.raises(ValueError, match="the stored row of reduction, seed 0, for 2 layers, 16 items, 2 budgets gives score as"):
+        main(flags)
 
 
 def test_a_solver_that_gives_up_is_not_tried_on_larger_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""Methods that find whole fronts at once, instead of one point a solve."""
