@@ -108,6 +108,37 @@ def _check_composite(quantity: Composite, space: SearchSpace, choices: np.ndarra
     _compare_calls(quantity, space, choices, values, _size(quantity, points, table.sizes, design))
     _check_signs(quantity, signs, points, values, design)
     _check_estimators(quantity, points, values, design)
+    _check_summands(quantity, points, values, design)
+
+
+def _check_summands(quantity: Composite, points: np.ndarray, values: np.ndarray, design: Callable[[int], Architecture]) -> None:
+    """FalseDeclaration where the summands do not add up to the formula, or a factor is above a tangent or out of its range."""
+    if not (summands := quantity.summands):
+        return
+    with np.errstate(all="ignore"):
+        factors = [np.broadcast_to(summand.factor(points), points.shape[1:]) for summand in summands]
+        terms = [each.weight * factor * points[each.part] for each, factor in zip(summands, factors, strict=True)]
+    wrong = np.abs(np.sum(terms, axis=0) - values) > _ROUNDING * (np.sum(np.abs(terms), axis=0) + np.abs(values))
+    if wrong.any():
+        n = int(wrong.argmax())
+        total = np.sum(terms, axis=0)[n]
+        raise FalseDeclaration(
+            f"the summands of {quantity.name} add up to {total:.10g} at {design(n)}, its value is {values[n]:.10g}"
+        )
+    lower, upper = points.min(axis=1), points.max(axis=1)
+    for number, (summand, factor) in enumerate(zip(summands, factors, strict=True), start=1):
+        least, most = summand.range(lower, upper)
+        above = (factor > most + _ROUNDING * abs(most)) | (factor < least - _ROUNDING * abs(least))
+        for near in points.T[:_BOXES]:
+            coefficients, constant = summand.tangent(near)
+            plane = coefficients @ points + constant
+            above |= factor > plane + _ROUNDING * (np.abs(coefficients) @ np.abs(points) + abs(constant))
+        if above.any() or summand.weight < 0 or points[summand.part].min() < 0:
+            n = int(above.argmax())
+            raise FalseDeclaration(
+                f"summand {number} of {quantity.name} is not what a Summand has to be at {design(n)}: "
+                "expected a weight and a part of at least 0, and a factor within its range and nowhere above its tangents"
+            )
 
 
 def _size(quantity: Composite, points: np.ndarray, sizes: np.ndarray, design: Callable[[int], Architecture]) -> float:

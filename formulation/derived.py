@@ -63,6 +63,9 @@ class NegativeSum(_Negation, Separable):
 
     quantity: Separable
 
+    def __call__(self, architecture: Architecture) -> float:
+        return 0.0 - self.quantity(architecture)
+
     def block(self, block: Block, setting: Setting) -> float:
         return -self.quantity.block(block, setting)
 

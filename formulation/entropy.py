@@ -19,7 +19,7 @@ import numpy as np
 from formulation.architecture import Architecture, Block
 from formulation.derived import SumOverLayers
 from formulation.layer import Group, Layer
-from formulation.quantity import Composite, Separable
+from formulation.quantity import Composite, Separable, Summand
 from formulation.spectral import EntropyTable, check_rho, closed_form_entropy
 
 if TYPE_CHECKING:
@@ -48,6 +48,62 @@ def _log_width(layer: Layer) -> float:
 
 def _log_ffn_width(layer: Layer) -> float:
     return math.log2(layer.ffn_width)
+
+
+@dataclass(frozen=True)
+class _Discounted(Summand):
+    """α·(1 − β·L²/S)·A with L the first part.
+
+    L²/S is jointly convex, and L²/S ≥ 2ρ·L − ρ²·S for every ρ, with equality where ρ = L/S.
+
+    Attributes:
+        weight: α.
+        part: the number of A.
+        over: the number of S.
+        beta: β.
+    """
+
+    weight: float
+    part: int
+    over: int
+    beta: float
+
+    def factor(self, parts: Sequence[Any] | np.ndarray) -> Any:
+        return 1 - self.beta * parts[0] * parts[0] / parts[self.over]
+
+    def range(self, lower: np.ndarray, upper: np.ndarray) -> tuple[float, float]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (
+                float(1 - self.beta * np.square(upper[0]) / lower[self.over]),
+                float(1 - self.beta * np.square(lower[0]) / upper[self.over]),
+            )
+
+    def tangent(self, near: np.ndarray) -> tuple[np.ndarray, float]:
+        coefficients, ratio = np.zeros(len(near)), near[0] / near[self.over]
+        coefficients[0], coefficients[self.over] = -2 * self.beta * ratio, self.beta * ratio * ratio
+        return coefficients, 1.0
+
+
+@dataclass(frozen=True)
+class _ByDepth(Summand):
+    """weight · (constant + slope·L) · part with L the first part."""
+
+    weight: float
+    part: int
+    constant: float
+    slope: float = 0.0
+
+    def factor(self, parts: Sequence[Any] | np.ndarray) -> Any:
+        return self.constant + self.slope * parts[0]
+
+    def range(self, lower: np.ndarray, upper: np.ndarray) -> tuple[float, float]:
+        ends = self.factor(lower), self.factor(upper)
+        return float(min(ends)), float(max(ends))
+
+    def tangent(self, near: np.ndarray) -> tuple[np.ndarray, float]:
+        coefficients = np.zeros(len(near))
+        coefficients[0] = self.slope
+        return coefficients, self.constant
 
 
 @dataclass(frozen=True)
@@ -145,6 +201,14 @@ class EffectiveEntropy(TransformerEntropy):
     def signs(self) -> tuple[int, ...]:
         """Falls with depth, rises with the widths and the entropies."""
         return (-1, 1, 1, 1, 1)
+
+    @property
+    def summands(self) -> tuple[Summand, ...]:
+        """See `Composite.summands`: the discount of each entropy is concave in L and the sum of log-widths."""
+        pairs = zip(self._weights, (1, 2), (3, 4), strict=True)
+        if not self._discount:
+            return tuple(_ByDepth(weight, part, 1.0) for weight, _, part in pairs)
+        return tuple(_Discounted(weight, part, over, self._discount) for weight, over, part in pairs)
 
     def formula(self, parts: Sequence[Any] | np.ndarray) -> Any:
         depth, log_width, log_ffn_width, attention, ffn = parts
@@ -275,6 +339,14 @@ class BlockwiseEntropy(TransformerEntropy):
     def signs(self) -> tuple[int, ...]:
         """Rises with the entropies, falls with depth and with what it is multiplied by."""
         return (-1, 1, 1, -1, -1)
+
+    @property
+    def summands(self) -> tuple[Summand, ...]:
+        """See `Composite.summands`."""
+        found = [_ByDepth(weight, part, 1.0) for weight, part in zip(self._weights, (1, 2), strict=True)]
+        if self._discount:
+            found += [_ByDepth(weight, part, 0.0, -self._discount) for weight, part in zip(self._weights, (3, 4), strict=True)]
+        return tuple(found)
 
     def formula(self, parts: Sequence[Any] | np.ndarray) -> Any:
         depth, attention, ffn, attention_loss, ffn_loss = parts

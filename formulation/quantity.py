@@ -139,6 +139,32 @@ class Separable(Quantity):
         return float(sum(map(as_float, terms)) if self.combine is Combine.SUM else max(map(as_float, terms)))
 
 
+class Summand(ABC):
+    """weight · factor(parts) · part: a summand of a composite whose factor is a concave function of the parts.
+
+    Exact methods bound a product tightly where they may bound its factor by itself: by tangents, and by what it can be in a box.
+
+    Attributes:
+        weight: 0 or more.
+        part: the number of the part that is multiplied; it is never negative.
+    """
+
+    weight: float
+    part: int
+
+    @abstractmethod
+    def factor(self, parts: Sequence[Any] | np.ndarray) -> Any:
+        """The factor, by the parts as `Composite.formula` takes them."""
+
+    @abstractmethod
+    def range(self, lower: np.ndarray, upper: np.ndarray) -> tuple[float, float]:
+        """The least and the most that the factor is where the parts lie between bounds (P,)."""
+
+    @abstractmethod
+    def tangent(self, near: np.ndarray) -> tuple[np.ndarray, float]:
+        """Coefficients (P,) and a constant of an affine function nowhere below the factor, and equal to it at the parts `near`."""
+
+
 class Composite(Quantity):
     """A formula of a few separable parts, monotone in each: q(A) = formula(part_1(A), …, part_P(A)).
 
@@ -173,6 +199,11 @@ class Composite(Quantity):
         Returns:
             Coefficients (…, P) and a constant (…) such that coefficients · p + constant ≥ formula(p) wherever lower ≤ p ≤ upper.
         """
+
+    @property
+    def summands(self) -> tuple[Summand, ...]:
+        """What the formula is the sum of, where it is made of such products; empty unless overridden."""
+        return ()
 
     @property
     def positional(self) -> bool:

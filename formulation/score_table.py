@@ -49,7 +49,7 @@ class Option:
 
 @dataclass(frozen=True)
 class OptionMenu:
-    """The options of one position.
+    """The options of one position. Menus of the same options are equal, whatever their positions are called.
 
     Attributes:
         position: what the position is called, such as layer 7.
@@ -59,7 +59,7 @@ class OptionMenu:
         ValueError: for no option, or two of one name.
     """
 
-    position: str
+    position: str = field(compare=False)
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -157,7 +157,7 @@ class Selection:
         return cls(tuple(map(Option, names)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OptionSpace(LayeredSpace):
     """All selections of one option a position; every option may follow every other.
 
@@ -179,6 +179,12 @@ class OptionSpace(LayeredSpace):
         named = [menu.position for menu in self.menus]
         if len(set(named)) < len(named):
             raise ValueError(f"two positions are called {max(named, key=named.count)}; expected a name of its own for each")
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, OptionSpace) and self.menus == other.menus and self.positions == other.positions)
+
+    def __hash__(self) -> int:
+        return hash(self.menus)
 
     def identity_record(self) -> str:
         """What tells the space from others, for `fingerprint`: the names of positions and options."""
@@ -223,13 +229,17 @@ class OptionSpace(LayeredSpace):
         """The options of a position."""
         return menu.items
 
+    @cached_property
+    def _numbers(self) -> tuple[dict[str, int], ...]:
+        return tuple(menu.number_of for menu in self.menus)
+
     def encode(self, architecture: Selection) -> Choices:
         """The item numbers of a selection; ValueError naming the position whose option this space does not hold."""
         if not isinstance(architecture, Selection):
             raise ValueError(f"the design is {architecture!r}; expected a Selection of one option a position")
         if len(architecture.blocks) != len(self.menus):
             raise ValueError(f"the selection has {len(architecture.blocks)} options; the table has {len(self.menus)} positions")
-        numbers = [menu.number_of.get(option.name) for menu, option in zip(self.menus, architecture.blocks, strict=True)]
+        numbers = list(map(dict.get, self._numbers, [option.name for option in architecture.blocks]))
         if None in numbers:
             menu, option = self.menus[numbers.index(None)], architecture.blocks[numbers.index(None)]
             raise ValueError(f"position {menu.position} has no option {option.name}; it has {_listed(menu.names)}")
@@ -240,11 +250,14 @@ class OptionSpace(LayeredSpace):
         return Selection(tuple(menu.items[int(item)] for menu, item in zip(self.menus, choices, strict=True)))
 
     def same(self, name: str) -> Selection:
-        """The selection of one option throughout; ValueError naming the first position that does not have it."""
+        """The selection of one option throughout, and of the only one where a position has a single other.
+
+        ValueError naming the first position that has others, and not this one.
+        """
         for menu in self.menus:
-            if name not in menu.number_of:
+            if name not in menu.number_of and len(menu) > 1:
                 raise ValueError(f"position {menu.position} has no option {name}; it has {_listed(menu.names)}")
-        return Selection((Option(name),) * len(self.menus))
+        return Selection(tuple(Option(name if name in menu.number_of else menu.names[0]) for menu in self.menus))
 
     # How its designs are counted, written and shown
 

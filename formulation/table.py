@@ -62,7 +62,7 @@ class Table:
         joints = (joint.reshape(len(joint), -1) for joint, _ in self._distinct_joints)
         terms = np.concatenate((self.fixed[:, None], *self.blocks, *joints), axis=1)
         terms = np.where(np.isfinite(terms), terms, 0.0)
-        signed = (terms < 0).any(axis=1) & (terms > 0).any(axis=1)
+        signed: np.ndarray = np.any(terms < 0, axis=1) & np.any(terms > 0, axis=1)
         whole = (terms == np.rint(terms)).all(axis=1)
         return signed, self.is_max | (whole & (self.sizes < 2**53))
 

@@ -17,6 +17,8 @@ from formulation.space import SearchSpace
 from formulation.table import Table, tabulate
 from formulation.union import SpaceUnion
 
+_NAMED = tuple(dict.fromkeys((*CHOICES, "ffn_ratio", *SETTING)))
+"""The decisions that have a name by which people know them, as the options of a score table do not."""
 _SAME = 1e-12
 """Relative difference of terms that is put down to the order of floating-point sums."""
 
@@ -38,15 +40,14 @@ def unseen(quantity: Quantity, space: SearchSpace | SpaceUnion) -> tuple[str, ..
     tables = [tabulate(quantities, part) for part in space.parts]
     found = [*(pair for table in tables for pair in _of_blocks(table)), *_of_network(tables)]
     seen = {name for name, differs in found if differs}
-    named = dict.fromkeys((*CHOICES, "ffn_ratio", *SETTING))
-    return tuple(name for name in named if name not in seen and (name, False) in found)
+    return tuple(name for name in _NAMED if name not in seen and (name, False) in found)
 
 
 def _of_blocks(table: Table) -> Iterator[tuple[str, bool]]:
     """Open choices of blocks, each with whether it makes a difference."""
     for block, menu in enumerate(table.space.menus):
         for name, entries in menu.axes.items():
-            if len(entries) > 1 and len(menu) > 1:
+            if name in _NAMED and len(entries) > 1 and len(menu) > 1:
                 items = _differing_alone(menu, name)
                 if len(items):
                     yield name, _makes_difference(table, block, items)

@@ -1,7 +1,9 @@
 """How a design problem is solved: `solve(problem, solver, limits)`, and the solvers."""
 
 import solvers.programs.pyomo_docstrings  # noqa: F401, comes before whatever imports Pyomo
+from solvers.automatic import Automatic
 from solvers.base import Answer, EngineMissing, Limits, Part, Run, Solution, Solver, Status, TracePoint, solve
+from solvers.exact.counts import Counts
 from solvers.exact.dynamic_programming import Count, DynamicProgramming, count_designs
 from solvers.exact.exhaustive import Exhaustive
 from solvers.exact.reduction import Reduction
@@ -33,10 +35,12 @@ from solvers.questions.price import Breakpoint, Price, price_of_budgets
 
 __all__ = [
     "Answer",
+    "Automatic",
     "Box",
     "Breakpoint",
     "Cbc",
     "Count",
+    "Counts",
     "CpSat",
     "Diagnosis",
     "DynamicProgramming",

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -115,8 +115,10 @@ class Run:
     Attributes:
         cutoff: an objective that is reached elsewhere, in another part of a union of spaces. A solver may pass over designs that do
             not exceed it, and its bound is then no less; that no design meets the budgets still means that none does.
-        out_of_memory: whether something did not fit the memory of the process, which ends the run.
+            It may rise while a search lasts.
+        halted: why something other than clock, evaluations and user ended the run, such as memory used up; empty if nothing has.
         on_interrupt: set by a solver whose engine does not come back to Python: asks the engine to stop.
+        on_record: is told every new point of the trace.
     """
 
     limits: Limits
@@ -126,7 +128,8 @@ class Run:
     trace: list[TracePoint] = field(default_factory=list)
     on_interrupt: Callable[[], object] | None = None
     cutoff: float = -math.inf
-    out_of_memory: bool = False
+    halted: str = ""
+    on_record: Callable[[TracePoint], object] | None = None
 
     @property
     def seconds(self) -> float:
@@ -140,16 +143,16 @@ class Run:
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the time or the memory is used up, or the user pressed Ctrl-C."""
-        return self.interrupted or self.out_of_memory or (self.limits.seconds is not None and self.seconds >= self.limits.seconds)
+        """Whether the time is used up, the user pressed Ctrl-C, or something else has halted the run."""
+        return self.interrupted or bool(self.halted) or (self.limits.seconds is not None and self.seconds >= self.limits.seconds)
 
     @property
     def stopped(self) -> bool:
-        """Whether time, memory or evaluations are used up, or the user pressed Ctrl-C."""
+        """Whether time or evaluations are used up, the user pressed Ctrl-C, or something else has halted the run."""
         return self.out_of_time or (self.limits.evaluations is not None and self.evaluations >= self.limits.evaluations)
 
     def poll(self) -> None:
-        """Raise Stopped once time or memory is used up or the user pressed Ctrl-C: for long work, at least every tenth of a second.
+        """Raise Stopped once the run is `out_of_time`: for long work, at least every tenth of a second.
 
         Evaluations are the business of those who score designs: they look at `stopped`.
         """
@@ -161,8 +164,8 @@ class Run:
         """The stop sign in words, empty if there isn't one."""
         if self.interrupted:
             return "interrupted by the user"
-        if self.out_of_memory:
-            return "memory used up"
+        if self.halted:
+            return self.halted
         if not self.stopped:
             return ""
         return "time limit reached" if self.out_of_time else "evaluation limit reached"
@@ -174,6 +177,8 @@ class Run:
         bound = min(known, default=None)
         if last is None or (last.incumbent, last.bound) != (incumbent, bound):
             self.trace.append(TracePoint(self.seconds, self.evaluations, incumbent, bound))
+            if self.on_record is not None:
+                self.on_record(self.trace[-1])
 
     @contextmanager
     def within_memory(self) -> Iterator[None]:
@@ -181,7 +186,7 @@ class Run:
         try:
             yield
         except MemoryError:
-            self.out_of_memory = True
+            self.halted = "memory used up"
             raise Stopped from None
 
     @contextmanager
@@ -224,6 +229,7 @@ class Answer:
         infeasible: whether it was proved that no design meets the budgets.
         message: why the search ended, in the engine's own words.
         certificate: what a proof rests on, None if the solver keeps no record of it.
+        solvers: those that it handed the problem on to, none if it searched by itself.
     """
 
     architecture: Architecture | None
@@ -231,6 +237,7 @@ class Answer:
     infeasible: bool = False
     message: str = ""
     certificate: Certificate | None = None
+    solvers: tuple[Solver, ...] = ()
 
 
 class Solver(Protocol):
@@ -250,7 +257,11 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a solution comes from: solver options, seed, versions, and the problem's `fingerprint`, None if it has none."""
+    """Where a solution comes from: seed, versions, and the problem's `fingerprint`, None if it has none.
+
+    Attributes:
+        solver: the solver with its options; where it handed the problem on, followed by the solvers that it chose.
+    """
 
     solver: str
     seed: int
@@ -298,6 +309,7 @@ class Solution:
         parts: what is known of each part of a union of spaces, in its order; empty for a single space.
         certificate: what the proof rests on, of the problem as solvers see it, for `python -m solvers.check`; None where nothing is
             proved.
+        chosen: names of the solvers that the one asked handed the problem on to; empty where it searched by itself.
     """
 
     status: Status
@@ -314,6 +326,7 @@ class Solution:
     provenance: Provenance
     parts: tuple[Part, ...] = ()
     certificate: Stated | None = None
+    chosen: tuple[str, ...] = ()
 
 
 def relative_gap(objective: float, bound: float) -> float:
@@ -372,8 +385,10 @@ def check_kinds(problem: object, solver: object, limits: object) -> None:
         raise ValueError(f"solver is {solver!r}; expected a solver record such as DynamicProgramming()")
 
 
-def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) -> Solution:
-    """Search `problem` with `solver` until it is proved or a limit is reached.
+def solve(problem: DesignProblem, solver: Solver | None = None, limits: Limits | None = None) -> Solution:
+    """Search `problem` with `solver` until it is proved or a limit is reached; without one, with the solver that suits it best.
+
+    `Automatic()` chooses that one by structure and size; the message says which it is, and why.
 
     Solvers only ever maximize: where the problem minimizes, they are given the negated objective, and the solution is turned back.
     They only ever see one space: of a union each part is searched, what is best so far is the cut-off of the others, and the bound
@@ -387,7 +402,9 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         NotSeparable: if an exact solver meets a black box.
         EngineMissing: if the solver's engine is not installed.
     """
-    limits = limits or Limits()
+    from solvers.automatic import Automatic  # it knows the other solvers, which know this file
+
+    solver, limits = solver or Automatic(), limits or Limits()
     check_kinds(problem, solver, limits)
     if problem.minimize and not problem.least:
         names = ", ".join(quantity.name for quantity in problem.minimize)
@@ -433,9 +450,10 @@ def solve(problem: DesignProblem, solver: Solver, limits: Limits | None = None) 
         tuple(_checked(point, objective) for point in run.trace),
         "; ".join(note for note in (*notes, *claim.notes) if note),
         run.interrupted,
-        _provenance(asked, solver, limits),
+        _provenance(asked, solver, limits, claim.solvers),
         parts,
         Stated(claim.certificate, asked) if status in (Status.OPTIMAL, Status.INFEASIBLE) else None,
+        tuple(chosen.name for chosen in claim.solvers),
     )
     return mirrored(solution) if asked.least else solution
 
@@ -464,6 +482,7 @@ class _Claim:
     Attributes:
         notes: sentences on what was discarded, and why the search ended.
         certificate: what the bound, or that no design meets the budgets, rests on.
+        solvers: those that the solver handed the problem on to.
     """
 
     architecture: Architecture | None
@@ -472,6 +491,7 @@ class _Claim:
     infeasible: bool
     notes: tuple[str, ...]
     certificate: Certificate
+    solvers: tuple[Solver, ...] = ()
 
 
 def _searched(problem: DesignProblem, solver: Solver, run: Run) -> _Claim:
@@ -513,7 +533,7 @@ def _searched(problem: DesignProblem, solver: Solver, run: Run) -> _Claim:
             bound = objective
     infeasible = answer.infeasible and answer.architecture is None and architecture is None
     certificate = answer.certificate or Uncheckable(f"{solver.name} keeps no record of its search")
-    return _Claim(architecture, objective, bound, infeasible, tuple(notes), certificate)
+    return _Claim(architecture, objective, bound, infeasible, tuple(notes), certificate, answer.solvers)
 
 
 def _searched_union(problem: DesignProblem, solver: Solver, run: Run) -> tuple[_Claim, tuple[Part, ...]]:
@@ -560,6 +580,7 @@ class _PartSearch:
     open: bool = True
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    solvers: tuple[Solver, ...] = ()
     certificate: Certificate | None = None
 
     @property
@@ -633,7 +654,7 @@ class _Union:
             self._trace(point, own.started - self.run.started, part.bound, others)
         self.run.evaluations += own.evaluations
         self.run.interrupted |= own.interrupted
-        part.notes = tuple(note for note in claim.notes if note)
+        part.notes, part.solvers = tuple(note for note in claim.notes if note), claim.solvers
         part.certificate = claim.certificate
         if claim.architecture is not None:
             self.take(self.parts.index(part), claim.architecture)
@@ -670,7 +691,9 @@ class _Union:
         notes = [self.run.why_stopped, *(f"{part.label}: {', '.join(part.notes) or self._unsearched(part)}" for part in self.parts)]
         closed = Uncheckable("the extremes of its blocks close it, without a search")
         certificate = OfParts({part.label: part.certificate or closed for part in self.parts}, None if infeasible else bound)
-        return _Claim(self.best, None if self.best is None else self.objective, bound, infeasible, tuple(notes), certificate)
+        objective = None if self.best is None else self.objective
+        solvers = tuple(dict.fromkeys(solver for part in self.parts for solver in part.solvers))
+        return _Claim(self.best, objective, bound, infeasible, tuple(notes), certificate, solvers)
 
 
 def share_of(run: Run, shares: int) -> Limits:
@@ -707,11 +730,12 @@ def solve_within(
     return solution
 
 
-def _provenance(problem: DesignProblem, solver: Solver, limits: Limits) -> Provenance:
-    own = ("merino", "numpy", *solver.distributions)
+def _provenance(problem: DesignProblem, solver: Solver, limits: Limits, chosen: Sequence[Solver]) -> Provenance:
+    own = dict.fromkeys(("merino", "numpy", *(name for one in (solver, *chosen) for name in one.distributions)))
     versions = {"python": platform.python_version(), **{name: version_of(name) or "not installed" for name in own}}
     try:
         digest = fingerprint(problem)
     except NoIdentity:
         digest = None
-    return Provenance(repr(solver), limits.seed, versions, digest)
+    record = repr(solver) + (f" → {', '.join(map(repr, chosen))}" if chosen else "")
+    return Provenance(record, limits.seed, versions, digest)

@@ -135,14 +135,13 @@ class Additive:
 
 
 def _rows(terms: Sequence[Any] | np.ndarray, allowed: Sequence[Any] | np.ndarray | None) -> list[list[float | None]]:
-    """Terms per position, None for items that the problem does not have; none behind the last one that it has."""
+    """Terms per position, None for items that the problem does not have."""
     rows: list[list[float | None]] = []
     for i, row in enumerate(terms):
         own: list[float | None] = np.asarray(row, dtype=float).tolist()
         if allowed is not None:
             there = np.asarray(allowed[i], dtype=bool)
-            last = int(np.flatnonzero(there)[-1]) + 1 if there.any() else 1
-            own = [term if is_there else None for term, is_there in zip(own[:last], there[:last], strict=True)]
+            own = [term if is_there else None for term, is_there in zip(own, there, strict=True)]
         rows.append(own)
     return rows
 

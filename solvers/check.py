@@ -428,7 +428,8 @@ def _ends(box: Box, variable: int, where: str) -> tuple[Fraction, Fraction]:
     return least, most
 
 
-def _is_empty(box: Box) -> bool:
+def is_empty(box: Box) -> bool:
+    """Whether a variable has nothing that it may be."""
     return any(least is not None and most is not None and least > most for least, most in box)
 
 
@@ -461,12 +462,15 @@ class EffectiveEntropy(Worth):
     def value(self, parts: Sequence[Fraction]) -> Fraction:
         total = Fraction(0)
         for alpha, log, entropy in zip(self.alpha, self.logs, self.entropies, strict=True):
-            discount = self.beta * parts[self.depth] ** 2 / parts[log] if alpha and self.beta else 0
+            discounted = alpha and self.beta
+            if discounted and parts[log] <= 0:
+                raise Refused("a choice within the limits has no worth: its logarithmic width is 0")
+            discount = self.beta * parts[self.depth] ** 2 / parts[log] if discounted else 0
             total += alpha * (1 - discount) * parts[entropy]
         return total
 
     def derive(self, box: Box) -> Box:
-        if _is_empty(box):
+        if is_empty(box):
             return box
         least, most = _square(*_ends(box, self.depth, "L"))
         box = list(box)
@@ -475,6 +479,14 @@ class EffectiveEntropy(Worth):
                 box[self.count + k] = Fraction(1), Fraction(1)
                 continue
             narrow, wide = _ends(box, log, "S")
+            if self.ratios[k] is not None and self.ratios[k][1] > 0:  # type: ignore[index]
+                narrow = max(narrow, _ends(box, self.depth, "L")[0] / self.ratios[k][1])  # type: ignore[index]
+                box[log] = narrow, wide
+            if narrow <= 0:  # no m, so that no step may speak of it
+                box[self.count + k] = None, None
+                continue
+            if narrow > wide:
+                return box
             highest, lowest = 1 - self.beta * least / wide, 1 - self.beta * most / narrow
             if self.ratios[k] is not None:
                 small, large = self.ratios[k]  # type: ignore[misc]
@@ -504,6 +516,8 @@ class EffectiveEntropy(Worth):
         coefficients = list(coefficients)
         for k, log in enumerate(self.logs):
             coefficient = coefficients[self.count + k]
+            if not coefficient:
+                continue
             if coefficient < 0 or not step.tangents[k] or not self.alpha[k]:
                 low, high = _ends(box, self.count + k, where)
                 constant += coefficient * (low if coefficient < 0 else high)
@@ -742,11 +756,19 @@ class Losses:
 
 @dataclass
 class Count:
-    """What checking took, for the report."""
+    """What checking took, and may take.
+
+    Attributes:
+        boxes: seen so far.
+        labels: extended so far.
+        most: labels held at a time.
+        work: labels extended in all; None for no limit.
+    """
 
     boxes: int = 0
     labels: int = 0
     most: int = LABELS
+    work: int | None = None
 
 
 class Pass:
@@ -760,20 +782,22 @@ class Pass:
             least, most = _ends(box, p, where)
             self._add(_unit(p, -1, claim), -most, False, True)
             self._add(_unit(p, 1, claim), least, False, True)
+        sums = type(claim.worth) is Worth and not any(part.is_max for part in claim.parts)
         plain = type(claim.worth) is Worth
+        beyond, strictly = (claim.bound, True) if claim.bound is None or not sums else _beyond(claim, claim.bound)
         nothing = [Fraction(0)] * len(claim.budgets)
-        if plain and claim.bound is not None:
-            self._add(_bound_of(Step(budgets=nothing), claim, box, where), claim.bound, True, True)
+        if plain and beyond is not None:
+            self._add(_bound_of(Step(budgets=nothing), claim, box, where), beyond, strictly, True)
         for k in range(len(claim.budgets)):
             alone = Step(counts=False, budgets=[*nothing[:k], Fraction(1), *nothing[k + 1 :]])
             self._add(_bound_of(alone, claim, box, where), Fraction(0), False, True)
         for step in steps:
             counts = step.counts and claim.bound is not None
-            over = claim.bound if counts and claim.bound is not None else Fraction(0)
-            self._add(_bound_of(replace(step, counts=counts), claim, box, where), over, counts, False)
+            over = beyond if counts and beyond is not None else Fraction(0)
+            self._add(_bound_of(replace(step, counts=counts), claim, box, where), over, counts and strictly, False)
         allowed: list[list[int]] | None = _allowed(claim, box)
         self.losses: list[Losses] = []
-        while allowed is not None and allowed != (left := self._fixed(allowed, plain and not self.ranged)):
+        while allowed is not None and allowed != (left := self._fixed(allowed, sums and not self.ranged)):
             allowed = left
         self.allowed = allowed
 
@@ -813,6 +837,8 @@ class Pass:
                     into |= {left for label in own_labels if (left := label - losses) & guard == guard}
                     held += len(into)
                     count.labels += len(own_labels)
+                    if count.work is not None and count.labels > count.work:
+                        raise NotCheckable(f"{self.where}: more than {count.work:,} labels have to be extended")
                     if held > count.most:
                         raise NotCheckable(f"{self.where}: more than {count.most:,} labels at position {i}; --labels allows more")
             labels = {t: own for t, own in made.items() if own}
@@ -846,6 +872,24 @@ class Pass:
             worth = claim.worth.value(totals)
             if worth > claim.bound:
                 raise Refused(f"{self.where}: a choice that may be within all limits is worth {_shown(worth)}")
+
+
+def _beyond(claim: Claim, bound: Fraction) -> tuple[Fraction, bool]:
+    """What a choice above a bound is worth at least; or the bound, and that it is worth more, where all are worth the same.
+
+    Worths differ by multiples of what divides all differences between the terms of a position: whole numbers by 1 at least.
+    """
+    scores = _scores((Fraction(0), claim.worth.weights), claim)
+    base, divisor = scores.constant, 0
+    for terms, there in zip(scores.items, claim.chain.there, strict=True):
+        own = [term for term, is_there in zip(terms, there, strict=True) if is_there]
+        base += own[0] if own else 0
+        divisor = math.gcd(divisor, *(term - own[0] for term in own))
+    for joint in scores.joints or ():
+        divisor = math.gcd(divisor, *(term for row in joint for term in row))
+    if not divisor:
+        return bound, True
+    return (base + divisor * (math.floor((bound / scores.unit - base) / divisor) + 1)) * scores.unit, False
 
 
 def _unit(p: int, sign: int, claim: Claim) -> Affine:
@@ -949,7 +993,7 @@ def _additive(data: dict[str, Any], count: Count) -> tuple[Fraction | None, Frac
     return claim.bound, worth
 
 
-def _root(claim: Claim) -> Box:
+def _extremes(claim: Claim) -> Box:
     """What the parts may be, from the terms alone."""
     box: Box = []
     everything = [[j for j, there in enumerate(row) if there] for row in claim.chain.there]
@@ -1013,6 +1057,14 @@ def _variable(value: Any, claim: Claim, where: str) -> int:
     return _whole(value, f"{where}: the variable", 0, len(claim.parts))
 
 
+def _divisible(value: Any, box: Box, claim: Claim, where: str) -> int:
+    """A variable that every choice of a box has, so that to divide its range is to divide the box."""
+    variable = _variable(value, claim, where)
+    if not is_empty(box):
+        _ends(box, variable, where)
+    return variable
+
+
 def _step(data: Any, claim: Claim, where: str) -> Step:
     _object(data, where, (), ("objective", "theta", "tangents", "budgets", "ranges"))
     counts = _whole(data.get("objective", 1), f"{where}: objective", 0, 2) == 1
@@ -1045,7 +1097,7 @@ def _is_most(side: Any, where: str) -> bool:
     return bool(side == "most")
 
 
-def _close(data: Any, claim: Claim, box: Box, where: str, count: Count) -> None:
+def close(data: Any, claim: Claim, box: Box, where: str, count: Count) -> None:
     """Refused unless a proof closes a box."""
     if isinstance(data, dict) and "labels" in data:
         _object(data, where, ("labels", "order"))
@@ -1053,7 +1105,7 @@ def _close(data: Any, claim: Claim, box: Box, where: str, count: Count) -> None:
         order = _claimed_order(data["order"], claim.chain, f"{where}: order")
     else:
         steps, order = [_step(data, claim, where)], None
-    if _is_empty(box):
+    if is_empty(box):
         return
     if order is not None:
         Pass(steps, claim, box, where).run(order, count)
@@ -1070,7 +1122,7 @@ def _close(data: Any, claim: Claim, box: Box, where: str, count: Count) -> None:
         raise Refused(f"{where}: its multipliers do not show that budgets and ranges contradict each other")
 
 
-def _cut(box: Box, variable: int, at: Fraction, claim: Claim) -> tuple[Box, Box]:
+def cut(box: Box, variable: int, at: Fraction, claim: Claim) -> tuple[Box, Box]:
     """The halves of a box in which a variable is at most, and at least, a number; of whole numbers, above it."""
     below, above = list(box), list(box)
     least, most = box[variable]
@@ -1081,7 +1133,8 @@ def _cut(box: Box, variable: int, at: Fraction, claim: Claim) -> tuple[Box, Box]
     return below, above
 
 
-def _boxes(data: dict[str, Any], count: Count) -> tuple[Fraction | None, Fraction | None]:
+def boxes_claim(data: dict[str, Any]) -> Claim:
+    """The claim of a certificate of boxes, without its tree; Refused or NotCheckable as in `check`."""
     required = ("format", "kind", "parts", "objective", "budgets", "design", "bound", "nodes")
     _object(data, "the certificate", required, ("problem", "value", "links"))
     links = data.get("links")
@@ -1110,16 +1163,23 @@ def _boxes(data: dict[str, Any], count: Count) -> tuple[Fraction | None, Fractio
         budgets.append(Budget(weights, _number(row["limit"], f"budget {k}: limit")))
     worth = _worth(data["objective"], parts)
     bound, design, said = _claimed_bound(data), _claimed_design(data, chain), _optional_number(data, "value")
-    claim = Claim(chain, parts, worth, budgets, bound, design, said)
-    root = _root(claim)
-    if isinstance(worth, EffectiveEntropy):
-        for alpha, log in zip(worth.alpha, worth.logs, strict=True):
-            if alpha and worth.beta and root[log][0] <= 0:  # type: ignore[operator]
-                raise NotCheckable(f"{parts[log].name} may be 0 or less, so that the objective has no value")
-        _ratios(claim, worth)
+    return Claim(chain, parts, worth, budgets, bound, design, said)
+
+
+def root_box(claim: Claim) -> Box:
+    """The box of all choices."""
+    root = _extremes(claim)
+    if isinstance(claim.worth, EffectiveEntropy):
+        _ratios(claim, claim.worth)
+    return claim.worth.derive(root)
+
+
+def _boxes(data: dict[str, Any], count: Count) -> tuple[Fraction | None, Fraction | None]:
+    claim = boxes_claim(data)
+    root = root_box(claim)
     value = claim.check_design()
     _tree(_list(data["nodes"], "nodes"), root, claim, count)
-    return bound, value
+    return claim.bound, value
 
 
 def _tree(nodes: list[Any], root: Box, claim: Claim, count: Count) -> None:
@@ -1145,22 +1205,22 @@ def _tree(nodes: list[Any], root: Box, claim: Claim, count: Count) -> None:
         if "split" in node:
             _object(node, where, ("split", "below", "above"))
             variable, at = _list(node["split"], f"{where}: split", 2)
-            below, above = _cut(box, _variable(variable, claim, where), _number(at, f"{where}: where it is split"), claim)
+            below, above = cut(box, _divisible(variable, box, claim, where), _number(at, f"{where}: where it is split"), claim)
             child(node["below"], n, below)
             child(node["above"], n, above)
         elif "tighten" in node:
             _object(node, where, ("tighten", "by", "then"))
             variable, side, to = _list(node["tighten"], f"{where}: tighten", 3)
-            number, most = _variable(variable, claim, where), _is_most(side, where)
+            number, most = _divisible(variable, box, claim, where), _is_most(side, where)
             limit = _number(to, f"{where}: the new limit")
             if not most and number < len(claim.parts) and claim.parts[number].is_whole:
                 limit -= 1  # what is closed is below the new least
-            below, above = _cut(box, number, limit, claim)
-            _close(node["by"], claim, claim.worth.derive(above if most else below), f"{where}, tightened", count)
+            below, above = cut(box, number, limit, claim)
+            close(node["by"], claim, claim.worth.derive(above if most else below), f"{where}, tightened", count)
             child(node["then"], n, below if most else above)
         elif "close" in node:
             _object(node, where, ("close",))
-            _close(node["close"], claim, box, where, count)
+            close(node["close"], claim, box, where, count)
         elif "engine" in node:
             _object(node, where, ("engine",))
             rests = rests or f"{where} rests on {_text(node['engine'], where)}"

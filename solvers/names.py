@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from solvers import (
+    Automatic,
     Cbc,
+    Counts,
     CpSat,
     DynamicProgramming,
     EvolutionaryAlgorithm,
@@ -38,6 +40,7 @@ SOLVERS: dict[str, Entrant] = {
     "dp-unmerged": Entrant(DynamicProgramming(merging=False), extra=True),
     "dp-ea": Entrant(DynamicProgramming(warm_start=EvolutionaryAlgorithm(iterations=2000)), seeded=True),
     "reduction": Entrant(Reduction(), extra=True),
+    "counts": Entrant(Counts(), extra=True),
     "scip": Entrant(Scip()),
     "scip-lookup": Entrant(Scip(Form.LOOKUP)),
     "highs": Entrant(Highs()),
@@ -46,4 +49,5 @@ SOLVERS: dict[str, Entrant] = {
     "ea": Entrant(EvolutionaryAlgorithm(), seeded=True),
     "ga": Entrant(GeneticAlgorithm(), seeded=True),
     "random": Entrant(RandomSearch(), seeded=True),
+    "automatic": Entrant(Automatic()),
 }

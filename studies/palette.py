@@ -28,8 +28,10 @@ COLOURS = (
     "#f4837d",
     "#3f2b96",
     "#8a7a00",
+    "#c2185b",
+    "#7fb69a",
 )
-"""Okabe & Ito's colours, which colour-blind readers can distinguish, and nine more."""
+"""Okabe & Ito's colours, which colour-blind readers can distinguish, and eleven more."""
 
 
 STYLES = tuple(zip(COLOURS, ("-", "--", "-.", ":"), "os^D", strict=False))
@@ -40,7 +42,7 @@ HATCHES = ("", "//", "..", "\\\\")
 """Patterns of up to four kinds of bars or boxes."""
 
 
-_MARKS: tuple[Any, ...] = (*"os^DvPX<>*hpd8H", (4, 1, 45))
+_MARKS: tuple[Any, ...] = (*"os^DvPX<>*hpd8H", (4, 1, 45), (3, 1, 0), (6, 1, 0))
 _LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (3, 3)))
 """A mark and a pattern per colour, for readers who see none."""
 
@@ -57,8 +59,10 @@ def solver_style(name: str) -> dict[str, Any]:
             solver of the table may share.
     """
     shown = {entrant.solver.name: option for option, entrant in SOLVERS.items()}
+    main = {type(entrant.solver) for entrant in SOLVERS.values() if not entrant.extra}
+    extras = [option for option in SOLVERS if SOLVERS[option].extra]
     usual = [*(option for option in SOLVERS if not SOLVERS[option].extra), *REFERENCES]
-    usual += [option for option in SOLVERS if SOLVERS[option].extra]
+    usual += sorted(extras, key=lambda option: type(SOLVERS[option].solver) in main)  # variants of another come last
     option = shown.get(name, name)
     number = usual.index(option) if option in usual else len(usual) + zlib.crc32(name.encode()) % len(COLOURS)
     return {

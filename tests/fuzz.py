@@ -48,6 +48,7 @@ from formulation.values import Undefined
 from hardware_models import Flops, Params
 from solvers import (
     Cbc,
+    Counts,
     CpSat,
     DynamicProgramming,
     EngineMissing,
@@ -55,6 +56,7 @@ from solvers import (
     Form,
     Highs,
     Limits,
+    Reduction,
     Scip,
     Solution,
     Solver,
@@ -68,6 +70,8 @@ SOLVERS: dict[str, Solver] = {
     "dp-small": DynamicProgramming(beam=1, steps=7),
     "dp-plain": DynamicProgramming(rounds=1, merging=False),
     "exhaustive": Exhaustive(),
+    "reduction": Reduction(),
+    "counts": Counts(),
     "highs": Highs(),
     "cbc": Cbc(),
     "scip": Scip(Form.CHOICE),
@@ -593,6 +597,41 @@ def random_problem(seed: int) -> tuple[DesignProblem, Limits]:
     # Half of the problems have budgets from below, some a minimized objective; drawn apart, so that the others stay what they were.
     other = np.random.default_rng([19, seed])
     return (_two_sided(other, problem, designs, best) if other.random() < 0.5 else problem), Limits(gap=gap, start=start)
+
+
+def random_alike_problem(seed: int) -> DesignProblem:
+    """The problem of that seed whose blocks have one and the same menu, and most of whose quantities ignore positions."""
+    draw = np.random.default_rng([22, seed])
+    while True:
+        space = _random_space(draw)
+        menu = space.menus[0]
+        if draw.random() < 0.4:
+            menu = replace(menu, depths=(0, *menu.depths))
+        try:
+            space = replace(space, menus=(menu,) * int(draw.integers(1, 5)))
+        except ValueError:
+            continue
+        if draw.random() < 0.3:
+            space = _enriched(draw, space)
+        if space.size <= MOST_DESIGNS:
+            break
+
+    def quantity(composites: float) -> Quantity:
+        while isinstance(found := _random_quantity(draw, space, composites), Placed | Measured | Agreement):
+            continue
+        return found
+
+    objective, designs, budgets = quantity(0.5), designs_of(space), []
+    of_best = max(range(len(designs)), key=lambda n: value_of(objective, designs[n]).exact)
+    for _ in range(int(draw.integers(4))):
+        cost = quantity(0.35)
+        values = [value_of(cost, design).exact for design in designs]
+        upper = _random_upper(draw, values, values[of_best], True)
+        least = max(upper, cost.least)
+        budgets.append(Budget(cost, least) if draw.random() < 0.7 else Budget(cost, at_least=least))
+    if draw.random() < 0.2:
+        return DesignProblem(space, minimize=(objective,), subject_to=tuple(budgets))
+    return DesignProblem(space, objective, tuple(budgets))
 
 
 def _two_sided(draw: np.random.Generator, problem: DesignProblem, designs: Sequence[Architecture], best: int) -> DesignProblem:

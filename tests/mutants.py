@@ -69,10 +69,14 @@ COUNTS = "tests/solvers/test_dynamic_programming.py -k count"
 BUDGETS = "tests/solvers/test_dynamic_programming.py -k several"
 ALTERNATIVES = "tests/solvers/test_alternatives.py -k 'reordered or orders or near or rules'"
 DEFINITIONS = "tests/formulation/test_formulation.py tests/formulation/test_blockwise_entropy.py -k 'not solvers and not importing'"
+REDUCED = "tests/solvers/test_reduction.py"
 SIGNS = "tests/solvers/test_soundness.py -k 'below_zero and not engines'"
 
 BASE, DP, COMPLETION = "solvers/base.py", "solvers/exact/dynamic_programming.py", "solvers/exact/bounds.py"
+LABELS, REDUCTION, CHOICES = "solvers/exact/label_pass.py", "solvers/exact/reduction.py", "solvers/programs/choice_program.py"
 SPACE = "formulation/space.py"
+LAYERED = "formulation/layered.py"
+SCORES, TABLES = "formulation/score_file.py", "tests/formulation/test_score_table.py"
 IDENTITY, FINGERPRINT = "formulation/fingerprint.py", "tests/formulation/test_fingerprint.py"
 ARRANGEMENTS = "solvers/arrangements.py"
 ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/network/modeling.py", "hardware_models/fit.py"
@@ -83,11 +87,19 @@ LINEARIZATION = "solvers/programs/linearization.py"
 PROGRAM = "solvers/programs/pyomo_model.py"
 PROGRAM_TEXT = "solvers/programs/program_text.py"
 EXPORTED = "tests/solvers/test_program_text.py"
+HALVES, ENUMERATED = "solvers/fronts/enumeration.py", "tests/solvers/test_fronts_enumeration.py -x -k 'not paper'"
 
 MUTANTS = (
     # What `solve` believes.
     Mutant(BASE, "_AGREEMENT = 1e-9", "_AGREEMENT = 1e-3", LYING),
     Mutant(BASE, "answer.infeasible and answer.architecture is None and", "answer.infeasible and", LYING),
+    Mutant(BASE, "max(objective, min(bound, _most(problem)))", "bound", f"{TABLES} -k nothing"),
+    # Score tables.
+    Mutant(SCORES, "if first != row:", "if first > row:", f"{TABLES} -k wrong"),
+    Mutant(SCORES, "order.sort(key=int)", "order.sort()", f"{TABLES} -k whole_numbers"),
+    Mutant(SCORES, "_NUMBER.fullmatch(cell) is not None and", "", f"{TABLES} -k wrong"),
+    Mutant("formulation/score_table.py", "exchangeable = False", "exchangeable = True", f"{TABLES} -k exchanged"),
+    Mutant("formulation/table.py", "& np.any(terms > 0, axis=1)", "", f"{TABLES} -k cancel"),
     # What is known of a union of spaces.
     Mutant(BASE, "return max(part.bound for part in self.parts)", "return min(part.bound for part in self.parts)", UNIONS),
     Mutant(BASE, "all(part.infeasible for part in self.parts)", "any(part.infeasible for part in self.parts)", UNIONS),
@@ -180,13 +192,13 @@ MUTANTS = (
     Mutant(ENTROPY, "math.log2(min(block.width, block.ffn_width))", "math.log2(block.width)", GAMMA),
     Mutant(ENTROPY, "min(block.width for block in layered)", "max(block.width for block in layered)", GAMMA),
     Mutant(
-        SPACE,
+        LAYERED,
         "before = np.where(step[:, :, None], reach[:, None], np.inf)",
         "before = reach[:, None] + 0 * step[:, :, None]",
         GAMMA,
     ),
     Mutant(
-        SPACE,
+        LAYERED,
         "[(state, items[layered], True, False), (state, items[~layered], True, True)]",
         "[(state, items, True, False)]",
         MENUS,
@@ -316,7 +328,7 @@ MUTANTS = (
     # Completion bounds.
     Mutant(COMPLETION, "\n_SAFETY = 1e-9", "\n_SAFETY = -1e-7", BOUNDS),
     Mutant(COMPLETION, "stop = min(before + depth, reach) + 1", "stop = min(before + depth, reach)", BOUNDS),
-    Mutant(SPACE, "tuple(slice(start, stop) for start, stop in", "tuple(slice(start, stop - 1) for start, stop in", BOUNDS),
+    Mutant(LAYERED, "tuple(slice(start, stop) for start, stop in", "tuple(slice(start, stop - 1) for start, stop in", BOUNDS),
     Mutant(
         COMPLETION,
         "max(fixed, *(block[row].min() for block in table.blocks))",
@@ -368,6 +380,39 @@ MUTANTS = (
     Mutant(PROGRAM, "if not own.every_depth:", "if False:", "tests/solvers/test_program_text.py -k nonlinear_file"),
     Mutant(PROGRAM_TEXT, "objective.sense = pyo.minimize", "pass", EXPORTED),
     Mutant(PROGRAM_TEXT, "max(program.unit, 1.0) *", "1.0 *", EXPORTED),
+    Mutant(LABELS, "choice.limits[:, None] - rest", "choice.limits[:, None] - 1.5 * rest", f"{REDUCED} -k brute"),
+    Mutant(LABELS, "(no_worse & (~no_better | later)).any(", "no_worse.any(", f"{REDUCED} -k brute"),
+    Mutant(LABELS, "np.arange(len(losses)) >= labels", "np.arange(len(losses)) > labels", f"{REDUCED} -k alike"),
+    Mutant(LABELS, "max([self.target, *(float(labels.bounds.max())", "max([self.target, *(self.target", f"{REDUCED} -k stopped"),
+    Mutant(REDUCTION, "displaced |= current.merged", "displaced |= False", f"{REDUCED} -k hides"),
+    Mutant(REDUCTION, "self.value + _WITHIN)", "self.value + 1 + _WITHIN)", f"{REDUCED} -k brute"),
+    Mutant(REDUCTION, "if self.impossible or self.target < self.floor", "if self.target < self.floor", f"{REDUCED} -k spite"),
+    Mutant(CHOICES, "if careful or not closed:", "if True:", f"{REDUCED} -k believed"),
+    Mutant(CHOICES, "if careful:", "if True:", f"{REDUCED} -k believed"),
+    # Fronts combined from two halves.
+    Mutant(HALVES, "rises = signs > 0 if number == 0 else signs < 0", "rises = signs > 0", ENUMERATED),
+    Mutant(HALVES, "np.array([[False, True], [True, True]])", "np.array([[True, True], [True, True]])", ENUMERATED),
+    Mutant(
+        HALVES,
+        "np.stack((halves.first, halves.last * (not complete), halves.layered))",
+        "np.stack((halves.first, halves.first, halves.layered))",
+        ENUMERATED,
+    ),
+    Mutant(
+        HALVES,
+        "np.ceil((self.values[:, 1:] - self._low) * self._scales)",
+        "np.floor((self.values[:, 1:] - self._low) * self._scales)",
+        ENUMERATED,
+    ),
+    Mutant(HALVES, "own[int(rises == sign), row] for own in ends", "own[int(rises != sign), row] for own in ends", ENUMERATED),
+    Mutant(
+        HALVES,
+        "(np.maximum if is_max else np.add)(own, joint, out=own)",
+        "(np.maximum if is_max else np.add)(own, 0 * joint, out=own)",
+        ENUMERATED,
+    ),
+    Mutant(HALVES, "not (doubtful[n] and broken_budgets", "not (False and broken_budgets", ENUMERATED),
+    Mutant(HALVES, "> _ROUNDING * ends).any()", "> 1e9 * ends).any()", ENUMERATED),
 )
 
 

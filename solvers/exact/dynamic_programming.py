@@ -700,8 +700,9 @@ class _Search:
         return boxes.pick(boxes.bounds > self.threshold)
 
     def _report(self, boxes: _Boxes) -> None:
-        """Record what is proved while `boxes` are open."""
+        """Record what is proved while `boxes` are open, and heed what was found elsewhere meanwhile."""
         if self.floor is None:
+            self.best = max(self.best, self.run.cutoff)
             self.run.record(
                 self.best if self.best > -np.inf else None, max(self.dropped, self.best, boxes.bounds.max(initial=-np.inf))
             )

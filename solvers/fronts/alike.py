@@ -39,8 +39,8 @@ class _NotForIt(Exception):
 def front(problem: DesignProblem, run: Run) -> WholeFront | None:
     """The front of a problem with the same items at every position, where neighbours are not linked.
 
-    Costs and budgets are sums over layers (budgets also maxima); the objective is a sum, or a composite whose parts are sums. None
-    where it is not so, or sums get too many.
+    Costs and budgets are sums over layers (budgets also maxima); the objective is a composite whose parts are sums, or, without
+    budgets, a sum: within budgets `solvers.fronts.knapsack` is faster. None where it is not so, or sums get too many.
     """
     try:
         layers = _read(problem, run)
@@ -80,8 +80,10 @@ def _read(problem: DesignProblem, run: Run) -> _Layers | None:
     goal, space = problem.goal, problem.space
     if space.blocks < 2 or len(set(map(len, space.menus))) > 1:
         return None
-    parts = goal.parts if isinstance(goal, Composite) else (goal,)
     constraints = problem.constraints
+    if constraints and not isinstance(goal, Composite):
+        return None
+    parts = goal.parts if isinstance(goal, Composite) else (goal,)
     rows: list[Quantity] = [*parts, *problem.minimize, *(constraint.quantity for constraint in constraints)]
     if not all(isinstance(quantity, Separable) for quantity in rows):
         return None
@@ -206,13 +208,14 @@ class _Doubling:
         self.whole = self.whole[: 1 + len(problem.minimize)]
 
     def _values(self, group: int, allowed: np.ndarray) -> _Sums:
-        """One layer's decision of a group: its terms. What an item has beside those of the other groups is in those of the first."""
+        """One layer's decision of a group. Terms are of the item that has the first value in every other group.
+
+        What that item has with the first value in this group too is counted in group 0 alone.
+        """
         place = self.layers.groups[group]
-        first = np.array([np.flatnonzero(place == value)[0] for value in np.unique(place)])
         if len(self.layers.groups) == 1:
             kept = np.flatnonzero(allowed)
             return _Sums(self.layers.terms[:, kept].T, {0: np.eye(len(place), dtype=np.int16)[kept]})
-        # Where all other groups have their first value; the item with the first value everywhere counts in group 0 alone.
         others = [own == own[0] for number, own in enumerate(self.layers.groups) if number != group]
         base = np.flatnonzero(np.all(others, axis=0))
         first = base[np.argsort(place[base], kind="stable")]
@@ -223,7 +226,7 @@ class _Doubling:
 
     def front(self) -> WholeFront:
         """See the module."""
-        layers, opened = self.layers, Open.everything(len(self.problem.minimize))
+        opened = Open.everything(len(self.problem.minimize))
         if not all(len(items) for items in self.items):
             return WholeFront(np.empty((0, self.blocks), dtype=np.intp), (), "no item meets a budget")
         try:

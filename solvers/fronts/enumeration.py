@@ -13,21 +13,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from formulation import Architecture, Composite, DesignProblem, Quantity
+from formulation import Architecture, Composite, DesignProblem, Quantity, Separable
 from formulation.layered import LayeredSpace
-from formulation.table import Table
+from formulation.table import Table, value_range
 from solvers.base import Run, Stopped, broken_budgets
 from solvers.evaluation import Tabulated, is_tabular
 from solvers.fronts.whole import Open, WholeFront
 
-_HALVES = 1 << 18
-"""Most partial designs of a half, before those that others better are dropped: more than two blocks of 390 items have."""
-_DESIGNS = 1 << 33
-"""Most designs left to combine after that: some two minutes."""
+_SPACE = 1 << 38
+"""Most designs of a space that is enumerated."""
+_QUICK = 1 << 24
+"""Designs up to which a search is over before anybody asks for a part of the front."""
+_SAMPLED = 1 << 14
+"""Random designs scored at the beginning of a longer search."""
+_HALVES = 1 << 20
+"""Most partial designs of a half, before those that others better are dropped."""
+_DESIGNS = 1 << 36
+"""Most designs left to combine after that, of which the bounds rule out many or nearly all."""
 _COMPARED = 1 << 14
 """Halves compared with each other at a time."""
 _PARTS = 4
@@ -49,26 +55,50 @@ _DOUBT = 1e-9
 
 _Costs = Sequence[np.ndarray] | np.ndarray
 """K arrays, one per cost."""
+_Sides = tuple[np.ndarray, np.ndarray]
+"""Something of the first half, and of the second."""
 
 
 def front(problem: DesignProblem, run: Run) -> WholeFront | None:
     """The front of a problem whose halves can be enumerated, see `WholeFrontMethod`.
 
     It suits an objective, costs and budgets that are sums or maxima over blocks, or composites. It gives None where one is a black
-    box or has terms that cancel, where a half has over 262,144 partial designs (beyond four blocks of some 500 items), or over
-    8.6·10⁹ designs are left to combine, and where the memory is too small.
+    box, where terms cancel or a composite cost has no value for an ideal corner; for more than 2.7·10¹¹ designs, and where a half
+    has over 1,048,576 partial designs or over 6.9·10¹⁰ designs are left to combine; and where the memory is too small. So it takes
+    four blocks of 390 items, or seven of 60.
 
     Raises:
         Undefined: naming a quantity and a design for which it has no value.
     """
-    if not all(is_tabular(replace(problem, maximize=goal, minimize=())) for goal in (problem.goal, *problem.minimize)):
+    tabular = is_tabular(problem) and all(isinstance(cost, Separable | Composite) for cost in problem.minimize)
+    if not tabular or problem.space.size > _SPACE:
         return None
+    first = np.empty((0, problem.space.blocks), dtype=np.intp)
     try:
-        search = _search(problem, run)
+        tabulated = Tabulated(problem, run.poll, problem.minimize)
+        if problem.space.size > _QUICK:
+            first = _sampled(problem, tabulated, run)
+        search = _search(problem, run, tabulated)
     except Stopped:
-        nothing = np.empty((0, problem.space.blocks), dtype=np.intp)
-        return WholeFront(nothing, (Open.everything(len(problem.minimize)),), f"{run.why_stopped} before any design was seen")
-    return None if search is None else search.front()
+        opened = Open.everything(len(problem.minimize), value_range(problem.goal, problem.space)[1])
+        return WholeFront(first, (opened,), f"{run.why_stopped} before the halves of designs were combined")
+    return None if search is None else search.front(first)
+
+
+def _sampled(problem: DesignProblem, tabulated: Tabulated, run: Run) -> np.ndarray:
+    """The best of some random designs, choices (n, N): what there is to show where the search is stopped early."""
+    choices = problem.space.sample(np.random.default_rng(run.limits.seed), _SAMPLED)
+    run.evaluations += len(choices)
+
+    def design(number: int) -> Architecture:
+        return problem.space.decode(choices[number].tolist())
+
+    totals = tabulated.table.evaluate(choices)
+    kept = tabulated.feasible(totals, design)
+    costs = range(len(tabulated.quantities) - len(problem.minimize), len(tabulated.quantities))
+    losses = [-tabulated.read(0, totals, design, kept), *(tabulated.read(number, totals, design, kept) for number in costs)]
+    some = np.flatnonzero(kept)
+    return choices[some[_unbeaten(np.column_stack(losses)[some])]] if len(some) else choices[some]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +164,9 @@ def _spread(values: np.ndarray) -> np.ndarray:
     return np.where(spread > 0, spread, 1.0)
 
 
-def _search(problem: DesignProblem, run: Run) -> _Search | None:
+def _search(problem: DesignProblem, run: Run, tabulated: Tabulated) -> _Search | None:
     """The search of a problem that suits it, None for any other; Stopped where the run ends before there is one."""
     space = problem.space
-    tabulated = Tabulated(problem, run.poll, problem.minimize)
     table, wanted = tabulated.table, _Wanted(tabulated)
     ends = np.abs(table.extremes).max(axis=0)
     if (table.rounding(slice(None), ends) > _ROUNDING * ends).any():
@@ -183,7 +212,8 @@ def _half(tabulated: Tabulated, wanted: _Wanted, begin: int, end: int, run: Run)
     halves = _Halves(items[:, None], first, space.state_of[begin], layered, table.blocks[begin] if begin else table.start())
     for block in range(begin, end):
         if block > begin:
-            following = space.steps[block - 1] @ np.bincount(space.state_of[block])
+            step = space.steps[block - 1]
+            following = step @ np.bincount(space.state_of[block], minlength=step.shape[1])
             count = int(following[halves.last].sum())
             if count > _HALVES or 64 * count * len(table.fixed) > run.limits.memory:
                 return None
@@ -234,9 +264,9 @@ class _Tiles:
         kinds: (T,).
         members: (size, T · _PARTS) numbers of halves by small tile; where one has fewer, its last stands for what lacks.
         sizes: (_PARTS, T) how many different ones each small tile has; 0 for one that a tile lacks.
-        terms: (rows, size, T · _PARTS) totals of the halves.
-        small: (2, rows, _PARTS, T) the least and the greatest of them in each small tile.
-        large: (2, rows, 1, T) the same in each tile.
+        terms: (T · _PARTS, rows, size) totals of the halves.
+        small: (T, 2, rows, _PARTS) the least and the greatest of them in each small tile.
+        large: (T, 2, rows, 1) the same in each tile.
     """
 
     kinds: np.ndarray
@@ -264,14 +294,15 @@ def _tiles(halves: _Halves, kinds: np.ndarray, size: int, spread: np.ndarray, ru
         yield from split(group[order[half:]], size)
 
     tiles = [tile for kind in np.unique(kinds) for tile in split(np.flatnonzero(kinds == kind), _PARTS * size)]
-    small = [list(split(tile, size)) for tile in tiles]
-    sizes = np.array([[len(part) for part in parts] + [0] * (_PARTS - len(parts)) for parts in small]).T
-    full = [part for parts in small for part in (*parts, *[parts[-1]] * (_PARTS - len(parts)))]
+    parts = [list(split(tile, size)) for tile in tiles]
+    sizes = np.array([[len(part) for part in own] + [0] * (_PARTS - len(own)) for own in parts]).T
+    full = [part for own in parts for part in (*own, *[own[-1]] * (_PARTS - len(own)))]
     members = np.stack([np.pad(part, (0, size - len(part)), mode="edge") for part in full], axis=1)
-    terms = halves.totals[:, members]
-    ends = np.stack((terms.min(axis=1), terms.max(axis=1))).reshape(2, len(terms), len(tiles), _PARTS).swapaxes(2, 3).copy()
-    large = np.stack((ends[0].min(axis=1, keepdims=True), ends[1].max(axis=1, keepdims=True)))
-    return _Tiles(kinds[members[0, ::_PARTS]], members, sizes, terms, ends, large)
+    terms = halves.totals[:, members.T].swapaxes(0, 1).copy()
+    ends = np.stack((terms.min(axis=2), terms.max(axis=2)), axis=1).reshape(len(tiles), _PARTS, 2, -1)
+    small = np.moveaxis(ends, 1, 3).copy()
+    large = np.stack((small[:, 0].min(axis=2, keepdims=True), small[:, 1].max(axis=2, keepdims=True)), axis=1)
+    return _Tiles(kinds[members[0, ::_PARTS]], members, sizes, terms, small, large)
 
 
 class _Known:
@@ -362,7 +393,7 @@ class _Search:
         joints: np.ndarray,
     ) -> None:
         self.problem, self.run, self.tabulated, self.halves, self.tiles = problem, run, tabulated, halves, tiles
-        self.signs, self.allowed, self.joints = wanted.signs, allowed, joints
+        self.signs, self.allowed, self.joints = wanted.signs, allowed, np.moveaxis(joints, 0, 2).copy()
         self.budgets = range(1, 1 + len(tabulated.limits))
         self.costs = range(1 + len(tabulated.limits), len(tabulated.rows))
         # What the problem evaluates may differ by so much from what is used by the table.
@@ -387,8 +418,9 @@ class _Search:
             for start in range(0, len(lefts) if len(rights) else 0, portion):
                 self.run.poll()
                 pair = np.stack([each.ravel() for each in np.meshgrid(lefts[start : start + portion], rights, indexing="ij")])
-                bound, costs = self._corner_of_all(large, pair)
-                most = np.stack([self._corner(number, 1, large, pair) for number in self.costs])
+                ends = self._facing(large, pair, pair)
+                bound, costs = self._ideal(ends)
+                most = np.stack([self._corner(number, 1, ends) for number in self.costs])
                 if not (np.isfinite(costs).all() and np.isfinite(most).all()):
                     return False
                 low, high = np.minimum(low, costs.min(axis=1)), np.maximum(high, most.max(axis=1))
@@ -403,40 +435,55 @@ class _Search:
         self.known = _Known(low, high, self._whole())
         return True
 
-    def _corner_of_all(self, ends: tuple[np.ndarray, np.ndarray], pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The most that the objective can be (n,), −∞ where no budget is met, and the least that the costs can be (K, n)."""
-        bound = self._corner(0, 1, ends, pair)
-        bound[np.isnan(bound)] = np.inf
-        for number, limit, margin in zip(self.budgets, self.tabulated.limits, self.margins, strict=True):
-            bound[self._corner(number, -1, ends, pair) > limit + margin] = -np.inf  # what is not a number closes nothing
-        return bound, np.stack([self._corner(number, -1, ends, pair) for number in self.costs])
-
-    def _corner(self, number: int, sign: int, ends: tuple[np.ndarray, np.ndarray], pair: np.ndarray) -> np.ndarray:
-        """The most (sign 1) or the least (−1) that a quantity can be in pairs (2, P) of tiles, NaN where it has no value.
+    def _facing(self, terms: _Sides, which: np.ndarray, pair: np.ndarray) -> _Sides:
+        """The terms (…, rows, parts, P) of the left halves of P pairs, with what joins them to the right ones, and of these.
 
         Args:
-            ends: of both halves the least and greatest (2, rows, parts, T) of each part of a tile.
+            terms: of both sides (n, …, rows, parts).
+            which: (2, P) which of these.
+            pair: (2, P) the tiles that they belong to.
+        """
+        left, right = (np.moveaxis(own[some], 0, -1).copy() for own, some in zip(terms, which, strict=True))
+        states = [tiles.kinds[some] // 2 for tiles, some in zip(self.tiles, pair, strict=True)]
+        for row, (joint, is_max) in enumerate(zip(self.joints[*states].T, self.tabulated.table.is_max, strict=True)):
+            own = left[..., row, :, :]
+            (np.maximum if is_max else np.add)(own, joint, out=own)
+        return left, right
+
+    def _join(self, row: int, left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
+        """Combine a row of left halves (l, P) and of right halves (r, P), to (l, r, P)."""
+        (np.maximum if self.tabulated.table.is_max[row] else np.add)(left[:, None], right, out=out)
+
+    def _ideal(self, ends: _Sides) -> tuple[np.ndarray, np.ndarray]:
+        """The most that the objective can be (n,), −∞ where no budget is met, and the least that the costs can be (K, n).
+
+        Args:
+            ends: see `_corner`.
+        """
+        bound = self._corner(0, 1, ends)
+        bound[np.isnan(bound)] = np.inf
+        for number, limit, margin in zip(self.budgets, self.tabulated.limits, self.margins, strict=True):
+            bound[self._corner(number, -1, ends) > limit + margin] = -np.inf  # what is not a number closes nothing
+        return bound, np.stack([self._corner(number, -1, ends) for number in self.costs])
+
+    def _corner(self, number: int, sign: int, ends: _Sides) -> np.ndarray:
+        """The most (sign 1) or the least (−1) that a quantity can be in pairs of tiles, NaN where it has no value.
+
+        Args:
+            number: of the quantity.
+            sign: see above.
+            ends: the least and greatest (2, rows, parts, P) in each part of a tile, of the left and the right one of P pairs.
 
         Returns:
             For every part of the left tile, every part of the right one and every pair, (parts · parts · P,).
         """
-        parts = ends[0].shape[2]
-        totals = np.empty((len(self.tabulated.table.fixed), parts, parts, pair.shape[1]))
+        _, _, parts, pairs = ends[0].shape
+        totals = np.empty((len(self.tabulated.table.fixed), parts, parts, pairs))
         rows = self.tabulated.rows[number]
         for row, rises in zip(range(rows.start, rows.stop), self.signs[number], strict=True):
-            left, right = (own[int(rises == sign), row][:, which] for own, which in zip(ends, pair, strict=True))
-            self._join(row, left, self._joint(row, pair), right, totals[row])
+            left, right = (own[int(rises == sign), row] for own in ends)
+            self._join(row, left, right, totals[row])
         return np.array(self.tabulated.read(number, totals.reshape(len(totals), -1)))
-
-    def _joint(self, row: int, pair: np.ndarray) -> np.ndarray:
-        """What the joint between the halves of pairs (2, P) of tiles adds to a row, (P,)."""
-        left, right = (tiles.kinds[which] // 2 for tiles, which in zip(self.tiles, pair, strict=True))
-        return self.joints[row][left, right]
-
-    def _join(self, row: int, left: np.ndarray, joint: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
-        """Combine a row of left halves (l, P), of what is between them (P,) and of right halves (r, P), to (l, r, P)."""
-        add = np.maximum if self.tabulated.table.is_max[row] else np.add
-        add(add(left, joint)[:, None], right, out=out)
 
     def _whole(self) -> np.ndarray:
         """Bool (K,): costs whose terms are whole numbers."""
@@ -450,8 +497,12 @@ class _Search:
 
         return np.array([whole(number) for number in self.costs])
 
-    def front(self) -> WholeFront:
-        """Combine the pairs of tiles that no known design rules out, until the run is stopped."""
+    def front(self, first: np.ndarray) -> WholeFront:
+        """Combine the pairs of tiles that no known design rules out, until the run is stopped.
+
+        Args:
+            first: designs, choices (n, N), to be shown beside those found if it is.
+        """
         pairs, at_once = len(self.bounds), _COMBINED // _PARTS**2
         combined = max(_COMBINED // len(self.tiles[0].members) ** 2, 1)
         seen = 0
@@ -472,6 +523,8 @@ class _Search:
             floor, bound = float(self.known.best(self.least[:, rest]).min()), float(self.bounds[rest].max())
             opened = (Open((math.inf,) * len(self.costs), floor, bound),)
         choices = np.column_stack([half.chosen[own] for half, own in zip(self.halves, self.known.pairs.T, strict=True)])
+        if opened:
+            choices = np.concatenate((choices, first))
         message = f"{self.run.evaluations:,} of {self.problem.space.size:,} designs combined from halves"
         return WholeFront(choices, opened, f"{self.run.why_stopped} after {message}" if opened else message)
 
@@ -482,7 +535,7 @@ class _Search:
     def _small(self, pair: np.ndarray) -> np.ndarray:
         """The pairs (2, n) of small tiles, of pairs (2, P) of tiles, that no known design rules out."""
         left, right = self.tiles
-        bounds, costs = self._corner_of_all((left.small, right.small), pair)
+        bounds, costs = self._ideal(self._facing((left.small, right.small), pair, pair))
         there = (left.sizes[:, pair[0]] > 0)[:, None] & (right.sizes[:, pair[1]] > 0)
         found = np.flatnonzero(there.ravel() & self._open(bounds, costs))
         place, number = np.divmod(found, max(pair.shape[1], 1))
@@ -493,9 +546,8 @@ class _Search:
         tabulated, (left, right) = self.tabulated, self.tiles
         size, pair = len(left.members), small // _PARTS
         totals: np.ndarray = np.empty((len(tabulated.table.fixed), size, size, small.shape[1]))
-        for row, out in enumerate(totals):
-            terms = (tiles.terms[row][:, which] for tiles, which in zip(self.tiles, small, strict=True))
-            self._join(row, next(terms), self._joint(row, pair), next(terms), out)
+        for row, (own, other) in enumerate(zip(*self._facing((left.terms, right.terms), small, pair), strict=True)):
+            self._join(row, own, other, totals[row])
         totals = totals.reshape(len(totals), -1)
         self.run.evaluations += int(left.sizes[small[0] % _PARTS, pair[0]] @ right.sizes[small[1] % _PARTS, pair[1]])
 

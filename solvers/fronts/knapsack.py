@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -89,6 +90,12 @@ class _Knapsack:
     whole: np.ndarray
     whole_costs: np.ndarray
     steps: np.ndarray
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all positions have the same items, so that designs which differ in their order alone are the same."""
+        terms = np.where(self.allowed, np.concatenate((self.values, self.costs)), 0.0)
+        return bool((self.allowed == self.allowed[:1]).all() and (terms == terms[:, :1]).all())
 
 
 def _read(problem: DesignProblem, run: Run) -> _Knapsack | None:
@@ -223,6 +230,26 @@ class _Relaxation:
         return np.where(np.isfinite(prices), prices, 0.0), gains @ used
 
 
+def _extensions(after: np.ndarray, items: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every label with every item that may follow it, in portions: numbers of the labels, and of the items.
+
+    Args:
+        after: (n,) the first item that may follow each label.
+        items: how many there are.
+    """
+    counts = items - after
+    ends = np.cumsum(counts)
+    start = 0
+    while start < len(after):
+        done = ends[start] - counts[start]
+        stop = max(int(np.searchsorted(ends, done + _PORTION, side="right")), start + 1)
+        own = counts[start:stop]
+        parents = np.repeat(np.arange(start, stop), own)
+        offsets = np.arange(len(parents)) - np.repeat(np.cumsum(own) - own, own)
+        yield parents, offsets + after[parents]
+        start = stop
+
+
 def _simplex(dimensions: int, positions: int) -> np.ndarray:
     """Weights spread over the simplex, the ends of it among them, (S, D); for two dimensions in their order."""
     if dimensions == 2:
@@ -264,7 +291,7 @@ class _Search:
         if opened and not why:
             why = "memory does not hold the labels that are left"
         choices = np.array(self.choices).reshape(-1, self.problem.space.blocks)
-        message = f"labels near {self.slopes} slopes, {self.passes:,} passes with {self.labels:,} labels"
+        message = f"a knapsack problem: labels near {self.slopes} slopes, {self.passes:,} passes with {self.labels:,} labels"
         return WholeFront(choices, opened, f"{message}; {why}" if opened else message)
 
     slopes = 0
@@ -402,16 +429,19 @@ class _Search:
         slack = 0.0 if knapsack.whole_costs.all() else 1e-12 * np.abs(knapsack.limits)
         back: list[tuple[np.ndarray, np.ndarray]] = []
         complete = True
+        after = np.zeros(1, dtype=np.intp)  # per label the first of the items that it may be extended by
         for position in free:
             self.run.poll()
             items = np.flatnonzero(allowed[position])
+            if knapsack.alike:  # in the order of their losses, the largest first: no other order of a design is made
+                items = items[np.argsort(-losses[position, items], kind="stable")]
             still_cheapest, still_best = still_cheapest - cheapest[:, position], still_best - best[:, position]
             room = (knapsack.limits + slack - still_cheapest)[:, None]
             constant = (still_best + priced)[:, None]
             own = terms[:, position, items]
-            kept_of, grown_of = [], []
-            for start in range(0, totals.shape[1], portion := max(_PORTION // len(items), 1)):
-                grown = (totals[:, start : start + portion, None] + own[:, None, :]).reshape(len(terms), -1)
+            found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+            for parents, which in _extensions(after, len(items)):
+                grown = totals[:, parents] + own[:, which]
                 kept = np.flatnonzero((grown[dimensions:] <= room).all(axis=0))
                 if len(kept) < grown.shape[1]:
                     grown = grown[:, kept]
@@ -421,15 +451,17 @@ class _Search:
                     for target in reach.T:
                         reaching |= (bound >= target[:, None]).all(axis=0)
                     kept, grown = kept[reaching], grown[:, reaching]
-                kept_of.append(kept + start * len(items))
-                grown_of.append(grown)
-            alive, grown = np.concatenate(kept_of), np.concatenate(grown_of, axis=1)
-            if not len(alive):
+                found.append((parents[kept], which[kept], grown))
+            parents, which = (np.concatenate([own[k] for own in found]) for k in (0, 1))
+            grown = np.concatenate([own[2] for own in found], axis=1)
+            if not len(parents):
                 return complete
-            if len(alive) > _DOMINANCE and self.may_drop:
-                kept = non_dominated_rows(np.concatenate((grown[:dimensions], -grown[dimensions:])).T)
-                alive, grown = alive[kept], grown[:, kept]
-            if len(alive) > width:
+            if len(parents) > _DOMINANCE and self.may_drop:
+                # Where the order of items is given, a label that has fewer of them before it dominates no other.
+                compared = (grown[:dimensions], -grown[dimensions:], *((-which[None],) if knapsack.alike else ()))
+                kept = non_dominated_rows(np.concatenate(compared).T)
+                parents, which, grown = parents[kept], which[kept], grown[:, kept]
+            if len(parents) > width:
                 complete = False
                 bound = pricing @ grown + constant
                 if reach is None:
@@ -437,10 +469,10 @@ class _Search:
                 else:
                     score = np.max([(bound - target[:, None]).min(axis=0) for target in reach.T], axis=0)
                 kept = np.argpartition(-score, width)[:width]
-                alive, grown = alive[kept], grown[:, kept]
-            self.labels += len(alive)
-            back.append(((alive // len(items)).astype(np.int32), items[alive % len(items)].astype(np.int32)))
-            totals = grown
+                parents, which, grown = parents[kept], which[kept], grown[:, kept]
+            self.labels += len(parents)
+            back.append((parents.astype(np.int32), items[which].astype(np.int32)))
+            totals, after = grown, which if knapsack.alike else np.zeros(len(which), dtype=np.intp)
         within = (totals[dimensions:] <= (knapsack.limits + slack)[:, None]).all(axis=0)
         if not self._add(totals[:dimensions].T, np.flatnonzero(within), choices, free, back) and self.may_drop:
             self.may_drop = False

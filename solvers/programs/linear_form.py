@@ -193,7 +193,7 @@ class LinearForm:
                 self.possible &= bool(len(enough))
                 self.rows.append(self._row(enough, 1.0, 1.0, np.inf))
             return
-        if (affine := _affine(quantity)) is None:
+        if (affine := affine_form(quantity)) is None:
             return
         slopes, constant = affine
         choices = []
@@ -314,7 +314,7 @@ def formulas(problem: DesignProblem) -> list[tuple[Composite, float]]:
     found = []
     for constraint in problem.constraints:
         quantity, limit = constraint.quantity, constraint.limit
-        if isinstance(quantity, Composite) and _affine(quantity) is None:
+        if isinstance(quantity, Composite) and affine_form(quantity) is None:
             if maxima := [part.name for part in quantity.parts if part.combine is Combine.MAX]:
                 raise NotSeparable(
                     f"a linear program cannot hold the budget {quantity.name} ≤ {limit:.6g}, a formula of the maximum {maxima[0]}; "
@@ -324,7 +324,7 @@ def formulas(problem: DesignProblem) -> list[tuple[Composite, float]]:
     return found
 
 
-def _affine(composite: Composite) -> tuple[list[float], float] | None:
+def affine_form(composite: Composite) -> tuple[list[float], float] | None:
     """Slopes and constant of a composite that is affine in its parts; None for any other."""
     try:
         formula = rational(composite)

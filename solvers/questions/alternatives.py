@@ -11,6 +11,7 @@ import numpy as np
 
 from formulation import Architecture, Budget, DesignProblem
 from solvers.arrangements import SortedItems, aligned, can_sort, order_is_free, orders, sorted_design
+from solvers.automatic import Automatic
 from solvers.base import ROUNDING, Limits, Run, Solution, Solver, share_of, solve_within
 from solvers.exact.dynamic_programming import Count, DynamicProgramming, SortedDesigns, count_designs
 from solvers.exact.exhaustive import scored_designs
@@ -55,7 +56,8 @@ def alternatives(
         problem: with a single objective.
         count: designs to find, the best included.
         differing: decisions in which each differs from all before.
-        solver: an exact one; DynamicProgramming() by default.
+        solver: an exact one; Automatic() by default, which leaves further designs to dynamic programming where their order makes no
+            difference.
         limits: of the whole call, shared out evenly among the designs; gap 0 by default: with a larger gap g each design is the
             best of those left only up to the fraction g.
         optimum: the solution of the problem, if it is known already: the first of the series.
@@ -74,7 +76,7 @@ def alternatives(
         raise ValueError(f"differing is {differing!r}; expected a whole number from 1 to {decisions}, the decisions of a design")
     run = Run(limits or Limits(gap=0))
     with run.listening():
-        return _Series(problem, differing, solver or DynamicProgramming(), run).solutions(count, optimum)
+        return _Series(problem, differing, solver or Automatic(), run).solutions(count, optimum)
 
 
 class _Series:
@@ -83,8 +85,9 @@ class _Series:
     def __init__(self, problem: DesignProblem, differing: int, solver: Solver, run: Run) -> None:
         self.problem, self.differing, self.run = problem, differing, run
         self.free = order_is_free(problem)
-        self.sorts = isinstance(solver, DynamicProgramming) and can_sort(problem)
-        self.first, self.solver = solver, SortedDesigns(solver, self._differs) if self.sorts else solver  # type: ignore[arg-type]
+        self.sorts = isinstance(solver, Automatic | DynamicProgramming) and can_sort(problem)
+        options = solver if isinstance(solver, DynamicProgramming) else DynamicProgramming()
+        self.first, self.solver = solver, SortedDesigns(options, self._differs) if self.sorts else solver
         self.designs: list[Architecture] = []
         self.away: tuple[Budget, ...] = ()
 

@@ -13,7 +13,7 @@ from formulation.problem import budget_text
 from formulation.records.reading import brief
 from solvers.base import Limits, Solver, Status, relative_gap, solve
 from solvers.questions.alternatives import apart, count_near
-from solvers.questions.design_file import Design, Stored
+from solvers.questions.design_file import Stored, StoredDesign
 from solvers.questions.diagnosis import Need, explain_infeasibility
 from solvers.questions.findings import GAP, gap_of
 from solvers.questions.text import proof_text
@@ -150,7 +150,7 @@ def _number_faults(stored: Stored) -> Iterator[str]:
             yield f"the slack of {budget.quantity.name} is not the difference of its budget from what is needed"
         points = [*reversed(price["below"]), price["present"], *price["above"]]
         for point in points:
-            design = Design.from_dict(point["architecture"])
+            design = StoredDesign.from_dict(point["architecture"])
             what = f"the step of {budget.quantity.name} at {point[side]!r}"
             yield from _design_faults(what, point, design, problem, others)
             if not _same(point[side], budget.value(design)):
@@ -163,7 +163,7 @@ def _number_faults(stored: Stored) -> Iterator[str]:
                 yield f"the steps of {budget.quantity.name} do not {'fall' if problem.least else 'rise'}"
     designs = [] if stored.architecture is None else [stored.architecture]
     for number, other in enumerate(record["alternatives"]["designs"], start=1):
-        design, what = Design.from_dict(other["architecture"]), f"alternative {number}"
+        design, what = StoredDesign.from_dict(other["architecture"]), f"alternative {number}"
         yield from _design_faults(what, other, design, problem, problem.subject_to)
         yield from _claimed_faults(what, other, problem.least)
         for earlier, before in enumerate(designs):
@@ -174,7 +174,7 @@ def _number_faults(stored: Stored) -> Iterator[str]:
                     yield f"{what} differs from {named} in {counted(differing, 'decision')} only"
         designs.append(design)
     joint = (record["diagnosis"] or {"joint": None})["joint"]
-    if joint is not None and Design.from_dict(joint) not in problem.space:
+    if joint is not None and StoredDesign.from_dict(joint) not in problem.space:
         yield "the design that shows what is enough together is not in the space of the problem"
     for number, need in enumerate((record["diagnosis"] or {"needs": []})["needs"]):
         budget = problem.subject_to[number]
@@ -183,7 +183,7 @@ def _number_faults(stored: Stored) -> Iterator[str]:
         if need["architecture"] is not None:
             relaxed = [problem.subject_to[i] for i in everything if i != number]
             relaxed.append(budget.at(need["bound"]))
-            design = Design.from_dict(need["architecture"])
+            design = StoredDesign.from_dict(need["architecture"])
             yield from _design_faults(f"the design that needs other {budget.quantity.name}", need, design, problem, relaxed)
 
 

@@ -20,7 +20,7 @@ from solvers.base import Status
 from solvers.questions.findings import FORMAT
 
 
-class Design:
+class StoredDesign:
     """How a design is read: a selection of options by its key, else an architecture."""
 
     @staticmethod
@@ -80,7 +80,7 @@ class _Without:
     status: Status
     objective: float | None
     bound: float | None
-    architecture: Design | None
+    architecture: StoredDesign | None
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class _Alternative:
     bound: float | None
     gap: float | None
     usage: tuple[_Used, ...]
-    architecture: Design
+    architecture: StoredDesign
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class _Step:
 
     objective: float
     proved: bool
-    architecture: Design
+    architecture: StoredDesign
     upper: float | None = None
     at_least: float | None = None
 
@@ -177,7 +177,7 @@ class _Need:
     status: Status
     bound: float | None
     objective: float | None
-    architecture: Design | None
+    architecture: StoredDesign | None
     alone: float | None
     upper: float | None = None
     at_least: float | None = None
@@ -191,14 +191,14 @@ class _Diagnosis:
     conflict: tuple[int, ...]
     smallest: bool
     needs: tuple[_Need, ...]
-    joint: Design | None
+    joint: StoredDesign | None
 
 
 @dataclass(frozen=True)
 class _Written:
     """A design file."""
 
-    architecture: Design | None
+    architecture: StoredDesign | None
     problem: dict[str, Any]
     solution: _Solution
     price: tuple[_Price, ...]
@@ -248,7 +248,7 @@ def _stored(record: Any, read_quantity: ReadQuantity) -> Stored:
         _check_diagnosis(written.diagnosis, problem)
     if not found and (written.price or written.alternatives.designs or written.near is not None):
         raise ValueError("design.architecture is null, yet price, alternatives or near speak of one")
-    return Stored(record, problem, written.architecture)  # type: ignore[arg-type]  # what `Design` reads is one
+    return Stored(record, problem, written.architecture)  # type: ignore[arg-type]  # what `StoredDesign` reads is one
 
 
 def _check_named(where: str, entries: Sequence[_Reported | _Used | _Price | _Need], quantities: Sequence[Quantity]) -> None:

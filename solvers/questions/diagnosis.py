@@ -15,8 +15,8 @@ from formulation import Architecture, Budget, Combine, Composite, DesignProblem,
 from formulation.derived import NegativeFormula, negative
 from formulation.problem import just_below
 from formulation.values import value_of
+from solvers.automatic import Automatic
 from solvers.base import Limits, Run, Solver, Status, broken_budgets, solve_within
-from solvers.exact.dynamic_programming import DynamicProgramming
 
 _ANY = 1e6
 """Relative gap of a solve that asks whether there is a design at all: the first one found settles it."""
@@ -106,7 +106,7 @@ def explain_infeasibility(
     it is proved that no design lies below. What the limits left open is said to be open, never guessed.
 
     Args:
-        solver: an exact one, DynamicProgramming() unless given.
+        solver: an exact one, Automatic() unless given.
         limits: of the whole call, shared out among its solves; their gap matters only to `Need.objective`.
         proved: whether it is proved already that no design meets all budgets: they are a conflict then, whatever the limits leave
             open.
@@ -114,7 +114,7 @@ def explain_infeasibility(
     run = Run(limits or Limits(gap=0))
     with run.listening():
         plain = replace(problem.maximizing, minimize=(), report=())
-        diagnosis = _Diagnosing(plain, solver or DynamicProgramming(), run).diagnosis(proved)
+        diagnosis = _Diagnosing(plain, solver or Automatic(), run).diagnosis(proved)
     if not problem.least:
         return diagnosis
     needs = (replace(need, objective=None if need.objective is None else 0.0 - need.objective) for need in diagnosis.needs)

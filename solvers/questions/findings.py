@@ -17,6 +17,7 @@ from formulation.records.provenance import provenance
 from formulation.records.reading import VERSION
 from formulation.unseen import unseen
 from solvers.arrangements import can_sort, sorted_design
+from solvers.automatic import Automatic
 from solvers.base import Limits, Part, Run, Solution, Solver, Status, check_kinds, solve
 from solvers.exact.dynamic_programming import Count, DynamicProgramming
 from solvers.exact.exhaustive import Exhaustive
@@ -164,13 +165,13 @@ class Findings:
             "near": None if self.near is None else _near_record(self.near),
             "diagnosis": None if self.diagnosis is None else _diagnosis_record(problem, self.diagnosis),
             "provenance": provenance(0, ("numpy", "scipy", *self.solver.distributions))
-            | {"solver": repr(self.solver), "problem_sha256": solution.provenance.problem_sha256},
+            | {"solver": solution.provenance.solver, "problem_sha256": solution.provenance.problem_sha256},
         }
 
 
 def gap_of(solver: Solver) -> float:
     """The gap to ask for: 0 if the solver has no tolerances; those of the engines leave about 1e-7."""
-    return 0.0 if isinstance(solver, DynamicProgramming | Exhaustive) else GAP
+    return 0.0 if isinstance(solver, Automatic | DynamicProgramming | Exhaustive) else GAP
 
 
 def design(
@@ -193,7 +194,7 @@ def design(
 
     Args:
         problem: with a single objective.
-        solver: an exact one; DynamicProgramming() by default.
+        solver: an exact one; Automatic() by default.
         limits: of each part: the design or its diagnosis, the prices, the alternatives, the count. By default there is no limit,
             and the gap is `gap_of(solver)`.
         steps: of each budget to price, up and down.
@@ -209,7 +210,7 @@ def design(
         NotSeparable: if the solver cannot search a quantity of the problem.
         EngineMissing: if the solver's engine is not installed.
     """
-    solver = solver or DynamicProgramming()
+    solver = solver or Automatic()
     limits = limits or Limits(gap=gap_of(solver))
     check_kinds(problem, solver, limits)
     asked = problem

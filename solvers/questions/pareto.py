@@ -17,11 +17,11 @@ import numpy as np
 from formulation import Architecture, Budget, DesignProblem, evaluator
 from formulation.problem import just_below
 from formulation.values import value_of
+from solvers.automatic import Automatic
 from solvers.base import ROUNDING, Limits, Run, Solver, Status, solve, solve_within
 from solvers.evaluation import Recalled
-from solvers.exact.dynamic_programming import DynamicProgramming
 from solvers.exact.exhaustive import scored_designs
-from solvers.fronts import alike, knapsack
+from solvers.fronts import alike, enumeration, knapsack
 from solvers.fronts.whole import WholeFront, WholeFrontMethod
 
 Costs = tuple[float, ...]
@@ -189,7 +189,7 @@ def exact_front(
     certificate; see `check_certificate`. The designs of a front that was found at once are put into the same boxes.
 
     Args:
-        solver: proves each box; None for a front at once, or DynamicProgramming() where that cannot be had. Its bounds must be
+        solver: proves each box; None for a front at once, or Automatic(processes=1) where that cannot be had. Its bounds must be
             tight up to rounding, as those of DynamicProgramming and Exhaustive are; SCIP, HiGHS and CBC prove 1e-7 and leave every
             box pending.
         limits: of the whole search, at whose end the front is what is known so far; the gap is 1e-12 whatever they say, since
@@ -212,8 +212,9 @@ def exact_front(
     open_boxes: list[Box] = []
     run = Run(limits)
     with run.listening():
-        whole = _whole(problem, run) if solver is None else None
-        solver = solver or DynamicProgramming()
+        named = solver is not None
+        whole = None if named else _whole(problem, run)
+        solver = solver or Automatic(processes=1)
         interrupted, stop_early = run.interrupted, whole is None
         queue = _Queue([root, *(child for box in settled for child in _children(problem, box.limits, box))])
         while queue and not (run.stopped if stop_early else run.interrupted and not interrupted):
@@ -240,19 +241,28 @@ def exact_front(
     message = f"{len(settled):,} {'box' if len(settled) == 1 else 'boxes'} settled"
     if pending:
         message = "; ".join(filter(None, (run.why_stopped, f"{message}, {len(pending):,} pending")))
-    how = f"one solve a box by {solver.name}" if whole is None else whole.message
+    how = (
+        whole.message if whole is not None else f"{'' if named else 'no method finds it at once: '}one solve a box by {solver.name}"
+    )
     return Front(problem, points, (*settled, *pending), (), run.seconds, run.evaluations, f"{message}; {how}", run.interrupted)
 
 
-_METHODS: tuple[WholeFrontMethod, ...] = (alike.front, knapsack.front)
-"""What finds fronts at once, in the order in which they are asked."""
+_SMALL = 1 << 52
+"""Designs up to which enumeration in two halves is asked before labels: it then ends in a fraction of a second, or refuses."""
+
+
+def _methods(problem: DesignProblem) -> tuple[WholeFrontMethod, ...]:
+    """What finds fronts at once, in the order in which it is asked."""
+    if problem.space.size <= _SMALL:
+        return alike.front, enumeration.front, knapsack.front
+    return alike.front, knapsack.front, enumeration.front
 
 
 def _whole(problem: DesignProblem, run: Run) -> _AtOnce | None:
     """The front of a problem at once; None where no method suits one of its parts."""
     found = []
     for part in problem.parts:
-        own = next((whole for method in _METHODS if (whole := method(part, run)) is not None), None)
+        own = next((whole for method in _methods(part) if (whole := method(part, run)) is not None), None)
         if own is None:
             return None
         found.append((part, own))
@@ -527,12 +537,12 @@ def exhaustive_front(problem: DesignProblem) -> tuple[Point, ...]:
 def reference_costs(problem: DesignProblem, solver: Solver | None = None) -> Costs:
     """The reference point of the hypervolume, with objective 0: each cost's budget, or else its largest value on the space.
 
-    Found and proved by `solver`, DynamicProgramming() where None. ValueError if no design has a cost above 0, or it is not proved.
+    Found and proved by `solver`, Automatic() where None. ValueError if no design has a cost above 0, or it is not proved.
     """
     references = []
     for quantity, upper in zip(problem.minimize, _root(problem), strict=True):
         if upper == math.inf:
-            solution = solve(DesignProblem(problem.space, quantity), solver or DynamicProgramming())
+            solution = solve(DesignProblem(problem.space, quantity), solver)
             if solution.objective is None or solution.status is not Status.OPTIMAL:
                 raise ValueError(f"the largest {quantity.name} of the space was not proved; add a budget on it")
             upper = solution.objective

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from formulation import Architecture, Budget, DesignProblem, Separable, tabulate
 from formulation.problem import just_below
 from formulation.values import value_of
+from solvers.automatic import Automatic
 from solvers.base import ROUNDING, Limits, Run, Solution, Solver, Status, broken_budgets, mirrored, share_of, solve_within
-from solvers.exact.dynamic_programming import DynamicProgramming
 
 _FIRST_STEP = 1e-4
 """Relative step by which a budget is first enlarged; it doubles until the optimum rises."""
@@ -93,7 +93,7 @@ def price_of_budgets(
     the last one on its side and says so.
 
     Args:
-        solver: an exact one, DynamicProgramming() unless given.
+        solver: an exact one, Automatic() unless given.
         limits: of the whole call, shared out among the budgets; gap 0 unless given. With a larger gap g each value is the optimum
             up to the fraction g: steps that rise by less may be missing, and `proved` says that it holds up to that fraction.
         steps: breakpoints to find on each side of the present one.
@@ -109,7 +109,7 @@ def price_of_budgets(
         raise ValueError(f"reach is {reach!r}; expected a factor above 1, such as 2")
     run = Run(limits or Limits(gap=0))
     with run.listening():
-        return _prices(problem, solver or DynamicProgramming(), run, steps, reach, optimum)
+        return _prices(problem, solver or Automatic(), run, steps, reach, optimum)
 
 
 def _prices(

@@ -43,7 +43,8 @@ def proof_text(problem: DesignProblem, solution: Solution, solver: Solver) -> st
 
 
 def _status_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:
-    seconds = f"{solution.seconds:.2f} s, {solver.name}"
+    chosen = f": {' and '.join(solution.chosen)}" if solution.chosen else ""
+    seconds = f"{solution.seconds:.2f} s, {solver.name}{chosen}"
     beats = "has less than" if problem.least else "exceeds"
     if solution.status is Status.OPTIMAL:
         gap = f"gap {solution.gap:.1g}; {seconds}"
@@ -171,7 +172,7 @@ def _goal_text(problem: DesignProblem, value: float | None) -> str:
     return with_unit(value_text(value), problem.goal.unit)
 
 
-def design_text(problem: DesignProblem, design: Architecture) -> str:
+def shown_design(problem: DesignProblem, design: Architecture) -> str:
     """A design as a table."""
     return text_table(*problem.space.part_of(design).design_table(design, problem.quantities))
 
@@ -180,7 +181,7 @@ def solution_text(problem: DesignProblem, solution: Solution, solver: Solver) ->
     """The design as a table, its objective and its proof."""
     assert solution.architecture is not None
     lines = [
-        design_text(problem, solution.architecture),
+        shown_design(problem, solution.architecture),
         f"\n{'least ' if problem.least else ''}{problem.goal.name} {_goal_text(problem, solution.objective)}",
     ]
     reported = problem.evaluate(solution.architecture).report

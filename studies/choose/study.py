@@ -49,7 +49,7 @@ from solvers.questions.design_file import design_in, read_design
 from solvers.questions.findings import gap_of
 from solvers.questions.text import front_table
 from studies.budget_flags import number_in, split_budget
-from studies.design.study import EXACT, Printer, exit_code_of, verify
+from studies.design.study import EXACT, Printer, exit_code_of, verify, write_certificate
 
 _MOST_COLUMNS = 8
 """Columns up to which a table of costs is reported as a whole; of more, those that are named."""
@@ -98,6 +98,11 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--front", action="append", metavar="NAME", help="a column to minimize beside the score; may be repeated")
     parser.add_argument("--output", default="results/choose", metavar="DIR", help="folder of the results (default results/choose)")
     parser.add_argument(
+        "--certificate",
+        metavar="FILE",
+        help="write the proof to a file that the module solvers.check compares with exact arithmetic, by itself",
+    )
+    parser.add_argument(
         "--verify",
         metavar="FILE|FOLDER",
         help="check a design.json instead: its numbers and its proof, and that its table is that of FILE, if one is named",
@@ -105,7 +110,7 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-_SOLVER = "reduction"
+_SOLVER = "automatic"
 """The solver unless another is named."""
 
 
@@ -128,6 +133,7 @@ class ChooseOptions:
     steps: int
     front: tuple[str, ...] | None
     output: str
+    certificate: str | None
     verify: str | None
 
     def __post_init__(self) -> None:
@@ -154,7 +160,7 @@ class ChooseOptions:
         )
 
 
-def choice_problem(options: ChooseOptions) -> tuple[str, DesignProblem]:
+def table_problem(options: ChooseOptions) -> tuple[str, DesignProblem]:
     """The problem that the command line names, with a title; that of a front if --front is given."""
     path = Path(str(options.table))
     if is_problem_file(path):
@@ -286,13 +292,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compare_tables(options, read_design(path, quantity_from_dict).problem)
         return verify(path, solver, options.seconds, quantity_from_dict)
     folder = output_folder(options.output)
-    title, problem = choice_problem(options)
+    title, problem = table_problem(options)
     space = problem.space
     if options.distance is not None and not 1 <= options.distance <= space.decisions:
         raise ValueError(f"--distance is {options.distance}; expected 1 to {space.decisions}, the positions of the table")
     budgets = ", ".join(map(budget_text, problem.subject_to)) or "no budgets"
     print(f"{title}: {budgets}; {counted(space.size, 'selection')} of {space.layout}\n", flush=True)
     if problem.minimize and not problem.least:
+        if options.certificate is not None:
+            raise ValueError("--certificate is of the proof of one selection; leave it out beside --front")
         return show_front(problem, options, folder)
     problem_to_dict(problem, quantity_to_dict)  # refuses, before any work is done, what design.json could not hold
     findings = design(
@@ -305,6 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         count=False,
         progress=Printer(),
     )
+    if options.certificate is not None:
+        print(write_certificate(findings.solution, Path(options.certificate), options.seconds))
     write_json(folder / "design.json", findings.to_dict(quantity_to_dict))
     written = ["design.json"]
     (folder / "selection.csv").unlink(missing_ok=True)  # of an earlier run: it would be the answer to another problem

@@ -30,6 +30,8 @@ PUBLISHED_BUDGETS = ("flops=60e9", "flops=110e9", "flops=160e9")
 
 STATUS_WORDS = {"optimal": "proved", "feasible": "found", "infeasible": "proved infeasible", "unknown": "nothing found"}
 """A status, as tables show it."""
+PROVED = ("optimal", "infeasible")
+"""The statuses that a proof ends with."""
 
 _QUICK = ("exhaustive", "dp", "highs", "ea", "ga", "random")
 
@@ -151,7 +153,7 @@ def check_row(cell: Cell, row: Row) -> None:
         raise ValueError(f"{where} has status {row['status']!r}, which does not go with its design; remove it and run again")
     if design is None:
         return
-    check_stored(where, cell.problem, design, row["objective"], row["usage"])
+    check_stored(where, cell.problem, design, row["objective"], row["usage"])  # type: ignore[arg-type]  # or a selection
     bound = row["bound"]
     if bound is not None and bound < row["objective"] and not same_number(bound, row["objective"]):
         raise ValueError(f"{where} has the bound {bound!r} below its objective {row['objective']!r}; remove it and run again")

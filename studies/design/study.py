@@ -41,7 +41,8 @@ from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.reading import chosen
 from formulation.union import decided
 from hardware_models.names import quantity_from_dict, quantity_to_dict, read_quantity
-from solvers import Findings, Limits, Solver, Status, design, program_text
+from solvers import Findings, Limits, Solution, Solver, Status, design, program_text
+from solvers.certificate import Uncheckable
 from solvers.names import SOLVERS
 from solvers.programs.program_text import PROGRAM_STYLES, Style
 from solvers.programs.pyomo_model import Form
@@ -84,7 +85,7 @@ def command_line() -> argparse.ArgumentParser:
         metavar="N",
         help="designs of the space to measure a black-box budget on, at least 20; what is searched is a table fitted to them",
     )
-    parser.add_argument("--solver", default="dp", metavar="NAME", help=f"of {', '.join(EXACT)} (default dp)")
+    parser.add_argument("--solver", default="automatic", metavar="NAME", help=f"of {', '.join(EXACT)} (default automatic)")
     parser.add_argument(
         "--seconds",
         type=float,
@@ -98,6 +99,12 @@ def command_line() -> argparse.ArgumentParser:
         "--steps", type=int, default=3, metavar="K", help="steps of each budget to price, up and down, and to draw (default 3)"
     )
     parser.add_argument("--output", default="results/design", metavar="DIR", help="folder of the results (default results/design)")
+    parser.add_argument(
+        "--certificate",
+        default=None,
+        metavar="FILE",
+        help="write the proof to a file that the module solvers.check compares with exact arithmetic, by itself",
+    )
     parser.add_argument(
         "--verify",
         default=None,
@@ -171,6 +178,7 @@ class DesignOptions:
     differ: int | None
     steps: int
     output: str
+    certificate: str | None
     verify: str | None
     program: Style | None
     form: str
@@ -295,6 +303,25 @@ def investigate(title: str, problem: DesignProblem, options: DesignOptions) -> F
     )
 
 
+def write_certificate(solution: Solution, path: Path, seconds: float) -> str:
+    """Write the proof of a solution to a file; what to say of it.
+
+    Args:
+        solution: see `solvers.certify.certified`.
+        path: of the file.
+        seconds: that a second proof may take, where the solver's own leaves nothing to check.
+    """
+    from solvers.certify import certified
+
+    if solution.certificate is None:
+        return f"No certificate was written to {path}: nothing is proved."
+    certificate = certified(solution, seconds)
+    certificate.write(path)
+    if isinstance(certificate.certificate, Uncheckable):
+        return f"Certificate written to {path}; it is not checkable: {certificate.certificate.why}."
+    return f"Certificate written to {path}; python -m solvers.check {path} checks it."
+
+
 def verify(path: Path, solver: Solver, seconds: float, read_quantity: ReadQuantity) -> int:
     """Check a design file, or the one in a folder, and the network beside it; prints what agrees and returns the exit code.
 
@@ -360,4 +387,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             save_figure(draw_design(findings.problem, findings.solution, findings.prices), folder / "design.png")
             written.append("design.png")
     print(f"\nWritten to {folder}: {', '.join(written)}")
+    if options.certificate is not None:
+        print(write_certificate(findings.solution, Path(options.certificate), options.seconds))
     return exit_code_of(findings)

@@ -22,13 +22,13 @@ from formulation.records.rows import Resume, Row, RowFile
 from hardware_models import Flops, Params
 from solvers import DynamicProgramming, Front, Limits, Solver, check_certificate, exact_front
 from studies.exact_methods.apart import FAILED, Meter, run_apart
-from studies.exact_methods.instances import LAYER_BUDGETS, choice_problem, layer_costs
+from studies.exact_methods.instances import LAYER_BUDGETS, additive_problem, layer_costs
 from studies.exact_methods.knapsack_files import PUBLISHED_POINTS, knapsack_files, read_knapsack, read_points
 from studies.stored import check_number
 
-METHODS: dict[str, Solver | None] = {"at-once": None, "point-by-point": DynamicProgramming()}
+FRONT_METHODS: dict[str, Solver | None] = {"at-once": None, "point-by-point": DynamicProgramming()}
 """How a front is found -> the solver that `exact_front` is given for it; None leaves the choice of a method to it."""
-COLUMNS = {"front", "repeat", "method", "status", "message", "seconds_limit"}
+FRONT_COLUMNS = {"front", "repeat", "method", "status", "message", "seconds_limit"}
 """What a row read from disk must have to stand for a finished run."""
 _COMPLETE, _INCOMPLETE = "complete", "incomplete"
 _SAME = 1e-9
@@ -75,7 +75,7 @@ class FrontTrial:
     Attributes:
         front: one of `fronts_of(moco)`.
         repeat: its number.
-        method: one of `METHODS`.
+        method: one of `FRONT_METHODS`.
         seconds: its time limit.
         moco: the folder of knapsack files, None for none.
     """
@@ -94,12 +94,14 @@ class FrontTrial:
     @cached_property
     def key(self) -> str | None:
         """What identifies its row on disk."""
-        return cell_key("exact fronts", self.front, self.problem, self.method, METHODS[self.method], self.repeat, self.seconds)
+        return cell_key(
+            "exact fronts", self.front, self.problem, self.method, FRONT_METHODS[self.method], self.repeat, self.seconds
+        )
 
 
 def front_and_measure(trial: FrontTrial, certificate: Path) -> Row:
     """What a process keeps of its run."""
-    problem, solver = trial.problem, METHODS[trial.method]
+    problem, solver = trial.problem, FRONT_METHODS[trial.method]
     _warm_up(problem, solver)
     with Meter() as meter:
         front = exact_front(problem, solver, Limits(seconds=trial.seconds))
@@ -127,7 +129,7 @@ def _warm_up(problem: DesignProblem, solver: Solver | None) -> None:
     if isinstance(problem.space, SearchSpace):
         tiny = DesignProblem(SearchSpace.uniform(2, (256, 512), (1,), (1, 2)), EffectiveEntropy(), minimize=(Flops(),))
     else:
-        given = choice_problem(np.array([[2.0, 1.0]] * 2), np.array([[[2.0, 1.0]] * 2] * 2), [3.0, 4.0])
+        given = additive_problem(np.array([[2.0, 1.0]] * 2), np.array([[[2.0, 1.0]] * 2] * 2), [3.0, 4.0])
         limited, minimized = given.subject_to
         tiny = DesignProblem(given.space, given.maximize, (limited,), minimize=(minimized.quantity,))
     exact_front(tiny, solver, Limits(seconds=10))
@@ -174,10 +176,10 @@ def run_fronts(names: Sequence[str] | None, seconds: float, repeats: int, moco: 
     groups = [
         [FrontTrial(name, repeat, method, seconds, moco) for repeat in range(repeats)]
         for name in (fronts if names is None else dict.fromkeys(names))
-        for method in METHODS
+        for method in FRONT_METHODS
     ]
     rows = []
-    with Resume(file, [trial.key for group in groups for trial in group], columns=COLUMNS, unit="front") as resume:
+    with Resume(file, [trial.key for group in groups for trial in group], columns=FRONT_COLUMNS, unit="front") as resume:
         for group in groups:
             for trial in group:
                 resume.note(f"{trial.front}: {trial.method}")
@@ -222,14 +224,22 @@ def _front_record(front: str, method: str, rows: Sequence[Row]) -> dict[str, Any
 
 
 def _faults(rows: Sequence[Row], moco: str | None) -> Iterator[str]:
-    """Sentences on certificates that do not hold, and on complete fronts that are not the other's or the published one."""
+    """Sentences on certificates that do not hold, and on complete fronts that are not the other's or the published one.
+
+    Of an incomplete front every point has to be on the complete one, or dominated by it.
+    """
     first: dict[str, Row] = {}
+    for row in rows:
+        if row["status"] == _COMPLETE:
+            first.setdefault(row["front"], row)
     for row in rows:
         named = f"{row['front']}, {row['method']}"
         yield from (f"{named}: {fault}" for fault in row.get("faults", ()))
-        if row["status"] != _COMPLETE:
+        other = first.get(row["front"])
+        if row["status"] == _INCOMPLETE and other is not None and (missing := _beyond(row["values"], other["values"])):
+            yield f"{named}: {counted(missing, 'point')} that the complete front of {other['method']} lacks"
+        if row["status"] != _COMPLETE or other is None:
             continue
-        other = first.setdefault(row["front"], row)
         if not _same_points(np.array(row["values"]), np.array(other["values"])):
             yield f"{named}: {row['points']} points, which are not the {other['points']} of {other['method']}"
         published = PUBLISHED_POINTS.get(row["front"])
@@ -239,6 +249,16 @@ def _faults(rows: Sequence[Row], moco: str | None) -> Iterator[str]:
             points = read_points(path)
             if points is not None and not _same_points(points, read_knapsack(path).profits_of(np.array(row["values"]))):
                 yield f"{named}: the points are not those of the published front"
+
+
+def _beyond(some: Sequence[Sequence[float]], front: Sequence[Sequence[float]]) -> int:
+    """How many points (objective, cost_1, …) no point of a front equals or dominates."""
+    better = np.array(front) * np.array([1.0] + [-1.0] * (len(front[0]) - 1))
+    missing = 0
+    for point in some:
+        signed = np.array(point) * np.array([1.0] + [-1.0] * (len(point) - 1))
+        missing += not (better >= signed - _SAME * np.abs(signed)).all(axis=1).any()
+    return missing
 
 
 def _same_points(some: np.ndarray, others: np.ndarray) -> bool:

@@ -20,7 +20,7 @@ from hardware_models import CacheMemory, DecodeLatency, Flops, Memory, Params, P
 
 
 @dataclass(frozen=True)
-class Instance:
+class NamedInstance:
     """A problem, or a family of random ones.
 
     Attributes:
@@ -41,7 +41,7 @@ class Instance:
 # Score tables
 
 
-def choice_problem(values: np.ndarray, costs: np.ndarray, limits: Sequence[float]) -> DesignProblem:
+def additive_problem(values: np.ndarray, costs: np.ndarray, limits: Sequence[float]) -> DesignProblem:
     """Choose an item at each position: values and costs add up.
 
     Args:
@@ -56,7 +56,8 @@ def choice_problem(values: np.ndarray, costs: np.ndarray, limits: Sequence[float
         Budget(Column(f"cost {number}", "1", cost.tolist(), space), float(limit))
         for number, (cost, limit) in enumerate(zip(costs, limits, strict=True), start=1)
     )
-    return DesignProblem(space, Column("score", "1", values.tolist(), space), budgets)
+    score = Column("score", "1", values.tolist(), space)
+    return DesignProblem(space, score, budgets)  # type: ignore[arg-type]  # a space of selections
 
 
 _ATTENTION, _FFN = (1.0, 0.6, 0.3, 0.05), (1.0, 0.7, 0.45, 0.2)
@@ -87,7 +88,7 @@ def layer_variants(layers: int, budgets: int, seed: int) -> DesignProblem:
     costs = [cost(*weights) for weights in _VARIANT_COSTS[:2]]
     values = 3 - np.array([[round(draw() * (1.2 * (1 - a) + 1.0 * (1 - f)), 4) for a, f in variants] for _ in range(layers)])
     costs += [cost(*weights) for weights in _VARIANT_COSTS[2:budgets]]
-    return choice_problem(values, np.array(costs), [share * layers for share in _VARIANT_LIMITS[:budgets]])
+    return additive_problem(values, np.array(costs), [share * layers for share in _VARIANT_LIMITS[:budgets]])
 
 
 def random_items(layers: int, items: int, budgets: int, seed: int) -> DesignProblem:
@@ -98,7 +99,7 @@ def random_items(layers: int, items: int, budgets: int, seed: int) -> DesignProb
     draw = np.random.default_rng(seed).uniform
     costs = draw(1, 100, (budgets, layers, items)).round(2)
     values = draw(1, 100, (layers, items)).round(2)
-    return choice_problem(values, costs, [0.35 * 100 * layers * (1 - 0.04 * number) for number in range(budgets)])
+    return additive_problem(values, costs, [0.35 * 100 * layers * (1 - 0.04 * number) for number in range(budgets)])
 
 
 def correlated_items(layers: int, items: int, budgets: int, seed: int) -> DesignProblem:
@@ -111,7 +112,7 @@ def correlated_items(layers: int, items: int, budgets: int, seed: int) -> Design
     size = draw(0, 1, (layers, items))
     costs = np.array([(size * draw(0.5, 1, (1, items)) + 0.3 * draw(0, 1, (layers, items))) * 100 for _ in range(budgets)]).round(3)
     values = (np.sqrt(size) * 100 + 10 * draw(0, 1, (layers, items))).round(3)
-    return choice_problem(values, costs, [0.45 * cost.max(axis=1).sum() for cost in costs])
+    return additive_problem(values, costs, [0.45 * cost.max(axis=1).sum() for cost in costs])
 
 
 # Blocks with the effective entropy
@@ -131,24 +132,27 @@ def block_costs() -> tuple[Flops, Params, PrefillLatency, DecodeLatency, Memory]
     return Flops(), Params(), PrefillLatency(device, 128, "float16"), DecodeLatency(device, 128, "float16"), Memory()
 
 
-QUANTILES = (0.5, 0.4, 0.5, 0.45, 0.5)
+MANY_ITEMS_QUANTILES = (0.5, 0.4, 0.5, 0.45, 0.5)
 QUANTILE_LIMITS = {
     12: (457711812608.0, 86177977.60000001, 7.833316264705882, 6.054648500000001, 393655552.0),
     24: (910742781952.0, 131596672.0, 14.407095088235291, 11.040669394117646, 618175744.0),
 }
-"""Blocks -> limits of the `block_costs`: their `QUANTILES` over 400 designs drawn from `many_items`, seed 0. Only FLOPs bind."""
+"""Blocks -> limits of the `block_costs`: their `MANY_ITEMS_QUANTILES` over 400 designs of `many_items` drawn with seed 0.
+
+Only FLOPs bind.
+"""
 FIRST_OPTIMA = {
-    12: ((1, 512, 512, 5), (11, 576, 576, 6)),
-    24: ((11, 640, 640, 4), (1, 640, 640, 5), (11, 640, 640, 6), (1, 768, 768, 2)),
+    12: ((1, (512, 512, 5)), (11, (576, 576, 6))),
+    24: ((11, (640, 640, 4)), (1, (640, 640, 5)), (11, (640, 640, 6)), (1, (768, 768, 2))),
 }
-"""Blocks -> the optimum within the first of these limits alone, as (number of blocks, E, F, L)."""
+"""Blocks -> the optimum within the first of these limits alone, as (number of blocks, (E, F, L))."""
 
 
 def first_optimum(blocks: int) -> Architecture:
     """See `FIRST_OPTIMA`."""
     space = many_items(blocks)
-    shapes = [Block(*shape) for number, *shape in FIRST_OPTIMA[blocks] for _ in range(number)]
-    return Architecture(tuple(shapes), space.shared, space.embedding_width, space.vocabulary, space.positions)
+    shapes = tuple(Block(*shape) for number, shape in FIRST_OPTIMA[blocks] for _ in range(number))
+    return Architecture(shapes, space.shared, space.embedding_width, space.vocabulary, space.positions)
 
 
 def block_problem(blocks: int, budgets: int, share: float | None, seed: int) -> DesignProblem:
@@ -200,34 +204,36 @@ _MANY_ITEMS = "390 items a block, effective entropy"
 _LAYERS = "30 layers of SmolLM2-135M, effective entropy"
 
 
-def _listed() -> Iterator[Instance]:
+def _listed() -> Iterator[NamedInstance]:
     """All instances, each behind the smaller one."""
     for budgets in (2, 4):
         smaller = None
         for layers in (8, 16, 32, 80, 160):
             name = f"variants-{layers}-{budgets}"
-            yield Instance(name, _VARIANTS, partial(layer_variants, layers, budgets), True, smaller)
+            yield NamedInstance(name, _VARIANTS, partial(layer_variants, layers, budgets), True, smaller)
             smaller = name
     for word, build in (("random", random_items), ("correlated", correlated_items)):
         for budgets in (3, 5):
             names = [f"{word}-{layers}-{budgets}" for layers in (24, 32)]
             kind = f"45 {word} items, additive"
-            yield Instance(names[0], kind, partial(build, 24, 45, budgets), True)
-            yield Instance(names[1], kind, partial(build, 32, 45, budgets), True, names[0])
-    before = {"paper": None, "fine": "paper", "deep": "fine"}
+            yield NamedInstance(names[0], kind, partial(build, 24, 45, budgets), True)
+            yield NamedInstance(names[1], kind, partial(build, 32, 45, budgets), True, names[0])
+    before = {"paper": "", "fine": "paper-", "deep": "fine-"}
     for space, other in before.items():
         for gflops in PUBLISHED_GFLOPS:
-            smaller = None if other is None else f"{other}-{gflops}"
-            yield Instance(f"{space}-{gflops}", _PUBLISHED, partial(published_problem, space, gflops), False, smaller)
-    for blocks, other in ((12, None), (24, 12)):
+            smaller = f"{other}{gflops}" if other else None
+            yield NamedInstance(f"{space}-{gflops}", _PUBLISHED, partial(published_problem, space, gflops), False, smaller)
+    for blocks in (12, 24):
         for budgets, share in ((1, None), (3, None), (5, None), (3, 0.93), (5, 0.93), (3, 0.85), (5, 0.85)):
             ending = f"{budgets}" if share is None else f"{budgets}-at-{share:.2f}"
-            smaller = f"blocks-{other}-{ending}" if other else None if budgets == 1 else "blocks-12-1"
-            yield Instance(f"blocks-{blocks}-{ending}", _MANY_ITEMS, partial(block_problem, blocks, budgets, share), False, smaller)
+            smaller = f"blocks-12-{ending}" if blocks == 24 else None if budgets == 1 else "blocks-12-1"
+            yield NamedInstance(
+                f"blocks-{blocks}-{ending}", _MANY_ITEMS, partial(block_problem, blocks, budgets, share), False, smaller
+            )
     for budgets, fewer in ((1, None), (3, 1), (4, 3)):
         smaller = None if fewer is None else f"layers-{fewer}"
-        yield Instance(f"layers-{budgets}", _LAYERS, partial(layers_problem, budgets), False, smaller)
+        yield NamedInstance(f"layers-{budgets}", _LAYERS, partial(layers_problem, budgets), False, smaller)
 
 
-INSTANCES: dict[str, Instance] = {instance.name: instance for instance in _listed()}
+INSTANCES: dict[str, NamedInstance] = {instance.name: instance for instance in _listed()}
 """All instances by name, small ones before larger ones of their kind."""

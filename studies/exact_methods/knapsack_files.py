@@ -51,7 +51,8 @@ class Knapsack:
         )
         first, *others = self.profits
         left = tuple(column(f"profit {number} left", profit, nothing) for number, profit in enumerate(others, start=2))
-        return DesignProblem(space, column("profit 1", nothing, first), budgets, minimize=left)
+        profit = column("profit 1", nothing, first)
+        return DesignProblem(space, profit, budgets, minimize=left)  # type: ignore[arg-type]  # a space of selections
 
     def profits_of(self, values: np.ndarray) -> np.ndarray:
         """Profits (points, objectives) of values as a front gives them: the first profit, then what is left of the others."""

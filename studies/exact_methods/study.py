@@ -40,8 +40,8 @@ from solvers import EngineMissing
 from studies.exact_methods.apart import REFUSED
 from studies.exact_methods.fronts import FRONTS, fronts_of, fronts_summary, fronts_text, run_fronts
 from studies.exact_methods.instances import INSTANCES
-from studies.exact_methods.summary import Plan, Results, methods_summary, methods_text, proves
-from studies.exact_methods.trial import BARE, COLUMNS, ENTRANTS, Trial, check_row, measure
+from studies.exact_methods.summary import MethodsPlan, Results, methods_summary, methods_text, proves
+from studies.exact_methods.trial import BARE, ENTRANTS, TRIAL_COLUMNS, Trial, check_trial_row, measure
 
 _FULL = tuple(
     name for name in ("automatic", "reduction", "counts", "dp", "exhaustive", "highs", "cpsat", "scip", BARE) if name in ENTRANTS
@@ -110,14 +110,14 @@ class MethodsOptions:
         return self.seconds or (60.0 if self.fronts else 20.0)
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> MethodsPlan:
         """What is run; ValueError naming an instance or a solver that is unknown."""
         every = _QUICK_INSTANCES if self.quick else tuple(INSTANCES)
         named = every if self.instances is None else [name for word in _words(self.instances) for name in _beginning_with(word)]
         solvers = _FULL if self.solvers is None else _words(self.solvers)
         for name in solvers:
             chosen("solver", name, ENTRANTS)
-        return Plan(
+        return MethodsPlan(
             tuple(name for name in INSTANCES if name in named),
             tuple(dict.fromkeys(solvers)),
             min(self.limit, 2.0) if self.quick else self.limit,
@@ -137,14 +137,14 @@ def _beginning_with(word: str) -> list[str]:
     return [word]
 
 
-def run_plan(plan: Plan, file: RowFile) -> Results:
+def run_methods(plan: MethodsPlan, file: RowFile) -> Results:
     """Run what the file does not hold yet, small instances first.
 
     What is not tried follows from the rows alone, so a stopped study goes on as one that never stopped. Raises KeyboardInterrupt
     when the user stops a run: it is not kept, the ones before are.
     """
     results = Results({}, {}, {})
-    with Resume(file, [trial.key for trial in plan.trials()], columns=COLUMNS) as resume:
+    with Resume(file, [trial.key for trial in plan.trials()], columns=TRIAL_COLUMNS) as resume:
         for name in plan.instances:
             for option in plan.options:
                 reason = results.missing.get(option) or _hopeless(plan, name, option, results)
@@ -160,7 +160,7 @@ def run_plan(plan: Plan, file: RowFile) -> Results:
     return results
 
 
-def _hopeless(plan: Plan, name: str, option: str, results: Results) -> str | None:
+def _hopeless(plan: MethodsPlan, name: str, option: str, results: Results) -> str | None:
     """Why a solver is not tried on an instance, if it isn't: it cannot read the smaller one, or did not prove it."""
     if option == "exhaustive" and not plan.hopeless and INSTANCES[name].build(0).space.size > _ENUMERATED * plan.seconds:
         return "too many designs to enumerate"
@@ -178,13 +178,16 @@ def _hopeless(plan: Plan, name: str, option: str, results: Results) -> str | Non
 def _rows_of(trials: Sequence[Trial], resume: Resume[str]) -> list[Row]:
     """The rows of one solver's runs on an instance, up to the first that says enough of the others.
 
-    That is one that could not read the problem, and without seeds one that did not prove it.
+    That is one that could not read the problem, one without a proof where all are of the same problem, and of random ones that
+    which leaves the median without a proof.
     """
     rows: list[Row] = []
+    without = 0
     for trial in trials:
         resume.note(f"{trial.instance}: {trial.option}")
-        rows.append(resume.row(trial.key, partial(measure, trial), partial(check_row, trial)))
-        if rows[-1]["status"] == REFUSED or not (proves(rows[-1]) or INSTANCES[trial.instance].seeded):
+        rows.append(resume.row(trial.key, partial(measure, trial), partial(check_trial_row, trial)))
+        without += not proves(rows[-1])
+        if rows[-1]["status"] == REFUSED or (without and not INSTANCES[trial.instance].seeded) or 2 * without >= len(trials):
             break
     return rows
 
@@ -215,7 +218,7 @@ def _compare_fronts(options: MethodsOptions) -> ExitCode:
 def _compare_solvers(options: MethodsOptions) -> ExitCode:
     plan = options.plan
     folder = output_folder(options.output)
-    results = run_plan(plan, RowFile(folder / "rows.jsonl"))
+    results = run_methods(plan, RowFile(folder / "rows.jsonl"))
     if not results.rows:
         raise EngineMissing("; ".join(results.missing.values()))
     summary = methods_summary(plan, results)

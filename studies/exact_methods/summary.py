@@ -10,12 +10,11 @@ from typing import Any
 from formulation.command.words import counted, text_table
 from formulation.records.provenance import provenance
 from formulation.records.rows import Row
+from studies.compare_solvers.cells import PROVED
 from studies.exact_methods.apart import FAILED, REFUSED
 from studies.exact_methods.instances import INSTANCES
 from studies.exact_methods.trial import BARE, ENTRANTS, Trial
 
-PROVED = ("optimal", "infeasible")
-"""The statuses that a proof ends with."""
 OWN = ("reduction", "counts", "dp", "exhaustive")
 """The toolkit's own methods."""
 ENGINES = ("highs", "cpsat", "scip", "scip-lookup", "cbc")
@@ -28,7 +27,7 @@ _ABOVE = 1e-9
 
 
 @dataclass(frozen=True)
-class Plan:
+class MethodsPlan:
     """What is run.
 
     Attributes:
@@ -76,7 +75,7 @@ def proves(row: Row) -> bool:
     return row["status"] in PROVED
 
 
-def methods_summary(plan: Plan, results: Results) -> dict[str, Any]:
+def methods_summary(plan: MethodsPlan, results: Results) -> dict[str, Any]:
     """The numbers of the study, ready for JSON."""
     distributions = {name for option in plan.options for name in ENTRANTS[option].distributions}
     rows = [row for own in results.rows.values() for row in own]
@@ -93,7 +92,7 @@ def methods_summary(plan: Plan, results: Results) -> dict[str, Any]:
     }
 
 
-def _instance_record(name: str, plan: Plan, results: Results) -> dict[str, Any]:
+def _instance_record(name: str, plan: MethodsPlan, results: Results) -> dict[str, Any]:
     instance = INSTANCES[name]
     problem = instance.build(0)
     solvers = [_solver_record(name, option, results) for option in plan.options if (name, option) in results.rows]

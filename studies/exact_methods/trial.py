@@ -21,7 +21,7 @@ from solvers import Limits, Solution, Solver, Status, solve
 from solvers.names import SOLVERS
 from studies.exact_methods.apart import FAILED, REFUSED, Meter, check, run_apart
 from studies.exact_methods.bare_highspy import BareHighspy, arrays_of
-from studies.exact_methods.instances import INSTANCES, choice_problem
+from studies.exact_methods.instances import INSTANCES, additive_problem
 from studies.stored import check_stored, same_number
 
 BARE = "bare-highspy"
@@ -33,7 +33,7 @@ ENTRANTS: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS
 """Every solver that proves, by its name on the command line: those of the toolkit, and the reference beside them."""
 
 _STATUSES = {status.value for status in Status} | {REFUSED, FAILED}
-COLUMNS = {"instance", "seed", "option", "status", "message", "seconds_limit"}
+TRIAL_COLUMNS = {"instance", "seed", "option", "status", "message", "seconds_limit"}
 """What a row read from disk must have to stand for a finished run."""
 
 
@@ -93,7 +93,7 @@ def solve_and_measure(trial: Trial, certificate: Path) -> Row:
 def _warm_up(problem: DesignProblem, solver: Solver) -> None:
     """Solve a tiny problem of the same kind, which imports whatever the solver imports."""
     if isinstance(problem.space, OptionSpace):
-        tiny = choice_problem(np.array([[2.0, 1.0], [2.0, 1.0]]), np.array([[[2.0, 1.0], [2.0, 1.0]]]), [3.0])
+        tiny = additive_problem(np.array([[2.0, 1.0], [2.0, 1.0]]), np.array([[[2.0, 1.0], [2.0, 1.0]]]), [3.0])
     else:
         space = SearchSpace.uniform(2, (256, 512), (1,), (1, 2))
         tiny = DesignProblem(space, EffectiveEntropy(), (Budget(Flops(), 1e10),))
@@ -144,7 +144,7 @@ def measure(trial: Trial) -> Row:
     }
 
 
-def check_row(trial: Trial, row: Row) -> None:
+def check_trial_row(trial: Trial, row: Row) -> None:
     """Re-evaluate the design of a stored row; ValueError if the row does not hold (any more)."""
     where = f"the stored row of {trial.solver.name}, seed {trial.seed}, for {trial.instance}"
     if row["status"] not in _STATUSES:

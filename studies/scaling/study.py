@@ -50,7 +50,7 @@ from formulation.table import evaluator
 from hardware_models import Flops, Params
 from solvers import EngineMissing, EvolutionaryAlgorithm, GeneticAlgorithm, RandomSearch, Solver
 from solvers.names import SOLVERS
-from studies.compare_solvers.cells import Cell, best_bound, loss_at, resumed, run_cell
+from studies.compare_solvers.cells import PROVED, Cell, best_bound, loss_at, resumed, run_cell
 from studies.exact_methods.instances import layer_variants, random_items
 
 
@@ -98,13 +98,15 @@ MENUS = (
 )
 """12, 30, 60, 120, 210 and 390 items, each menu within the next; the third is that of `paper_space`, the last of `fine_space`."""
 _BASE_BLOCKS, _BASE_MENU = 4, MENUS[2]
+_MOST_BLOCKS = 24
+"""Up to which the default β is small enough for the base menu."""
 
 QUANTILES: tuple[tuple[Quantity, float], ...] = (
     (Flops(), 0.25),
     (KeyValueCache(), 0.5),
     (Params(), 0.03),
     (LargestLayer(), 0.05),
-    (AttentionProducts(), 0.23),
+    (AttentionProducts(), 0.234),
 )
 """The K-th budget allows a quantity its value at this quantile of `_SAMPLE` designs drawn uniformly from the instance's own space.
 
@@ -165,7 +167,10 @@ class Sweep:
 
 @cache
 def sized_problem(blocks: int = _BASE_BLOCKS, menu: Menu = _BASE_MENU, budgets: int = 1) -> DesignProblem:
-    """The problem with that many blocks and budgets, the uppers by the rule at `QUANTILES`."""
+    """The problem with that many blocks and budgets, the uppers by the rule at `QUANTILES`.
+
+    β is 1/16, and 1/128 beyond 24 blocks, where the deepest designs would have γ ≥ 1 with the former.
+    """
     space = SearchSpace((menu,) * blocks)
     sample = space.sample(np.random.default_rng(_SAMPLE_SEED), _SAMPLE)
     uppers = [
@@ -173,7 +178,8 @@ def sized_problem(blocks: int = _BASE_BLOCKS, menu: Menu = _BASE_MENU, budgets: 
         Budget(quantity, float(np.quantile(evaluator(quantity, space)(sample), share, method="lower")))
         for quantity, share in QUANTILES[:budgets]
     ]
-    return DesignProblem(space, EffectiveEntropy(), tuple(uppers))
+    entropy = EffectiveEntropy() if blocks <= _MOST_BLOCKS else EffectiveEntropy(beta=1 / 128)
+    return DesignProblem(space, entropy, tuple(uppers))
 
 
 def _blocks_sweep(quick: bool) -> Sweep:
@@ -187,7 +193,7 @@ def _menu_sweep(quick: bool) -> Sweep:
 
 
 def _budgets_sweep(quick: bool) -> Sweep:
-    counts = range(1, len(QUANTILES) if quick else len(QUANTILES) + 1)
+    counts = range(1, 4 if quick else len(QUANTILES) + 1)
     return Sweep("budgets", "budgets K", tuple(Instance(k, sized_problem(budgets=k)) for k in counts))
 
 
@@ -326,10 +332,6 @@ def _positive_numbers(flag: str, text: str) -> tuple[float, ...]:
     if not numbers or not all(0 < number < math.inf for number in numbers):
         raise ValueError(f"{flag} is {text!r}; expected positive numbers such as 1,10")
     return tuple(numbers)
-
-
-PROVED = ("optimal", "infeasible")
-"""The statuses that a proof ends with."""
 
 
 @dataclass(frozen=True)

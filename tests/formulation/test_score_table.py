@@ -21,6 +21,7 @@ from formulation import (
     Column,
     DesignProblem,
     EffectiveEntropy,
+    NotSeparable,
     OptionMenu,
     OptionSpace,
     ScoreTable,
@@ -274,6 +275,14 @@ def test_positions_of_whole_numbers_come_in_their_order(tmp_path: Path) -> None:
     assert {menu.names for menu in table.space.menus} == {("b", "a")}
 
 
+def test_what_is_not_chosen_is_a_position_of_one_option(tmp_path: Path) -> None:
+    table = read(tmp_path, PLAIN + "embedding,kept,0,100,0,\n")
+    assert table.space.same("full").names == ("full", "full", "kept")
+    assert table["memory"](table.space.same("full")) == 180
+    solution = solve(table.problem(Budget(table["memory"], 160)), Exhaustive())
+    assert (solution.objective, table["memory"](solution.architecture)) == (4.1, 160)  # type: ignore[arg-type]
+
+
 def test_a_large_table_is_read(tmp_path: Path) -> None:
     content = HEAD + "".join(f"{i},v{j},{i + j},{j}\n" for i in range(1000) for j in range(50))
     table = read(tmp_path, content)
@@ -387,6 +396,10 @@ def test_every_solver_takes_a_table(name: str, ragged: bool) -> None:
     table, entrant = drawn(5, ragged=ragged), SOLVERS[name]
     problem = table.problem(Budget(table["memory"], 70), Budget(table["latency"], at_least=1.2))
     best = max(map(table.goal, within(problem)))
+    if name == "counts":  # how many positions take an option says nothing where each has its own numbers
+        with pytest.raises(NotSeparable, match="use DynamicProgramming or Highs"):
+            solve(problem, entrant.solver)
+        return
     solution = solve(problem, entrant.solver, Limits(evaluations=2_000 if entrant.seeded else None))
     assert solution.architecture in within(problem)
     if entrant.seeded and name != "dp-ea":
@@ -522,6 +535,45 @@ def test_prices_and_diagnosis_against_brute_force() -> None:
             assert need.bound == pytest.approx(min(values) if budget.upper is not None else max(values))
         else:
             assert need.status is Status.INFEASIBLE
+
+
+@given(st.integers(0, 10**6), st.booleans(), st.sampled_from(["dp", "reduction"]))
+@settings(max_examples=20, deadline=None)
+def test_random_questions_against_brute_force(seed: int, ragged: bool, name: str) -> None:
+    """Diagnosis, prices, alternatives and fronts of random tables, scores of both signs, ties included."""
+    random, solver = np.random.default_rng(seed), SOLVERS[name].solver
+    table = drawn(seed, int(random.integers(2, 5)), int(random.integers(2, 4)), ragged, int(random.integers(1, 3)))
+    shares = random.random(2)
+    problem = table.problem(
+        Budget(table["memory"], round(float(shares[0]) * table.largest("memory"))),
+        Budget(table["latency"], at_least=float(shares[1]) * table.largest("latency")),
+    )
+    kept = within(problem)
+    if not kept:
+        diagnosis = explain_infeasibility(problem, solver)
+        assert not within(replace(problem, subject_to=diagnosis.conflict))
+        for budget in diagnosis.conflict:
+            assert within(replace(problem, subject_to=tuple(one for one in diagnosis.conflict if one != budget)))
+        return
+    memory = [table["memory"](one) for one in selections(table) if problem.subject_to[1].allows(table["latency"](one))]
+    price = price_of_budgets(problem, solver, steps=2)[0]
+    for point in price.breakpoints:
+        assert point.bound in memory
+        relaxed = replace(problem, subject_to=(Budget(table["memory"], point.bound), problem.subject_to[1]))
+        assert point.objective == pytest.approx(max(map(table.goal, within(relaxed))), abs=1e-9)
+    differing, left = int(random.integers(1, len(table.space.menus) + 1)), list(kept)
+    for solution in alternatives(problem, 3, differing, solver):
+        if not left:
+            assert solution.status is Status.INFEASIBLE
+            break
+        assert solution.objective == pytest.approx(max(map(table.goal, left)), abs=1e-9)
+        chosen: Any = solution.architecture
+        left = [one for one in left if sum(map(str.__ne__, one.names, chosen.names)) >= differing]
+    front = exact_front(replace(problem, minimize=(table["memory"],)))
+    values = [(round(table.goal(one), 9), table["memory"](one)) for one in kept]
+    best = {own for own in values if not any(b[0] >= own[0] and b[1] <= own[1] and b != own for b in values)}
+    assert front.complete
+    assert {(round(score, 9), cost) for score, cost in front.values.tolist()} == best
 
 
 # How selections are shown

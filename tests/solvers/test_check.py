@@ -280,6 +280,16 @@ def test_too_many_labels_are_not_checkable() -> None:
         check.check(data, check.Count(most=10))
 
 
+def test_whole_numbers_need_no_more_than_the_next_one() -> None:
+    """Every choice within the limit of a subset sum is bounded by the limit, 0.6 above the optimum."""
+    draw = np.random.default_rng(1)
+    values = np.stack((np.zeros(40), 2 * draw.integers(500, 1000, 40)), axis=1)
+    data = Additive(values, values[None], [20001.6], range(40), [[1.0]], 20001.0).to_dict()
+    count = check.Count(most=10)
+    check.check(data, count)
+    assert count.labels == 0
+
+
 def test_union() -> None:
     first, second = with_design(4), with_design(5)
 

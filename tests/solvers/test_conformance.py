@@ -12,7 +12,9 @@ import solvers
 from formulation import PUBLISHED, Agreement, Budget, DesignProblem, EffectiveEntropy, Measured, NotSeparable, SearchSpace
 from hardware_models import Flops, Params
 from solvers import (
+    Automatic,
     Cbc,
+    Counts,
     CpSat,
     DynamicProgramming,
     EvolutionaryAlgorithm,
@@ -27,11 +29,14 @@ from solvers import (
     Status,
     solve,
 )
+from solvers.base import Run
+from solvers.exact.counted_problem import CountedProblem
 from solvers.exact.multiple_choice import read_multiple_choice
 from tests.slow import slow
 from tests.toys import RandomCost, Toy, rich_toy, toy
 
 EXACT = {
+    "automatic": Automatic(),
     "exhaustive": Exhaustive(),
     "dp": DynamicProgramming(),
     "dp tiny": DynamicProgramming(beam=1, steps=3),
@@ -47,8 +52,24 @@ HEURISTIC = {
     "ga": GeneticAlgorithm(population=20, evaluations=200),
     "random": RandomSearch(samples=2000),
 }
-SPECIAL = {"reduction": Reduction()}
+SPECIAL = {"reduction": Reduction(), "counts": Counts()}
 """Exact solvers for problems of some structure; they refuse the others."""
+
+
+def has_alike_blocks(problem: DesignProblem) -> bool:
+    """Whether blocks can be counted."""
+    try:
+        CountedProblem(problem, Run(Limits()))
+    except NotSeparable:
+        return False
+    return True
+
+
+READABLE: dict[str, Callable[[DesignProblem], bool]] = {
+    "reduction": lambda problem: read_multiple_choice(problem) is not None,
+    "counts": has_alike_blocks,
+}
+"""Which problems each of them is for."""
 TOYS = range(50)
 ENGINES = ("scip choice", "scip lookup", "cbc", "highs", "cpsat")
 """These start a process or build a program for each toy."""
@@ -95,7 +116,7 @@ def test_exact_solver_proves_the_optimum_of_further_decisions(name: str, number:
 @pytest.mark.parametrize("name", SPECIAL)
 @pytest.mark.parametrize("kind", [toy, rich_toy])
 def test_special_solver_proves_the_optimum_or_refuses(kind: Callable[[int], Toy], name: str) -> None:
-    readable = [number for number in TOYS if read_multiple_choice(kind(number).problem) is not None]
+    readable = [number for number in TOYS if READABLE[name](kind(number).problem)]
     assert readable
     for number in readable:
         check_proof(kind(number), name)
@@ -169,7 +190,7 @@ def test_black_box_is_refused_with_advice(name: str) -> None:
         solve(problem, {**EXACT, **SPECIAL}[name])
 
 
-@pytest.mark.parametrize("name", ["exhaustive", *HEURISTIC])
+@pytest.mark.parametrize("name", ["automatic", "exhaustive", *HEURISTIC])
 def test_black_box_is_searched(name: str) -> None:
     space = SearchSpace.uniform(2, (512, 640), (1,), (1, 2, 3))
     budget = Budget(Measured("latency", "s", lambda design: float(sum(design.depths))), 4)
@@ -179,7 +200,7 @@ def test_black_box_is_searched(name: str) -> None:
     assert solution.objective == pytest.approx(truth)
 
 
-@pytest.mark.parametrize("name", ["dp", "exhaustive"])
+@pytest.mark.parametrize("name", ["automatic", "dp", "exhaustive"])
 def test_composite_budget(name: str) -> None:
     space = SearchSpace.uniform(2, (512, 640), (1, 2), (1, 2, 3))
     composite = EffectiveEntropy(alpha=(0.5, 0.5), rho=0.1)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
 
-from formulation import Budget, DesignProblem, EffectiveEntropy, Menu, SearchSpace, SumOverLayers
+from formulation import Budget, Composite, DesignProblem, EffectiveEntropy, Menu, SearchSpace, Separable, SumOverLayers
 from formulation.score_table import Column, OptionMenu, OptionSpace
 from hardware_models import Flops, Params
 from solvers.base import Limits, Run
 from solvers.exact.dynamic_programming import DynamicProgramming
 from solvers.fronts import alike, knapsack
-from solvers.questions.pareto import check_certificate, exact_front, exhaustive_front, values_of
+from solvers.questions.pareto import check_certificate, exact_front
 from tests.slow import slow
-from tests.solvers.test_fronts_knapsack import StoppingRun, assert_accounts_for, assert_equal_fronts
+from tests.solvers.test_fronts_knapsack import StoppingRun, assert_accounts_for, assert_equal_fronts, larger
+
+
+@pytest.fixture(autouse=True)
+def these_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fronts are found by sums of alike layers, and labels, however small they are."""
+    monkeypatch.setattr("solvers.questions.pareto._methods", lambda problem: (alike.front, knapsack.front))
 
 
 def options_problem(seed: int, costs: int, kind: str) -> DesignProblem:
@@ -49,6 +58,48 @@ def test_it_is_the_front_of_brute_force(seed: int, costs: int, kind: str) -> Non
     assert_equal_fronts(front)
 
 
+@dataclass(frozen=True)
+class Product(Composite):
+    """The product of two columns without negative values."""
+
+    columns: tuple[Column, Column]
+
+    name, unit = "product", "1"
+
+    @property
+    def parts(self) -> tuple[Separable, ...]:
+        return self.columns
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        return (1, 1)
+
+    def formula(self, parts: Any) -> Any:
+        return parts[0] * parts[1]
+
+    def overestimator(self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        coefficients = np.stack((lower[..., 1], upper[..., 0]), axis=-1)
+        return coefficients, -upper[..., 0] * lower[..., 1]
+
+
+@pytest.mark.parametrize("number", [*range(20), *slow(range(20, 120))])
+def test_a_composite_within_budgets_is_that_of_brute_force(number: int) -> None:
+    kind = ("whole", "real", "tenths")[number % 3]
+    problem = options_problem(number, 1 + number // 3 % 2, kind)
+    generator = np.random.default_rng(number)
+    space, options = problem.space, len(problem.space.menus[0])
+    first, second = (
+        Column(name, "1", (tuple(generator.integers(1, 9, options) / (10 if kind == "tenths" else 1)),) * space.blocks, space)
+        for name in ("first", "second")
+    )
+    problem = DesignProblem(space, Product((first, second)), problem.subject_to, minimize=problem.minimize)
+    front = alike.front(problem, Run(Limits()))
+    if front is None:  # a design within a budget by rounding, in some order of its layers alone
+        assert kind == "tenths"
+        return
+    assert_equal_fronts(exact_front(problem))
+
+
 def attention(layer: object) -> float:
     """A term of a layer that only its heads change."""
     return float(layer.heads * layer.head_size)  # type: ignore[attr-defined]
@@ -68,7 +119,7 @@ def test_decisions_that_do_not_interact_are_summed_apart(budgets: tuple[Budget, 
     front = exact_front(problem)
     assert "2 decisions that do not interact" in front.message
     assert_equal_fronts(front)
-    assert 1 < len(front.points)
+    assert len(front.points) > 1
 
 
 def test_three_objectives_of_layers() -> None:
@@ -123,3 +174,11 @@ def test_what_a_stopped_search_misses_is_said(polls: int, monkeypatch: pytest.Mo
     front = exact_front(problem)
     assert_accounts_for(front, whole)
     assert not front.complete
+
+
+def test_which_method_finds_a_front_follows_from_its_structure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    chained = SearchSpace.uniform(2, (256, 512), (1, 2), (1, 2))
+    assert "combined from halves" in exact_front(DesignProblem(chained, EffectiveEntropy(), minimize=(Flops(),))).message
+    assert "alike layers" in exact_front(DesignProblem(layers(), EffectiveEntropy(), minimize=(Flops(),))).message
+    assert "labels" in exact_front(larger(64, 2, 1)).message

@@ -28,7 +28,8 @@ from formulation import (
 from formulation.architecture import Setting
 from formulation.values import Undefined
 from hardware_models import Flops, Params
-from solvers.base import Limits, Run, solve
+from solvers.base import Limits, Run, Stopped, solve
+from solvers.evaluation import Tabulated
 from solvers.exact.dynamic_programming import DynamicProgramming
 from solvers.fronts import enumeration
 from solvers.fronts.whole import Open, WholeFront
@@ -180,6 +181,18 @@ def test_a_budget_that_a_design_meets_by_the_last_digit(step: int) -> None:
     assert_true(DesignProblem(SMALL, EffectiveEntropy(), (Budget(cost, limit),), minimize=BOTH))
 
 
+def test_equal_quantities_share_the_rows_of_a_table() -> None:
+    budgets = (Budget(Flops(), 60e9), Budget(EffectiveEntropy(), at_least=1e4), Budget(Flops(), 80e9))
+    problem = DesignProblem(SMALL, EffectiveEntropy(), budgets, minimize=BOTH)
+    tabulated = Tabulated(problem, further=problem.minimize)
+    assert tabulated.rows[1] == tabulated.rows[3] == tabulated.rows[4]
+    assert tabulated.table.fixed.shape == (5 + 1 + 5 + 1,)  # entropy, FLOPs, negative entropy, parameters
+    choices = np.array([[0, 3, 5]])
+    totals, design = tabulated.table.evaluate(choices), SMALL.decode(choices[0])
+    read = [float(tabulated.read(number, totals)[0]) for number in range(len(tabulated.rows))]
+    assert read == pytest.approx([quantity(design) for quantity in tabulated.quantities])
+
+
 def test_an_infeasible_problem_has_an_empty_front() -> None:
     front = found(DesignProblem(SMALL, EffectiveEntropy(), (Budget(Flops(), 1.0),), minimize=BOTH))
     assert front.choices.shape == (0, 3)
@@ -260,7 +273,24 @@ def test_a_run_that_is_over_leaves_everything_open() -> None:
     front = enumeration.front(DesignProblem(SMALL, EffectiveEntropy(), minimize=BOTH), run)
     assert front is not None
     assert front.choices.shape == (0, 3)
-    assert front.opened == (Open.everything(2),)
+    assert front.opened == (Open.everything(2, front.opened[0].bound),)
+    assert max(map(EffectiveEntropy(), SMALL)) <= front.opened[0].bound < math.inf
+
+
+def test_a_long_search_that_is_stopped_early_shows_designs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(enumeration, "_half", stopped)
+    budget = Budget(Flops(), 200e9)
+    problem = DesignProblem(fine_space(), EffectiveEntropy(), (budget,), minimize=(Params(),))
+    front = found(problem)
+    assert len(values(problem, front)) == len(front.choices) > 10
+    best = DesignProblem(fine_space(), EffectiveEntropy(), (budget,))
+    assert front.opened[0].floor == -math.inf
+    optimum = solve(best, DynamicProgramming()).objective
+    assert optimum is not None
+    assert values(problem, front)[-1, 0] <= optimum <= front.opened[0].bound
 
 
 @pytest.mark.parametrize(("costs", "size"), [(BOTH[:1], 393), (BOTH[1:], 101), (BOTH, 686)])

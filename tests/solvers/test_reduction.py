@@ -367,7 +367,8 @@ def test_a_cutoff_of_a_run_is_the_target() -> None:
 def test_that_nothing_is_within_the_limits_is_said_in_spite_of_a_target() -> None:
     choice = choice_of()
     tight = MultipleChoice(choice.values, choice.costs, choice.limits * 1e-3, choice.allowed)
-    assert best_choice(tight, Run(Limits()), target=0.0).bound == -math.inf
+    for target in (0.0, choice.least + 1):
+        assert best_choice(tight, Run(Limits()), target=target).bound == -math.inf
 
 
 def test_a_design_that_only_rounding_lets_in_hides_none() -> None:

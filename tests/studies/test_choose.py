@@ -13,7 +13,7 @@ from formulation import Budget, read_scores
 from formulation.command.exit_code import ExitCode
 from formulation.problem_file import problem_to_dict
 from hardware_models.names import quantity_from_dict, quantity_to_dict
-from solvers import Exhaustive, solve
+from solvers import Exhaustive, check, solve
 from solvers.questions.design_file import read_design
 from studies.choose.study import main, read_budget
 from studies.design import study as design
@@ -147,6 +147,14 @@ def test_a_written_selection_is_verified(table: str, capsys: pytest.CaptureFixtu
         path.write_text(json.dumps(record | {"architecture": change}))
         assert main(["--verify", folder]) == ExitCode.BROKEN_PROMISE
         assert sentence in capsys.readouterr().err
+
+
+def test_a_certificate_is_accepted(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([table, *COLUMNS, "--budget", "memory=80", "--solver", "reduction", "--certificate", "proof.json"]) == 0
+    assert "Certificate written to proof.json; python -m solvers.check proof.json checks it." in capsys.readouterr().out
+    assert check.main(["proof.json"]) == 0
+    with pytest.raises(ValueError, match="--certificate is of the proof of one selection; leave it out beside --front"):
+        main([table, *COLUMNS, "--front", "memory", "--certificate", "proof.json"])
 
 
 def test_a_problem_file_names_a_table(table: str, capsys: pytest.CaptureFixture[str]) -> None:

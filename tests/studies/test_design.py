@@ -65,7 +65,7 @@ def test_what_it_writes(made: dict[str, dict[str, Any]]) -> None:
     assert record["solution"]["status"] == "optimal"
     assert record["solution"]["objective"] == pytest.approx(best.objective)
     assert {"bound", "gap", "seconds", "usage", "message"} <= set(record["solution"])
-    assert record["provenance"]["solver"].startswith("DynamicProgramming(")
+    assert record["provenance"]["solver"].startswith("Automatic(")
     assert [price["binds"] for price in record["price"]] == [True, False]
     assert len(record["alternatives"]["designs"]) == 3
     assert record["near"]["exact"]
@@ -471,7 +471,7 @@ def test_what_cannot_be_read(
 def test_a_proof_that_takes_too_long_is_no_proof(
     made: dict[str, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(design.EXACT, "dp", design.SOLVERS["random"].solver)
+    monkeypatch.setitem(design.EXACT, "automatic", design.SOLVERS["random"].solver)
     for name in ("feasible", "infeasible"):
         assert main(["--verify", write(tmp_path / "design.json", made[name])]) == ExitCode.NO_ANSWER
         assert capsys.readouterr().err.startswith("Not decided: that no design ")

@@ -16,16 +16,17 @@ from formulation.score_table import OptionSpace
 from solvers import DynamicProgramming, Limits, Status, exact_front, exhaustive_front, solve
 from solvers.exact.multiple_choice import read_multiple_choice
 from solvers.names import SOLVERS
+from studies.exact_methods import study
 from studies.exact_methods.apart import FAILED, REFUSED, Meter, run_apart
 from studies.exact_methods.bare_highspy import BareHighspy
 from studies.exact_methods.fronts import FRONTS, fronts_summary, fronts_text
 from studies.exact_methods.instances import (
     INSTANCES,
+    MANY_ITEMS_QUANTILES,
     QUANTILE_LIMITS,
-    QUANTILES,
+    additive_problem,
     block_costs,
     block_problem,
-    choice_problem,
     correlated_items,
     first_optimum,
     layer_variants,
@@ -35,8 +36,9 @@ from studies.exact_methods.instances import (
 )
 from studies.exact_methods.knapsack_files import read_knapsack
 from studies.exact_methods.study import main
-from studies.exact_methods.summary import Plan, Results, faults_of, methods_summary, methods_text
+from studies.exact_methods.summary import MethodsPlan, Results, faults_of, methods_summary, methods_text
 from studies.exact_methods.trial import ENTRANTS, Trial
+from studies.palette import REFERENCES, solver_style
 from tests import commands
 
 SMALL = "variants-8-2"
@@ -95,7 +97,8 @@ def test_limits_of_many_items_are_their_quantiles_and_the_first_optimum_uses_the
     space = many_items(blocks)
     sample = space.sample(np.random.default_rng(0), 400)
     limits = [
-        float(np.quantile(evaluator(cost, space)(sample), share)) for cost, share in zip(block_costs(), QUANTILES, strict=True)
+        float(np.quantile(evaluator(cost, space)(sample), share))
+        for cost, share in zip(block_costs(), MANY_ITEMS_QUANTILES, strict=True)
     ]
     assert limits == pytest.approx(QUANTILE_LIMITS[blocks], rel=1e-12)
     assert len(space.menus[0]) == 390
@@ -129,7 +132,7 @@ def test_bare_highspy_finds_what_dynamic_programming_proves(seed: int) -> None:
 
 
 def test_bare_highspy_says_that_nothing_is_within_the_limits() -> None:
-    problem = choice_problem(np.ones((2, 2)), np.ones((1, 2, 2)), [1.5])
+    problem = additive_problem(np.ones((2, 2)), np.ones((1, 2, 2)), [1.5])
     assert solve(problem, BareHighspy()).status is Status.INFEASIBLE
 
 
@@ -199,7 +202,7 @@ def test_proofs_that_contradict_each_other_are_faults(rows: list[Row], words: st
 def summary_of(rows: list[Row], repeats: int = 3) -> dict[str, Any]:
     options = tuple(dict.fromkeys(each["option"] for each in rows))
     own = {(SMALL, option): [each for each in rows if each["option"] == option] for option in options}
-    return methods_summary(Plan((SMALL,), options, 20.0, repeats, False), Results(own, {}, {}))
+    return methods_summary(MethodsPlan((SMALL,), options, 20.0, repeats, False), Results(own, {}, {}))
 
 
 def test_medians_count_runs_without_a_proof_as_longer_than_any_with_one() -> None:
@@ -277,6 +280,30 @@ def test_a_solver_is_not_tried_where_it_did_not_prove_the_smaller_one(tmp_path: 
     assert larger["untried"] == {"dp": "no proof of blocks-12-1"}
     assert main([*flags, "--hopeless", "--output", str(tmp_path)]) == 0
     assert [each["instance"] for each in read_rows(tmp_path)] == ["blocks-12-1", "blocks-12-3"]
+
+
+def test_random_instances_are_run_until_their_median_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses = {0: "optimal", 1: "feasible", 2: "optimal", 3: "feasible", 4: "feasible"}
+
+    def measured(trial: Trial) -> Row:
+        design = {"items": None, "usage": {}, "seconds_limit": trial.seconds}
+        return row(trial.option, statuses[trial.seed], seed=trial.seed, **design, key=trial.key)
+
+    monkeypatch.setattr(study, "measure", measured)
+    flags = ["--instances", SMALL, "--solvers", "dp", "--seconds", "1"]
+    for repeats, runs in ((3, 3), (5, 5), (2, 2), (4, 4)):
+        output = tmp_path / str(repeats)
+        assert main([*flags, "--repeats", str(repeats), "--output", str(output)]) == 0
+        assert len(read_rows(output)) == runs
+    statuses[0] = "feasible"
+    assert main([*flags, "--repeats", "5", "--output", str(tmp_path / "again")]) == 0
+    assert [each["status"] for each in read_rows(tmp_path / "again")] == ["feasible", "feasible", "optimal", "feasible"]
+
+
+def test_every_solver_has_a_colour_and_a_mark_of_its_own() -> None:
+    styles = [solver_style(name) for name in (*SOLVERS, *REFERENCES)]
+    assert {*REFERENCES} <= set(ENTRANTS)
+    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == len(styles)
 
 
 def test_all_exact_solvers_take_part() -> None:
@@ -411,6 +438,16 @@ def test_complete_fronts_that_differ_are_faults() -> None:
     summary = fronts_summary([one, left], 1.0, None)
     assert summary["faults"] == []
     assert "1 box is not settled (time limit reached)" in fronts_text(summary)
+
+
+def test_a_point_that_a_complete_front_lacks_is_a_fault() -> None:
+    whole = front_row("at-once", [[2.0, 1.0], [3.0, 2.0]])
+    for points, count in (([[3.0, 2.0], [2.5, 2.5]], 0), ([[2.0, 1.0], [3.5, 2.5], [3.0, 1.5]], 2)):
+        part = front_row("point-by-point", points, status="incomplete", pending=1)
+        faults = fronts_summary([part, whole], 1.0, None)["faults"]
+        assert faults == (
+            [f"paper-flops, point-by-point: {count} points that the complete front of at-once lacks"] if count else []
+        )
 
 
 def test_fronts_are_of_spaces_of_the_house() -> None:
