@@ -13,7 +13,7 @@ from formulation.model_file import read_config, read_model
 from formulation.presets import PRESETS
 from formulation.problem import Budget, DesignProblem, Evaluation, Usage
 from formulation.published import PUBLISHED
-from formulation.quantity import Combine, Composite, Measured, NotSeparable, Quantity, Separable
+from formulation.quantity import Combine, Composite, Measured, NotSeparable, Quantity, Separable, Summand
 from formulation.score_file import ScoreTable, read_scores
 from formulation.score_table import Column, Option, OptionMenu, OptionSpace, Selection
 from formulation.space import SearchSpace, deep_space, fine_space, paper_space
@@ -64,6 +64,7 @@ __all__ = [
     "SeveralSpaces",
     "SpaceUnion",
     "SumOverLayers",
+    "Summand",
     "Table",
     "TransformerEntropy",
     "Undefined",

@@ -25,7 +25,7 @@ _FURTHER: dict[str, tuple[str, Callable[[Block], object]]] = {
 }
 """Choice -> column that is shown where some block has decided it, or does not have what others do."""
 _MOST_ROWS = 8
-"""Blocks up to which each has a row of its own; of longer designs equal neighbours share one."""
+"""Blocks up to which each has its own row; of longer designs equal neighbours share one."""
 
 
 def blocks_table(design: Architecture) -> tuple[list[str], list[list[str]]]:

@@ -128,7 +128,7 @@ def read_scores(
     """The score table in a file: JSON if its name ends so, else CSV, with commas, semicolons or tabs between the cells.
 
     Positions that are all whole numbers come in their order, others in that of the file. A column in which every cell is a number
-    is a quantity; any other may be there, and is no quantity.
+    is a quantity; any other may be present, and is not a quantity.
 
     Args:
         path: where it is.
@@ -361,7 +361,7 @@ _LARGEST = float(np.finfo(float).max)
 
 
 def _wrong(name: str, cell: Any) -> str:
-    """Why a cell is no number."""
+    """Why a cell is not a number."""
     if cell == "" or cell is _LACKING:
         return f"{name} is {'empty' if cell == '' else 'missing'}; expected a number"
     if isinstance(cell, str) and re.fullmatch(r"[+-]?[0-9]+,[0-9]+", cell):

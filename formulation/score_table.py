@@ -178,7 +178,7 @@ class OptionSpace(LayeredSpace):
             raise ValueError("the table has no positions; expected one at least")
         named = [menu.position for menu in self.menus]
         if len(set(named)) < len(named):
-            raise ValueError(f"two positions are called {max(named, key=named.count)}; expected a name of its own for each")
+            raise ValueError(f"two positions are called {max(named, key=named.count)}; expected each name once")
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, OptionSpace) and self.menus == other.menus and self.positions == other.positions)
@@ -311,7 +311,7 @@ class OptionSpace(LayeredSpace):
 
 
 _MOST_ROWS = 8
-"""Positions up to which each has a row of its own; of more, equal neighbours share one."""
+"""Positions up to which each has its own row; of more, equal neighbours share one."""
 _MOST_WORDS = 6
 """Positions that a line names."""
 

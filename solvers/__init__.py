@@ -3,6 +3,8 @@
 import solvers.programs.pyomo_docstrings  # noqa: F401, comes before whatever imports Pyomo
 from solvers.automatic import Automatic
 from solvers.base import Answer, EngineMissing, Limits, Part, Run, Solution, Solver, Status, TracePoint, solve
+from solvers.certificate import Certificate, Stated, Uncheckable
+from solvers.certify import certified
 from solvers.exact.counts import Counts
 from solvers.exact.dynamic_programming import Count, DynamicProgramming, count_designs
 from solvers.exact.exhaustive import Exhaustive
@@ -39,6 +41,7 @@ __all__ = [
     "Box",
     "Breakpoint",
     "Cbc",
+    "Certificate",
     "Count",
     "Counts",
     "CpSat",
@@ -65,10 +68,13 @@ __all__ = [
     "Scip",
     "Solution",
     "Solver",
+    "Stated",
     "Status",
     "TracePoint",
+    "Uncheckable",
     "alternatives",
     "build_program",
+    "certified",
     "check_certificate",
     "count_designs",
     "count_exhaustively",

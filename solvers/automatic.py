@@ -1,4 +1,4 @@
-"""The solver that is used where none is named: it chooses among the others by structure and size, and says which and why.
+"""The solver used when none is named: it chooses among the others by structure and size, and says which and why.
 
 What is chosen was measured: `studies/results/exact_methods` holds the table of instances that the thresholds below come from.
 """
@@ -60,7 +60,7 @@ class Automatic:
     """Chooses a solver by the structure and size of the problem: an exact one, but for large spaces with a black box.
 
     Attributes:
-        processes: 2: where two solvers lie close, a second one is started in a process of its own if a core is spare, and they
+        processes: 2: where two solvers lie close, a second one is started in its own process if a core is spare, and they
             share incumbents and bounds; which of several optimal designs is returned may then depend on timing. 1: never.
     """
 

@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from formulation import Architecture, Combine, Composite, DesignProblem, Quantity, Separable, SpaceUnion
 from formulation.entropy import EffectiveEntropy, TransformerEntropy
 from formulation.table import Table, tabulate
-from solvers import check
 from solvers.base import Limits, Run, Solution, Status, Stopped
 from solvers.certificate import Additive, Boxes, Certificate, Links, OfParts, Stated, SummedPart, Uncheckable, above_rounding
+
+if TYPE_CHECKING:
+    from solvers import check  # imported where it is used: `python -m solvers.check` is to find it not yet loaded
 
 _LABELS, _WORK = 100_000, 2_000_000
 """Labels that a pass may hold, and may extend in all, before its box is divided."""
@@ -207,7 +209,7 @@ class _Data:
 
 
 def _linear(quantity: Composite) -> np.ndarray | None:
-    """The weights of a formula that is a weighted sum of its parts; None if it is none."""
+    """The weights of a formula that is a weighted sum of its parts; None if it isn't one."""
     count = len(quantity.parts)
     points = np.vstack((np.eye(count), np.ones(count), np.arange(2.0, 2.0 + count)))
     with np.errstate(all="ignore"):
@@ -241,7 +243,7 @@ def _read(problem: DesignProblem, poll: Callable[[], object]) -> _Data | str:
         elif isinstance(quantity, Composite) and (found := _linear(quantity)) is not None:
             own, factors = quantity.parts, found
         else:
-            return f"the formula of {quantity.name} is none that the checker knows"
+            return f"the formula of {quantity.name} is not one that the checker knows"
         if limit is not None and any(w < 0 and part.combine is Combine.MAX for w, part in zip(factors, own, strict=True)):
             return f"the budget for {quantity.name} is one on a maximum from below"
         rows.append((len(parts), factors))
@@ -460,6 +462,8 @@ def _divide(
     data: _Data, bound: float | None, design: Sequence[int] | None, value: float | None, poll: Callable[[], object]
 ) -> Certificate:
     """Boxes until each is closed by a step or by a pass."""
+    from solvers import check
+
     claim = check.boxes_claim(data.boxes([], bound, design, value).to_dict())
     root = check.root_box(claim)
     try:
@@ -512,6 +516,7 @@ def _proof(
     data: _Data, programs: _Programs, claim: check.Claim, box: check.Box, boxed: Boxed, order: list[int], poll: Callable[[], object]
 ) -> tuple[dict[str, Any] | None, np.ndarray | None]:
     """What closes a box, None if nothing did; and the parts where its linear program is largest."""
+    from solvers import check
 
     def closes(proof: dict[str, Any]) -> bool:
         try:

@@ -97,7 +97,7 @@ def _constant(text: str) -> Any:
 
 
 def read(path: str) -> Any:
-    """The JSON value in a file; Refused where it is none, OSError where there is no such file."""
+    """The JSON value in a file; Refused where it isn't one, OSError where there is no such file."""
     with open(path, "rb") as file:
         data = file.read(_FILE + 1)
     if len(data) > _FILE:
@@ -343,7 +343,7 @@ class Claim:
         return found
 
     def check_design(self) -> Fraction | None:
-        """The worth of the choice that is given; Refused if it is none, exceeds a limit or is not worth what is said."""
+        """The worth of the choice that is given; Refused if it isn't one, exceeds a limit or is not worth what is said."""
         if self.design is None:
             if self.said is not None:
                 raise Refused("design: a value is given, but no design")

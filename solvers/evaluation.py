@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -22,8 +23,8 @@ Design = Callable[[int], Architecture]
 
 
 def require_structure(problem: DesignProblem, solver: str) -> None:
-    """NotSeparable if the objective or a budget is a black box, naming the solvers that take one."""
-    for quantity in (problem.goal, *(budget.quantity for budget in problem.subject_to)):
+    """NotSeparable if an objective or a budget is a black box, naming the solvers that take one."""
+    for quantity in (problem.goal, *problem.minimize, *(budget.quantity for budget in problem.subject_to)):
         if not isinstance(quantity, Separable | Composite):
             raise NotSeparable(
                 f"{solver} needs quantities that add up over blocks, and {quantity.name} is a black box; "
@@ -215,7 +216,7 @@ class Recalled:
                 known[item] = as_float(quantity.block_at(position, architecture.blocks[position], architecture))
             terms.append(known[item])
         for joint in architecture.joints:
-            terms.append(self._other(joint, lambda joint=joint: quantity.joint(*joint, architecture)))
+            terms.append(self._other(joint, partial(quantity.joint, *joint, architecture)))
         return float(sum(terms) if quantity.combine is Combine.SUM else max(terms))
 
     def _other(self, key: object, term: Callable[[], float]) -> float:

@@ -1,7 +1,7 @@
-"""A second solver on the same problem in a process of its own, while a first one searches here: each hears what the other finds.
+"""A second solver on the same problem in its own process, while a first one searches here: each hears what the other finds.
 
 They share the best objective, as a cut-off, and their bounds: once the better incumbent meets the smaller bound both end. The
-process is started by a command of its own, not by `multiprocessing`, which would import the user's main module again.
+process is started by its own command, not by `multiprocessing`, which would import the user's main module again.
 """
 
 from __future__ import annotations

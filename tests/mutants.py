@@ -300,6 +300,11 @@ MUTANTS = (
     ),
     Mutant(DP, "max(float(open_.bounds[0]) for", "min(float(open_.bounds[0]) for", STOPS),
     Mutant(DP, "labels.pick(slice(done, None))", "labels.pick(slice(done + 1, None))", STOPS),
+    Mutant(DP, "self.best = max(self.best, self.run.cutoff)", "pass", "tests/solvers/test_automatic.py -k meanwhile"),
+    Mutant(BASE, 'self.halted = "memory used up"', "pass", "tests/solvers/test_memory.py -k wherever"),
+    Mutant(
+        "solvers/automatic.py", "bound, proof = min(bounds", "bound, proof = max(bounds", "tests/solvers/test_automatic.py -k limit"
+    ),
     Mutant(DP, "np.add.at(ways, twin, labels.ways)", "ways[twin] += labels.ways", COUNTS),
     Mutant(DP, "return self.floor - ", "return self.floor + ", COUNTS),
     Mutant(

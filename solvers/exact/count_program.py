@@ -118,7 +118,7 @@ class CountProgram:
         return len(self.rows) - 1
 
     def total(self, number: int) -> Linear:
-        """ModelRow `number` of the table, a sum."""
+        """Row `number` of the table, a sum."""
         blocks = self.blocks
         terms, steps = blocks.items[number], blocks.steps[number]
         least = float(np.minimum(terms, terms + blocks.longest * steps).min())

@@ -240,7 +240,7 @@ class CountedProblem:
         return np.abs(point[self.whole] - np.rint(point[self.whole]))
 
     def design(self, point: np.ndarray) -> Architecture | None:
-        """The design that a point of the columns is, None if it is none."""
+        """The design that a point of the columns is, None if it isn't one."""
         program, blocks = self.program, self.blocks
         if self.fractions(point).max(initial=0.0) > _WHOLE:
             return None

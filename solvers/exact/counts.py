@@ -25,6 +25,7 @@ from itertools import count
 import numpy as np
 
 from formulation import Architecture, DesignProblem
+from formulation.table import value_range
 from solvers.base import ROUNDING, Answer, Run, Stopped, broken_budgets
 from solvers.evaluation import require_structure
 from solvers.exact.count_cuts import APART, Cut, cut_of_parts, cut_of_whole
@@ -106,6 +107,7 @@ class _Search:
         return self.best + self.gap * (1 - ROUNDING) * abs(self.best) if math.isfinite(self.best) else -math.inf
 
     def answer(self) -> Answer:
+        self.run.record(None, value_range(self.problem.goal, self.problem.space)[1])
         if (first := quick_incumbent(self.problem, self.run)) is not None:
             self._offer(first)
         ceiling = self.counted.ceiling

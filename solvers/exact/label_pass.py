@@ -334,7 +334,7 @@ class LabelPass:
             dominated = np.zeros(len(keep), dtype=bool)
             for rival in top:
                 if not dominated[rival]:
-                    beaten = (rows >= rows[:, rival, None]).all(axis=0)
+                    beaten = np.logical_and.reduce(rows >= rows[:, rival, None], axis=0)
                     beaten[rival] = False
                     dominated |= beaten
             keep = keep[~dominated]

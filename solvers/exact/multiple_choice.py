@@ -96,7 +96,7 @@ def is_chain_free(table: Table) -> bool:
 
 
 def read_multiple_choice(problem: DesignProblem, poll: Callable[[], object] = lambda: None) -> MultipleChoice | None:
-    """The multiple-choice knapsack problem that a problem on a single space is; None where it is none.
+    """The multiple-choice knapsack problem that a problem on a single space is; None where it isn't one.
 
     A design that meets the budgets is within `limits`, however its terms are added up: they have room for the rounding of the sums.
     So a design within them may exceed a budget, by rounding alone, and has to be compared with the budgets themselves.

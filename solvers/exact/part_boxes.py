@@ -76,8 +76,15 @@ class BoxedFormula:
     def written(
         cls, program: CountProgram, composite: Composite, columns: list[int], scales: list[float], most: np.ndarray
     ) -> BoxedFormula:
-        """The formula with columns and rows of its own in a program; `most`: the parts that are maxima, of which only
-        that they are at least so much is known."""
+        """The formula, with its own columns and rows in a program.
+
+        Args:
+            program: they are added to it.
+            composite: the formula.
+            columns: of its parts.
+            scales: of these columns.
+            most: the parts that are maxima, of which it is only known that they are at least so much.
+        """
         formula = cls(composite, np.array(columns), np.array(scales), most)
         lower, upper = formula.box(np.array(program.lower), np.array(program.upper))
         formula.size = max((abs(end) for end in formula.ends(lower, upper) if math.isfinite(end)), default=1.0)
@@ -180,8 +187,8 @@ class BoxedFormula:
                 slopes, constant = term.summand.tangent(near)
                 scale = 1.0
             else:
-                slopes, constant = overestimate(self.composite, low, high, near)
-                scale = term.scale
+                slopes, at_zero = overestimate(self.composite, low, high, near)
+                scale, constant = term.scale, float(at_zero)
                 # Of a maximum only a lower bound is a column: where the plane rises in it, its upper end is taken.
                 up = self.most & (slopes > 0)
                 constant, slopes = constant + float(slopes[up] @ high[up]), np.where(up, 0.0, slopes)

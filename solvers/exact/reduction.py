@@ -141,7 +141,7 @@ class Reduction:
         """See `Solver.search`. Proves its design optimal, or that none meets the budgets, unless a limit stops it.
 
         Raises:
-            NotSeparable: where the objective is no sum, a budget no sum or maximum, or neighbours are linked.
+            NotSeparable: where the objective is not a sum, a budget neither a sum nor a maximum, or neighbours are linked.
         """
         require_structure(problem, self.name)
         choice = read_multiple_choice(problem, run.poll)

@@ -1,7 +1,7 @@
 """Fronts of alike layers at once: where every position has the same items, only how many positions take each of them matters.
 
 F_k, the non-dominated sums of k items, follows by doubling, F_{a+b} = non-dominated(F_a + F_b): a sum that another dominates stays
-dominated whatever is added to both. A composite objective is no sum, but it is monotone in its parts, which are; so sums are
+dominated whatever is added to both. A composite objective is not a sum, but it is monotone in its parts, which are; so sums are
 compared in the parts, turned by their signs, in the costs to minimize and in the costs that budgets limit. Only in the last step,
 when sums are whole designs, the objective itself is computed and budgets are met or not. All of this is exact: nothing is dropped
 for which there isn't a design that is no worse.
@@ -36,11 +36,11 @@ class _NotForIt(Exception):
     """A step makes more sums than it may, or takes more memory; or a design meets the budgets in some order of its layers alone."""
 
 
-def front(problem: DesignProblem, run: Run) -> WholeFront | None:
+def alike_front(problem: DesignProblem, run: Run) -> WholeFront | None:
     """The front of a problem with the same items at every position, where neighbours are not linked.
 
     Costs and budgets are sums over layers (budgets also maxima); the objective is a composite whose parts are sums, or, without
-    budgets, a sum: within budgets `solvers.fronts.knapsack` is faster. None where it is not so, or sums get too many.
+    budgets, a sum: within budgets `solvers.fronts.knapsack` is faster. None for any other problem, and where sums become too many.
     """
     try:
         layers = _read(problem, run)
@@ -226,7 +226,7 @@ class _Doubling:
 
     def front(self) -> WholeFront:
         """See the module."""
-        opened = Open.everything(len(self.problem.minimize))
+        left: tuple[Open, ...] = ()
         if not all(len(items) for items in self.items):
             return WholeFront(np.empty((0, self.blocks), dtype=np.intp), (), "no item meets a budget")
         try:
@@ -239,12 +239,15 @@ class _Doubling:
                     half = self._sum(half, between)
             self._finish(half, other)
             self._check_budgets()
-            message, left = "", ()
+            message, choices = "", self._choices(self.best)
         except Stopped:
-            message, left = f"; {self.run.why_stopped}", (opened,)
+            message, left = f"; {self.run.why_stopped}", (Open.everything(len(self.problem.minimize)),)
+            # What can be said without any sum: every layer with the same item.
+            same = np.repeat(np.arange(self.layers.terms.shape[1])[:, None], self.blocks, axis=1)
+            choices = np.concatenate((self._choices(self.best), same))
         groups = "" if len(self.items) == 1 else f" of {len(self.items)} decisions that do not interact"
         message = f"sums of {self.blocks} alike layers by doubling{groups}, {self.made:,} sums{message}"
-        return WholeFront(self._choices(self.best), left, message)
+        return WholeFront(choices, left, message)
 
     def _half(self, group: int) -> tuple[_Sums, _Sums]:
         """F_a and F_b of a group with a + b = N, a = b or a + 1 = b."""

@@ -59,7 +59,7 @@ _Sides = tuple[np.ndarray, np.ndarray]
 """Something of the first half, and of the second."""
 
 
-def front(problem: DesignProblem, run: Run) -> WholeFront | None:
+def enumerated_front(problem: DesignProblem, run: Run) -> WholeFront | None:
     """The front of a problem whose halves can be enumerated, see `WholeFrontMethod`.
 
     It suits an objective, costs and budgets that are sums or maxima over blocks, or composites. It gives None where one is a black

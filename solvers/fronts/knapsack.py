@@ -44,7 +44,7 @@ _FIRST_ITEMS = 40
 """Items beside the best ones that the first search near a slope chooses from."""
 _WIDTHS = (100, 1000)
 """Labels kept in the first passes."""
-_ZONES = 12
+_ZONES = 48
 """Zones of a pass: each costs a comparison of all labels."""
 _PORTION = 1 << 18
 """Labels made at a time, before those that reach nothing are dropped."""
@@ -54,7 +54,7 @@ _NEAR = (1, 2, 4, 8)
 """Slopes beside that of a pass whose bounds are used as well, by their distance."""
 
 
-def front(problem: DesignProblem, run: Run) -> WholeFront | None:
+def knapsack_front(problem: DesignProblem, run: Run) -> WholeFront | None:
     """The front of a problem where objective, costs and budgets are sums (budgets also maxima) and nothing links neighbours."""
     try:
         knapsack = _read(problem, run)
@@ -273,6 +273,7 @@ class _Search:
         self.least = used - 1e-9 * (1 + np.abs(used))
         self.passes = self.labels = 0
         self.may_drop = True  # labels that another dominates
+        self.slopes = 0
 
     def front(self) -> WholeFront:
         """See the module."""
@@ -282,19 +283,17 @@ class _Search:
         why = ""
         try:
             self.bounds = self._bounds()
+            opened = ()
             self._begin()
             self._close()
         except Stopped:
             why = self.run.why_stopped
-        if hasattr(self, "bounds"):
-            opened = tuple(self._opened())
+        opened = opened or tuple(self._opened())
         if opened and not why:
             why = "memory does not hold the labels that are left"
         choices = np.array(self.choices).reshape(-1, self.problem.space.blocks)
         message = f"a knapsack problem: labels near {self.slopes} slopes, {self.passes:,} passes with {self.labels:,} labels"
         return WholeFront(choices, opened, f"{message}; {why}" if opened else message)
-
-    slopes = 0
 
     def _bounds(self) -> _Bounds:
         knapsack = self.knapsack
@@ -308,7 +307,10 @@ class _Search:
         simplex = _simplex(dimensions, len(knapsack.allowed))
         self.slopes = len(simplex)
         moved = knapsack.costs.std(axis=2, where=knapsack.allowed).mean(axis=1) * _MOVES
-        weights, prices, first, of_slope = [], [], [], []
+        weights: list[np.ndarray] = []
+        prices: list[np.ndarray] = []
+        first: list[int] = []
+        of_slope: list[int] = []
         for number, share in enumerate(simplex):
             self.run.poll()
             first.append(len(weights))
@@ -350,8 +352,8 @@ class _Search:
     def _close(self) -> None:
         """Close zones by bounds and passes, wider and wider ones."""
         zones, bounds = self.zones, self.bounds
-        positions, rows = len(self.knapsack.allowed), len(self.knapsack.values) + len(self.knapsack.limits)
-        per_label = 8 * (positions + 4 * rows + 3 * len(self._near(0)))
+        carried = len(self.knapsack.values) + len(self.knapsack.limits)
+        per_label = 8 * (len(self.knapsack.allowed) + 4 * carried + 3 * len(self._near(0)))
         most = max(self.run.limits.memory // per_label, 2 * _WIDTHS[-1])
         for width in (*_WIDTHS, most):
             while True:
@@ -376,7 +378,7 @@ class _Search:
                 corners = zones.corners[left[group]]
                 complete = self._pass(rows, targets[group], allowed & self.knapsack.allowed, width)
                 # The points that were found have replaced some of these zones by what they leave of them.
-                held = (zones.corners[:, None] >= corners[None]).all(axis=2).any(axis=1)
+                held = np.any(np.all(zones.corners[:, None] >= corners[None], axis=2), axis=1)
                 zones.tried[held] = np.maximum(zones.tried[held], width)
                 if complete:
                     zones.closed |= held

@@ -19,7 +19,7 @@ from formulation.problem import just_below
 from formulation.values import value_of
 from solvers.automatic import Automatic
 from solvers.base import ROUNDING, Limits, Run, Solver, Status, solve, solve_within
-from solvers.evaluation import Recalled
+from solvers.evaluation import Recalled, require_structure
 from solvers.exact.exhaustive import scored_designs
 from solvers.fronts import alike, enumeration, knapsack
 from solvers.fronts.whole import WholeFront, WholeFrontMethod
@@ -97,6 +97,7 @@ class Front:
         evaluations: complete designs scored in it.
         message: why it stopped.
         interrupted: whether Ctrl-C ended it.
+        method: of an exact method, how it was found, in words.
     """
 
     problem: DesignProblem
@@ -107,6 +108,7 @@ class Front:
     evaluations: int
     message: str
     interrupted: bool
+    method: str = ""
 
     @property
     def pending(self) -> tuple[Box, ...]:
@@ -214,6 +216,8 @@ def exact_front(
     with run.listening():
         named = solver is not None
         whole = None if named else _whole(problem, run)
+        if not named and whole is None:
+            require_structure(problem, "exact_front without a solver")
         solver = solver or Automatic(processes=1)
         interrupted, stop_early = run.interrupted, whole is None
         queue = _Queue([root, *(child for box in settled for child in _children(problem, box.limits, box))])
@@ -225,7 +229,7 @@ def exact_front(
             if not box.settled:
                 if whole is None:
                     open_boxes.append(box)
-                else:  # what is settled below it is known already
+                elif len(root) == 1 or not run.out_of_time:  # what is settled below it is known, and of one cost quickly told
                     queue.push(_children(problem, wanted, box))
                 continue
             settled.append(box)
@@ -234,7 +238,8 @@ def exact_front(
             if on_box is not None:
                 on_box(box)
     if whole is not None:
-        open_boxes += whole.opened(root, {box.point for box in settled})
+        for box in whole.opened(root, {box.point for box in settled}):
+            (settled if box.settled else open_boxes).append(box)
     left = [Box(e, Status.UNKNOWN) for e in queue.rest() if cover.find(e) is None]
     pending = [replace(box, bound=cover.least_bound(box)) for box in (*open_boxes, *left)]
     points = non_dominated(box.point for box in (*settled, *pending) if box.point is not None)
@@ -244,7 +249,7 @@ def exact_front(
     how = (
         whole.message if whole is not None else f"{'' if named else 'no method finds it at once: '}one solve a box by {solver.name}"
     )
-    return Front(problem, points, (*settled, *pending), (), run.seconds, run.evaluations, f"{message}; {how}", run.interrupted)
+    return Front(problem, points, (*settled, *pending), (), run.seconds, run.evaluations, f"{message}; {how}", run.interrupted, how)
 
 
 _SMALL = 1 << 52
@@ -254,8 +259,8 @@ _SMALL = 1 << 52
 def _methods(problem: DesignProblem) -> tuple[WholeFrontMethod, ...]:
     """What finds fronts at once, in the order in which it is asked."""
     if problem.space.size <= _SMALL:
-        return alike.front, enumeration.front, knapsack.front
-    return alike.front, knapsack.front, enumeration.front
+        return alike.alike_front, enumeration.enumerated_front, knapsack.knapsack_front
+    return alike.alike_front, knapsack.knapsack_front, enumeration.enumerated_front
 
 
 def _whole(problem: DesignProblem, run: Run) -> _AtOnce | None:
@@ -307,7 +312,7 @@ class _AtOnce:
         return Box(limits, Status.INFEASIBLE) if point is None else Box(limits, Status.OPTIMAL, point, bound)
 
     def opened(self, root: Costs, shown: Set[Point | None]) -> Iterator[Box]:
-        """Boxes for where designs may be missing, and for the known designs that are in no other box.
+        """Boxes for where designs may be missing, and for the known designs that are in no settled box.
 
         Args:
             root: the largest limits.
@@ -315,14 +320,14 @@ class _AtOnce:
         """
         if not self._opened:
             return
-        largest = np.unique(np.minimum(self._upper, root), axis=0)
-        for limits in largest.tolist():
-            box = self.box(tuple(limits))
-            shown = shown | {box.point}
-            yield box
+        boxes = [self.box(tuple(limits)) for limits in np.unique(np.minimum(self._upper, root), axis=0).tolist()]
+        yield from boxes
+        in_boxes = {box.point for box in boxes}
         for point in non_dominated(self._points):
             if point not in shown:
-                yield self.box(tuple(map(min, point.costs, root)))
+                own = self.box(tuple(map(min, point.costs, root)))
+                if own.settled or point not in in_boxes:
+                    yield own
 
 
 def _points_of(problem: DesignProblem, designs: np.ndarray) -> Iterator[Point]:

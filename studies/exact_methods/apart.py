@@ -1,4 +1,4 @@
-"""A measured run in a process of its own, which nothing before it has warmed or filled, and the meter of its time and memory."""
+"""A measured run in its own process, which nothing before it has warmed or filled, and the meter of its time and memory."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class BareHighspy:
 
 @lru_cache(maxsize=1)
 def arrays_of(problem: DesignProblem) -> MultipleChoice:
-    """The arrays of a problem; NotSeparable where it is no multiple-choice knapsack problem."""
+    """The arrays of a problem; NotSeparable where it is not a multiple-choice knapsack problem."""
     arrays = read_multiple_choice(problem)
     if arrays is None:
         raise NotSeparable(f"{NAME} is for multiple-choice knapsack problems; choose another solver for {problem.goal.name}")

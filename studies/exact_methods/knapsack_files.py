@@ -68,11 +68,11 @@ def knapsack_files(folder: Path) -> dict[str, Path]:
 
 
 def read_knapsack(path: Path) -> Knapsack:
-    """A knapsack problem from a file; ValueError where it is none."""
+    """A knapsack problem from a file; ValueError where it isn't one."""
     try:
         return _read_mof(path) if path.suffix == ".json" else _read_dat(path)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no knapsack problem of several objectives: {brief(error)}") from None
+        raise ValueError(f"{path} is not a knapsack problem of several objectives: {brief(error)}") from None
 
 
 def read_points(path: Path) -> np.ndarray | None:
@@ -111,7 +111,7 @@ def _read_mof(path: Path) -> Knapsack:
     rows = [one for one in record["constraints"] if one["function"]["type"] == "ScalarAffineFunction"]
     weights = np.array([_weights(row["function"], place) for row in rows])
     if any(row["set"]["type"] != "LessThan" for row in rows):
-        raise ValueError("it has a constraint that is no capacity; expected LessThan alone")
+        raise ValueError("it has a constraint that is not a capacity; expected LessThan alone")
     return Knapsack(profits, weights, np.array([row["set"]["upper"] - row["function"]["constant"] for row in rows]))
 
 

@@ -3,7 +3,7 @@
     python -m studies.exact_methods
     python -m studies.exact_methods --instances variants,layers-3 --solvers dp,highs,bare-highspy --seconds 60
 
-Each run has a process of its own: wall-clock and CPU seconds and peak memory are those of the search, without imports. Random
+Each run has its own process: wall-clock and CPU seconds and peak memory are those of the search, without imports. Random
 instances have one problem a seed, the others repeats; tables show medians. A solver that did not prove an instance is not tried on
 the larger ones of its kind, unless with --hopeless. Beside the toolkit's solvers stands bare-highspy: HiGHS alone, called as one
 would from arrays, for additive problems. Where a proof has a certificate, the checker of certificates is asked.
@@ -102,7 +102,7 @@ class MethodsOptions:
         if self.moco is not None and not self.fronts:
             raise ValueError(f"--moco is {self.moco}, whose problems have fronts; add --fronts")
         if self.fronts and self.solvers is not None:
-            raise ValueError("--fronts finds fronts by methods of its own; leave --solvers out")
+            raise ValueError("--fronts finds fronts by its own methods; leave --solvers out")
 
     @property
     def limit(self) -> float:

@@ -192,7 +192,7 @@ def faults_of(rows: Iterable[Row]) -> list[str]:
 
 
 def _proved_alone(rows: Iterable[Row]) -> list[str]:
-    """The problems whose proof has no other method's beside it, and whose it is; the reference is no witness."""
+    """The problems whose proof has no other method's beside it, and whose it is; the reference is not a witness."""
     alone = []
     for (instance, seed), own in _by_problem(rows).items():
         provers = sorted({row["option"] for row in own if proves(row) and row["option"] != BARE})

@@ -124,7 +124,7 @@ def _row_of(problem: DesignProblem, solution: Solution) -> Row:
 
 
 def measure(trial: Trial) -> Row:
-    """The row of a run in a process of its own, with what the checker says of its certificate. EngineMissing; KeyboardInterrupt."""
+    """The row of a run in its own process, with what the checker says of its certificate. EngineMissing; KeyboardInterrupt."""
     with temporary_folder() as folder:
         certificate = folder / "certificate.json"
         row = run_apart("solve", asdict(trial), certificate, trial.seconds)

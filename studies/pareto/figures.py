@@ -35,20 +35,26 @@ def draw_front(
 ) -> Figure:
     """Left the objective against the first cost, coloured by the second where there is one; right the hypervolume over time.
 
-    The right one only for a complete front: before, nothing is known of which the hypervolumes could be shares. The front must
-    have a point.
+    The right one only for a complete front: before, nothing is known of which the hypervolumes could be shares. Nor is there a
+    course to draw of a front that was found at once, unless NSGA-II's runs stand beside it. The front must have a point.
     """
-    if front.complete:
+    if front.complete and (rows or not _at_once(front)):
         figure = Figure(figsize=(12.5, 6.2), layout="constrained")
         plane, progress = figure.subplots(1, 2, width_ratios=(2, 1))
         _draw_progress(progress, front, rows, reference)
     else:
         figure = Figure(figsize=(9, 6.2), layout="constrained")
         plane = figure.subplots()
-        title = f"{title}: incomplete front, {counted(len(front.pending), 'box', 'boxes')} pending"
+        if not front.complete:
+            title = f"{title}: incomplete front, {counted(len(front.pending), 'box', 'boxes')} pending"
     figure.suptitle(textwrap.fill(title, round(11 * figure.get_figwidth())), fontsize=11)
     _draw_plane(figure, plane, front, rows, baselines)
     return figure
+
+
+def _at_once(front: Front) -> bool:
+    """Whether a front was found at once, so that none of its boxes took time by itself."""
+    return not any(box.seconds for box in front.boxes)
 
 
 def nsga2_rows(fronts: Sequence[Front]) -> list[Row]:
@@ -245,9 +251,11 @@ def _draw_progress(axis: Axes, front: Front, rows: Sequence[Row], reference: tup
     total = hypervolume(front.values, reference)
     if total > 0:
         clock = np.cumsum([box.seconds for box in front.boxes])
+        if _at_once(front):
+            clock[:] = front.seconds
         solved = [(time, box.point) for time, box in zip(clock, front.boxes, strict=True) if box.point is not None]
         values = values_of(point for _, point in solved)
-        style = {"color": _EXACT, "lw": 2, "label": "exact front, box by box"}
+        style = {"color": _EXACT, "lw": 2, "label": f"exact front, {'at once' if _at_once(front) else 'box by box'}"}
         _draw_lack(axis, np.array([time for time, _ in solved]), values, reference, total, style)
         for number, row in enumerate(rows):
             trace = np.array(row["trace"]).reshape(-1, 3 + len(reference))
@@ -270,6 +278,6 @@ def _draw_lack(
         return
     times = np.geomspace(max(seconds[0], 1e-3), max(seconds[-1], 1e-3), 120)
     times[-1] = seconds[-1]
-    lack = [max(100 * (1 - hypervolume(values[seconds <= time], reference) / total), _FLOOR) for time in times]
+    lack = [max(100 * (1 - hypervolume(values[seconds <= time * (1 + 1e-9)], reference) / total), _FLOOR) for time in times]
     axis.step(times, lack, where="post", **style)
     axis.plot(times[-1], lack[-1], "o", ms=4, color=style["color"])

@@ -37,14 +37,15 @@ def draw_scaling(summary: dict[str, Any]) -> Figure:
     for (kind, sweeps), line in zip(lines, axes, strict=True):
         for axis in line[len(sweeps) :]:
             axis.set_axis_off()
-        _draw_line(line[: len(sweeps)], kind, sweeps, summary, exact)
+        handles = _draw_line(line[: len(sweeps)], kind, sweeps, summary, exact)
+        line[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9)
     return figure
 
 
 def _draw_line(
     axes: Sequence[Axes], kind: str, sweeps: Sequence[dict[str, Any]], summary: dict[str, Any], exact: dict[str, str]
-) -> None:
-    """Draw a row of the figure: one kind of solvers on sweeps of one form."""
+) -> list[Line2D]:
+    """Draw a row of the figure, one kind of solvers on sweeps of one form, and return the handles of its legend."""
     limit = summary["seconds_limit"]
     for axis, sweep in zip(axes, sweeps, strict=True):
         _scale(axis, [each["size"] for each in sweep["instances"]])
@@ -60,7 +61,7 @@ def _draw_line(
     else:
         _finish_losses(axes, sweeps)
         handles = _heuristic_handles(_by_option(sweeps, "heuristics"), summary["heuristic_seconds"])
-    axes[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9)
+    return handles
 
 
 def _by_option(sweeps: Sequence[dict[str, Any]], kind: str) -> dict[str, str]:

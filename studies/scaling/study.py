@@ -79,13 +79,13 @@ class LargestLayer(Separable):
 
 @dataclass(frozen=True)
 class AttentionProducts(Separable):
-    """Multiplications a token of the four attention maps of every layer application: 4·Σ_i L_i E_i²."""
+    """Multiplications a token of the attention maps of every layer application: 4·Σ_i L_i E_i² in the family `merino`."""
 
     name = "attention products"
     unit = "multiplications/token"
 
     def block(self, block: Block, setting: Setting) -> float:
-        return 4.0 * block.depth * block.width**2
+        return block.depth * layer_of(block, setting).attention_weights
 
 
 MENUS = (

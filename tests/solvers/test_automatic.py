@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from formulation import Agreement, Budget, Combine, DesignProblem, EffectiveEntropy, Measured, Menu, SearchSpace, Separable, decided
+from formulation import Agreement, Budget, Combine, DesignProblem, EffectiveEntropy, Measured, Menu, SearchSpace, Separable
 from formulation.architecture import Setting
 from formulation.problem_file import SPACES
+from formulation.union import united
 from hardware_models import Flops, Params, quantity_to_dict
 from solvers import (
     Automatic,
@@ -146,13 +148,13 @@ def test_what_its_terms_refuse_goes_to_the_next_solver() -> None:
 
 
 def test_each_part_of_a_union_gets_its_own_solver() -> None:
-    union = decided(space(2), shared=(True, False))
-    mixed = replace(problem_of(2), space=decided(space(2), vocabulary=(2048, 4096)))
-    solution = solve(replace(mixed, space=union))
+    problem = replace(problem_of(5), space=united((space(5), space(2))))  # type: ignore[arg-type]  # a union of spaces
+    solution = solve(problem)
     assert solution.status is Status.OPTIMAL
-    assert solution.objective == pytest.approx(solve(replace(mixed, space=union), DynamicProgramming()).objective)
-    assert solution.message.count("chose exhaustive") >= 1
-    assert solution.provenance.solver.count("Exhaustive(") == 1
+    assert solution.objective == pytest.approx(solve(problem, DynamicProgramming()).objective, rel=2e-6)
+    assert "chose exhaustive, since the space has 729" in solution.message or solution.message.endswith("closed by its bound")
+    assert "chose dynamic programming, since its 5 blocks are few" in solution.message
+    assert DynamicProgramming().name in solution.chosen
 
 
 def test_minimizing_and_infeasibility_are_settled_too() -> None:
@@ -168,6 +170,15 @@ def test_a_cutoff_is_passed_on() -> None:
     assert best is not None
     answer = Automatic().search(problem, Run(Limits(), cutoff=best * 1.01))
     assert answer.architecture is None
+    assert answer.bound == pytest.approx(best * 1.01)
+
+
+def test_dynamic_programming_heeds_a_cutoff_that_rises_meanwhile() -> None:
+    problem, run = problem_of(5), Run(Limits())
+    best = solve(problem, DynamicProgramming()).objective
+    assert best is not None
+    run.on_record = lambda point: setattr(run, "cutoff", best * 1.01)
+    answer = DynamicProgramming().search(problem, run)
     assert answer.bound == pytest.approx(best * 1.01)
 
 
@@ -298,6 +309,24 @@ def test_a_core_is_spare_where_it_is_there_and_not_busy(
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load), raising=False)
     assert rivals.spare_core() is spare
+
+
+@dataclass(frozen=True)
+class Interrupted(Waiting):
+    """The user presses Ctrl-C."""
+
+    def search(self, problem: DesignProblem, run: Run) -> Answer:
+        threading.Event().wait(1.5)
+        signal.raise_signal(signal.SIGINT)
+        return super().search(problem, run)
+
+
+def test_ctrl_c_ends_both_searches_with_what_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = problem_of(4, subject_to=())
+    solution = raced(monkeypatch, problem, Interrupted(), Waiting((1, 1, 1, 1), 9e9))
+    assert solution.interrupted
+    assert solution.architecture == problem.space.decode((1, 1, 1, 1))
+    assert (solution.status, solution.bound) == (Status.FEASIBLE, 9e9)
 
 
 @pytest.mark.parametrize("fails", [False, True])

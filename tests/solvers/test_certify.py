@@ -277,7 +277,7 @@ def test_what_the_checker_does_not_know_is_said() -> None:
     problem = DesignProblem(SMALL, negative(Flops()), (Budget(entropy, at_least=100.0),))
     assert certify(problem, None, 0.0).to_dict() == {
         "kind": "not checkable",
-        "why": "the formula of negative effective entropy is none that the checker knows",
+        "why": "the formula of negative effective entropy is not one that the checker knows",
     }
 
 
@@ -290,7 +290,7 @@ def test_the_design_command_writes_a_certificate(tmp_path: Path, capsys: pytest.
     told = capsys.readouterr().out
     assert told.startswith("accepted: no choice within the limits is worth more than 11626.24489")
     assert study.main(["--minimize", "params", "--budget", "entropy>=1e3", *flags]) == 0
-    assert "it is not checkable: the formula of negative effective entropy is none" in capsys.readouterr().out
+    assert "it is not checkable: the formula of negative effective entropy is not one" in capsys.readouterr().out
     assert check.main([str(file)]) == 4
 
 

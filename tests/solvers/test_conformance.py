@@ -182,7 +182,7 @@ def test_a_quantity_may_tell_positions_apart(name: str) -> None:
     assert solution.objective == pytest.approx(truth, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", [key for key in (*EXACT, *SPECIAL) if key != "exhaustive"])
+@pytest.mark.parametrize("name", [key for key in (*EXACT, *SPECIAL) if key not in ("automatic", "exhaustive")])
 def test_black_box_is_refused_with_advice(name: str) -> None:
     space = SearchSpace.uniform(2, (512,), (1,), (1, 2))
     problem = DesignProblem(space, Measured("latency", "s", lambda design: -float(sum(design.depths))))

@@ -22,7 +22,7 @@ from tests.solvers.test_fronts_knapsack import StoppingRun, assert_accounts_for,
 @pytest.fixture(autouse=True)
 def these_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fronts are found by sums of alike layers, and labels, however small they are."""
-    monkeypatch.setattr("solvers.questions.pareto._methods", lambda problem: (alike.front, knapsack.front))
+    monkeypatch.setattr("solvers.questions.pareto._methods", lambda problem: (alike.alike_front, knapsack.knapsack_front))
 
 
 def options_problem(seed: int, costs: int, kind: str) -> DesignProblem:
@@ -93,7 +93,7 @@ def test_a_composite_within_budgets_is_that_of_brute_force(number: int) -> None:
         for name in ("first", "second")
     )
     problem = DesignProblem(space, Product((first, second)), problem.subject_to, minimize=problem.minimize)
-    front = alike.front(problem, Run(Limits()))
+    front = alike.alike_front(problem, Run(Limits()))
     if front is None:  # a design within a budget by rounding, in some order of its layers alone
         assert kind == "tenths"
         return
@@ -137,7 +137,7 @@ def test_many_layers_have_the_front_that_labels_find() -> None:
     )
     problem = DesignProblem(space, score, (Budget(memory, 6.0),), minimize=(cost,))
     at_once = exact_front(problem)
-    found = knapsack.front(problem, Run(Limits()))
+    found = knapsack.knapsack_front(problem, Run(Limits()))
     assert found is not None
     assert not found.opened
     by_boxes = exact_front(problem, DynamicProgramming())
@@ -161,10 +161,10 @@ def test_a_term_that_heads_and_ffn_width_share_keeps_them_together() -> None:
     ],
 )
 def test_linked_layers_and_single_ones_are_not_for_it(problem: DesignProblem) -> None:
-    assert alike.front(problem, Run(Limits())) is None
+    assert alike.alike_front(problem, Run(Limits())) is None
 
 
-@pytest.mark.parametrize("polls", [0, 4, 9, 11])
+@pytest.mark.parametrize("polls", [0, 193, 195])
 def test_what_a_stopped_search_misses_is_said(polls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = DesignProblem(layers(4), EffectiveEntropy(), minimize=(Flops(),))
     whole = exact_front(problem)
@@ -174,6 +174,7 @@ def test_what_a_stopped_search_misses_is_said(polls: int, monkeypatch: pytest.Mo
     front = exact_front(problem)
     assert_accounts_for(front, whole)
     assert not front.complete
+    assert len(front.points) > 1 or polls == 0
 
 
 def test_which_method_finds_a_front_follows_from_its_structure(monkeypatch: pytest.MonkeyPatch) -> None:

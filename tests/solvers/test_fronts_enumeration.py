@@ -45,7 +45,7 @@ BOTH: tuple[Quantity, ...] = (Flops(), Params())
 
 def found(problem: DesignProblem, limits: Limits | None = None) -> WholeFront:
     """The front that enumeration finds, which suits the problem."""
-    front = enumeration.front(problem, Run(limits or Limits()))
+    front = enumeration.enumerated_front(problem, Run(limits or Limits()))
     assert front is not None
     return front
 
@@ -107,7 +107,7 @@ def test_no_design_of_a_random_problem_is_missed(seed: int) -> None:
     problem = fuzzed(seed)
     if problem is None:
         return
-    front = enumeration.front(problem, Run(Limits()))
+    front = enumeration.enumerated_front(problem, Run(Limits()))
     if front is None:  # its terms cancel, or a formula has no value where no design is
         return
     assert front.opened == ()
@@ -122,7 +122,7 @@ def test_no_design_of_a_random_problem_is_missed(seed: int) -> None:
 
 def test_the_fuzzer_brings_many_problems() -> None:
     problems = [problem for problem in map(fuzzed, range(40)) if problem is not None]
-    fronts = [(problem, enumeration.front(problem, Run(Limits()))) for problem in problems]
+    fronts = [(problem, enumeration.enumerated_front(problem, Run(Limits()))) for problem in problems]
     enumerated = [problem for problem, front in fronts if front is not None]
     assert len(enumerated) >= 25
     assert {len(problem.minimize) for problem in enumerated} == {1, 2, 3}
@@ -216,13 +216,13 @@ class Cancelling(Separable):
 def test_what_it_does_not_suit() -> None:
     plain = DesignProblem(SMALL, EffectiveEntropy(), minimize=(Flops(),))
     box = Measured("latency", "s", lambda design: float(sum(design.depths)))
-    assert enumeration.front(replace(plain, minimize=(box,)), Run(Limits())) is None
-    assert enumeration.front(replace(plain, maximize=box), Run(Limits())) is None
-    assert enumeration.front(replace(plain, subject_to=(Budget(box, 5),)), Run(Limits())) is None
-    assert enumeration.front(replace(plain, minimize=(Cancelling(),)), Run(Limits())) is None
-    assert enumeration.front(DesignProblem(deep_space(), EffectiveEntropy(), minimize=(Flops(),)), Run(Limits())) is None
+    assert enumeration.enumerated_front(replace(plain, minimize=(box,)), Run(Limits())) is None
+    assert enumeration.enumerated_front(replace(plain, maximize=box), Run(Limits())) is None
+    assert enumeration.enumerated_front(replace(plain, subject_to=(Budget(box, 5),)), Run(Limits())) is None
+    assert enumeration.enumerated_front(replace(plain, minimize=(Cancelling(),)), Run(Limits())) is None
+    assert enumeration.enumerated_front(DesignProblem(deep_space(), EffectiveEntropy(), minimize=(Flops(),)), Run(Limits())) is None
     fine = DesignProblem(fine_space(), EffectiveEntropy(), minimize=(Flops(),))
-    assert enumeration.front(fine, Run(Limits(memory=1 << 20))) is None
+    assert enumeration.enumerated_front(fine, Run(Limits(memory=1 << 20))) is None
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def test_a_design_without_a_value_is_named() -> None:
     problem = DesignProblem(space, EffectiveEntropy(), minimize=(Flops(),))
     object.__setattr__(problem, "maximize", Inverse())  # the problem itself would refuse it
     with pytest.raises(Undefined, match="inverse has no value for the design"):
-        enumeration.front(problem, Run(Limits()))
+        enumeration.enumerated_front(problem, Run(Limits()))
 
 
 @pytest.mark.usefixtures("little_at_once")
@@ -270,7 +270,7 @@ def test_a_stopped_search_says_what_is_open(costs: tuple[Quantity, ...], evaluat
 def test_a_run_that_is_over_leaves_everything_open() -> None:
     run = Run(Limits())
     run.interrupted = True
-    front = enumeration.front(DesignProblem(SMALL, EffectiveEntropy(), minimize=BOTH), run)
+    front = enumeration.enumerated_front(DesignProblem(SMALL, EffectiveEntropy(), minimize=BOTH), run)
     assert front is not None
     assert front.choices.shape == (0, 3)
     assert front.opened == (Open.everything(2, front.opened[0].bound),)
@@ -297,7 +297,7 @@ def test_a_long_search_that_is_stopped_early_shows_designs(monkeypatch: pytest.M
 def test_the_fronts_of_the_paper_space(costs: tuple[Quantity, ...], size: int) -> None:
     problem = DesignProblem(paper_space(), EffectiveEntropy(), minimize=costs)
     run = Run(Limits())
-    front = enumeration.front(problem, run)
+    front = enumeration.enumerated_front(problem, run)
     assert front is not None
     points = values(problem, front)
     assert len(points) == size

@@ -17,7 +17,7 @@ from tests.slow import slow
 @pytest.fixture(autouse=True)
 def these_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fronts are found by labels, however small they are."""
-    monkeypatch.setattr("solvers.questions.pareto._methods", lambda problem: (knapsack.front,))
+    monkeypatch.setattr("solvers.questions.pareto._methods", lambda problem: (knapsack.knapsack_front,))
 
 
 def space_of(*options: int) -> OptionSpace:
@@ -72,7 +72,7 @@ FEW = [case for case in CASES if case[0] < 12]
 @pytest.mark.parametrize(("seed", "costs", "kind"), [*FEW, *slow(case for case in CASES if case[0] >= 12)])
 def test_it_is_the_front_of_brute_force(seed: int, costs: int, kind: str) -> None:
     problem = random_problem(seed, costs, kind)
-    assert knapsack.front(problem, Run(Limits())) is not None
+    assert knapsack.knapsack_front(problem, Run(Limits())) is not None
     assert_equal_fronts(exact_front(problem))
 
 
@@ -148,3 +148,33 @@ def test_what_a_stopped_search_misses_is_said(costs: int, polls: int, monkeypatc
         assert front.points == ()
         assert len(front.pending) == 1
     assert_accounts_for(front, whole)
+
+
+def test_what_memory_does_not_hold_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knapsack, "_WIDTHS", (4, 8))
+    problem = larger(10, 3, 1)
+    whole = exact_front(problem, DynamicProgramming())
+    run = Run(Limits())
+    object.__setattr__(run.limits, "memory", 1)  # less than Limits takes: no more labels than the widest of the passes before
+    monkeypatch.setattr("solvers.questions.pareto.Run", lambda limits: run)
+    front = exact_front(problem)
+    assert not front.complete
+    assert "memory does not hold the labels" in front.message
+    assert_accounts_for(front, whole)
+
+
+def test_labels_whose_order_is_given_leave_no_design_out() -> None:
+    generator = np.random.default_rng(8)
+    space = space_of(*[5] * 6)
+    score, cost, memory = (
+        column(name, [generator.integers(1, 30, 5).astype(float)] * 6, space) for name in ("score", "cost", "memory")
+    )
+    assert_equal_fronts(exact_front(DesignProblem(space, score, (Budget(memory, 90.0),), minimize=(cost,))))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_dominated_labels_may_be_dropped(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knapsack, "_DOMINANCE", 1)
+    for seed in range(3):
+        assert_equal_fronts(exact_front(larger(6, 4, 1, seed=seed, whole=whole)))
+        assert_equal_fronts(exact_front(random_problem(40 + seed, 2, "tenths")))

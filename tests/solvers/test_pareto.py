@@ -253,7 +253,7 @@ def test_a_solver_without_proof_leaves_everything_pending() -> None:
 
 def test_limits_hold_over_all_solves() -> None:
     problem = DesignProblem(paper_space(), EffectiveEntropy(), minimize=ALL_COSTS)
-    front = exact_front(problem, limits=Limits(seconds=0.5))
+    front = exact_front(problem, DynamicProgramming(), Limits(seconds=0.5))
     assert front.pending
     assert check_certificate(front) == ()
     small = DesignProblem(SMALL, EffectiveEntropy(), minimize=ALL_COSTS)

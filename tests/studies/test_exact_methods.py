@@ -410,9 +410,9 @@ def test_fronts_are_found_both_ways_and_compared_with_the_published_one(
     ("name", "text", "words"),
     [
         ("a.mof.json", json.dumps(mof("min")), "does not maximize several sums"),
-        ("a.mof.json", "{}", "is no knapsack problem of several objectives"),
+        ("a.mof.json", "{}", "is not a knapsack problem of several objectives"),
         ("a.dat", "2\n4\n8.0\n[[1, 2], [3, 4]]\n[1, 2]", r"expected 2 objectives of 4 items"),
-        ("a.dat", "2 3", "is no knapsack problem of several objectives"),
+        ("a.dat", "2 3", "is not a knapsack problem of several objectives"),
     ],
 )
 def test_a_file_that_is_no_knapsack_is_one_sentence(name: str, text: str, words: str, tmp_path: Path) -> None:

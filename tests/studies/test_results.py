@@ -19,7 +19,6 @@ from hardware_models import Flops, Params
 from solvers.names import SOLVERS
 from studies import pack_results
 from studies.compare_solvers.cells import Cell
-from studies.pareto.study import SOLVER
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "studies" / "results"
@@ -95,7 +94,7 @@ def test_the_main_comparison_finds_its_kept_rows(release: str) -> None:
 def test_a_front_finds_its_kept_boxes(name: str, costs: tuple[Flops | Params, ...], release: str) -> None:
     record = json.loads((RESULTS / "pareto" / name / "front.json").read_text(encoding="utf-8"))
     assert record["provenance"]["versions"]["merino"] == release
-    key = cell_key("box", DesignProblem(paper_space(), EffectiveEntropy(), minimize=costs), SOLVER)
+    key = cell_key("box", DesignProblem(paper_space(), EffectiveEntropy(), minimize=costs))
     boxes = [row for row in RowFile(RESULTS / "pareto" / name / "rows.jsonl").rows if row["kind"] == "box"]
     assert len(boxes) == record["certificate"]["optimal"] + record["certificate"]["infeasible"]
     assert {row["key"] for row in boxes} == {key}
