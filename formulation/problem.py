@@ -54,6 +54,10 @@ class Constraint:
 class Budget:
     """quantity(A) ≤ upper, or quantity(A) ≥ at_least, in the unit of the quantity. A range is two budgets.
 
+    What counts is the value in floating point, the sum of a design's terms as the quantity adds them up. It may exceed the bound by
+    a relative 1e-12 of the bound, which is put down to rounding. A bound of exactly 0 has no such room: terms that cancel to 0 by
+    hand, such as ten times 0.1 and −1, may miss it by their rounding. Give a bound of the size of that, such as −1e-12.
+
     Attributes:
         quantity: what is limited.
         upper: the most of it, None for a budget from below.
@@ -139,7 +143,7 @@ class Budget:
         return Usage(self.quantity.name, self.quantity.unit, value, self.upper, self.at_least, self.allows(value))
 
     def __str__(self) -> str:
-        return f"{self.quantity.name} {self.sign} {self.bound:.6g} {self.quantity.unit}"
+        return f"{self.quantity.name} {self.sign} {with_unit(f'{self.bound:.6g}', self.quantity.unit)}"
 
 
 def _check_described(quantity: Quantity) -> None:
@@ -153,7 +157,9 @@ def _check_bound(quantity: Quantity, bound: Any) -> None:
     bad_type = isinstance(bound, bool) or not isinstance(bound, int | float | np.number)
     if bad_type or not max(quantity.least, -sys.float_info.max) <= bound < math.inf:
         least = f", {quantity.least:g} or more" if quantity.least > -math.inf else ""
-        raise ValueError(f"the budget for {quantity.name} is {bound!r}; expected a finite number{least} {quantity.unit}")
+        raise ValueError(
+            f"the budget for {quantity.name} is {bound!r}; expected {with_unit(f'a finite number{least}', quantity.unit)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -186,7 +192,7 @@ class Usage:
     def __str__(self) -> str:
         """The budget: params ≤ 5e+07 parameters."""
         sign, bound = ("≤", self.upper) if self.upper is not None else ("≥", self.at_least)
-        return f"{self.name} {sign} {bound:.6g} {self.unit}"
+        return f"{self.name} {sign} {with_unit(f'{bound:.6g}', self.unit)}"
 
 
 @dataclass(frozen=True)

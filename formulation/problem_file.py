@@ -37,6 +37,7 @@ from formulation.records.reading import (
     brief,
     check_keys,
     chosen,
+    format_of,
     is_number,
     read_json,
     read_record,
@@ -123,13 +124,7 @@ class _Limit:
 
 def is_problem_file(path: Path) -> bool:
     """Whether a file is JSON that says it is a problem, whatever else may be wrong with it."""
-    if path.suffix.lower() != ".json":
-        return False
-    try:
-        record = read_json("problem file", path)
-    except ValueError:
-        return False
-    return isinstance(record, dict) and record.get("format") == _FORMAT
+    return format_of(path) == _FORMAT
 
 
 def read_problem(path: Path, read_quantity: ReadQuantity) -> DesignProblem:

@@ -16,7 +16,7 @@ import io
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -48,6 +48,7 @@ class ScoreTable:
         score: the name of the column that says how good an option is, None if none is named so.
         least: whether the least score is best, as of a loss.
         unread: why a column of the file holds no quantity, by its name.
+        partly: those of them that hold numbers too, more often than not: one cell of them may be a slip.
     """
 
     space: OptionSpace
@@ -55,6 +56,7 @@ class ScoreTable:
     score: str | None = None
     least: bool = False
     unread: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    partly: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.score is not None:
@@ -118,8 +120,11 @@ class ScoreTable:
         return DesignProblem(space, negative(goal) if self.least else goal, budgets, tuple(report), costs)
 
     def largest(self, name: str) -> float:
-        """The most that the values of a column can add up to."""
-        return math.fsum(float(row.max()) for row in self[name].rows)
+        """The most that the values of a column can add up to; ValueError where that is beyond float64."""
+        try:
+            return math.fsum(float(row.max()) for row in self[name].rows)
+        except OverflowError:
+            raise ValueError(f"{name} adds up beyond the largest float64, {_LARGEST:.3g}; give it a larger unit") from None
 
 
 def read_scores(
@@ -150,9 +155,10 @@ def read_scores(
             raise ValueError(f"the score table {path} {error}") from None
     try:
         cells = _of_csv(text) if record is None else _of_json(record, position, item)
-        return _table(cells, score, least, position, item)
+        table = _table(cells, score, least, position, item)
     except ValueError as error:
         raise ValueError(f"the score table {path}: {error}") from None
+    return replace(table, unread={name: f"the score table {path}: {why}" for name, why in table.unread.items()})
 
 
 def table_from_json(
@@ -195,6 +201,8 @@ class _Cells:
 def _of_csv(text: str) -> _Cells:
     """The cells of a CSV text: texts without the spaces around them."""
     head_line = text.lstrip().partition("\n")[0]
+    if re.fullmatch("sep=.", head_line.strip()):
+        raise ValueError(f"its first line is {head_line.strip()}, which only Excel reads; leave it out")
     if not head_line:
         raise ValueError(f"it is empty; expected a head such as {POSITION},{ITEM},{SCORE},memory and a row an option")
     delimiter = max(",;\t", key=head_line.count)
@@ -206,6 +214,10 @@ def _of_csv(text: str) -> _Cells:
             if not any(map(str.strip, row)):
                 continue
             if head is None:
+                if len(row) == 1 and row[0].strip().startswith("#"):
+                    raise ValueError(
+                        f"line {reader.line_num} is a comment, {shown(row[0])}; expected the head of the table: leave it out"
+                    )
                 head = row
                 continue
             if len(row) != len(head):
@@ -277,11 +289,11 @@ def _flat(row: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]
 def _heads(heads: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The names of columns and their units: memory [MB] is the column memory in MB, and one without a unit a pure number."""
     names, units = list[str](), dict[str, str]()
-    for head in map(str.strip, heads):
+    for number, head in enumerate(map(str.strip, heads), start=1):
         match = _HEAD.fullmatch(head)
         name, unit = (match["name"], match["unit"].strip()) if match and match["name"] else (head, "")
         if not name:
-            raise ValueError("a column has no name; expected one in the head of each")
+            raise ValueError(f"column {number} has no name; expected one in the head of each")
         if name in units:
             raise ValueError(f"two columns are called {name}; expected each name once")
         names.append(name)
@@ -323,17 +335,19 @@ def _table(cells: _Cells, score: str | None, least: bool, position: str, item: s
         names = tuple(sorted(own, key=ranks.__getitem__))
         menus.append(OptionMenu(where, known.setdefault(names, names)))
         places.append(np.array([own[name] for name in names]))
-    space, columns, unread = OptionSpace(tuple(menus)), dict[str, Column](), dict[str, str]()
+    space, columns, unread, partly = OptionSpace(tuple(menus)), dict[str, Column](), dict[str, str](), list[str]()
     for name, column in cells.columns.items():
         if name in (position, item):
             continue
-        if (wrong := next((row for row, cell in enumerate(column) if not _is_number(cell)), None)) is not None:
-            unread[name] = f"{cells.places[wrong]}: {_wrong(name, column[wrong])}"
+        if wrong := [row for row, cell in enumerate(column) if not _is_number(cell)]:
+            unread[name] = f"{cells.places[wrong[0]]}: {_wrong(name, column[wrong[0]])}"
+            if 2 * len(wrong) < len(column):
+                partly.append(name)
             continue
         values = np.array(column, dtype=float)
         rows = [values[own] for own in places]
         columns[name] = Column(name, cells.units[name], rows, space)  # type: ignore[arg-type]  # made an array
-    return ScoreTable(space, columns, score, least, unread)
+    return ScoreTable(space, columns, score, least, unread, tuple(partly))
 
 
 def _name(cell: Any, column: str, place: str) -> str:
@@ -347,6 +361,8 @@ def _name(cell: Any, column: str, place: str) -> str:
     if not isinstance(cell, str) or not cell.strip():
         said = "is empty" if cell == "" or cell is _LACKING else f"is {shown(cell)}"
         raise ValueError(f"{place}: {column} {said}; expected a name")
+    if len(cell.strip().splitlines()) > 1:
+        raise ValueError(f"{place}: {column} is {shown(cell)}; expected a name on one line")
     return cell.strip()
 
 
@@ -364,6 +380,10 @@ def _wrong(name: str, cell: Any) -> str:
     """Why a cell is not a number."""
     if cell == "" or cell is _LACKING:
         return f"{name} is {'empty' if cell == '' else 'missing'}; expected a number"
+    if isinstance(cell, str) and re.fullmatch(r"[+-]?[1-9][0-9]{0,2}([,_ '][0-9]{3})+", cell):
+        digits = re.sub("[,_ ']", "", cell)
+        decimal = f", or {cell.replace(',', '.')} if the comma is a decimal one" if re.fullmatch("[^,]+,[^,]+", cell) else ""
+        return f"{name} is {shown(cell)}; expected a number with nothing between its thousands, such as {digits}{decimal}"
     if isinstance(cell, str) and re.fullmatch(r"[+-]?[0-9]+,[0-9]+", cell):
         return f"{name} is {shown(cell)}; expected a number with a decimal point, such as {cell.replace(',', '.')}"
     if isinstance(cell, str) and re.fullmatch(r"[+-]?(nan|inf(inity)?)|#?n/?a", cell.lower()):

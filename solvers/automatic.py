@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from formulation import Combine, Composite, DesignProblem, NotSeparable, Quantity, Separable
-from solvers.base import ROUNDING, Answer, EngineMissing, Run, Solver, relative_gap
+from solvers.base import ROUNDING, Answer, EngineMissing, Run, Solver, relative_gap, searched
 from solvers.certificate import Uncheckable
 from solvers.evaluation import is_tabular
 from solvers.exact.counts import Counts
@@ -91,11 +91,14 @@ class Automatic:
         assert choice.rival is not None
         own = Run(replace(run.limits, memory=max(run.limits.memory // 2, 1 << 20)), run.started, run.evaluations, cutoff=run.cutoff)
         own.trace = run.trace
-        with own.listening(), rival(problem, choice.rival, own, _ALONE_S) as other:
-            answer = _recorded(choice.solver.search(problem, own), choice.solver)
-            other.needed = not _settles(problem, answer, own)
-        run.started, run.evaluations, run.halted = own.started, own.evaluations, own.halted
-        run.interrupted |= own.interrupted
+        try:
+            with own.listening(), rival(problem, choice.rival, own, _ALONE_S) as other:
+                # One that is stopped in the middle of long work has answered too, and the other one may have more to say.
+                answer = _recorded(searched(problem, choice.solver, own), choice.solver)
+                other.needed = not _settles(problem, answer, own)
+        finally:
+            run.started, run.evaluations, run.halted = own.started, own.evaluations, own.halted
+            run.interrupted |= own.interrupted
         message = f"{said}: {answer.message}"
         if not other.began:
             return replace(answer, message=message, solvers=(choice.solver,))

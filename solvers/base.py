@@ -494,17 +494,20 @@ class _Claim:
     solvers: tuple[Solver, ...] = ()
 
 
+def searched(problem: DesignProblem, solver: Solver, run: Run) -> Answer:
+    """The answer of a solver; where the run ends it in the middle of long work, or memory is used up, what is known by then."""
+    try:
+        with run.within_memory():
+            return solver.search(problem, run)
+    except Stopped:
+        when, bound = ("in the search", run.trace[-1].bound) if run.trace else ("before the search began", None)
+        return Answer(None, bound, message=f"{run.why_stopped} {when}")
+
+
 def _searched(problem: DesignProblem, solver: Solver, run: Run) -> _Claim:
     """Search a problem on a single space, and check what the solver claims."""
     start = run.limits.start
-    try:
-        with run.within_memory():
-            answer = solver.search(problem, run)
-    except Stopped:
-        bound = run.trace[-1].bound if run.trace else None
-        answer = Answer(
-            None, bound, message=f"{run.why_stopped} {'in' if run.trace else 'before'} the search{'' if run.trace else ' began'}"
-        )
+    answer = searched(problem, solver, run)
     if not isinstance(answer, Answer):
         raise ValueError(f"{solver.name} returned {answer!r}; expected an Answer(architecture, bound, infeasible, message)")
     notes = [answer.message]

@@ -136,14 +136,14 @@ class Additive:
 
 def _rows(terms: Sequence[Any] | np.ndarray, allowed: Sequence[Any] | np.ndarray | None) -> list[list[float | None]]:
     """Terms per position, None for items that the problem does not have."""
-    rows: list[list[float | None]] = []
-    for i, row in enumerate(terms):
-        own: list[float | None] = np.asarray(row, dtype=float).tolist()
-        if allowed is not None:
-            there = np.asarray(allowed[i], dtype=bool)
-            own = [term if is_there else None for term, is_there in zip(own, there, strict=True)]
-        rows.append(own)
-    return rows
+    return [_row(row, None if allowed is None else allowed[i]) for i, row in enumerate(terms)]
+
+
+def _row(terms: Any, allowed: Any | None) -> list[float | None]:
+    own: list[float | None] = np.asarray(terms, dtype=float).tolist()
+    if allowed is None:
+        return own
+    return [term if is_there else None for term, is_there in zip(own, np.asarray(allowed, dtype=bool), strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +161,19 @@ class SummedPart:
     fixed: float = 0.0
     joints: Sequence[np.ndarray] | None = None
     is_max: bool = False
+
+    def to_dict(self, allowed: Sequence[Any] | None = None) -> dict[str, Any]:
+        """As in a certificate; rows of terms that many positions share stand there once."""
+        rows = [_row(own, None if allowed is None else allowed[i]) for i, own in enumerate(self.terms)]
+        numbers: dict[tuple[float | None, ...], int] = {}
+        at = [numbers.setdefault(tuple(row), len(numbers)) for row in rows]
+        return {
+            "name": self.name,
+            "combine": "max" if self.is_max else "sum",
+            "fixed": float(self.fixed),
+            "terms": {"rows": [list(row) for row in numbers], "at": at},
+            "joints": None if self.joints is None else [np.asarray(own, dtype=float).tolist() for own in self.joints],
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,16 +206,6 @@ class Boxes:
 
     def to_dict(self) -> dict[str, Any]:
         """See `Certificate.to_dict`."""
-        parts = [
-            {
-                "name": part.name,
-                "combine": "max" if part.is_max else "sum",
-                "fixed": float(part.fixed),
-                "terms": _rows(part.terms, self.allowed),
-                "joints": None if part.joints is None else [np.asarray(own, dtype=float).tolist() for own in part.joints],
-            }
-            for part in self.parts
-        ]
         budgets = [
             {"weights": [float(x) for x in row], "limit": float(limit)}
             for row, limit in zip(self.weights, self.limits, strict=True)
@@ -210,7 +213,7 @@ class Boxes:
         return {
             "format": _FORMAT,
             "kind": "boxes",
-            "parts": parts,
+            "parts": [part.to_dict(self.allowed) for part in self.parts],
             "objective": dict(self.objective),
             "budgets": budgets,
             "design": None if self.design is None else [int(item) for item in self.design],

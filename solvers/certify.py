@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from formulation import Architecture, Combine, Composite, DesignProblem, Quantity, Separable, SpaceUnion
+from formulation import Architecture, Combine, Composite, DesignProblem, NotSeparable, Quantity, Separable, SpaceUnion
 from formulation.entropy import EffectiveEntropy, TransformerEntropy
 from formulation.table import Table, tabulate
-from solvers.base import Limits, Run, Solution, Status, Stopped
+from solvers.base import EngineMissing, Limits, Run, Solution, Status, Stopped
 from solvers.certificate import Additive, Boxes, Certificate, Links, OfParts, Stated, SummedPart, Uncheckable, above_rounding
+from solvers.programs.linear_form import affine_form
 
 if TYPE_CHECKING:
     from solvers import check  # imported where it is used: `python -m solvers.check` is to find it not yet loaded
@@ -59,7 +60,7 @@ def certify(
     if data.formula["formula"] == "sum" and not len(data.maxima):
         steps = _Programs(data).multipliers(data.everything, poll)
         return data.additive(steps, bound, choices, value)
-    return _divide(data, bound, choices, value, poll)
+    return _divide(problem, data, bound, choices, value, poll)
 
 
 def certified(solution: Solution, seconds: float | None = None) -> Stated:
@@ -102,7 +103,7 @@ def _is_checkable(certificate: Certificate) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class _Data:
+class ProblemData:
     """A problem as the checker sees it.
 
     Attributes:
@@ -159,7 +160,7 @@ class _Data:
         rows = np.vstack((self.formula["weights"], self.weights)) if len(self.limits) else np.array([self.formula["weights"]])
         terms = [rows @ block for block in self.table.blocks]
         fixed = rows @ self.table.fixed
-        multipliers = np.array([step["budgets"] for step in steps]).reshape(-1, len(self.limits))
+        multipliers = np.array([step["budgets"] for step in steps]).reshape(len(steps), len(self.limits))
         order = np.arange(len(terms))
         if not self.linked and len(multipliers):
             second = []
@@ -190,7 +191,12 @@ class _Data:
         )
 
     def boxes(
-        self, nodes: Sequence[dict[str, Any]], bound: float | None, design: Sequence[int] | None, value: float | None
+        self,
+        nodes: Sequence[dict[str, Any]],
+        bound: float | None,
+        design: Sequence[int] | None,
+        value: float | None,
+        further: Sequence[SummedPart] = (),
     ) -> Boxes:
         """The certificate of a formula."""
         parts = [
@@ -205,20 +211,11 @@ class _Data:
             )
             for p, name in enumerate(self.names)
         ]
-        return Boxes(parts, self.formula, self.weights, self.limits, nodes, bound, design, value, self.links, self.allowed)
+        weights = np.hstack((self.weights, np.zeros((len(self.limits), len(further)))))
+        return Boxes([*parts, *further], self.formula, weights, self.limits, nodes, bound, design, value, self.links, self.allowed)
 
 
-def _linear(quantity: Composite) -> np.ndarray | None:
-    """The weights of a formula that is a weighted sum of its parts; None if it isn't one."""
-    count = len(quantity.parts)
-    points = np.vstack((np.eye(count), np.ones(count), np.arange(2.0, 2.0 + count)))
-    with np.errstate(all="ignore"):
-        values = np.array([float(quantity.formula(point)) for point in points])
-        weights = values[:count]
-        return weights if np.allclose(values, points @ weights, rtol=1e-13, atol=0) else None
-
-
-def _read(problem: DesignProblem, poll: Callable[[], object]) -> _Data | str:
+def _read(problem: DesignProblem, poll: Callable[[], object]) -> ProblemData | str:
     """The problem as parts, formula and budgets; what the checker does not know of it, in words."""
     goal = problem.goal
     parts: list[Separable] = []
@@ -240,8 +237,8 @@ def _read(problem: DesignProblem, poll: Callable[[], object]) -> _Data | str:
                 continue
             own: tuple[Separable, ...] = (quantity,)
             factors = np.ones(1)
-        elif isinstance(quantity, Composite) and (found := _linear(quantity)) is not None:
-            own, factors = quantity.parts, found
+        elif isinstance(quantity, Composite) and (found := affine_form(quantity)) is not None and not found[1]:
+            own, factors = quantity.parts, np.array(found[0])
         else:
             return f"the formula of {quantity.name} is not one that the checker knows"
         if limit is not None and any(w < 0 and part.combine is Combine.MAX for w, part in zip(factors, own, strict=True)):
@@ -280,7 +277,7 @@ def _read(problem: DesignProblem, poll: Callable[[], object]) -> _Data | str:
         weights, limits = weights[1:], limits[1:]
     room = 2 * (2 * problem.space.blocks + 4) * 2.0**-53 * np.abs(weights) @ own_table.sizes
     exact = np.array([own_table.rounding(slice(None), own_table.sizes)[row != 0].sum() == 0 for row in weights], dtype=bool)
-    return _Data(
+    return ProblemData(
         own_table, formula, weights, np.array(limits, dtype=float) + np.where(exact, 0.0, room), tuple(allowed), tuple(steps), names
     )
 
@@ -296,7 +293,7 @@ class Boxed:
 class _Programs:
     """Linear programs over the choices of a problem: their duals are steps of a certificate."""
 
-    def __init__(self, data: _Data) -> None:
+    def __init__(self, data: ProblemData) -> None:
         from scipy import sparse
 
         self.data = data
@@ -459,17 +456,37 @@ class _Programs:
 
 
 def _divide(
-    data: _Data, bound: float | None, design: Sequence[int] | None, value: float | None, poll: Callable[[], object]
+    problem: DesignProblem,
+    data: ProblemData,
+    bound: float | None,
+    design: Sequence[int] | None,
+    value: float | None,
+    poll: Callable[[], object],
 ) -> Certificate:
     """Boxes until each is closed by a step or by a pass."""
     from solvers import check
+    from solvers.exact.count_proof import CountProof, Unproved
 
-    claim = check.boxes_claim(data.boxes([], bound, design, value).to_dict())
+    def claimed(further: Sequence[SummedPart] = ()) -> check.Claim:
+        return check.boxes_claim(data.boxes([], bound, design, value, further).to_dict())
+
+    claim = claimed()
     root = check.root_box(claim)
     try:
         claim.check_design()
     except check.Refused as error:
         return Uncheckable(str(error))
+    if data.formula["formula"] != "sum":
+        try:
+            by_counts = CountProof(problem, data, claimed, poll)
+        except (NotSeparable, EngineMissing):
+            by_counts = None  # boxes over positions, below
+        if by_counts is not None:
+            try:
+                by_counts.run()
+            except Unproved as error:
+                return Uncheckable(str(error))
+            return data.boxes(by_counts.nodes, bound, design, value, by_counts.parts)
     programs = _Programs(data)
     nodes: list[dict[str, Any]] = []
     waiting: list[tuple[int, check.Box, int]] = [(0, root, 0)]
@@ -481,7 +498,7 @@ def _divide(
         if len(nodes) > _BOXES:
             return Uncheckable(f"its boxes became more than {_BOXES:,}")
         box = claim.worth.derive(box)
-        boxed = _floats(box, len(data.names))
+        boxed = _floats(box, data)
         try:
             proof, near = _proof(data, programs, claim, box, boxed, order, poll)
         except _Refuted as error:
@@ -493,9 +510,8 @@ def _divide(
         if split is None:
             return Uncheckable(f"box {number} is not closed by what the checker knows, and cannot be divided")
         variable, at = split
-        below, above = check.cut(box, variable, Fraction(at), claim)
-        name = variable if variable < len(data.names) else f"m{variable - len(data.names) + 1}"
-        nodes[number] = {"split": [name, at], "below": len(nodes), "above": len(nodes) + 1}
+        below, above = check.cut(box, variable, Fraction(at))
+        nodes[number] = {"split": [variable, at], "below": len(nodes), "above": len(nodes) + 1}
         waiting += [(len(nodes), below, deep + 1), (len(nodes) + 1, above, deep + 1)]
         nodes += [{}, {}]
     return data.boxes(nodes, bound, design, value)
@@ -505,15 +521,23 @@ class _Refuted(Exception):
     """The claim is false: the message names what refutes it."""
 
 
-def _floats(box: check.Box, parts: int) -> Boxed:
+def _floats(box: check.Box, data: ProblemData) -> Boxed:
     """A box in floating point."""
-    ends = [(-math.inf if low is None else float(low), math.inf if high is None else float(high)) for low, high in box]
-    ends += [(-math.inf, math.inf)] * (parts + 2 - len(ends))
-    return Boxed(np.array([end[0] for end in ends]), np.array([end[1] for end in ends]))
+    ranges = [box.range(variable) for variable in (*range(len(data.names)), "m1", "m2")]
+    return Boxed(
+        np.array([-math.inf if low is None else float(low) for low, _ in ranges]),
+        np.array([math.inf if high is None else float(high) for _, high in ranges]),
+    )
 
 
 def _proof(
-    data: _Data, programs: _Programs, claim: check.Claim, box: check.Box, boxed: Boxed, order: list[int], poll: Callable[[], object]
+    data: ProblemData,
+    programs: _Programs,
+    claim: check.Claim,
+    box: check.Box,
+    boxed: Boxed,
+    order: list[int],
+    poll: Callable[[], object],
 ) -> tuple[dict[str, Any] | None, np.ndarray | None]:
     """What closes a box, None if nothing did; and the parts where its linear program is largest."""
     from solvers import check
@@ -529,7 +553,7 @@ def _proof(
             return False
         return True
 
-    if check.is_empty(box):
+    if box.is_empty:
         return {}, None
     defined = data.formula["formula"] != "effective entropy" or bool(np.isfinite(boxed.least[-2:]).all())
     found = programs.solve(boxed, np.zeros(len(data.limits))) if defined else None
@@ -547,15 +571,15 @@ def _proof(
     return None, near
 
 
-def _where(data: _Data, box: Boxed, near: np.ndarray | None) -> tuple[int, float] | None:
+def _where(data: ProblemData, box: Boxed, near: np.ndarray | None) -> tuple[int, float] | None:
     """The variable that a box is divided in, and where."""
     count = len(data.names)
     low, high = box.least[:count], box.most[:count]
     for p in data.maxima:
         values = np.unique(np.concatenate([block[p][own] for block, own in zip(data.table.blocks, data.allowed, strict=True)]))
-        inside = values[(values >= low[p]) & (values < high[p])]
+        inside = values[(values > low[p]) & (values <= high[p])]
         if len(inside):
-            return int(p), float(inside[len(inside) // 2])
+            return int(p), math.nextafter(float(inside[len(inside) // 2]), -math.inf)
     numbers = data.formula.get("parts", list(range(count)))
     depth = numbers[0]
     if low[depth] <= 0 < high[depth]:

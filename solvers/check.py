@@ -29,10 +29,12 @@ Boxes. The worth is a formula of a few parts, such as effective entropy
 
     α₁·m₁·A + α₂·m₂·B,   m₁ = 1 − β·L²/S₁,   m₂ = 1 − β·L²/S₂,   α, β ≥ 0, S > 0
 
-A box is a range for each part and each m. The root's ranges follow from the terms. A split divides a box in two; to tighten a
-range is a split whose one half is closed at once. A box is closed by an affine U of the parts whose largest value is at most
-BOUND, or by a pass with several such U, at whose end the formula itself is evaluated. Each U is made here, from the box and from
-the numbers θ, ρ, λ, ν of a step, all of which any values will do for (λ, ν ≥ 0 and 0 ≤ θ ≤ 1 is checked):
+A box is a range for each part and each m, and a set of items. The root's ranges follow from the terms. A split divides a box in
+two; to tighten a range is a split whose one half is closed at once, with the planes of the whole box. Items are dropped whose
+loss in a U, at all positions that are alike, exceeds the slack. So are those with a term beyond the most of a maximum, or of a
+sum without negative terms, such as a part that counts positions. A box is closed by an affine U of the parts whose largest
+value is at most BOUND, or by a pass with several such U, at whose end the formula itself is evaluated. Each U is made here,
+from the box and from the numbers θ, ρ, λ, ν of a step, all of which any values will do for (λ, ν ≥ 0 and 0 ≤ θ ≤ 1 is checked):
 
     A in [a, b], m in [m⁻, m⁺]:   m·A ≤ m⁺·A + a·(m − m⁺),   m·A ≤ m⁻·A + b·(m − m⁻)     (McCormick 1976), mixed by θ
     0 ≤ (L − ρ·S)²/S:             m ≤ 1 − β·(2ρL − ρ²S)                  (a tangent), where m's coefficient is ≥ 0
@@ -74,10 +76,10 @@ class NotCheckable(Exception):
     """A certificate rests on something that cannot be checked; the message says on what."""
 
 
-def _shown(number: Fraction | None) -> str:
+def _shown(number: Fraction | None, digits: int = 17) -> str:
     """A number for people, to the last bit of a double where it has one."""
     try:
-        return "none" if number is None else f"{float(number):.17g}"
+        return "none" if number is None else f"{float(number):.{digits}g}"
     except OverflowError:
         return "a number beyond 1.8e308"
 
@@ -129,8 +131,14 @@ def _list(value: Any, where: str, length: int | None = None) -> list[Any]:
 
 def _number(value: Any, where: str) -> Fraction:
     """The fraction that a number is."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise Refused(f"{where} is not a finite number")
+    try:
+        is_double = float(value) == value and math.isfinite(value)
+    except OverflowError:
+        is_double = False
+    if not is_double:
+        raise Refused(f"{where} is not a finite number, or a whole one that no double is")
     return Fraction(value)
 
 
@@ -150,7 +158,7 @@ def _nonnegative(value: Any, where: str) -> Fraction:
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise Refused(f"{where} is not a text")
-    return value
+    return value.encode("ascii", "backslashreplace").decode() if value.isprintable() else ascii(value)
 
 
 # The data of a claim
@@ -177,17 +185,55 @@ class Part:
         """Whether it is a whole number for every choice."""
         return self.bits == 0
 
+    @cached_property
+    def is_growing(self) -> bool:
+        """Whether no term is negative, so that an item or joint adds no less than nothing."""
+        joints = [term for matrix in self.joints or () for row in matrix for term in row]
+        return min(min(map(min, self.terms)), *joints, 0) >= 0
+
+    @cached_property
+    def greatest(self) -> int:
+        """The greatest term of an item."""
+        return max(map(max, self.terms))
+
+    @cached_property
+    def entries(self) -> dict[int, list[tuple[int, int]]]:
+        """Of each row, by its id, the items that have a term other than 0, where they are few."""
+        found = {}
+        for row in {id(row): row for row in self.terms}.values():
+            own = [(j, term) for j, term in enumerate(row) if term]
+            if 4 * len(own) < len(row):
+                found[id(row)] = own
+        return found
+
     def exact(self, number: int) -> Fraction:
         """What a whole number of this part's stands for."""
         return Fraction(number, 1 << self.bits)
 
 
-def _part(name: str, is_max: bool, fixed: Any, terms: Any, joints: Any, chain: Chain) -> Part:
+def _rows(value: Any, where: str, positions: int) -> tuple[list[Any], list[int]]:
+    """Different rows, and which one each position has; in a certificate one row a position, or {"rows", "at"}."""
+    if not isinstance(value, dict):
+        rows, at = _list(value, where), list(range(len(value)))
+    else:
+        _object(value, where, ("rows", "at"))
+        rows = _list(value["rows"], where)
+        at = [_whole(number, f"{where}: a row", 0, len(rows)) for number in _list(value["at"], where)]
+    if positions and len(at) != positions:
+        raise Refused(f"{where} has {len(at)} entries; expected {positions}")
+    if len(set(at)) < len(rows):
+        raise Refused(f"{where} has a row that no position has")
+    return rows, at
+
+
+def read_part(name: str, is_max: bool, fixed: Any, terms: Any, joints: Any, chain: Chain) -> Part:
     """Read a part, and scale it to whole numbers."""
-    rows = _list(terms, f"{name}: terms", chain.positions)
+    rows, at = _rows(terms, f"{name}: terms", chain.positions)
     ratios: list[list[tuple[int, int]]] = []
-    for i, (row, there) in enumerate(zip(rows, chain.there, strict=True)):
-        where = f"{name}: terms at position {i}"
+    for row, first in zip(rows, map(at.index, range(len(rows))), strict=True):
+        where, there = f"{name}: terms at position {first}", chain.there[first]
+        if any(chain.there[i] != there for i, number in enumerate(at) if number == at[first]):
+            raise Refused(f"{where} stand for positions with other items too")
         own = []
         for j, (term, is_there) in enumerate(zip(_list(row, where, len(there)), there, strict=True)):
             if (term is not None) is not is_there:
@@ -216,12 +262,13 @@ def _part(name: str, is_max: bool, fixed: Any, terms: Any, joints: Any, chain: C
     def scaled(ratio: tuple[int, int]) -> int:
         return (ratio[0] << bits) // ratio[1]
 
+    made = [list(map(scaled, row)) for row in ratios]
     return Part(
         name,
         is_max,
         bits,
         scaled(own_fixed),
-        [list(map(scaled, row)) for row in ratios],
+        [made[number] for number in at],
         None if pairs is None else [[list(map(scaled, row)) for row in matrix] for matrix in pairs],
     )
 
@@ -252,10 +299,11 @@ class Chain:
 
 def _chain(pattern: Any, where: str, links: Any) -> Chain:
     """Read the items from a row of terms, and how they are linked."""
-    rows = _list(pattern, where)
-    if not rows:
+    own_rows, at = _rows(pattern, where, 0)
+    if not at:
         raise Refused(f"{where} has no positions")
-    there = [[term is not None for term in _list(row, f"{where} at position {i}")] for i, row in enumerate(rows)]
+    found = [[term is not None for term in _list(row, f"{where} at position {at.index(r)}")] for r, row in enumerate(own_rows)]
+    rows = there = [found[number] for number in at]
     for i, row in enumerate(there):
         if not row:
             raise Refused(f"{where} at position {i} has no items")
@@ -281,8 +329,12 @@ def _chain(pattern: Any, where: str, links: Any) -> Chain:
     return Chain(there, state, after, states, True)
 
 
-Affine = tuple[Fraction, list[Fraction]]
-"""A constant, and a coefficient for each part."""
+Variable = int | str
+"""The number of a part, or the name of what the worth says."""
+Range = tuple[Fraction | None, Fraction | None]
+"""The least and the most that a variable may be; None for no limit."""
+Affine = tuple[Fraction, dict[Variable, Fraction]]
+"""A constant, and coefficients of variables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,6 +353,7 @@ class Claim:
         bound: None for the claim that no choice is within the limits.
         design: an item for each position, None if none is given.
         said: what the design is said to be worth.
+        known: see `extremes`.
     """
 
     chain: Chain
@@ -310,6 +363,7 @@ class Claim:
     bound: Fraction | None
     design: list[int] | None
     said: Fraction | None
+    known: dict[int, Range] = field(default_factory=dict)
 
     @cached_property
     def kinds(self) -> list[int]:
@@ -317,7 +371,7 @@ class Claim:
         seen: dict[Any, int] = {}
         chain = self.chain
         return [
-            seen.setdefault((tuple(chain.there[i]), tuple(chain.state[i]), tuple(tuple(part.terms[i]) for part in self.parts)), i)
+            seen.setdefault((tuple(chain.there[i]), tuple(chain.state[i]), *(tuple(part.terms[i]) for part in self.parts)), i)
             for i in range(chain.positions)
         ]
 
@@ -331,6 +385,31 @@ class Claim:
             return tuple(map(tuple, self.chain.after[i])), tuple(tuple(map(tuple, own[i])) for own in joints)
 
         return [seen.setdefault(content(i), i) for i in range(len(self.chain.after))]
+
+    @cached_property
+    def everything(self) -> list[list[int]]:
+        """Per position all items, one list for positions of one kind."""
+        made = {i: [j for j, there in enumerate(self.chain.there[i]) if there] for i in set(self.kinds)}
+        return [made[kind] for kind in self.kinds]
+
+    def extremes(self, p: int) -> Range:
+        """What a part may be, from the terms alone; an empty range where there is no choice."""
+        if p not in self.known:
+            part, everything = self.parts[p], self.everything
+            ends: list[Fraction | None]
+            if part.is_max:
+                rows = [[part.terms[i][j] for j in everything[i]] for i in set(self.kinds)]
+                joints = [[term for row in matrix for term in row] for matrix in part.joints or ()]
+                low = part.exact(max(part.fixed, *map(min, rows))) if all(rows) else None
+                ends = [low, None if low is None else part.exact(max(part.fixed, *map(max, rows), *map(max, joints)))]
+            else:
+                ends = []
+                for sign in (-1, 1):
+                    scores = _scores((Fraction(0), {p: Fraction(sign)}), self)
+                    top, _ = _potential(scores, self, everything)
+                    ends.append(None if top is None else sign * top * scores.unit)
+            self.known[p] = (ends[0], ends[1]) if None not in ends else (Fraction(0), Fraction(-1))
+        return self.known[p]
 
     def totals(self, design: Sequence[int]) -> list[Fraction]:
         """The parts of a choice."""
@@ -371,8 +450,52 @@ class Claim:
 
 # Boxes
 
-Box = list[tuple[Fraction | None, Fraction | None]]
-"""Per variable, parts first, the least and the most that it may be; None for no limit."""
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Some of the choices.
+
+    Attributes:
+        ranges: of the variables that were narrowed, or derived; any other part is within its extremes.
+        items: per position, one list for positions of one kind.
+    """
+
+    claim: Claim
+    ranges: dict[Variable, Range]
+    items: list[list[int]]
+
+    def range(self, variable: Variable) -> Range:
+        """The least and the most that a variable may be."""
+        known = self.ranges.get(variable)
+        return known or (self.claim.extremes(variable) if isinstance(variable, int) else (None, None))
+
+    def ends(self, variable: Variable, where: str) -> tuple[Fraction, Fraction]:
+        """The same; Refused where there is no limit."""
+        least, most = self.range(variable)
+        if least is None or most is None:
+            raise Refused(f"{where}: variable {variable} has no finite range")
+        return least, most
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether a variable has nothing that it may be."""
+        return any(least is not None and most is not None and least > most for least, most in self.ranges.values())
+
+    def rid(self) -> Box:
+        """The box without items that its ranges keep out: a term beyond the most of a maximum, or of a sum of terms ≥ 0."""
+        items = {kind: self.items[kind] for kind in self.claim.kinds}
+        for variable, (_, most) in self.ranges.items():
+            part = self.claim.parts[variable] if isinstance(variable, int) else None
+            if part is None or most is None or not (part.is_max or part.is_growing):
+                continue
+            limit = math.floor(most * (1 << part.bits)) - (0 if part.is_max else part.fixed)
+            if part.greatest > limit:
+                items = {kind: [j for j in own if part.terms[kind][j] <= limit] for kind, own in items.items()}
+        return self.within(items)
+
+    def within(self, items: dict[int, list[int]]) -> Box:
+        """The box with fewer items, by kind."""
+        return Box(self.claim, self.ranges, [items[kind] for kind in self.claim.kinds])
 
 
 @dataclass(frozen=True, eq=False)
@@ -388,7 +511,7 @@ class Step:
     theta: tuple[Fraction, Fraction] = (Fraction(1, 2), Fraction(1, 2))
     tangents: tuple[list[tuple[Fraction, Fraction]], list[tuple[Fraction, Fraction]]] = ([], [])
     budgets: list[Fraction] = field(default_factory=list)
-    ranges: list[tuple[int, bool, Fraction]] = field(default_factory=list)
+    ranges: list[tuple[Variable, bool, Fraction]] = field(default_factory=list)
 
 
 class Worth:
@@ -396,6 +519,8 @@ class Worth:
 
     variables: tuple[str, ...] = ()
     """Names of the variables beside the parts."""
+    numbers: Sequence[int] = ()
+    """The parts of a formula that is no sum."""
 
     def __init__(self, weights: list[Fraction]) -> None:
         self.weights = weights
@@ -409,28 +534,16 @@ class Worth:
         return abs(worth) + sum((abs(weight * part) for weight, part in zip(self.weights, parts, strict=False)), Fraction(0))
 
     def derive(self, box: Box) -> Box:
-        """The box with the ranges that follow from those of the parts."""
-        return box
+        """The box with what follows from the ranges of its parts."""
+        return box.rid()
 
-    def above(self, step: Step, box: Box, where: str) -> tuple[Fraction, list[Fraction]]:
-        """A constant and coefficients of all variables, nowhere below the worth in a box."""
-        return Fraction(0), list(self.weights)
+    def above(self, step: Step, box: Box, where: str) -> Affine:
+        """An affine function of variables that is nowhere below the worth in a box."""
+        return Fraction(0), {p: weight for p, weight in enumerate(self.weights) if weight}
 
-    def settle(self, step: Step, box: Box, constant: Fraction, coefficients: list[Fraction], where: str) -> Affine:
+    def settle(self, step: Step, box: Box, affine: Affine, where: str) -> Affine:
         """The same in terms of the parts alone."""
-        return constant, coefficients
-
-
-def _ends(box: Box, variable: int, where: str) -> tuple[Fraction, Fraction]:
-    least, most = box[variable]
-    if least is None or most is None:
-        raise Refused(f"{where}: variable {variable} has no finite range")
-    return least, most
-
-
-def is_empty(box: Box) -> bool:
-    """Whether a variable has nothing that it may be."""
-    return any(least is not None and most is not None and least > most for least, most in box)
+        return affine
 
 
 def _square(low: Fraction, high: Fraction) -> tuple[Fraction, Fraction]:
@@ -452,9 +565,9 @@ class EffectiveEntropy(Worth):
 
     variables = ("m1", "m2")
 
-    def __init__(self, alpha: list[Fraction], beta: Fraction, numbers: list[int], parts: int) -> None:
+    def __init__(self, alpha: list[Fraction], beta: Fraction, numbers: list[int]) -> None:
         super().__init__([])
-        self.alpha, self.beta, self.count = alpha, beta, parts
+        self.alpha, self.beta, self.numbers = alpha, beta, numbers
         self.depth, self.entropies = numbers[0], numbers[3:]
         self.logs = numbers[1:3]
         self.ratios: list[tuple[Fraction, Fraction] | None] = [None, None]
@@ -470,87 +583,88 @@ class EffectiveEntropy(Worth):
         return total
 
     def derive(self, box: Box) -> Box:
-        if is_empty(box):
+        box = box.rid()
+        if box.is_empty:
             return box
-        least, most = _square(*_ends(box, self.depth, "L"))
-        box = list(box)
-        for k, log in enumerate(self.logs):
-            if not (self.alpha[k] and self.beta):  # no discount, or a term that is not there
-                box[self.count + k] = Fraction(1), Fraction(1)
+        low, high = box.ends(self.depth, "L")
+        least, most = _square(low, high)
+        ranges = dict(box.ranges)
+        for name, alpha, log, ratios in zip(self.variables, self.alpha, self.logs, self.ratios, strict=True):
+            if not (alpha and self.beta):  # no discount, or a term that is not there
+                ranges[name] = Fraction(1), Fraction(1)
                 continue
-            narrow, wide = _ends(box, log, "S")
-            if self.ratios[k] is not None and self.ratios[k][1] > 0:  # type: ignore[index]
-                narrow = max(narrow, _ends(box, self.depth, "L")[0] / self.ratios[k][1])  # type: ignore[index]
-                box[log] = narrow, wide
+            narrow, wide = box.ends(log, "S")
+            if ratios is not None and ratios[1] > 0 and low / ratios[1] > narrow:
+                narrow = _down(low / ratios[1])
+                ranges[log] = narrow, wide
             if narrow <= 0:  # no m, so that no step may speak of it
-                box[self.count + k] = None, None
+                ranges[name] = None, None
                 continue
             if narrow > wide:
-                return box
+                break
             highest, lowest = 1 - self.beta * least / wide, 1 - self.beta * most / narrow
-            if self.ratios[k] is not None:
-                small, large = self.ratios[k]  # type: ignore[misc]
-                low, high = _ends(box, self.depth, "L")
-                highest = min(highest, 1 - self.beta * low * small)
-                lowest = max(lowest, 1 - self.beta * high * large)
-            known_low, known_high = box[self.count + k]
+            if ratios is not None:
+                highest, lowest = min(highest, 1 - self.beta * low * ratios[0]), max(lowest, 1 - self.beta * high * ratios[1])
+            known_low, known_high = box.range(name)
             lowest, highest = _down(lowest), _up(highest)
-            box[self.count + k] = (
+            ranges[name] = (
                 lowest if known_low is None else max(lowest, known_low),
                 highest if known_high is None else min(highest, known_high),
             )
-        return box
+        return Box(box.claim, ranges, box.items)
 
-    def above(self, step: Step, box: Box, where: str) -> tuple[Fraction, list[Fraction]]:
-        constant, coefficients = Fraction(0), [Fraction(0)] * len(box)
-        for k, (alpha, entropy) in enumerate(zip(self.alpha, self.entropies, strict=True)):
-            a, b = _ends(box, entropy, where)
-            low, high = _ends(box, self.count + k, where)
-            for share, corner, end in ((step.theta[k], a, high), (1 - step.theta[k], b, low)):
-                coefficients[entropy] += alpha * share * end
-                coefficients[self.count + k] += alpha * share * corner
-                constant -= alpha * share * corner * end
+    def above(self, step: Step, box: Box, where: str) -> Affine:
+        constant = Fraction(0)
+        coefficients: dict[Variable, Fraction] = {}
+        for name, alpha, entropy, theta in zip(self.variables, self.alpha, self.entropies, step.theta, strict=True):
+            (a, b), (low, high) = box.ends(entropy, where), box.ends(name, where)
+            coefficients[entropy] = alpha * (theta * high + (1 - theta) * low)
+            coefficients[name] = alpha * (theta * a + (1 - theta) * b)
+            constant -= alpha * (theta * a * high + (1 - theta) * b * low)
         return constant, coefficients
 
-    def settle(self, step: Step, box: Box, constant: Fraction, coefficients: list[Fraction], where: str) -> Affine:
-        coefficients = list(coefficients)
-        for k, log in enumerate(self.logs):
-            coefficient = coefficients[self.count + k]
+    def settle(self, step: Step, box: Box, affine: Affine, where: str) -> Affine:
+        constant, coefficients = affine
+        for name, alpha, log, tangents in zip(self.variables, self.alpha, self.logs, step.tangents, strict=True):
+            coefficient = coefficients.pop(name, Fraction(0))
             if not coefficient:
                 continue
-            if coefficient < 0 or not step.tangents[k] or not self.alpha[k]:
-                low, high = _ends(box, self.count + k, where)
+            if coefficient < 0 or not tangents or not alpha:
+                low, high = box.ends(name, where)
                 constant += coefficient * (low if coefficient < 0 else high)
                 continue
-            total = sum((weight for weight, _ in step.tangents[k]), Fraction(0))
+            total = sum((weight for weight, _ in tangents), Fraction(0))
             if not total:
-                raise Refused(f"{where}: the weights of the tangents of m{k + 1} are all 0")
+                raise Refused(f"{where}: the weights of the tangents of {name} are all 0")
+            share = coefficient * self.beta / total
             constant += coefficient
-            for weight, rho in step.tangents[k]:
-                share = coefficient * self.beta * weight / total
-                coefficients[self.depth] -= share * 2 * rho
-                coefficients[log] += share * rho * rho
-        return constant, coefficients[: self.count]
+            for part, slope in (
+                (self.depth, -2 * sum((weight * rho for weight, rho in tangents), Fraction(0))),
+                (log, sum((weight * rho * rho for weight, rho in tangents), Fraction(0))),
+            ):
+                coefficients[part] = coefficients.get(part, Fraction(0)) + share * slope
+        return constant, coefficients
 
 
 class BlockwiseEntropy(Worth):
     """α₁·(A − β·L·X) + α₂·(B − β·L·Y), see above."""
 
-    def __init__(self, alpha: list[Fraction], beta: Fraction, numbers: list[int], parts: int) -> None:
+    def __init__(self, alpha: list[Fraction], beta: Fraction, numbers: list[int]) -> None:
         super().__init__([])
-        self.alpha, self.beta, self.count = alpha, beta, parts
+        self.alpha, self.beta, self.numbers = alpha, beta, numbers
         self.depth, self.entropies, self.losses = numbers[0], numbers[1:3], numbers[3:]
 
     def value(self, parts: Sequence[Fraction]) -> Fraction:
         terms = zip(self.alpha, self.entropies, self.losses, strict=True)
         return sum((a * (parts[e] - self.beta * parts[self.depth] * parts[x]) for a, e, x in terms), Fraction(0))
 
-    def above(self, step: Step, box: Box, where: str) -> tuple[Fraction, list[Fraction]]:
-        constant, coefficients = Fraction(0), [Fraction(0)] * len(box)
-        depths = _ends(box, self.depth, where)
+    def above(self, step: Step, box: Box, where: str) -> Affine:
+        constant = Fraction(0)
+        coefficients: dict[Variable, Fraction] = dict.fromkeys(self.numbers, Fraction(0))
+        depths = box.ends(self.depth, where)
         for k, (alpha, entropy, loss) in enumerate(zip(self.alpha, self.entropies, self.losses, strict=True)):
             coefficients[entropy] += alpha
-            for share, depth, end in zip((step.theta[k], 1 - step.theta[k]), depths, _ends(box, loss, where), strict=True):
+            for share, depth, end in zip((step.theta[k], 1 - step.theta[k]), depths, box.ends(loss, where), strict=True):
                 weight = alpha * self.beta * share
                 coefficients[loss] -= weight * depth
                 coefficients[self.depth] -= weight * end
@@ -558,25 +672,28 @@ class BlockwiseEntropy(Worth):
         return constant, coefficients
 
 
-def _bound_of(step: Step, claim: Claim, box: Box, where: str) -> Affine:
-    """U of a step, in terms of the sums among the parts."""
-    size = len(box)
-    constant, coefficients = claim.worth.above(step, box, where) if step.counts else (Fraction(0), [Fraction(0)] * size)
-    coefficients = coefficients + [Fraction(0)] * (size - len(coefficients))
+def _bound_of(step: Step, claim: Claim, box: Box, where: str, half: Box | None = None) -> Affine:
+    """U of a step, in terms of the sums among the parts; `half`: the part of the box whose ranges are meant."""
+    constant, coefficients = claim.worth.above(step, box, where) if step.counts else (Fraction(0), {})
+
+    def add(variable: Variable, coefficient: Fraction) -> None:
+        coefficients[variable] = coefficients.get(variable, Fraction(0)) + coefficient
+
     for multiplier, budget in zip(step.budgets, claim.budgets, strict=True):
-        constant += multiplier * budget.limit
-        for p, weight in enumerate(budget.weights):
-            coefficients[p] -= multiplier * weight
+        if multiplier:
+            constant += multiplier * budget.limit
+            for p, weight in enumerate(budget.weights):
+                if weight:
+                    add(p, -multiplier * weight)
     for variable, is_most, multiplier in step.ranges:
-        least, most = _ends(box, variable, where)
+        least, most = (half or box).ends(variable, where)
         constant += multiplier * (most if is_most else -least)
-        coefficients[variable] += -multiplier if is_most else multiplier
-    constant, coefficients = claim.worth.settle(step, box, constant, coefficients, where)
-    for p, part in enumerate(claim.parts):
-        if part.is_max and coefficients[p]:
-            least, most = _ends(box, p, where)
-            constant += coefficients[p] * (most if coefficients[p] > 0 else least)
-            coefficients[p] = Fraction(0)
+        add(variable, -multiplier if is_most else multiplier)
+    constant, coefficients = claim.worth.settle(step, box, (constant, coefficients), where)
+    for p in [p for p in coefficients if isinstance(p, int) and claim.parts[p].is_max]:
+        least, most = (half or box).ends(p, where)
+        coefficient = coefficients.pop(p)
+        constant += coefficient * (most if coefficient > 0 else least)
     return constant, coefficients
 
 
@@ -600,19 +717,30 @@ class Scores:
 
 def _scores(affine: Affine, claim: Claim) -> Scores:
     constant, coefficients = affine
-    used = [p for p, coefficient in enumerate(coefficients) if coefficient]
-    parts = [claim.parts[p] for p in used]
+    used = [p for p, coefficient in coefficients.items() if coefficient]
+    parts = [claim.parts[p] for p in used]  # type: ignore[index]
     bits = max((part.bits for part in parts), default=0)
     common = math.lcm(constant.denominator, *(coefficients[p].denominator for p in used))
-    factors = [int(coefficients[p] * common) << (bits - claim.parts[p].bits) for p in used]
+    factors = [
+        (coefficients[p].numerator * (common // coefficients[p].denominator)) << (bits - part.bits)
+        for p, part in zip(used, parts, strict=True)
+    ]
     whole = int(constant * common) << bits
     whole += sum(factor * part.fixed for factor, part in zip(factors, parts, strict=True))
     made: dict[int, list[int]] = {}
     for kind in set(claim.kinds):
-        rows = [part.terms[kind] for part in parts]
-        made[kind] = [sum(map(int.__mul__, factors, terms)) for terms in zip(*rows, strict=True)] or [0] * len(
-            claim.chain.there[kind]
-        )
+        few = [
+            (f, own) for f, part in zip(factors, parts, strict=True) if (own := part.entries.get(id(part.terms[kind]))) is not None
+        ]
+        many = [(f, row) for f, part in zip(factors, parts, strict=True) if id(row := part.terms[kind]) not in part.entries]
+        row = [0] * len(claim.chain.there[kind])
+        if many:
+            own_factors = [f for f, _ in many]
+            row = [sum(map(int.__mul__, own_factors, terms)) for terms in zip(*(row for _, row in many), strict=True)]
+        for f, entries in few:
+            for j, term in entries:
+                row[j] += f * term
+        made[kind] = row
     joints = None
     pairs = [(factor, part.joints) for factor, part in zip(factors, parts, strict=True) if part.joints is not None]
     if pairs:
@@ -626,16 +754,6 @@ def _scores(affine: Affine, claim: Claim) -> Scores:
     return Scores(whole, [made[kind] for kind in claim.kinds], joints, Fraction(1, common << bits))
 
 
-def _allowed(claim: Claim, box: Box) -> list[list[int]]:
-    """Per position the items of a box: those in the problem that no maximum keeps out."""
-    tops = [(part, box[p][1]) for p, part in enumerate(claim.parts) if part.is_max]
-    limits = [(part.terms, math.floor(most * (1 << part.bits))) for part, most in tops if most is not None]
-    return [
-        [j for j, there in enumerate(row) if there and all(terms[i][j] <= limit for terms, limit in limits)]
-        for i, row in enumerate(claim.chain.there)
-    ]
-
-
 Potential = list[list[int | None]]
 """Per position, per state, the best that may follow behind it; None if nothing may."""
 
@@ -645,26 +763,34 @@ def _potential(scores: Scores, claim: Claim, allowed: list[list[int]]) -> tuple[
     chain = claim.chain
     behind: list[int | None] = [0] * chain.states[-1]
     found: Potential = [behind]
+    known: dict[tuple[int, int], list[int | None]] = {}
+
+    def entering_at(i: int) -> list[int | None]:
+        key = claim.kinds[i], id(allowed[i])
+        if key not in known:
+            known[key] = _best(scores.items[i], chain.state[i], allowed[i], chain.states[i])
+        return [None if a is None or b is None else a + b for a, b in zip(known[key], found[0], strict=True)]
+
     for i in range(chain.positions - 1, 0, -1):
-        entering = _entering(scores.items[i], chain.state[i], allowed[i], found[0])
+        entering = entering_at(i)
         joint = None if scores.joints is None else scores.joints[i - 1]
         own: list[int | None] = []
         for s, after in enumerate(chain.after[i - 1]):
             reached = [value if joint is None else value + joint[s][t] for t in after if (value := entering[t]) is not None]
             own.append(max(reached, default=None))
         found.insert(0, own)
-    first = [value for value in _entering(scores.items[0], chain.state[0], allowed[0], found[0]) if value is not None]
+    first = [value for value in entering_at(0) if value is not None]
     return (max(first) + scores.constant if first else None), found
 
 
-def _entering(items: list[int], states: list[int], allowed: list[int], behind: list[int | None]) -> list[int | None]:
-    """Per state the best of an item of that state with what follows it."""
-    best: list[int | None] = [None] * len(behind)
+def _best(items: list[int], states: list[int], allowed: list[int], count: int) -> list[int | None]:
+    """Per state the best of its items."""
+    best: list[int | None] = [None] * count
     for j in allowed:
         known = best[states[j]]
         if known is None or items[j] > known:
             best[states[j]] = items[j]
-    return [None if a is None or b is None else a + b for a, b in zip(best, behind, strict=True)]
+    return best
 
 
 @dataclass(frozen=True, eq=False)
@@ -742,7 +868,7 @@ class Losses:
                 ]
             )
             if i + 1 < chain.positions:
-                best = _entering(terms, state, items, [0 if a is not None else None for a in ahead])
+                best = _best(terms, state, items, chain.states[i])
                 reached = [None if a is None or b is None else a + b for a, b in zip(ahead, best, strict=True)]
                 ahead = [None] * chain.states[i + 1]
                 for s, after in enumerate(chain.after[i]):
@@ -777,11 +903,12 @@ class Pass:
     def __init__(self, steps: list[Step], claim: Claim, box: Box, where: str) -> None:
         self.claim, self.where = claim, where
         self.sums: list[Sum] = []
-        self.ranged = [p for p, part in enumerate(claim.parts) if not part.is_max and box[p] != (None, None)]
+        narrowed = [p for p in box.ranges if isinstance(p, int) and not claim.parts[p].is_max]
+        self.ranged = list(dict.fromkeys([*claim.worth.numbers, *narrowed]))
         for p in self.ranged:
-            least, most = _ends(box, p, where)
-            self._add(_unit(p, -1, claim), -most, False, True)
-            self._add(_unit(p, 1, claim), least, False, True)
+            least, most = box.ends(p, where)
+            self._add((Fraction(0), {p: Fraction(-1)}), -most, False, True)
+            self._add((Fraction(0), {p: Fraction(1)}), least, False, True)
         sums = type(claim.worth) is Worth and not any(part.is_max for part in claim.parts)
         plain = type(claim.worth) is Worth
         beyond, strictly = (claim.bound, True) if claim.bound is None or not sums else _beyond(claim, claim.bound)
@@ -795,7 +922,7 @@ class Pass:
             counts = step.counts and claim.bound is not None
             over = beyond if counts and beyond is not None else Fraction(0)
             self._add(_bound_of(replace(step, counts=counts), claim, box, where), over, counts and strictly, False)
-        allowed: list[list[int]] | None = _allowed(claim, box)
+        allowed: list[list[int]] | None = list(box.items)
         self.losses: list[Losses] = []
         while allowed is not None and allowed != (left := self._fixed(allowed, sums and not self.ranged)):
             allowed = left
@@ -861,7 +988,7 @@ class Pass:
     def _judge(self, labels: list[int]) -> None:
         """Refused unless the formula closes every label that is left."""
         claim = self.claim
-        if claim.bound is None or not self.ranged:
+        if claim.bound is None or not claim.worth.numbers:
             above = "" if claim.bound is None else " and above the bound"
             raise Refused(f"{self.where}: {len(labels):,} choices that may be within all limits{above} are left")
         for label in labels:
@@ -879,7 +1006,7 @@ def _beyond(claim: Claim, bound: Fraction) -> tuple[Fraction, bool]:
 
     Worths differ by multiples of what divides all differences between the terms of a position: whole numbers by 1 at least.
     """
-    scores = _scores((Fraction(0), claim.worth.weights), claim)
+    scores = _scores((Fraction(0), dict(enumerate(claim.worth.weights))), claim)
     base, divisor = scores.constant, 0
     for terms, there in zip(scores.items, claim.chain.there, strict=True):
         own = [term for term, is_there in zip(terms, there, strict=True) if is_there]
@@ -892,11 +1019,6 @@ def _beyond(claim: Claim, bound: Fraction) -> tuple[Fraction, bool]:
     return (base + divisor * (math.floor((bound / scores.unit - base) / divisor) + 1)) * scores.unit, False
 
 
-def _unit(p: int, sign: int, claim: Claim) -> Affine:
-    """A part, or what it is negated."""
-    return Fraction(0), [Fraction(sign if q == p else 0) for q in range(len(claim.parts))]
-
-
 def _undominated(claim: Claim, allowed: list[list[int]]) -> list[list[int]]:
     """Items without those for which another of the same state is at least as good in worth and in every budget.
 
@@ -904,7 +1026,7 @@ def _undominated(claim: Claim, allowed: list[list[int]]) -> list[list[int]]:
     """
     directions = [[-weight for weight in budget.weights] for budget in claim.budgets]
     directions += [] if claim.bound is None else [claim.worth.weights]
-    rows = [_scores((Fraction(0), direction), claim).items for direction in directions]
+    rows = [_scores((Fraction(0), dict(enumerate(direction))), claim).items for direction in directions]
     known: dict[tuple[int, tuple[int, ...]], list[int]] = {}
     result = []
     for i, items in enumerate(allowed):
@@ -961,9 +1083,9 @@ def _additive(data: dict[str, Any], count: Count) -> tuple[Fraction | None, Frac
     limits = [_number(limit, f"limit {k}") for k, limit in enumerate(_list(data["limits"], "limits"))]
     costs = _list(data["costs"], "costs", len(limits))
     own_joints = _list(joints["costs"], "links: joints: costs", len(limits)) if joints else [None] * len(limits)
-    parts = [_part("values", False, data["fixed"], data["values"], joints.get("values"), chain)]
+    parts = [read_part("values", False, data["fixed"], data["values"], joints.get("values"), chain)]
     for k, (cost, joint) in enumerate(zip(costs, own_joints, strict=True)):
-        parts.append(_part(f"cost {k}", False, 0, cost, joint, chain))
+        parts.append(read_part(f"cost {k}", False, 0, cost, joint, chain))
 
     def one(p: int) -> list[Fraction]:
         return [Fraction(int(q == p)) for q in range(len(parts))]
@@ -989,33 +1111,8 @@ def _additive(data: dict[str, Any], count: Count) -> tuple[Fraction | None, Frac
     order = _claimed_order(data["order"], chain, "order")
     worth = claim.check_design()
     count.boxes += 1
-    Pass(steps, claim, [(None, None)] * len(parts), "the label pass").run(order, count)
+    Pass(steps, claim, Box(claim, {}, claim.everything), "the label pass").run(order, count)
     return claim.bound, worth
-
-
-def _extremes(claim: Claim) -> Box:
-    """What the parts may be, from the terms alone."""
-    box: Box = []
-    everything = [[j for j, there in enumerate(row) if there] for row in claim.chain.there]
-    for p, part in enumerate(claim.parts):
-        if part.is_max:
-            rows = [[part.terms[i][j] for j in items] for i, items in enumerate(everything)]
-            ends = [[term for row in matrix for term in row] for matrix in part.joints or ()]
-            if not all(rows):
-                box.append((Fraction(0), Fraction(-1)))
-                continue
-            box.append(
-                (part.exact(max(part.fixed, *map(min, rows))), part.exact(max(part.fixed, *map(max, rows), *map(max, ends))))
-            )
-            continue
-        ends_of = []
-        for sign in (-1, 1):
-            scores = _scores(_unit(p, sign, claim), claim)
-            top, _ = _potential(scores, claim, everything)
-            ends_of.append(None if top is None else sign * top * scores.unit)
-        low, high = ends_of
-        box.append((Fraction(0), Fraction(-1)) if low is None or high is None else (low, high))
-    return box + [(None, None)] * len(claim.worth.variables)
 
 
 def _ratios(claim: Claim, worth: EffectiveEntropy) -> None:
@@ -1048,24 +1145,24 @@ def _worth(data: Any, parts: list[Part]) -> Worth:
     if len(set(numbers)) < 5 or any(parts[p].is_max for p in numbers):
         raise Refused("objective: its parts are not five different sums")
     make = EffectiveEntropy if data["formula"] == "effective entropy" else BlockwiseEntropy
-    return make(alpha, beta, numbers, len(parts))
+    return make(alpha, beta, numbers)
 
 
-def _variable(value: Any, claim: Claim, where: str) -> int:
+def _variable(value: Any, claim: Claim, where: str) -> Variable:
     if isinstance(value, str) and value in claim.worth.variables:
-        return len(claim.parts) + claim.worth.variables.index(value)
+        return value
     return _whole(value, f"{where}: the variable", 0, len(claim.parts))
 
 
-def _divisible(value: Any, box: Box, claim: Claim, where: str) -> int:
+def _divisible(value: Any, box: Box, claim: Claim, where: str) -> Variable:
     """A variable that every choice of a box has, so that to divide its range is to divide the box."""
     variable = _variable(value, claim, where)
-    if not is_empty(box):
-        _ends(box, variable, where)
+    if not box.is_empty:
+        box.ends(variable, where)
     return variable
 
 
-def _step(data: Any, claim: Claim, where: str) -> Step:
+def read_step(data: Any, claim: Claim, where: str) -> Step:
     _object(data, where, (), ("objective", "theta", "tangents", "budgets", "ranges"))
     counts = _whole(data.get("objective", 1), f"{where}: objective", 0, 2) == 1
     theta = [_nonnegative(x, f"{where}: theta") for x in _list(data.get("theta", [0.5, 0.5]), f"{where}: theta", 2)]
@@ -1097,40 +1194,62 @@ def _is_most(side: Any, where: str) -> bool:
     return bool(side == "most")
 
 
-def close(data: Any, claim: Claim, box: Box, where: str, count: Count) -> None:
-    """Refused unless a proof closes a box."""
+def close(data: Any, claim: Claim, box: Box, where: str, count: Count, half: Box | None = None) -> None:
+    """Refused unless a proof closes a box, or `half` of it, to which the ranges of the proof belong."""
     if isinstance(data, dict) and "labels" in data:
         _object(data, where, ("labels", "order"))
-        steps = [_step(own, claim, f"{where}, multipliers {n}") for n, own in enumerate(_list(data["labels"], f"{where}: labels"))]
+        steps = [
+            read_step(own, claim, f"{where}, multipliers {n}") for n, own in enumerate(_list(data["labels"], f"{where}: labels"))
+        ]
         order = _claimed_order(data["order"], claim.chain, f"{where}: order")
-    else:
-        steps, order = [_step(data, claim, where)], None
-    if is_empty(box):
+        if not (half or box).is_empty:
+            Pass(steps, claim, claim.worth.derive(half or box), where).run(order, count)
         return
-    if order is not None:
-        Pass(steps, claim, box, where).run(order, count)
+    step = read_step(data, claim, where)
+    if (half or box).is_empty:
         return
-    counts = steps[0].counts and claim.bound is not None
-    scores = _scores(_bound_of(replace(steps[0], counts=counts), claim, box, where), claim)
-    top, _ = _potential(scores, claim, _allowed(claim, box))
-    if top is None:
+    largest = highest(step, claim, box, where, half)
+    if largest is None:
         return
-    largest = top * scores.unit
-    if counts and largest > claim.bound:  # type: ignore[operator]
-        raise Refused(f"{where}: its multipliers prove {_shown(largest)} only, above the bound {_shown(claim.bound)}")
-    if not counts and largest >= 0:
+    if step.counts and claim.bound is not None:
+        if largest > claim.bound:
+            raise Refused(f"{where}: its multipliers prove {_shown(largest)} only, above the bound {_shown(claim.bound)}")
+    elif largest >= 0:
         raise Refused(f"{where}: its multipliers do not show that budgets and ranges contradict each other")
 
 
-def cut(box: Box, variable: int, at: Fraction, claim: Claim) -> tuple[Box, Box]:
+def highest(step: Step, claim: Claim, box: Box, where: str, half: Box | None = None) -> Fraction | None:
+    """The largest U of a step, None where no choice is left."""
+    step = replace(step, counts=step.counts and claim.bound is not None)
+    scores = _scores(_bound_of(step, claim, box, where, half), claim)
+    top, _ = _potential(scores, claim, (half or box).rid().items)
+    return None if top is None else top * scores.unit
+
+
+def without_losers(step: Step, claim: Claim, box: Box, where: str) -> Box:
+    """A box without the items, at all positions of a kind, whose losses exceed the slack of a step."""
+    counts = step.counts and claim.bound is not None
+    scores = _scores(_bound_of(replace(step, counts=counts), claim, box, where), claim)
+    over = claim.bound if counts and claim.bound is not None else Fraction(0)
+    losses = Sum(scores, over, counts, True).over_items(claim, box.items)
+    kept: dict[int, set[int]] = {kind: set() for kind in claim.kinds}
+    if losses is not None:
+        for kind, own in zip(claim.kinds, losses.fixed(claim, box.items), strict=True):
+            kept[kind].update(own)
+    return box.within({kind: [j for j in box.items[kind] if j in own] for kind, own in kept.items()})
+
+
+def cut(box: Box, variable: Variable, at: Fraction) -> tuple[Box, Box]:
     """The halves of a box in which a variable is at most, and at least, a number; of whole numbers, above it."""
-    below, above = list(box), list(box)
-    least, most = box[variable]
-    whole = variable < len(claim.parts) and claim.parts[variable].is_whole
+    least, most = box.range(variable)
+    whole = isinstance(variable, int) and box.claim.parts[variable].is_whole
     low, high = (Fraction(math.floor(at)), Fraction(math.floor(at) + 1)) if whole else (at, at)
-    below[variable] = least, low if most is None else min(most, low)
-    above[variable] = high if least is None else max(least, high), most
-    return below, above
+    below = least, low if most is None else min(most, low)
+    above = high if least is None else max(least, high), most
+    return (
+        Box(box.claim, {**box.ranges, variable: below}, box.items),
+        Box(box.claim, {**box.ranges, variable: above}, box.items),
+    )
 
 
 def boxes_claim(data: dict[str, Any]) -> Claim:
@@ -1152,7 +1271,7 @@ def boxes_claim(data: dict[str, Any]) -> Claim:
         if row["combine"] not in ("sum", "max"):
             raise Refused(f"part {p}: combine is neither sum nor max")
         name = f"part {p} ({_text(row['name'], f'part {p}: name')})"
-        parts.append(_part(name, row["combine"] == "max", row["fixed"], row["terms"], row.get("joints"), chain))
+        parts.append(read_part(name, row["combine"] == "max", row["fixed"], row["terms"], row.get("joints"), chain))
     budgets = []
     for k, row in enumerate(_list(data["budgets"], "budgets")):
         _object(row, f"budget {k}", ("weights", "limit"), ("name",))
@@ -1168,9 +1287,9 @@ def boxes_claim(data: dict[str, Any]) -> Claim:
 
 def root_box(claim: Claim) -> Box:
     """The box of all choices."""
-    root = _extremes(claim)
     if isinstance(claim.worth, EffectiveEntropy):
         _ratios(claim, claim.worth)
+    root = Box(claim, {p: claim.extremes(p) for p in claim.worth.numbers}, claim.everything)
     return claim.worth.derive(root)
 
 
@@ -1205,7 +1324,7 @@ def _tree(nodes: list[Any], root: Box, claim: Claim, count: Count) -> None:
         if "split" in node:
             _object(node, where, ("split", "below", "above"))
             variable, at = _list(node["split"], f"{where}: split", 2)
-            below, above = cut(box, _divisible(variable, box, claim, where), _number(at, f"{where}: where it is split"), claim)
+            below, above = cut(box, _divisible(variable, box, claim, where), _number(at, f"{where}: where it is split"))
             child(node["below"], n, below)
             child(node["above"], n, above)
         elif "tighten" in node:
@@ -1213,11 +1332,15 @@ def _tree(nodes: list[Any], root: Box, claim: Claim, count: Count) -> None:
             variable, side, to = _list(node["tighten"], f"{where}: tighten", 3)
             number, most = _divisible(variable, box, claim, where), _is_most(side, where)
             limit = _number(to, f"{where}: the new limit")
-            if not most and number < len(claim.parts) and claim.parts[number].is_whole:
+            if not most and isinstance(number, int) and claim.parts[number].is_whole:
                 limit -= 1  # what is closed is below the new least
-            below, above = cut(box, number, limit, claim)
-            close(node["by"], claim, claim.worth.derive(above if most else below), f"{where}, tightened", count)
+            below, above = cut(box, number, limit)
+            close(node["by"], claim, box, f"{where}, tightened", count, above if most else below)
             child(node["then"], n, below if most else above)
+        elif "drop" in node:
+            _object(node, where, ("drop", "then"))
+            step = read_step(node["drop"], claim, where)
+            child(node["then"], n, box if box.is_empty else without_losers(step, claim, box, where))
         elif "close" in node:
             _object(node, where, ("close",))
             close(node["close"], claim, box, where, count)
@@ -1225,7 +1348,7 @@ def _tree(nodes: list[Any], root: Box, claim: Claim, count: Count) -> None:
             _object(node, where, ("engine",))
             rests = rests or f"{where} rests on {_text(node['engine'], where)}"
         else:
-            raise Refused(f"{where} is neither split, tightened nor closed")
+            raise Refused(f"{where} is neither split, tightened, closed nor rid of items")
     if rests:
         raise NotCheckable(rests)
 
@@ -1284,7 +1407,7 @@ def _report(data: dict[str, Any], bound: Fraction | None, worth: Fraction | None
     else:
         claim = f"no choice within the limits is worth {more} than {_shown(sign * bound)}"
     if worth is not None and bound is not None:
-        gap = f", gap {float(_up((bound - worth) / abs(worth))):.2g}" if worth else ""
+        gap = f", gap {_shown(_up((bound - worth) / abs(worth)), 2)}" if worth else ""
         claim += f"; the one given is within them and worth {_shown(sign * worth)}{gap}"
     return f"accepted: {claim} ({count.boxes:,} boxes, {count.labels:,} labels)"
 

@@ -182,8 +182,9 @@ class _Seeking:
             if number and self.run.out_of_time:
                 break
             slopes = self._slopes(point)
-            slopes /= self._ranges(slopes)[:, :, None]
-            weights = worth[:, None] * slopes[:, 0] - np.einsum("vk,vkr->vr", prices, slopes[:, 1:])
+            with np.errstate(over="ignore", invalid="ignore"):  # of terms beyond 1e300 or below 1e-300: it is a heuristic
+                slopes /= self._ranges(slopes)[:, :, None]
+                weights = worth[:, None] * slopes[:, 0] - np.einsum("vk,vkr->vr", prices, slopes[:, 1:])
             choices, possible = self._paths(weights, tilt * weights)
             if not possible.any():
                 break

@@ -11,18 +11,20 @@ import json
 import math
 import os
 import pickle
+import queue
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import IO, Any
 
 from formulation import DesignProblem
 from formulation.command.processes import child_process
-from solvers.base import ROUNDING, Answer, Run, Solver, Stopped, TracePoint
+from solvers.base import ROUNDING, Answer, Run, Solver, TracePoint, searched
 
 _SERVE = "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); from solvers.rival import serve; serve()"
 _GRACE_S = 3.0
@@ -84,13 +86,17 @@ def rival(problem: DesignProblem, solver: Solver, run: Run, after: float) -> Ite
 
 
 class _Race:
-    """What both searches know, kept by a thread beside the first."""
+    """What both searches know, kept by a thread beside the first.
+
+    The first search itself never writes to the process, which may not read for a while: a pipe holds little. What it has to say
+    waits in a queue for a thread that only writes.
+    """
 
     def __init__(self, problem: DesignProblem, solver: Solver, run: Run) -> None:
         self.problem, self.solver, self.run = problem, solver, run
         self.gap = max(run.limits.gap, ROUNDING)
         self.ended = threading.Event()
-        self.guard = threading.Lock()
+        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self.process: subprocess.Popen[str] | None = None
         # The best objective of either search, the least bound of either and of the second one.
         self.best = run.cutoff
@@ -106,17 +112,19 @@ class _Race:
             return
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
         with suppress(OSError), child_process([sys.executable, "-c", _SERVE], **pipes) as process:
-            with self.guard:
-                self.process = process
+            self.process = process
             other.began = True
+            assert process.stdin is not None
             assert process.stdout is not None
-            self._send(json.dumps(sys.path))
-            self._send(sent)
-            self._send(json.dumps(self.best))
+            begin = json.dumps(sys.path), sent, json.dumps(self.best)
+            writer = threading.Thread(target=self._write, args=(process.stdin, begin), daemon=True)
+            writer.start()
             if self.ended.is_set():
                 self.end(other)
             self._listen(process.stdout, other)
             process.kill()
+            self.lines.put(None)
+            writer.join()
         if other.answer is None and math.isfinite(self.their_bound):
             other.answer = Answer(None, self.their_bound, message="ended before it could answer")
 
@@ -144,7 +152,7 @@ class _Race:
         """Note what the first search has found; tell the second one."""
         if point.incumbent is not None and point.incumbent > self.best:
             self.best = point.incumbent
-            self._send(json.dumps(self.best))
+            self.lines.put(json.dumps(self.best))
         self._note(point.bound)
 
     def _heard_there(self, incumbent: float | None, bound: float | None) -> None:
@@ -163,11 +171,12 @@ class _Race:
         if (met or self.bound == -math.inf) and not self.ended.is_set():
             self.run.halted = SETTLED
 
-    def _send(self, line: str) -> None:
-        with self.guard, suppress(OSError, ValueError):  # it may have ended meanwhile
-            if self.process is not None and self.process.stdin is not None:
-                self.process.stdin.write(line + "\n")
-                self.process.stdin.flush()
+    def _write(self, requests: IO[str], begin: Iterable[str]) -> None:
+        """Write to the process what it begins with, then what is put into the queue."""
+        with suppress(OSError, ValueError):  # it may have ended meanwhile
+            for line in chain(begin, iter(self.lines.get, None)):
+                requests.write(line + "\n")
+                requests.flush()
 
     def end(self, other: Rival) -> None:
         """The first search has ended: ask the second one for what it has, or end it without an answer."""
@@ -178,10 +187,10 @@ class _Race:
         if not other.needed:
             process.kill()
             return
-        self._send("stop")
         timer = threading.Timer(_GRACE_S, process.kill)
         timer.daemon = True
         timer.start()
+        self.lines.put("stop")
 
 
 def serve() -> None:
@@ -206,10 +215,6 @@ def serve() -> None:
 
     run.on_record = lambda point: say(known=[point.incumbent, point.bound])
     threading.Thread(target=listen, daemon=True).start()
-    try:
-        with run.within_memory():
-            answer = solver.search(problem, run)
-    except Stopped:
-        answer = Answer(None, run.trace[-1].bound if run.trace else None, message=run.why_stopped)
+    answer = searched(problem, solver, run)
     choices = None if answer.architecture is None else list(map(int, problem.space.encode(answer.architecture)))
     say(answer=[choices, answer.bound, answer.infeasible, answer.message])

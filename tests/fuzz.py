@@ -47,6 +47,7 @@ from formulation.architecture import Setting, settled
 from formulation.values import Undefined
 from hardware_models import Flops, Params
 from solvers import (
+    Automatic,
     Cbc,
     Counts,
     CpSat,
@@ -66,6 +67,7 @@ from solvers import (
 from solvers.base import mirrored
 
 SOLVERS: dict[str, Solver] = {
+    "automatic": Automatic(),
     "dp": DynamicProgramming(),
     "dp-small": DynamicProgramming(beam=1, steps=7),
     "dp-plain": DynamicProgramming(rounds=1, merging=False),

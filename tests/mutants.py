@@ -405,8 +405,8 @@ MUTANTS = (
     ),
     Mutant(
         HALVES,
-        "np.ceil((self.values[:, 1:] - self._low) * self._scales)",
-        "np.floor((self.values[:, 1:] - self._low) * self._scales)",
+        "np.floor(places) + 1, np.ceil(places)",
+        "np.floor(places), np.floor(places)",
         ENUMERATED,
     ),
     Mutant(HALVES, "own[int(rises == sign), row] for own in ends", "own[int(rises != sign), row] for own in ends", ENUMERATED),

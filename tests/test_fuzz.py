@@ -11,7 +11,7 @@ from formulation import FAMILIES, DesignProblem
 from solvers import Limits, Solution, Status, solve
 from tests import fuzz
 
-SOLVERS = ("dp", "exhaustive", "highs")
+SOLVERS = ("automatic", "dp", "exhaustive", "highs")
 LIMIT_S = 10.0
 """Of one solver and problem. On a slow machine less is proved, which is not a false claim."""
 

@@ -208,6 +208,20 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def writable_file(path: str | os.PathLike[str], flag: str) -> Path:
+    """The file `path`, still to be written. ValueError, before any work is done, that names `flag` where that can't be."""
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tempfile.TemporaryFile(dir=file.parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write the file {file} of {flag} ({str(error.strerror).lower()}); name a file in a folder that exists"
+        ) from None
+    return file
+
+
 def output_folder(path: str | os.PathLike[str]) -> Path:
     """A `writable_folder` in which no other process writes until the `command` that asked for it ends.
 

@@ -94,6 +94,18 @@ def read_json(what: str, path: Path) -> Any:
         raise ValueError(f"the {what} {path} {error}") from None
 
 
+def format_of(path: Path) -> str | None:
+    """The format that a JSON file says it has, whatever else may be wrong with it; None for any other file."""
+    if path.suffix.lower() != ".json":
+        return None
+    try:
+        record = read_json("file", path)
+    except ValueError:
+        return None
+    named = record.get("format") if isinstance(record, dict) else None
+    return named if isinstance(named, str) else None
+
+
 def parse_json(text: str) -> Any:
     """The value of a JSON text.
 

@@ -47,6 +47,8 @@ class CountProgram:
         upper: of the columns.
         whole: which columns are whole numbers.
         rows: see `ModelRow`.
+        step_rows: steps ≤ longest · n, of the kinds that are `longer`.
+        layered: the row that asks for a layer, −1 if there is none.
         items: the columns of the items; `first`, `last`, `used` those of the states, empty where nothing is linked.
     """
 
@@ -63,14 +65,15 @@ class CountProgram:
         longer = np.flatnonzero(blocks.longest)
         self.longer = longer
         self.steps = np.array([self.column(0, count * blocks.longest[kind], True) for kind in longer], dtype=np.intp)
+        self.step_rows = []
         for kind, steps in zip(longer, self.steps, strict=True):
-            self.row([steps, self.items[kind]], [1.0, -blocks.longest[kind]], -math.inf, 0.0)
+            row = self.row([steps, self.items[kind]], [1.0, -blocks.longest[kind]], -math.inf, 0.0)
+            self.step_rows.append(row)
         self.first = self.last = self.used = self.totals = self.arcs = np.zeros(0, dtype=np.intp)
         self.pairs: list[tuple[int, int]] = []
         self.links: list[int] = []
         self.row(self.items, 1.0, count, count)
-        if blocks.may_be_empty:
-            self.row(self.items[blocks.layered], 1.0, 1.0, count)
+        self.layered = self.row(self.items[blocks.layered], 1.0, 1.0, count) if blocks.may_be_empty else -1
         if blocks.linked:
             self.first, self.last = (np.array([self.column(0, 1, True) for _ in range(states)]) for _ in range(2))
             self.row(self.first, 1.0, 1.0, 1.0)
@@ -131,11 +134,11 @@ class CountProgram:
         constant = float(blocks.fixed[number]) + blocks.count * least
         return Linear(where[what != 0], what[what != 0], constant, float(blocks.errors[number]))
 
-    def limit(self, total: Linear, limit: float) -> None:
-        """total ≤ limit, with room for what rounding may do to it."""
+    def limit(self, total: Linear, limit: float) -> tuple[int, float]:
+        """total ≤ limit, with room for what rounding may do to it; the row, and the power of two that it is scaled by."""
         room = limit - total.constant + total.error
         factor = power_of_two(SIZE, float(np.abs(total.coefficients).max(initial=0.0)) * self.blocks.count)
-        self.row(total.columns, factor * total.coefficients, -math.inf, factor * room)
+        return self.row(total.columns, factor * total.coefficients, -math.inf, factor * room), factor
 
     def part(self, number: int) -> tuple[int, float]:
         """A column that equals row `number` of the table, a sum, within its error; and the power of two that it is scaled by."""

@@ -39,6 +39,7 @@ class CountedProblem:
         program: see `CountProgram`.
         possible: whether the fixed terms of maxima leave a design.
         formulas: the composites that are not affine, the objective first where it is one.
+        limited: of each budget on a sum or an affine formula its row, and the scale of that.
         maxima: the columns of maxima, with the row of the table and the scale of each.
         whole: the columns that are whole numbers by themselves.
         units: by column, of these 1, of parts that are whole numbers the scale, else 0.
@@ -55,6 +56,7 @@ class CountedProblem:
         self.possible = True
         self.formulas: list[BoxedFormula] = []
         self._parts: dict[int, tuple[int, float]] = {}
+        self.limited: list[tuple[int, float]] = []
         self.goal_formula: BoxedFormula | None = None
         goal = self._goal(problem.goal, self.tabulated.rows[0])
         for constraint, rows in zip(problem.constraints, self.tabulated.rows[1:], strict=True):
@@ -80,7 +82,7 @@ class CountedProblem:
         program, row = self.program, rows.start
         if isinstance(quantity, Separable):
             if quantity.combine is Combine.SUM:
-                program.limit(program.total(row), limit)
+                self.limited.append(program.limit(program.total(row), limit))
             else:
                 self.possible &= bool(self.blocks.fixed[row] <= limit)
                 program.close(program.beyond(row, limit))
@@ -93,7 +95,7 @@ class CountedProblem:
         if (affine := affine_form(quantity)) is not None:
             slopes, constant = affine
             self._refuse_rising(quantity, [-slope for slope in slopes], rows)
-            program.limit(self._combined(slopes, constant, rows), limit)
+            self.limited.append(program.limit(self._combined(slopes, constant, rows), limit))
             return
         formula = self._formula(negative(quantity), rows)
         columns, coefficients = formula.value

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from formulation import Architecture, DesignProblem
-from solvers.base import Answer, Run, Stopped
+from solvers.base import ROUNDING, Answer, Run, Stopped
 from solvers.evaluation import Scorer, Tabulated, is_tabular, objective_rounding
 from solvers.incumbent import quick_incumbent
 
@@ -73,9 +73,11 @@ class Exhaustive:
         message = f"all {problem.space.size:,} designs seen"
         if architecture is None:
             return Answer(None, infeasible=True, message=message)
-        bound = best + _rounding(problem, architecture)
-        run.record(best, bound)
-        return Answer(architecture, bound, message=message)
+        rounding = _rounding(problem, architecture)
+        if rounding > max(run.limits.gap, ROUNDING) * abs(best):
+            message += f"; terms cancel, so that their objectives are known up to {rounding:.2g} only"
+        run.record(best, best + rounding)
+        return Answer(architecture, best + rounding, message=message)
 
 
 def _rounding(problem: DesignProblem, architecture: Architecture) -> float:

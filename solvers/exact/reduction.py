@@ -137,6 +137,7 @@ class Reduction:
     name = "reduction"
     distributions = ()
 
+    @np.errstate(over="ignore", invalid="ignore")  # of terms beyond 1e150 or below 1e-300: what is no number then proves nothing
     def search(self, problem: DesignProblem, run: Run) -> Answer:
         """See `Solver.search`. Proves its design optimal, or that none meets the budgets, unless a limit stops it.
 

@@ -323,6 +323,8 @@ class _Known:
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self._low, ranges, left = low, high - low, _CELLS
         self._sizes, self._scales = np.ones(len(low), dtype=np.intp), np.zeros(len(low))
+        # Below 0 many costs may be equally far from the least one up to rounding, which are not equal.
+        self._merged = low < 0
         # Whole numbers of a small range have a cell each; the others share what is left.
         for done, k in enumerate(np.argsort(np.where(whole, ranges, np.inf), kind="stable")):
             share = max(int(left ** (1 / (len(low) - done))), 2)
@@ -330,6 +332,7 @@ class _Known:
             if ranges[k] > 0:
                 self._sizes[k] = ranges[k] + 1 if each else share
                 self._scales[k] = 1.0 if each else (share - 1) / ranges[k]
+                self._merged[k] &= not each
             left = max(left // int(self._sizes[k]), 1)
         self._best = np.full(int(self._sizes.prod()), -np.inf)
 
@@ -361,8 +364,9 @@ class _Known:
         self.values, self.pairs, self._waiting = np.concatenate(values), np.concatenate(pairs), []
         kept = _unbeaten(self.values) if len(self.values) else slice(None)
         self.values, self.pairs = self.values[kept], self.pairs[kept]
-        # A design is within the cells that begin at its costs or above them.
-        places = np.ceil((self.values[:, 1:] - self._low) * self._scales)
+        # A design is within the cells that begin at its costs or above them; where some costs are merged above them.
+        places = (self.values[:, 1:] - self._low) * self._scales
+        places = np.where(self._merged, np.floor(places) + 1, np.ceil(places))
         inside = np.all(places < self._sizes, axis=1)
         best = np.full(tuple(self._sizes), -np.inf)
         np.maximum.at(best, tuple(np.maximum(places[inside], 0).astype(np.intp).T), -self.values[inside, 0])

@@ -15,7 +15,7 @@ import numpy as np
 from solvers.base import Run
 from solvers.exact.multiple_choice import MultipleChoice
 from solvers.programs.linear_cells import LinearEngine
-from solvers.programs.linear_form import OBJECTIVE, ROW, SAFETY, SLACK, LinearProgram, LinearRow, power_of_two
+from solvers.programs.linear_form import OBJECTIVE, ROW, SLACK, LinearProgram, LinearRow, hidden, power_of_two
 
 
 class ChoiceProgram:
@@ -71,7 +71,7 @@ class ChoiceProgram:
         """
         factor = power_of_two(OBJECTIVE, self._spread)
         row = power_of_two(ROW, self._spread)
-        margin = SAFETY * self._spread + self._choice.rounding
+        margin = hidden(self._spread) + self._choice.rounding
         columns = np.flatnonzero(self._gains)
         ruled_out: list[LinearRow] = []
         careful = False

@@ -39,6 +39,8 @@ SLACK = 2e-6
 SAFETY = 3e-9
 """Added to an engine's bound, relative to the size of its objective: forty times the absolute tolerances of 1e-7 to 1e-5 (CBC's
 increment) that engines apply to an objective scaled to 2¹⁷."""
+_EXPONENT = 1000
+"""Largest exponent of a power of two that something is scaled by: what is smaller than 1e-300 stays small."""
 _FLOAT_ERROR = 2.0**-48
 """Relative to the magnitudes added up: error of a sum put together in some floating-point operations."""
 
@@ -84,7 +86,7 @@ class Total:
     @property
     def margin(self) -> float:
         """What an engine's word on this sum may be wrong by."""
-        return SAFETY * self.spread + self.error
+        return hidden(self.spread) + self.error
 
 
 class LinearForm:
@@ -302,8 +304,14 @@ def prices(program: LinearProgram) -> np.ndarray:
 
 
 def power_of_two(wanted: float, size: float) -> float:
-    """The power of two that brings a size near to what is wanted; 1 for nothing."""
-    return math.ldexp(1.0, math.frexp(wanted)[1] - math.frexp(size)[1]) if size > 0 else 1.0
+    """The power of two that brings a size near to what is wanted, as far as a float and its reciprocal go; 1 for nothing."""
+    exponent = math.frexp(wanted)[1] - math.frexp(size)[1]
+    return math.ldexp(1.0, max(-_EXPONENT, min(exponent, _EXPONENT))) if size > 0 else 1.0
+
+
+def hidden(spread: float) -> float:
+    """What an engine's tolerances may hide of an objective of that spread, scaled to `OBJECTIVE` as far as powers of two go."""
+    return SAFETY * max(spread, math.ldexp(OBJECTIVE, -_EXPONENT)) if spread else 0.0
 
 
 def formulas(problem: DesignProblem) -> list[tuple[Composite, float]]:

@@ -12,7 +12,7 @@ import numpy as np
 from formulation import Architecture, Budget, DesignProblem
 from solvers.arrangements import SortedItems, aligned, can_sort, order_is_free, orders, sorted_design
 from solvers.automatic import Automatic
-from solvers.base import ROUNDING, Limits, Run, Solution, Solver, share_of, solve_within
+from solvers.base import ROUNDING, Limits, Run, Solution, Solver, Status, share_of, solve_within
 from solvers.exact.dynamic_programming import Count, DynamicProgramming, SortedDesigns, count_designs
 from solvers.exact.exhaustive import scored_designs
 
@@ -20,6 +20,8 @@ NEAR = 1e-3
 """Relative loss up to which a design counts as nearly as good as the best one."""
 _ORDERS = 24
 """Orders of a design that are ruled out at once for solvers which search all of them; further ones are once they are met."""
+_SHARES = 8
+"""A design may take this part of what is left at least, however many are asked for: most need far less."""
 
 
 def apart(problem: DesignProblem, one: Architecture, other: Architecture) -> int:
@@ -58,8 +60,9 @@ def alternatives(
         differing: decisions in which each differs from all before.
         solver: an exact one; Automatic() by default, which leaves further designs to dynamic programming where their order makes no
             difference.
-        limits: of the whole call, shared out evenly among the designs; gap 0 by default: with a larger gap g each design is the
-            best of those left only up to the fraction g.
+        limits: of the whole call, shared out evenly among the designs, an eighth of what is left for each at least; one for which
+            that does not suffice gets all that is left. Gap 0 by default: with a larger gap g each design is the best of those
+            left only up to the fraction g.
         optimum: the solution of the problem, if it is known already: the first of the series.
 
     Returns:
@@ -105,12 +108,17 @@ class _Series:
         return tuple(found)
 
     def _next(self, shares: int) -> Solution | None:
-        """The best design away from all before, in 1/shares of what is left of the run; None once that is used up."""
-        solver = self.solver if self.designs else self.first
+        """The best design away from all before, of `shares` still asked for; None once the run is used up."""
+        solver, shares = self.solver if self.designs else self.first, min(shares, _SHARES)
         while True:
             problem = replace(self.problem, subject_to=(*self.problem.subject_to, *self.away))
             solution = solve_within(self.run, problem, solver, shares)
-            if solution is None or solution.architecture is None:
+            if solution is None:
+                return None
+            if solution.architecture is None:
+                if solution.status is Status.UNKNOWN and shares > 1 and not self.run.stopped:
+                    shares = 1  # the share did not suffice: what is left may
+                    continue
                 return solution
             too_near = self._too_near(solution.architecture)
             if not too_near:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from formulation import Architecture, Budget, Combine, Composite, DesignProblem, Separable
+from formulation.command.words import with_unit
 from formulation.derived import NegativeFormula, negative
 from formulation.problem import just_below
 from formulation.values import value_of
@@ -52,10 +53,10 @@ class Need:
             return f"{self.budget}: to change it alone is not enough, the other budgets conflict without it"
         if self.bound is None:
             return f"{self.budget}: nothing found within the limits, nothing proved"
-        unit = self.budget.quantity.unit
+        bound = with_unit(f"{self.bound:,.12g}", self.budget.quantity.unit)
         value = f"the {'least' if self.budget.upper is not None else 'greatest'} value"
         proof = value if self.status is Status.OPTIMAL else f"not proved to be {value}"
-        return f"{self.budget}: would have to be {self.bound:,.12g} {unit} ({proof})"
+        return f"{self.budget}: would have to be {bound} ({proof})"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Diagnosis:
             return "whether a design meets all budgets was not settled within the limits"
         budgets = " and ".join(map(str, self.conflict))
         if len(self.conflict) == 1:
-            return f"no design meets {budgets}, whatever the other budgets"
+            return f"no design meets {budgets}" + (", whatever the other budgets" if len(self.needs) > 1 else "")
         fewer = (
             "any fewer budgets can be met" if self.smallest else "whether fewer budgets conflict was not settled within the limits"
         )

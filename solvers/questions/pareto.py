@@ -1,7 +1,8 @@
 """Fronts of several objectives: exact ones, at once or box by box, with their certificate; brute force; hypervolume.
 
 A design is *dominated* where another is no worse in every objective and better in one; the *front* is the rest. Values that
-differ by less than 1e-11, relative, count as equal, and of designs equal in every objective one is kept.
+differ by less than 1e-11, relative, count as equal, and so do the ends of a chain of such values; of designs equal in every
+objective one is kept.
 """
 
 from __future__ import annotations
@@ -155,7 +156,10 @@ def non_dominated(points: Iterable[Point]) -> tuple[Point, ...]:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """The place of each value among the different ones, equal for values that differ by less than `_SAME`."""
+    """The place of each value among the different ones, equal for values that differ by less than `_SAME`, or that such steps join.
+
+    Single linkage: being equal has to be transitive for a front to be the same whatever the order of its designs.
+    """
     order = np.argsort(values, kind="stable")
     steps = np.diff(values[order]) > _SAME * np.abs(values[order[1:]])
     ranks = np.empty(len(values))
@@ -219,9 +223,10 @@ def exact_front(
         if not named and whole is None:
             require_structure(problem, "exact_front without a solver")
         solver = solver or Automatic(processes=1)
-        interrupted, stop_early = run.interrupted, whole is None
+        late = _grace(run)
+        over = (lambda: run.stopped) if whole is None else late if whole.open else _pressed_again(run)
         queue = _Queue([root, *(child for box in settled for child in _children(problem, box.limits, box))])
-        while queue and not (run.stopped if stop_early else run.interrupted and not interrupted):
+        while queue and not over():
             wanted = queue.pop()
             if cover.find(wanted) is not None:
                 continue
@@ -238,20 +243,37 @@ def exact_front(
             if on_box is not None:
                 on_box(box)
     if whole is not None:
-        for box in whole.opened(root, {box.point for box in settled}):
+        for box in whole.opened(root, {box.point for box in settled}, late):
             (settled if box.settled else open_boxes).append(box)
     left = [Box(e, Status.UNKNOWN) for e in queue.rest() if cover.find(e) is None]
     pending = [replace(box, bound=cover.least_bound(box)) for box in (*open_boxes, *left)]
     points = non_dominated(box.point for box in (*settled, *pending) if box.point is not None)
-    message = f"{len(settled):,} {'box' if len(settled) == 1 else 'boxes'} settled"
-    if pending:
-        message = "; ".join(filter(None, (run.why_stopped, f"{message}, {len(pending):,} pending")))
     how = (
         whole.message if whole is not None else f"{'' if named else 'no method finds it at once: '}one solve a box by {solver.name}"
     )
+    message = f"{len(settled):,} {'box' if len(settled) == 1 else 'boxes'} settled"
+    if pending:
+        why = "" if run.why_stopped in how else run.why_stopped  # the method may have said it
+        message = "; ".join(filter(None, (why, f"{message}, {len(pending):,} pending")))
     return Front(problem, points, (*settled, *pending), (), run.seconds, run.evaluations, f"{message}; {how}", run.interrupted, how)
 
 
+def _pressed_again(run: Run) -> Callable[[], bool]:
+    """Whether Ctrl-C is pressed after now."""
+    before = run.interrupted
+    return lambda: run.interrupted and not before
+
+
+def _grace(run: Run) -> Callable[[], bool]:
+    """Whether the run is over, and the time that it takes to tell what is known as well."""
+    since = run.seconds
+    return lambda: run.out_of_time and run.seconds - since >= max(_GRACE_S, _GRACE * (run.limits.seconds or 0.0))
+
+
+_GRACE, _GRACE_S = 0.1, 0.5
+"""Part of the time limit, and seconds at least, in which the boxes of a front that was cut short are told one by one."""
+_STRETCHES = 32
+"""Boxes that stand for all that are left after that."""
 _SMALL = 1 << 52
 """Designs up to which enumeration in two halves is asked before labels: it then ends in a fraction of a second, or refuses."""
 
@@ -287,6 +309,9 @@ class _AtOnce:
         self._values = values_of(self._points).reshape(-1, 1 + len(problem.minimize))
         by_costs = np.lexsort(self._values[:, :0:-1].T)
         self._place = np.argsort(by_costs)
+        self._by_costs = by_costs
+        self._reached = np.maximum.accumulate(self._values[by_costs, 0])
+        self._cheapest = self._values[by_costs, 1]
         self._opened = [one for _, whole in found for one in whole.opened]
         self._upper = np.array([one.upper for one in self._opened]).reshape(-1, len(problem.minimize))
         self._floor = np.array([one.floor for one in self._opened])
@@ -296,14 +321,8 @@ class _AtOnce:
     def box(self, limits: Costs) -> Box:
         """What is known of the designs within some limits."""
         e = np.array(limits)
-        within = np.all(self._values[:, 1:] <= e + ROUNDING * np.where(np.isfinite(e), np.abs(e), 0.0), axis=1)
-        best = int(within.argmax()) if within.any() else None
-        point, bound = None, -math.inf
-        if best is not None:
-            # Of designs that are as good up to rounding the cheapest, which no other dominates.
-            bound = self._points[best].objective
-            equal = np.flatnonzero(within & (self._values[:, 0] >= bound - ROUNDING / 2 * abs(bound)))
-            point = self._points[equal[self._place[equal].argmin()]]
+        tops = e + ROUNDING * np.where(np.isfinite(e), np.abs(e), 0.0)
+        point, bound = self._best_of_one(tops[0]) if len(tops) == 1 else self._best(tops)
         room = _SAME * abs(bound) if point is not None else 0.0
         missing = np.all(e <= self._upper, axis=1) & (self._floor <= bound + room) & (bound < self._bound)
         if missing.any():
@@ -311,23 +330,59 @@ class _AtOnce:
             return Box(limits, Status.UNKNOWN, point, most if most < math.inf else None)
         return Box(limits, Status.INFEASIBLE) if point is None else Box(limits, Status.OPTIMAL, point, bound)
 
-    def opened(self, root: Costs, shown: Set[Point | None]) -> Iterator[Box]:
+    def _best(self, tops: np.ndarray) -> tuple[Point | None, float]:
+        """The best known design of costs up to `tops` with its objective; of designs as good up to rounding the cheapest."""
+        within = np.all(self._values[:, 1:] <= tops, axis=1)
+        if not within.any():
+            return None, -math.inf
+        bound = self._points[int(within.argmax())].objective
+        equal = np.flatnonzero(within & (self._values[:, 0] >= bound - ROUNDING / 2 * abs(bound)))
+        return self._points[equal[self._place[equal].argmin()]], bound
+
+    def _best_of_one(self, top: float) -> tuple[Point | None, float]:
+        """What `_best` says of a single cost: by bisection, as what the cheapest designs reach together only rises."""
+        number = int(np.searchsorted(self._cheapest, top, side="right"))
+        if not number:
+            return None, -math.inf
+        bound = float(self._reached[number - 1])
+        first = int(np.searchsorted(self._reached, bound - ROUNDING / 2 * abs(bound)))
+        return self._points[self._by_costs[first]], bound
+
+    @property
+    def open(self) -> bool:
+        """Whether designs may be missing."""
+        return bool(self._opened)
+
+    def opened(self, root: Costs, shown: Set[Point | None], late: Callable[[], bool]) -> Iterator[Box]:
         """Boxes for where designs may be missing, and for the known designs that are in no settled box.
 
         Args:
             root: the largest limits.
             shown: the designs that are in settled boxes.
+            late: whether to be quick: a few boxes then stand for all that are left, and a design's own box has a looser bound.
         """
         if not self._opened:
             return
-        boxes = [self.box(tuple(limits)) for limits in np.unique(np.minimum(self._upper, root), axis=0).tolist()]
-        yield from boxes
-        in_boxes = {box.point for box in boxes}
+        left, in_boxes = np.unique(np.minimum(self._upper, root), axis=0), set[Point | None]()
+        while len(left):
+            # Those of a stretch lie in the box of the largest limits of each cost in it.
+            stretch = -(-len(left) // _STRETCHES) if late() else 1
+            box = self.box(tuple(left[:stretch].max(axis=0).tolist()))
+            left = left[stretch:]
+            in_boxes.add(box.point)
+            yield box
+        most = float(self._bound.max())
         for point in non_dominated(self._points):
-            if point not in shown:
-                own = self.box(tuple(map(min, point.costs, root)))
-                if own.settled or point not in in_boxes:
-                    yield own
+            if point in shown:
+                continue
+            limits = tuple(map(min, point.costs, root))
+            if late():
+                bound = max(most, point.objective + _SAME * abs(point.objective))
+                own = Box(limits, Status.UNKNOWN, point, bound if bound < math.inf else None)
+            else:
+                own = self.box(limits)
+            if own.settled or point not in in_boxes:
+                yield own
 
 
 def _points_of(problem: DesignProblem, designs: np.ndarray) -> Iterator[Point]:
@@ -377,7 +432,8 @@ class _Queue:
 class _Cover:
     """Settled boxes, to be found by limits for which they speak.
 
-    Each speaks for limits that differ from its own by rounding too: a proof has room for 1e-12, relative, in every budget.
+    Each speaks for limits that differ from its own by rounding too: a proof has room for 1e-12, relative, in every budget. And it
+    speaks for limits just above `just_below` of its corner: what meets these and costs less counts as equal to its optimum.
     """
 
     def __init__(self, boxes: Iterable[Box], costs: int) -> None:
@@ -390,7 +446,7 @@ class _Cover:
         count = len(self._boxes)
         if count == self._rows.shape[1]:
             self._rows = np.concatenate((self._rows, np.empty_like(self._rows)), axis=1)
-        corner = (c - ROUNDING / 2 * abs(c) for c in box.corner)
+        corner = (math.nextafter(just_below(c), math.inf) for c in box.corner)
         tops = (e + ROUNDING / 2 * abs(e) for e in box.limits)
         self._rows[:, count] = (*corner, *tops, math.inf if box.bound is None else box.bound)
         self._boxes.append(box)

@@ -55,6 +55,8 @@ class Price:
         explored: `above` holds all breakpoints up to this value; ±∞ where no looser one buys anything.
         limited: whether a limit ended a search without its proof: steps may be missing then, or not proved.
         interrupted: whether Ctrl-C did.
+        loose: whether a search ended by itself with a bound that its tolerances keep from being a proof, as engines do: then too
+            steps may be missing or not proved, and more time is of no help.
     """
 
     budget: Budget
@@ -67,6 +69,7 @@ class Price:
     explored: float
     limited: bool = False
     interrupted: bool = False
+    loose: bool = False
 
     @property
     def slack(self) -> float:
@@ -198,7 +201,7 @@ class _Pricing:
             lowest = (tabulate([self.quantity], part).extremes[0][0] for part in problem.space.parts)
             self.least = max(self.least, float(min(lowest)))
         self.room = max(run.limits.gap, ROUNDING)
-        self.limited = False
+        self.limited = self.loose = False
 
     def price(self, optimum: Solution, steps: int, reach: float) -> Price:
         unlimited = self._value(None, optimum.architecture)
@@ -211,15 +214,19 @@ class _Pricing:
             binds = True if optimum.bound is not None and not self._as_good(optimum.bound, unlimited.objective) else None
         above, explored = self._above(present, unlimited, steps, reach)
         best = None if unlimited.architecture is None else unlimited.objective
-        ended = self.limited, self.run.interrupted
+        ended = self.limited, self.run.interrupted, self.loose
         return Price(self.budget, present, binds, best, tuple(below), above, floor, explored, *ended)
 
     def _value(self, upper: float | None, start: Architecture | None = None) -> _Value:
         """H* at `upper`, None for no budget at all."""
         budgets = list(self.problem.subject_to)
         budgets[self.number : self.number + 1] = [] if upper is None else [self.budget.at(self.sign * upper)]
+        share = share_of(self.run, _SHARES)
         solution = solve_within(self.run, replace(self.problem, subject_to=tuple(budgets)), self.solver, _SHARES, start)
-        self.limited |= solution is None or solution.status not in (Status.OPTIMAL, Status.INFEASIBLE)
+        if solution is None or solution.status not in (Status.OPTIMAL, Status.INFEASIBLE):
+            by_limit = solution is None or solution.interrupted or _reached(solution, share)
+            self.limited |= by_limit
+            self.loose |= not by_limit
         return _value_of(solution)
 
     def _as_good(self, value: float, other: float) -> bool:
@@ -285,6 +292,13 @@ class _Pricing:
             # Broken off on the way down: what was met is there, but others may lie before it.
             return tuple(replace(breakpoint, proved=False) for breakpoint in lowest[:1])
         return lowest[:count]
+
+
+def _reached(solution: Solution, limits: Limits) -> bool:
+    """Whether a search lasted until a limit; an engine may stop a moment before its time is up."""
+    seconds, evaluations = limits.seconds, limits.evaluations
+    timed_out = seconds is not None and solution.seconds >= 0.95 * seconds
+    return timed_out or (evaluations is not None and solution.evaluations >= evaluations)
 
 
 def _value_of(solution: Solution | None) -> _Value:

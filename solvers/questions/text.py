@@ -29,6 +29,13 @@ def _change(budget: Budget, bound: float) -> str:
     return change_text(bound - budget.bound, down=budget.upper is None)
 
 
+def _gain(problem: DesignProblem, value: float, base: float) -> str:
+    """How an objective differs from another: in per cent, or in its unit where the other is 0."""
+    if base or value == base:
+        return per_cent(value, base) or "same"
+    return with_unit(f"{'+' if value > base else '−'}{value_text(abs(value - base))}", problem.goal.unit)
+
+
 def _share_text(slack: float, bound: float) -> str:
     """A slack as a share of its budget's bound: 1.3 %, or 3,996 %."""
     share = 100 * slack / abs(bound) if bound else 0.0
@@ -43,7 +50,9 @@ def proof_text(problem: DesignProblem, solution: Solution, solver: Solver) -> st
 
 
 def _status_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:
-    chosen = f": {' and '.join(solution.chosen)}" if solution.chosen else ""
+    # A message that follows names what was chosen, and why.
+    proved = solution.status in (Status.OPTIMAL, Status.INFEASIBLE)
+    chosen = f": {' and '.join(solution.chosen)}" if solution.chosen and proved else ""
     seconds = f"{solution.seconds:.2f} s, {solver.name}{chosen}"
     beats = "has less than" if problem.least else "exceeds"
     if solution.status is Status.OPTIMAL:
@@ -159,10 +168,11 @@ def deployment_text(problem: DesignProblem, solution: Solution, rule: Deployabil
         return f"{intro} Without it: {best}{' (proved)' if proved else ', not proved optimal'}."
     loss = abs(solution.objective - without.objective)
     both = "both proved" if proved and solution.status is Status.OPTIMAL else "not both proved optimal"
-    if per_cent(solution.objective, without.objective) in ("", "same"):
+    gain = _gain(problem, solution.objective, without.objective)
+    if gain == "same":
         return f"{intro} It costs nothing: without it the best {best} is the same, {both}."
     sign = -1 if problem.least else 1
-    change = f"{_goal_text(problem, loss)} ({per_cent(solution.objective, without.objective)})"
+    change = f"{_goal_text(problem, loss)} ({gain})" if without.objective else _goal_text(problem, loss)
     verb = "costs" if sign * (without.objective - solution.objective) > 0 else "gains, by the layers that it stores apart,"
     return f"{intro} It {verb} {change}: {_goal_text(problem, solution.objective)}, without it {best}, {both}."
 
@@ -213,10 +223,15 @@ def price_text(problem: DesignProblem, prices: Sequence[Price]) -> str:
     parts = [text_table(["budget", needed, "slack", ""], rows, {0, 3})]
     for price in prices:
         parts.append(_steps_text(problem, price))
-    if any(price.limited for price in prices):
-        ended = "Ctrl-C" if any(price.interrupted for price in prices) else "The time limit"
+    open_steps = "steps may be missing, and what is not proved may not be best"
+    if any(price.interrupted for price in prices):
+        parts.append(f"Ctrl-C ended the prices: {open_steps}.")
+    elif any(price.limited for price in prices):
+        parts.append(f"The time limit ended some searches for the prices: {open_steps}; give more --seconds.")
+    elif any(price.loose for price in prices):
         parts.append(
-            f"{ended} ended the prices: steps may be missing, and what is not proved may not be best; give more --seconds."
+            "Some searches for the prices ended by themselves without a proof, for the solver's tolerances or its memory: "
+            f"{open_steps}. Longer ones would find no more; another --solver may."
         )
     return "\n" + "\n\n".join(parts)
 
@@ -232,7 +247,7 @@ def _steps_text(problem: DesignProblem, price: Price) -> str:
                 number_text(point.bound),
                 ("needed now" if from_above else "reached now") if here else _change(budget, point.bound),
                 value_text(point.objective),
-                "" if here else per_cent(point.objective, price.present.objective),
+                "" if here else _gain(problem, point.objective, price.present.objective),
                 design_words(problem, point.architecture, None if here else price.present.architecture),
                 "" if point.proved else "not proved",
             ]
@@ -245,15 +260,18 @@ def _steps_text(problem: DesignProblem, price: Price) -> str:
         problem.space.design_head,
         "",
     ]
-    text = f"Steps of {budget_text(budget)}, the other budgets met\n" + text_table(header, rows, {4, 5})
+    others = len(problem.subject_to) > 1
+    text = f"Steps of {budget_text(budget)}{', the other budgets met' if others else ''}\n" + text_table(header, rows, {4, 5})
     words = []
     if price.above:
         first = price.above[0]
-        gain = per_cent(first.objective, price.present.objective)
+        gain = _gain(problem, first.objective, price.present.objective)
         buys = "buys" if first.proved else "buys at least"
         words.append(f"{with_unit(_change(budget, first.bound), quantity.unit)} {buys} {gain} {objective.name}")
     if price.below:
-        loss = per_cent(price.below[0].objective, price.present.objective)
+        loss = _gain(problem, price.below[0].objective, price.present.objective)
+        if not price.present.objective:
+            loss += f" {objective.name}"
         costs = "costs" if price.below[0].proved else "costs at most"
         less = "less" if from_above else "more"
         words.append(f"{less} than {with_unit(number_text(price.present.bound), quantity.unit)} {costs} {loss.lstrip('−+')}")
@@ -261,12 +279,13 @@ def _steps_text(problem: DesignProblem, price: Price) -> str:
         words.append(f"{'more' if from_above else 'less'} of it buys nothing")
     elif math.isinf(price.explored) and price.above:
         words.append(f"{'more than the highest' if from_above else 'less than the lowest'} step buys nothing")
-    elif not price.above and price.explored != budget.bound:
-        way, rounding = ("more up", ROUND_FLOOR) if from_above else ("less down", ROUND_CEILING)
-        words.append(f"nothing {way} to {with_unit(short(price.explored, 6, rounding), quantity.unit)}")
+    elif price.explored != (price.above[-1].bound if price.above else budget.bound):
+        more, way, rounding = ("more", "up", ROUND_FLOOR) if from_above else ("less", "down", ROUND_CEILING)
+        end = with_unit(short(price.explored, 6, rounding), quantity.unit)
+        words.append(f"no further step {way} to {end}, where the search ended" if price.above else f"nothing {more} {way} to {end}")
     if price.floor:
         side, tightest = "below" if from_above else "above", with_unit(number_text(price.breakpoints[0].bound), quantity.unit)
-        words.append(f"{side} {tightest} no design meets the other budgets")
+        words.append(f"{side} {tightest} {'no design meets the other budgets' if others else 'there is no design'}")
     return text + ("\n" + "; ".join(words) + "." if words else "")
 
 
@@ -286,7 +305,7 @@ def alternatives_text(problem: DesignProblem, others: Sequence[Solution], differ
             [
                 str(number) if number else "best",
                 value_text(other.objective),
-                per_cent(other.objective, best.objective) if number else "",
+                _gain(problem, other.objective, best.objective) if number else "",
                 f"{apart(problem, best.architecture, other.architecture)}" if number else "",
                 *(short(costs[name]) for name in names),
                 design_words(problem, other.architecture, best.architecture if number else None),
@@ -354,7 +373,8 @@ def diagnosis_text(problem: DesignProblem, diagnosis: Diagnosis) -> str:
         for need in alone:
             text += f"\n  {budget_text(need.budget)}; every design {_reach_text(need)}"
     elif len(diagnosis.conflict) == 1:
-        text = f"No design meets {names}, whatever the other budgets (proved)."
+        others = ", whatever the other budgets" if len(problem.subject_to) > 1 else ""
+        text = f"No design meets {names}{others} (proved)."
         if alone and alone[0].bound is None:
             text += f" Every design {_reach_text(alone[0])}."
     else:

@@ -25,6 +25,7 @@ import argparse
 import csv
 import io
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,14 +40,14 @@ from formulation.derived import NegativeSum
 from formulation.problem import budget_text
 from formulation.problem_file import is_problem_file, problem_to_dict, read_problem
 from formulation.quantity import Quantity
-from formulation.records.files import output_folder, replace_file, write_json
-from formulation.records.reading import chosen
+from formulation.records.files import output_folder, replace_file, writable_file, write_json
+from formulation.records.reading import chosen, format_of
 from formulation.score_file import ITEM, POSITION, SCORE, ScoreTable, read_scores
 from formulation.score_table import Column, OptionSpace, Selection
 from hardware_models.names import quantity_from_dict, quantity_to_dict
 from solvers import Front, Limits, Solver, design, exact_front
 from solvers.questions.design_file import design_in, read_design
-from solvers.questions.findings import gap_of
+from solvers.questions.findings import FORMAT, gap_of
 from solvers.questions.text import front_table
 from studies.budget_flags import number_in, split_budget
 from studies.design.study import EXACT, Printer, exit_code_of, verify, write_certificate
@@ -94,8 +95,15 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--distance", type=int, metavar="D", help="least number of positions in which they differ from all before (default 1)"
     )
-    parser.add_argument("--steps", type=int, default=1, metavar="K", help="steps of each budget to price, up and down (default 1)")
-    parser.add_argument("--front", action="append", metavar="NAME", help="a column to minimize beside the score; may be repeated")
+    parser.add_argument(
+        "--steps", type=int, default=_STEPS, metavar="K", help=f"steps of each budget to price, up and down (default {_STEPS})"
+    )
+    parser.add_argument(
+        "--front",
+        action="append",
+        metavar="NAME",
+        help="seek the front instead: a column to minimize beside the score; may be repeated",
+    )
     parser.add_argument("--output", default="results/choose", metavar="DIR", help="folder of the results (default results/choose)")
     parser.add_argument(
         "--certificate",
@@ -110,8 +118,8 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-_SOLVER = "automatic"
-"""The solver unless another is named."""
+_SOLVER, _STEPS = "automatic", 1
+"""The solver unless another is named, and the steps of each budget."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,19 @@ class ChooseOptions:
         if self.table is None and self.verify is None:
             raise ValueError("there is no table to choose from; name a CSV or JSON file")
 
+    def check_front(self) -> None:
+        """ValueError if something is given that a front has no use for."""
+        given = {
+            "certificate": self.certificate is not None,
+            "solver": self.solver != _SOLVER,
+            "alternatives": self.alternatives > 0,
+            "distance": self.distance is not None,
+            "steps": self.steps != _STEPS,
+        }
+        if named := [f"--{flag}" for flag, is_given in given.items() if is_given]:
+            verb, they = ("goes", "it") if len(named) == 1 else ("go", "them")
+            raise ValueError(f"{' and '.join(named)} {verb} with one selection; leave {they} out beside --front")
+
     @property
     def exact_solver(self) -> Solver:
         """The solver; ValueError with the nearest name for one that is not known."""
@@ -171,7 +192,12 @@ def table_problem(options: ChooseOptions) -> tuple[str, DesignProblem]:
         if not isinstance(problem.space, OptionSpace):
             raise ValueError(f"{path} does not choose from a score table; run python -m studies.design {path}")
         return path.stem, problem
+    if format_of(path) == FORMAT:
+        raise ValueError(f"{path} is a design that was chosen already, not a score table; check it with --verify {path}")
     table = options.read_table()
+    if options.report is None:
+        for name in table.partly:
+            print(f"{name} is no cost: {table.unread[name]}", file=sys.stderr)
     budgets = tuple(read_budget(table, text, options.of) for text in options.budget)
     if options.of is not None and not any(text.endswith("%") for text in options.budget):
         raise ValueError(f"--of is {options.of}, and no budget is a share of it; expected one such as memory=60%")
@@ -200,6 +226,8 @@ def read_budget(table: ScoreTable, text: str, of: str | None = None) -> Budget:
         ValueError: for another text, a column that the table does not have, and a share of what is not positive.
     """
     name, side, written = split_budget(text)
+    if name.endswith("="):
+        raise ValueError(f"the budget {text!r} has two signs =; write it as {name.rstrip('=')}={written}")
     share, number = written.endswith("%"), number_in(written.removesuffix("%"))
     if number is None:
         raise ValueError(f'the budget {text!r} is not NAME<=NUMBER or NAME>=NUMBER; write it as "memory<=40e9" or memory=60%')
@@ -255,15 +283,23 @@ def write_front(path: Path, front: Front) -> None:
     write_table(path, [*_heads(columns), *space.positions], rows)
 
 
+def remove_results(folder: Path) -> None:
+    """Remove what an earlier run left in its folder: it would be the answer to another problem."""
+    for name in ("design.json", "selection.csv", "front.csv"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def show_front(problem: DesignProblem, options: ChooseOptions, folder: Path) -> int:
     """Find a front, print and write it; returns the exit code."""
     front = exact_front(problem, None, Limits(seconds=options.seconds))
+    remove_results(folder)
     if not front.points:
         print("Proved: no selection meets the budgets." if front.complete else f"No selection was found ({front.message}).")
         return ExitCode.INFEASIBLE if front.complete else ExitCode.NO_ANSWER
     print(front_table(front))
     points = counted(len(front.points), "selection")
-    proof = "is complete (proved)" if front.complete else f"is not known to be complete ({front.message}); give more --seconds"
+    advice = "" if front.interrupted else "; give more --seconds"
+    proof = "is complete (proved)" if front.complete else f"is not known to be complete ({front.message}){advice}"
     print(f"\nThe front of {points} {proof}; {front.seconds:.2f} s.")
     write_front(folder / "front.csv", front)
     print(f"\nWritten to {folder}: front.csv")
@@ -272,6 +308,8 @@ def show_front(problem: DesignProblem, options: ChooseOptions, folder: Path) -> 
 
 def compare_tables(options: ChooseOptions, stored: DesignProblem) -> None:
     """ValueError that says where the table that is named is another than the one a design file holds."""
+    if is_problem_file(Path(str(options.table))):
+        raise ValueError(f"{options.table} is a problem file; --verify compares a score table with that of {options.verify}")
     table = options.read_table(without_score=True)
     for column in _columns(stored):
         now = table[column.name]
@@ -292,15 +330,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compare_tables(options, read_design(path, quantity_from_dict).problem)
         return verify(path, solver, options.seconds, quantity_from_dict)
     folder = output_folder(options.output)
+    if options.certificate is not None:
+        writable_file(options.certificate, "--certificate")
     title, problem = table_problem(options)
-    space = problem.space
+    space, of_front = problem.space, bool(problem.minimize) and not problem.least
+    if of_front:
+        options.check_front()
     if options.distance is not None and not 1 <= options.distance <= space.decisions:
         raise ValueError(f"--distance is {options.distance}; expected 1 to {space.decisions}, the positions of the table")
     budgets = ", ".join(map(budget_text, problem.subject_to)) or "no budgets"
     print(f"{title}: {budgets}; {counted(space.size, 'selection')} of {space.layout}\n", flush=True)
-    if problem.minimize and not problem.least:
-        if options.certificate is not None:
-            raise ValueError("--certificate is of the proof of one selection; leave it out beside --front")
+    if of_front:
         return show_front(problem, options, folder)
     problem_to_dict(problem, quantity_to_dict)  # refuses, before any work is done, what design.json could not hold
     findings = design(
@@ -313,13 +353,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         count=False,
         progress=Printer(),
     )
-    if options.certificate is not None:
-        print(write_certificate(findings.solution, Path(options.certificate), options.seconds))
+    remove_results(folder)
     write_json(folder / "design.json", findings.to_dict(quantity_to_dict))
     written = ["design.json"]
-    (folder / "selection.csv").unlink(missing_ok=True)  # of an earlier run: it would be the answer to another problem
     if isinstance(findings.architecture, Selection):
         write_selection(folder / "selection.csv", problem, findings.architecture)
         written.append("selection.csv")
     print(f"\nWritten to {folder}: {', '.join(written)}")
+    if options.certificate is not None:
+        print(write_certificate(findings.solution, Path(options.certificate), options.seconds))
     return exit_code_of(findings)

@@ -37,7 +37,7 @@ from formulation.deployability import DEPLOYABILITIES, deployability
 from formulation.problem import budget_text
 from formulation.problem_file import NAMED_SPACES, ReadQuantity, problem_to_dict, read_problem, read_space
 from formulation.quantity import quantity_text
-from formulation.records.files import output_folder, save_figure, write_json
+from formulation.records.files import output_folder, save_figure, writable_file, write_json
 from formulation.records.reading import chosen
 from formulation.union import decided
 from hardware_models.names import quantity_from_dict, quantity_to_dict, read_quantity
@@ -304,7 +304,7 @@ def investigate(title: str, problem: DesignProblem, options: DesignOptions) -> F
 
 
 def write_certificate(solution: Solution, path: Path, seconds: float) -> str:
-    """Write the proof of a solution to a file; what to say of it.
+    """Write the proof of a solution to a file; what to say of it. A file of that name goes, as it is the proof of something else.
 
     Args:
         solution: see `solvers.certify.certified`.
@@ -313,8 +313,11 @@ def write_certificate(solution: Solution, path: Path, seconds: float) -> str:
     """
     from solvers.certify import certified
 
+    path.unlink(missing_ok=True)
     if solution.certificate is None:
-        return f"No certificate was written to {path}: nothing is proved."
+        known = solution.bound is not None or solution.status is Status.INFEASIBLE
+        why = "the solver kept no record of what is proved" if known else "nothing is proved"
+        return f"No certificate was written to {path}: {why}."
     certificate = certified(solution, seconds)
     certificate.write(path)
     if isinstance(certificate.certificate, Uncheckable):
@@ -365,6 +368,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return verify(Path(options.verify), options.exact_solver, options.seconds, options.read_quantity)
     printed = options.program is not None and not options.measure  # then nothing is written
     folder = Path(options.output) if printed else output_folder(options.output)
+    if options.certificate is not None and options.program is None:
+        writable_file(options.certificate, "--certificate")
     tabulator = Tabulator(options.searched, options.measure, folder)
     title, problem = design_problem(options, tabulator)
     if options.program is not None:

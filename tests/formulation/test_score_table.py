@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -204,6 +205,11 @@ HEAD = "position,item,score,memory\n"
         (HEAD + "0,a,1_0,2\n", "line 2: score is '1_0'; expected a number"),
         (HEAD + "0,a,1e999,2\n", "line 2: score is '1e999'; expected a number of at most 1.8e+308"),
         (HEAD.replace(",", ";") + "0;a;0,5;2\n", "line 2: score is '0,5'; expected a number with a decimal point, such as 0.5"),
+        (HEAD + '0,a,"1,402",2\n', "such as 1402, or 1.402 if the comma is a decimal one"),
+        (HEAD + "0,a,1_402_000,2\n", "expected a number with nothing between its thousands, such as 1402000"),
+        (HEAD + '0,"half\nline",1,2\n', "item is 'half\\nline'; expected a name on one line"),
+        ("# scores\n" + HEAD + "0,a,1,2\n", "line 1 is a comment, '# scores'; expected the head of the table: leave it out"),
+        ("sep=;\n" + HEAD + "0,a,1,2\n", "its first line is sep=;, which only Excel reads; leave it out"),
         (HEAD + ",a,1,2\n", "line 2: position is empty; expected a name"),
         (HEAD + "0,,1,2\n", "line 2: item is empty; expected a name"),
         (HEAD + '0,"a,1,2\n', "is not CSV"),
@@ -216,7 +222,7 @@ HEAD = "position,item,score,memory\n"
             "it has no column score; name that of the score with --score NAME, of position, item, loss",
         ),
         ("position,item,score,score\n0,a,1,1\n", "two columns are called score; expected each name once"),
-        ("position,item,score,\n0,a,1,1\n", "a column has no name; expected one in the head of each"),
+        ("position,item,score,\n0,a,1,1\n", "column 4 has no name; expected one in the head of each"),
     ],
 )
 def test_what_is_wrong_with_a_table(content: str, sentence: str, tmp_path: Path) -> None:
@@ -254,6 +260,31 @@ def test_text_of_another_encoding(tmp_path: Path) -> None:
         read(tmp_path, PLAIN.replace("full", "größte").encode("latin-1"))
     with pytest.raises(ValueError, match=r"cannot read the score table .*none\.csv: no such file"):
         read_scores(tmp_path / "none.csv")
+
+
+def test_the_most_of_a_column_may_lie_beyond_float64(tmp_path: Path) -> None:
+    table = read(tmp_path, "position,item,score,memory\n0,a,1,1e308\n1,a,1,5e307\n2,a,1,5e307\n")
+    with pytest.raises(ValueError, match=r"memory adds up beyond the largest float64, 1\.8e\+308; give it a larger unit"):
+        table.largest("memory")
+
+
+def test_a_pure_number_has_no_unit_in_words(tmp_path: Path) -> None:
+    table = read(tmp_path, "position,item,score,cost,size [MB]\n0,a,1,3,4\n0,b,2,5,6\n")
+    problem = table.problem(Budget(table["cost"], 2), Budget(table["size"], at_least=5))
+    assert list(map(str, problem.subject_to)) == ["cost ≤ 2", "size ≥ 5 MB"]
+    [design] = [one for one in problem.space if problem.objective(one) == 1]
+    assert list(map(str, problem.evaluate(design).usage)) == ["cost ≤ 2", "size ≥ 5 MB"]
+    needs = explain_infeasibility(problem).needs
+    assert str(needs[0]) == "cost ≤ 2: would have to be 5 (the least value)"
+    with pytest.raises(ValueError, match=r"the budget for cost is inf; expected a finite number$"):
+        Budget(table["cost"], math.inf)
+
+
+def test_a_column_with_a_slip_is_known(tmp_path: Path) -> None:
+    table = read(tmp_path, "position,item,score,memory,note\n0,a,1,NA,x\n0,b,1,4,y\n1,a,1,5,3\n")
+    assert table.partly == ("memory",)
+    with pytest.raises(ValueError, match=r"the score table .*scores\.csv: line 2: memory is 'NA'; expected a finite number"):
+        table["memory"]
 
 
 def test_columns_that_are_no_numbers_matter_where_they_are_named(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from formulation.architecture import Setting
 from hardware_models import Flops, Params
 from solvers import Count, DynamicProgramming, Exhaustive, Limits, Solution, Solver, Status, solve
 from solvers.arrangements import aligned, orders, sorted_design
+from solvers.base import Answer, Run
 from solvers.exact.dynamic_programming import count_designs
 from solvers.questions.alternatives import alternatives, apart, count_exhaustively, count_near
 from tests.slow import slow
@@ -164,6 +165,40 @@ def test_the_known_optimum_is_the_first() -> None:
     assert len(found) == 3
     best = [solution.objective for solution in alternatives(problem, 3, 4)]
     assert [solution.objective for solution in found] == pytest.approx(best, rel=1e-12)
+
+
+@dataclass(frozen=True)
+class Hungry:
+    """Finds nothing at all with fewer evaluations than it needs."""
+
+    needs: int
+
+    name = "hungry"
+    distributions = ()
+
+    def search(self, problem: DesignProblem, run: Run) -> Answer:
+        allowed = run.limits.evaluations or self.needs
+        run.evaluations = min(allowed, self.needs)
+        if allowed < self.needs:
+            return Answer(None, message="evaluation limit reached")
+        return Exhaustive().search(problem, Run(Limits(gap=0)))
+
+
+@pytest.mark.parametrize(
+    ("limit", "count", "number"),
+    [(1000, 8, 8), (1000, 16, 16), (1000, 300, 16), (85, 8, 8), (85, 300, 6), (9, 300, 0)],
+)
+def test_a_share_that_does_not_suffice_does_not_end_the_series(limit: int, count: int, number: int) -> None:
+    """Ten evaluations a design, of 16 designs; of 85 evaluations 9, 7, 4, 3 and 1 go on shares that do not suffice."""
+    menus = (*SearchSpace.uniform(1, (256,), (1, 2), (1, 2)).menus, *SearchSpace.uniform(1, (512,), (1, 2), (1, 2)).menus)
+    problem = DesignProblem(SearchSpace(menus), RandomCost(3))
+    found = alternatives(problem, count, solver=Hungry(10), limits=Limits(evaluations=limit))
+    designs = [solution.architecture for solution in found if solution.architecture is not None]
+    assert len(designs) == number
+    if len(designs) == count:
+        return
+    assert len(found) == len(designs) + 1
+    assert found[-1].status is (Status.INFEASIBLE if limit == 1000 else Status.UNKNOWN)
 
 
 @pytest.mark.parametrize(

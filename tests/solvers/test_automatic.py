@@ -10,6 +10,7 @@ import sys
 import threading
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from formulation import Agreement, Budget, Combine, DesignProblem, EffectiveEntropy, Measured, Menu, SearchSpace, Separable
 from formulation.architecture import Setting
 from formulation.problem_file import SPACES
+from formulation.score_table import Column, OptionMenu, OptionSpace
 from formulation.union import united
 from hardware_models import Flops, Params, quantity_to_dict
 from solvers import (
@@ -233,6 +235,7 @@ class Dying:
 def races_begin_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ALONE_S", 0.0)
     monkeypatch.setattr(module, "spare_core", lambda: True)
+    monkeypatch.setattr(rivals, "_GRACE_S", 60.0)  # on a busy machine a process may take long to start
 
 
 def raced(monkeypatch: pytest.MonkeyPatch, problem: DesignProblem, one: Solver, other: Solver, **limits: Any) -> Any:
@@ -313,10 +316,11 @@ def test_a_core_is_spare_where_it_is_there_and_not_busy(
 
 @dataclass(frozen=True)
 class Interrupted(Waiting):
-    """The user presses Ctrl-C."""
+    """The user presses Ctrl-C once the second search has found something."""
 
     def search(self, problem: DesignProblem, run: Run) -> Answer:
-        threading.Event().wait(1.5)
+        while run.cutoff == -math.inf:
+            threading.Event().wait(0.01)
         signal.raise_signal(signal.SIGINT)
         return super().search(problem, run)
 
@@ -329,18 +333,108 @@ def test_ctrl_c_ends_both_searches_with_what_they_have(monkeypatch: pytest.Monke
     assert (solution.status, solution.bound) == (Status.FEASIBLE, 9e9)
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_no_process_outlives_the_search(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
+    """Those of second searches, as they are started from now on."""
     started: list[subprocess.Popen[str]] = []
     plain = subprocess.Popen
 
     def watched(command: Any, *rest: Any, **options: Any) -> Any:
         process = plain(command, *rest, **options)
-        if "solvers.rival" in str(command):
+        if command[:2] == [sys.executable, "-c"]:
             started.append(process)
         return process
 
     monkeypatch.setattr(subprocess, "Popen", watched)
+    return started
+
+
+@dataclass(frozen=True)
+class Halted(Waiting):
+    """Ends in the middle of long work once its run is stopped, by the exception of that work."""
+
+    memory: bool = False
+
+    def search(self, problem: DesignProblem, run: Run) -> Answer:
+        super().search(problem, run)
+        if self.memory:
+            raise MemoryError
+        run.poll()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("memory", [False, True], ids=["stopped", "out of memory"])
+def test_a_first_search_that_ends_in_the_middle_leaves_the_proof_of_the_second(
+    monkeypatch: pytest.MonkeyPatch, memory: bool
+) -> None:
+    problem = problem_of(4)
+    solution = raced(monkeypatch, problem, Halted(memory=memory), DynamicProgramming())
+    assert solution.status is Status.OPTIMAL
+    assert solution.objective == solve(problem, DynamicProgramming()).objective
+    why = "memory used up" if memory else "settled by a search beside it"
+    assert f"{why} before the search began; beside it dynamic programming: " in solution.message
+
+
+@dataclass(frozen=True)
+class InterruptedWithin(Halted):
+    """The user presses Ctrl-C in the middle of long work."""
+
+    def search(self, problem: DesignProblem, run: Run) -> Answer:
+        signal.raise_signal(signal.SIGINT)
+        return super().search(problem, run)
+
+
+def test_ctrl_c_in_the_middle_of_the_first_search_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    solution = raced(monkeypatch, problem_of(4), InterruptedWithin(), Waiting())
+    assert solution.interrupted
+    assert "interrupted by the user before the search began" in solution.message
+
+
+@dataclass(frozen=True)
+class Heavy(Waiting):
+    """More than a pipe holds."""
+
+    ballast: str = "x" * (1 << 20)
+
+
+def test_the_first_search_goes_on_while_the_second_does_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The second process reads nothing until a file is there, which comes only once the first search has said what it found."""
+    gate = tmp_path / "gate"
+    waits = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
+    monkeypatch.setattr(rivals, "_SERVE", waits + rivals._SERVE)
+    run, problem = Run(Limits(seconds=60)), problem_of(4, subject_to=())
+    opened_late = threading.Timer(30, gate.touch)  # only where the test fails
+    opened_late.start()
+    try:
+        with rival(problem, Heavy((1, 1, 1, 1), 9e9), run, 0.0) as other:
+            while not other.began:
+                threading.Event().wait(0.01)
+            for incumbent in range(1, 20):
+                run.record(float(incumbent))
+                threading.Event().wait(0.01)
+            assert not gate.exists()
+            gate.touch()
+            while run.cutoff == -math.inf:
+                threading.Event().wait(0.01)
+        assert other.answer is not None
+        assert other.answer.bound == 9e9
+    finally:
+        opened_late.cancel()
+
+
+def test_a_second_search_that_never_reads_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = processes(monkeypatch)
+    monkeypatch.setattr(rivals, "_SERVE", "import time; time.sleep(30)")
+    monkeypatch.setattr(rivals, "_GRACE_S", 0.05)
+    with rival(problem_of(4), Heavy(), Run(Limits(seconds=60)), 0.0) as other:
+        while not other.began:
+            threading.Event().wait(0.01)
+    assert other.answer is None
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_process_outlives_the_search(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    started = processes(monkeypatch)
     run = Run(Limits(seconds=60))
 
     def failing() -> None:
@@ -392,3 +486,12 @@ def test_an_agreement_makes_positions_matter() -> None:
     assert best is not None
     away = replace(problem, subject_to=(*problem.subject_to, Budget(Agreement(best), 30)))
     assert chosen(away) == ["dynamic programming"]
+
+
+def test_that_all_designs_were_seen_without_a_proof_is_explained() -> None:
+    space = OptionSpace((OptionMenu("one", ("a", "b")), OptionMenu("two", ("a", "b"))))
+    worth = Column("worth", "1", ((1e8, 3e8), (-1e8 + 1e-3, -2e8)), space)
+    solution = solve(DesignProblem(space, worth, (Budget(worth, 1.0),)), Exhaustive())
+    assert solution.status is Status.FEASIBLE
+    assert "all 4 designs seen; terms cancel, so that their objectives are known up to" in solution.message
+    assert solve(DesignProblem(space, worth), Exhaustive()).message == "all 4 designs seen"

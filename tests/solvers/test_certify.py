@@ -6,7 +6,7 @@ import copy
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formulation import BlockwiseEntropy, Budget, DesignProblem, EffectiveEntropy, SearchSpace, SpaceUnion
+from formulation import BlockwiseEntropy, Budget, Composite, DesignProblem, EffectiveEntropy, SearchSpace, SpaceUnion
 from formulation.derived import negative
 from formulation.score_table import Column, OptionMenu, OptionSpace
 from hardware_models import Flops, Memory, Params
@@ -28,9 +28,14 @@ from tests.solvers.test_check import verdict
 from tests.toys import Toy, open_toy, rich_toy, toy
 
 
+def rows_of(part: dict[str, Any]) -> list[list[float | None]]:
+    """The terms of a part per position."""
+    return [part["terms"]["rows"][row] for row in part["terms"]["at"]]
+
+
 def totals(part: dict[str, Any], items: tuple[int, ...], states: list[int] | None) -> Fraction:
     """A part of a choice, by the plain definition."""
-    terms = [Fraction(part["fixed"]), *(Fraction(part["terms"][i][j]) for i, j in enumerate(items))]
+    terms = [Fraction(part["fixed"]), *(Fraction(rows_of(part)[i][j]) for i, j in enumerate(items))]
     if part["joints"] is not None and states is not None:
         terms += [Fraction(part["joints"][i][s][t]) for i, (s, t) in enumerate(itertools.pairwise(states))]
     return max(terms) if part["combine"] == "max" else sum(terms, Fraction(0))
@@ -50,8 +55,8 @@ def worth(objective: dict[str, Any], parts: list[Fraction]) -> Fraction:
 def worths_within(data: dict[str, Any]) -> Iterator[Fraction]:
     """The worth of every choice of a certificate of boxes that is within the limits."""
     links = data["links"]
-    for items in itertools.product(*(range(len(row)) for row in data["parts"][0]["terms"])):
-        if any(data["parts"][0]["terms"][i][j] is None for i, j in enumerate(items)):
+    for items in itertools.product(*(range(len(row)) for row in rows_of(data["parts"][0]))):
+        if any(rows_of(data["parts"][0])[i][j] is None for i, j in enumerate(items)):
             continue
         states = None if links is None else [links["states"][i][j] for i, j in enumerate(items)]
         if states and not all(links["steps"][i][s][t] for i, (s, t) in enumerate(itertools.pairwise(states))):
@@ -126,7 +131,7 @@ def test_boxes_that_are_tampered_with(kind: int) -> None:
             own["budgets"][int(draw.integers(2))]["limit"] *= float(draw.uniform(1.05, 2))
         elif what == 2:
             part = own["parts"][int(draw.integers(len(own["parts"])))]
-            row = part["terms"][int(draw.integers(3))]
+            row = part["terms"]["rows"][int(draw.integers(len(part["terms"]["rows"])))]
             row[int(draw.integers(len(row)))] *= float(draw.uniform(0.3, 2))
         elif what == 3:
             own["objective"]["alpha"][int(draw.integers(2))] *= float(draw.uniform(0.5, 2))
@@ -174,7 +179,7 @@ def random_tree(draw: np.random.Generator, data: dict[str, Any]) -> list[dict[st
     """A tree of boxes with random numbers, most of which prove nothing."""
     parts = data["objective"]["parts"]
     names: list[Any] = [*parts, *(("m1", "m2") if data["objective"]["formula"] == "effective entropy" else ())]
-    middle = {p: float(np.mean([sum(max(row) for row in data["parts"][p]["terms"]), 0])) for p in parts}
+    middle = {p: float(np.mean([sum(max(row) for row in rows_of(data["parts"][p])), 0])) for p in parts}
 
     def proof() -> dict[str, Any]:
         scale = 10.0 ** draw.uniform(-12, 2, len(data["budgets"]))
@@ -244,7 +249,7 @@ def test_boxes_of_an_engine_are_not_checkable() -> None:
         ({"nodes": [{"split": [0, 5.0], "below": 0, "above": 1}, {"close": {}}]}, "box 0: a child is not a whole number from 1"),
         ({"nodes": [{"close": {}}, {"close": {}}]}, "box 0: its multipliers prove"),
         ({"nodes": [{"split": ["m3", 5.0], "below": 1, "above": 2}]}, "box 0: the variable is not"),
-        ({"nodes": [{}]}, "box 0 is neither split, tightened nor closed"),
+        ({"nodes": [{}]}, "box 0 is neither split, tightened, closed nor rid of items"),
         ({"parts": []}, "parts: there are none"),
         ({"objective": {"formula": "entropy"}}, "its formula is none of"),
     ],
@@ -312,3 +317,38 @@ def test_without_a_proof_there_is_no_certificate() -> None:
     solution = solve(problem, RandomSearch(), Limits(evaluations=3))
     with pytest.raises(ValueError, match="nothing is proved of the problem"):
         certified(solution)
+
+
+@dataclass(frozen=True)
+class Started(Composite):
+    """The price per started unit of a part: at whole numbers of it, the part itself."""
+
+    part: Column
+    name = "started units"
+    unit = "1"
+    signs = (1,)
+
+    @property
+    def parts(self) -> tuple[Column, ...]:
+        return (self.part,)
+
+    def formula(self, parts: Any) -> Any:
+        return np.ceil(parts[0])
+
+    def overestimator(self, lower: np.ndarray, upper: np.ndarray, near: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(np.shape(lower)), np.ceil(np.asarray(upper)[..., 0])
+
+
+def test_a_formula_that_is_a_sum_at_whole_numbers_alone_is_not_taken_for_one() -> None:
+    space = OptionSpace((OptionMenu("layer 1", ("a", "b")), OptionMenu("layer 2", ("a", "b"))))
+    goal = Started(Column("x", "1", ((1.0, 1.125), (1.0, 0.75)), space))
+    problem = DesignProblem(space, goal)  # type: ignore[arg-type]
+    assert certify(problem, None, 2.2).to_dict()["kind"] == "not checkable"
+
+
+def test_without_budgets_there_are_no_multipliers() -> None:
+    space = OptionSpace((OptionMenu("layer 1", ("a", "b")), OptionMenu("layer 2", ("a", "b"))))
+    problem = DesignProblem(space, Column("x", "1", ((1.0, 2.0), (4.0, 3.0)), space))
+    bound, worth = accepted(certified(solve(problem, DynamicProgramming())))
+    assert worth == 6
+    assert 6 <= bound < 6 * (1 + 1e-6)  # type: ignore[operator]

@@ -359,3 +359,40 @@ def test_imports_the_standard_library_alone() -> None:
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def one_item_each(**changes: Any) -> dict[str, Any]:
+    """A true claim about one position, changed."""
+    plain = {"values": [[2, 1]], "costs": [], "limits": [], "fixed": 0, "design": [0], "bound": 2, "multipliers": [], "order": [0]}
+    return {"format": check.FORMAT, "kind": "additive", **plain, **changes}
+
+
+def test_a_maximum_in_the_objective_is_not_left_out_of_a_pass() -> None:
+    parts = [
+        {"name": "x", "combine": "sum", "fixed": 0, "terms": [[0, 0]]},
+        {"name": "y", "combine": "max", "fixed": 0, "terms": [[1, 5]]},
+    ]
+    claim = {"format": check.FORMAT, "kind": "boxes", "parts": parts, "objective": {"formula": "sum", "weights": [0, 1]}}
+    claim |= {"budgets": [], "design": None, "nodes": [{"close": {"labels": [], "order": [0]}}]}
+    assert [verdict({**claim, "bound": bound}) for bound in (0, 4, 5)] == ["refused", "refused", "accepted"]
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 10**400])
+def test_whole_numbers_that_no_double_is_are_refused(number: int) -> None:
+    assert verdict(one_item_each()) == "accepted"
+    with pytest.raises(check.Refused, match="bound is not a finite number, or a whole one that no double is"):
+        check.check(one_item_each(bound=number))
+
+
+def test_what_is_printed_is_printable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Texts of a file neither move the cursor nor begin a line, and a gap beyond all doubles has words."""
+    file = tmp_path / "certificate.json"
+    for why in ("\r\x1b[2Kaccepted: it is true", "\naccepted: it is true", "\ud800"):
+        file.write_text(json.dumps({"kind": "not checkable", "why": why}))
+        assert check.main([str(file)]) == 4
+        told = capsys.readouterr().out
+        assert told.startswith("not checkable: '\\")
+        assert told.rstrip("\n").isprintable()
+    file.write_text(json.dumps(one_item_each(values=[[5e-324, 5e-324]], bound=1e308)))
+    assert check.main([str(file)]) == 0
+    assert "gap a number beyond 1.8e308" in capsys.readouterr().out

@@ -31,7 +31,7 @@ from formulation.declarations import FalseDeclaration
 from formulation.score_table import Column, OptionMenu, OptionSpace
 from formulation.values import Undefined
 from hardware_models import Flops, Memory, Params
-from solvers import Counts, DynamicProgramming, Limits, Status, solve
+from solvers import Counts, DynamicProgramming, Highs, Limits, Solver, Status, solve
 from solvers.base import Run
 from solvers.exact.alike_blocks import read_alike
 from solvers.exact.counted_problem import CountedProblem
@@ -349,3 +349,18 @@ def test_a_maximum_is_cut_between_any_two_of_its_values() -> None:
         problem = DesignProblem(space, EffectiveEntropy(), (Budget(Memory(seq_len=4096), upper),))
         truth = max(problem.objective(design) for design in space if problem.evaluate(design).feasible)
         assert solve(problem, Counts()).objective == pytest.approx(truth, rel=1e-6)
+
+
+@pytest.mark.parametrize("solver", [Counts(), Highs()], ids=["counts", "highs"])
+@pytest.mark.parametrize("least", [5e-324, 1e-310, 1e-307, 1e-303])
+def test_terms_too_small_to_be_scaled(solver: Solver, least: float) -> None:
+    """Factors that would bring them to size are beyond the largest float."""
+    space = OptionSpace(tuple(OptionMenu(f"layer {number}", ("one", "two")) for number in range(3)))
+    worth = Column("worth", "1", ((least, 2 * least),) * 3, space)
+    free = solve(DesignProblem(space, worth), solver)
+    assert (free.status, free.objective) == (Status.OPTIMAL, 6 * least)
+    used = Column("used", "1", ((1.0, 2.0),) * 3, space)
+    within = solve(DesignProblem(space, used, (Budget(worth, 5 * least),)), solver)
+    assert within.status is not Status.INFEASIBLE
+    assert within.bound is None or within.bound >= 5.0
+    assert within.objective is None or within.objective <= 5.0

@@ -26,6 +26,7 @@ from formulation import (
     paper_space,
 )
 from formulation.architecture import Setting
+from formulation.score_table import Column, OptionMenu, OptionSpace
 from formulation.values import Undefined
 from hardware_models import Flops, Params
 from solvers.base import Limits, Run, Stopped, solve
@@ -324,3 +325,22 @@ def test_the_front_of_the_fine_space() -> None:
     for point in points[::300]:
         alone = DesignProblem(fine_space(), EffectiveEntropy(), (Budget(Flops(), float(point[1])),))
         assert solve(alone, DynamicProgramming()).objective == pytest.approx(point[0], rel=1e-6)
+
+
+def test_costs_near_zero_are_distinguished_where_others_are_far_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The middle item makes costs of 1e-14 to 4e-12: all are as far from the least one, −3.4e7, up to rounding."""
+    monkeypatch.setattr(enumeration, "_COMBINED", 64)
+    monkeypatch.setattr(enumeration, "_WAITING", 1)
+    designs, unit, tiny = 400, 2.0**18, 1e-14
+    ranks = np.random.default_rng(0).permutation(designs)
+    space = OptionSpace((OptionMenu("first", ("low", "middle", "high")), OptionMenu("second", tuple(map(str, range(designs))))))
+
+    def column(name: str, first: Sequence[float], second: np.ndarray) -> Column:
+        return Column(name, "1", (tuple(first), tuple(second.astype(float).tolist())), space)
+
+    worth = column("worth", (-1e6, 0.0, 1e6), designs - ranks)
+    one = column("one", (-128 * unit, 0.0, 127 * unit - designs * tiny), (designs - ranks) * tiny)
+    problem = DesignProblem(space, worth, minimize=(one, column("other", (0.0, 0.0, 0.0), ranks)))
+    front = found(problem)
+    assert front.opened == ()
+    assert sum(int(choices[0]) == 1 for choices in front.choices) == designs

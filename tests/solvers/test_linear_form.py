@@ -7,7 +7,7 @@ import pytest
 
 from formulation import Budget, DesignProblem, EffectiveEntropy, NotSeparable, SearchSpace, tabulate
 from hardware_models import Flops, Params
-from solvers.programs.linear_form import LinearForm, LinearRow, formulas, prices
+from solvers.programs.linear_form import LinearForm, LinearRow, formulas, hidden, power_of_two, prices
 from tests.fuzz import Product
 from tests.solvers.test_soundness import Drawn
 from tests.toys import RandomCost, toy
@@ -83,3 +83,17 @@ def test_budgets_on_a_formula_of_a_maximum_are_refused() -> None:
     for budget in (Budget(product, 2.0), Budget(product, at_least=2.0)):
         with pytest.raises(NotSeparable, match="DynamicProgramming"):
             formulas(DesignProblem(space, Params(), (budget,)))
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"), [(1.0, 64.0), (100.0, 1.0), (1e-290, 2.0**970), (1e-305, 2.0**1000), (5e-324, 2.0**1000), (0.0, 1.0)]
+)
+def test_scales_stay_within_what_a_float_holds(size: float, factor: float) -> None:
+    assert power_of_two(100.0, size) == factor
+
+
+def test_what_cannot_be_scaled_to_the_size_of_an_objective_may_hide_more() -> None:
+    assert hidden(1.0) == 3e-9
+    assert hidden(0.0) == 0.0
+    # 2⁻¹⁰²⁰ is scaled to 2⁻²⁰ instead of 2¹⁷: an absolute tolerance is 2³⁷ times as large a share of it.
+    assert hidden(2.0**-1020) == 3e-9 * 2.0**37 * 2.0**-1020

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import os
 import signal
 from dataclasses import replace
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -21,12 +24,15 @@ from formulation import (
     SumOverLayers,
     paper_space,
 )
+from formulation.score_table import Column, OptionMenu, OptionSpace
 from hardware_models import Flops, Params
-from solvers.base import Limits, Status
+from solvers.base import Limits, Run, Status
 from solvers.exact.dynamic_programming import DynamicProgramming
 from solvers.exact.exhaustive import Exhaustive
+from solvers.fronts.whole import Open, WholeFront
 from solvers.heuristics.nsga2 import nsga2_front
 from solvers.heuristics.random_search import RandomSearch
+from solvers.questions import pareto
 from solvers.questions.pareto import (
     Box,
     Front,
@@ -37,6 +43,7 @@ from solvers.questions.pareto import (
     non_dominated,
     point_of,
     reference_costs,
+    values_of,
 )
 from tests.slow import slow
 from tests.toys import RandomCost, toy
@@ -126,6 +133,42 @@ def test_three_costs() -> None:
     assert front.complete
     assert check_certificate(front) == ()
     assert_same(front.values, truth(problem))
+
+
+@pytest.mark.parametrize("costs", [(Flops(),), ALL_COSTS])
+def test_a_front_that_is_cut_short_is_told_quickly(monkeypatch: pytest.MonkeyPatch, costs: tuple[Quantity, ...]) -> None:
+    """After the deadline a few boxes stand for many regions, and no design that is missing escapes their bounds."""
+    problem = DesignProblem(SMALL, EffectiveEntropy(), minimize=costs)
+    points = [point_of(problem, design) for design in SMALL]
+    grid = [(*np.quantile([point.costs[k] for point in points], np.linspace(0.02, 0.98, 25)), math.inf) for k in range(len(costs))]
+    opened = []
+    for upper in product(*grid):
+        within = [point.objective for point in points if all(map(operator.le, point.costs, upper))]
+        if within:
+            opened.append(Open(upper, bound=max(within)))
+    known = np.array([SMALL.encode(point.architecture) for point in points[::7]])
+
+    def cut_short(part: DesignProblem, run: Run) -> WholeFront:
+        run.halted = "memory used up"
+        return WholeFront(known, tuple(opened), "half of it")
+
+    monkeypatch.setattr(pareto, "_methods", lambda part: (cut_short,))
+    told = exact_front(problem)
+    monkeypatch.setattr(pareto, "_GRACE_S", 0.0)
+    quick = exact_front(problem)
+    # Each design that is known has a box, and of the regions there are at most some 32·ln of their number.
+    assert len(quick.boxes) <= len(known) + 32 * (1 + math.log(len(opened)))
+    for front in (told, quick):
+        assert not front.complete
+        assert front.message.startswith("memory used up")
+        assert check_certificate(front) == ()
+        assert_same(front.values, values_of(non_dominated(points[::7])))
+        for point in points:
+            bounds = [box.bound for box in front.boxes if all(map(operator.le, point.costs, box.limits))]
+            assert any(bound is None or point.objective <= bound * (1 + SAME) for bound in bounds)
+        for box in front.boxes:
+            within = [point.objective for point in points if all(map(operator.le, point.costs, box.limits))]
+            assert box.bound is None or max(within) <= box.bound * (1 + SAME)
 
 
 def test_ties_are_kept_once_and_at_least_cost() -> None:
@@ -382,3 +425,30 @@ def test_exact_fronts_of_the_paper_space(costs: tuple[Quantity, ...], size: int)
     assert check_certificate(front) == ()
     assert len(front.points) == size
     assert_same(front.values, np.array([[point.objective, *point.costs] for point in exhaustive_front(problem)]))
+
+
+def test_limits_between_a_cost_and_just_below_it_are_accounted_for() -> None:
+    """Costs that differ by a few 1e-11 of themselves: a limit that one design sets lies that near to what another costs."""
+    space = OptionSpace((OptionMenu("one", ("a", "b")), OptionMenu("two", ("a", "b")), OptionMenu("three", ("a", "b", "c"))))
+
+    def column(name: str, *values: tuple[float, ...]) -> Column:
+        return Column(name, "1", values, space)
+
+    worth = column(
+        "worth",
+        (0.4919369154744133, 0.3898531725154495),
+        (0.7928965934188594, 0.4089139721227695),
+        (0.6899337916872241, 0.9208963835417906, 0.8461738693963196),
+    )
+    near = column("near", (1.000000000006, 2.0), (3.99999999985, 4.99999999984), (1.999999999998, 3.0000000000030003, 1.0))
+    other = column(
+        "other",
+        (-0.027908196055788537, -0.5833087223557334),
+        (-0.07382874466317757, -0.9954920581887279),
+        (-0.41528523272313, 0.8651954794632131, 0.9882971778271226),
+    )
+    problem = DesignProblem(space, worth, minimize=(near, other))
+    front = exact_front(problem)
+    assert front.complete
+    assert check_certificate(front) == ()
+    assert np.array_equal(front.values, values_of(exhaustive_front(problem)))

@@ -116,8 +116,18 @@ def test_a_heuristic_prices_nothing() -> None:
     assert not any(point.proved for point in price.breakpoints)
     assert price.binds is None
     assert not price.floor
-    assert price.limited
+    assert price.loose
+    assert not price.limited
     assert not price.interrupted
+
+
+def test_a_tolerance_is_no_limit_and_a_limit_is_one() -> None:
+    problem = DesignProblem(SPACE, EffectiveEntropy(), (Budget(Flops(), 40e9),))
+    optimum = solve(problem, DynamicProgramming(), Limits(gap=0))
+    price = price_of_budgets(problem, RandomSearch(samples=40), Limits(evaluations=1_000_000), optimum=optimum)[0]
+    assert (price.loose, price.limited) == (True, False)
+    price = price_of_budgets(problem, RandomSearch(samples=40), Limits(evaluations=8), optimum=optimum)[0]
+    assert price.limited
 
 
 def test_the_time_limit_shows() -> None:

@@ -465,3 +465,20 @@ def test_what_an_engine_closed_is_said_to_be_not_checkable(monkeypatch: pytest.M
     assert best.engine == "HiGHS"
     with pytest.raises(NotCheckable, match="HiGHS"):
         recheck(best.certificate(choice_of()))
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize(("worth", "cost"), [(1.0, 1e-320), (1e-305, 1e306)])
+def test_huge_and_tiny_terms_are_no_warning(worth: float, cost: float) -> None:
+    draw = np.random.default_rng(0)
+    space = OptionSpace(tuple(OptionMenu(f"layer {number}", tuple("abcdefgh")) for number in range(12)))
+    values, *costs = draw.random((3, 12, 8))
+    budgets = tuple(
+        Budget(Column(f"cost {number}", "1", each * cost, space), float((0.6 * each.min(1) + 0.4 * each.max(1)).sum() * cost))
+        for number, each in enumerate(costs)
+    )
+    solution = solve(
+        DesignProblem(space, Column("worth", "1", values * worth, space), budgets), Reduction(), Limits(evaluations=200)
+    )
+    assert solution.objective is not None
+    assert solution.bound is not None

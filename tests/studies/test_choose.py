@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from formulation import Budget, read_scores
+from formulation import Budget, DesignProblem, read_scores
 from formulation.command.exit_code import ExitCode
 from formulation.problem_file import problem_to_dict
 from hardware_models.names import quantity_from_dict, quantity_to_dict
-from solvers import Exhaustive, check, solve
+from solvers import Exhaustive, Status, check, solve
 from solvers.questions.design_file import read_design
 from studies.choose.study import main, read_budget
 from studies.design import study as design
@@ -153,8 +154,59 @@ def test_a_certificate_is_accepted(table: str, capsys: pytest.CaptureFixture[str
     assert main([table, *COLUMNS, "--budget", "memory=80", "--solver", "reduction", "--certificate", "proof.json"]) == 0
     assert "Certificate written to proof.json; python -m solvers.check proof.json checks it." in capsys.readouterr().out
     assert check.main(["proof.json"]) == 0
-    with pytest.raises(ValueError, match="--certificate is of the proof of one selection; leave it out beside --front"):
-        main([table, *COLUMNS, "--front", "memory", "--certificate", "proof.json"])
+
+
+def test_a_certificate_that_cannot_be_written_is_refused_before_the_work(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("folder").mkdir()
+    for path, why in (("none/proof.json", "no such file or directory"), ("folder", "is a directory")):
+        sentence = rf"cannot write the file {path} of --certificate \({why}\); name a file in a folder that exists"
+        for command, flags in ((main, [table, *COLUMNS, "--budget", "memory=80"]), (design.main, ["--budget", "params=50e6"])):
+            with pytest.raises(ValueError, match=sentence):
+                command([*flags, "--certificate", path])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("bound", "why"), [(0.5, "the solver kept no record of what is proved"), (None, "nothing is proved")])
+def test_the_certificate_of_something_else_does_not_stay(tmp_path: Path, bound: float | None, why: str) -> None:
+    path = tmp_path / "proof.json"
+    path.write_text("of another problem")
+    problem = read_scores_problem(tmp_path)
+    solution = replace(solve(problem, Exhaustive()), bound=bound, status=Status.FEASIBLE, certificate=None)
+    assert design.write_certificate(solution, path, 1.0) == f"No certificate was written to {path}: {why}."
+    assert not path.exists()
+
+
+def read_scores_problem(folder: Path) -> DesignProblem:
+    """The table's problem without budgets."""
+    (folder / "scores.csv").write_text(TABLE)
+    return read_scores(folder / "scores.csv", "loss", least=True, position="layer", item="variant").problem()
+
+
+def test_a_folder_holds_the_answer_to_one_problem(table: str) -> None:
+    """What an earlier run left goes, whatever the new one finds."""
+    folder = Path("results/choose")
+    assert main([table, *COLUMNS, "--budget", "memory=80"]) == 0
+    assert {path.name for path in folder.iterdir()} == {"design.json", "selection.csv"}
+    assert main([table, *COLUMNS, "--front", "memory"]) == 0
+    assert {path.name for path in folder.iterdir()} == {"front.csv"}
+    assert main([table, *COLUMNS, "--front", "memory", "--budget", "memory<=-1"]) == ExitCode.INFEASIBLE
+    assert not list(folder.iterdir())
+    assert main([table, *COLUMNS, "--front", "memory"]) == 0
+    assert main([table, *COLUMNS, "--budget", "memory=-1"]) == ExitCode.INFEASIBLE
+    assert {path.name for path in folder.iterdir()} == {"design.json"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--certificate", "proof.json"], "--certificate goes with one selection; leave it out beside --front"),
+        (["--solver", "exhaustive", "--steps", "3"], "--solver and --steps go with one selection; leave them out beside --front"),
+        (["--alternatives", "3", "--distance", "2"], "--alternatives and --distance go with one selection"),
+    ],
+)
+def test_a_front_takes_no_flags_of_one_selection(table: str, flags: list[str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        main([table, *COLUMNS, "--front", "memory", *flags])
 
 
 def test_a_problem_file_names_a_table(table: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,6 +245,7 @@ def test_a_problem_file_names_a_table(table: str, capsys: pytest.CaptureFixture[
         (["scores.csv", *COLUMNS, "--distance", "4"], "--distance is 4; expected 1 to 3, the positions of the table"),
         (["scores.csv", *COLUMNS, "--seconds", "0"], "--seconds is 0.0; expected a positive number"),
         (["scores.csv", *COLUMNS, "--alternatives", "-1"], "--alternatives is -1; expected at least 0"),
+        (["scores.csv", *COLUMNS, "--budget", "memory==3"], "the budget 'memory==3' has two signs =; write it as memory=3"),
         (["scores.csv", *COLUMNS, "--of", "full"], "--of is full, and no budget is a share of it"),
         (["scores.csv", *COLUMNS, "--solver", "gurobi"], "unknown solver 'gurobi'"),
     ],
@@ -202,3 +255,35 @@ def test_mistakes_are_one_sentence(table: str, arguments: list[str], sentence: s
         main(arguments)
     assert "\n" not in str(refused.value)
     assert not Path("results/choose/design.json").exists()
+
+
+def test_a_cell_that_is_no_number_is_told(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(table).write_text(TABLE.replace("2,full,0,40,3.0", "2,full,0,40,3_000"))
+    assert main([table, *COLUMNS, "--budget", "memory=80", "--steps", "0"]) == 0
+    said = capsys.readouterr().err
+    sentence = "latency is no cost: the score table scores.csv: line 8: latency is '3_000'; expected a number with nothing between"
+    assert sentence in said
+    assert "remark" not in said
+
+
+def test_files_of_another_kind_are_named(table: str) -> None:
+    assert main([table, *COLUMNS, "--budget", "memory=80", "--steps", "0"]) == 0
+    path = "results/choose/design.json"
+    with pytest.raises(ValueError, match=rf"{path} is a design that was chosen already, not a score table; check it with --verify"):
+        main([path])
+    Path("whole.json").write_text(json.dumps({"format": "merino problem", "version": 2}))
+    with pytest.raises(ValueError, match=r"whole\.json is a problem file; --verify compares a score table with that of results"):
+        main(["whole.json", "--verify", "results/choose"])
+
+
+def test_prices_where_the_objective_is_nothing(table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The full model has no loss at all, of which no change is a share; and a single budget has no others."""
+    assert main([table, *COLUMNS, "--budget", "memory=120"]) == 0
+    out = capsys.readouterr().out
+    assert "less than 120 MB costs 0.1 loss; more of it buys nothing." in out
+    assert "Steps of memory ≤ 120 MB\n" in out
+    assert "  +0.1  " in out
+    assert main([table, *COLUMNS, "--budget", "memory=35", "--steps", "10"]) == 0
+    out = capsys.readouterr().out
+    assert "no further step up to 70 MB, where the search ended" in out  # twice the budget; there are steps at 80, 100 and 120
+    assert "below 0 MB there is no design" in out

@@ -248,9 +248,14 @@ def test_what_the_limits_left_open_is_said() -> None:
     optimum = solve(FEASIBLE, DynamicProgramming(), Limits(gap=0))
     prices = price_of_budgets(FEASIBLE, RandomSearch(samples=20), optimum=optimum)
     text = price_text(FEASIBLE, prices)
-    assert "The time limit ended the prices" in text
+    assert "Some searches for the prices ended by themselves without a proof" in text
+    assert "--seconds" not in text
+    assert "The time limit ended some searches for the prices" in price_text(
+        FEASIBLE, [replace(price, limited=True) for price in prices]
+    )
+    assert "Ctrl-C ended the prices" in price_text(FEASIBLE, [replace(price, interrupted=True) for price in prices])
     assert "whether a tighter one suffices is open" in text
-    assert "ended the prices" not in price_text(FEASIBLE, price_of_budgets(FEASIBLE, optimum=optimum))
+    assert "for the prices" not in price_text(FEASIBLE, price_of_budgets(FEASIBLE, optimum=optimum))
     others = (optimum, replace(optimum, status=Status.FEASIBLE))
     assert "each the best that" not in alternatives_text(FEASIBLE, others, 1, 1)
     assert "each the best that" in alternatives_text(FEASIBLE, (optimum, optimum), 1, 1)
