@@ -246,6 +246,27 @@ class OfParts:
 
 
 @dataclass(frozen=True, eq=False)
+class MadeAgain:
+    """A certificate that is made when it is asked for: the search kept no record of its steps, and its claim is proved again.
+
+    Attributes:
+        problem: maximizes, on a single space.
+        design: a design that meets the budgets, None if none was found.
+        bound: the claim, None for the one that no design meets the budgets.
+    """
+
+    problem: DesignProblem
+    design: Any
+    bound: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `Certificate.to_dict`; `solvers.certify.certify` does the work, for as long as it takes."""
+        from solvers.certify import certify
+
+        return certify(self.problem, self.design, self.bound).to_dict()
+
+
+@dataclass(frozen=True, eq=False)
 class Stated:
     """A certificate with the problem in words, for those who compare its table with their own.
 

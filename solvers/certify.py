@@ -19,7 +19,18 @@ from formulation import Architecture, Combine, Composite, DesignProblem, NotSepa
 from formulation.entropy import EffectiveEntropy, TransformerEntropy
 from formulation.table import Table, tabulate
 from solvers.base import EngineMissing, Limits, Run, Solution, Status, Stopped
-from solvers.certificate import Additive, Boxes, Certificate, Links, OfParts, Stated, SummedPart, Uncheckable, above_rounding
+from solvers.certificate import (
+    Additive,
+    Boxes,
+    Certificate,
+    Links,
+    MadeAgain,
+    OfParts,
+    Stated,
+    SummedPart,
+    Uncheckable,
+    above_rounding,
+)
 from solvers.programs.linear_form import affine_form
 
 if TYPE_CHECKING:
@@ -94,12 +105,12 @@ def certified(solution: Solution, seconds: float | None = None) -> Stated:
 
 
 def _is_checkable(certificate: Certificate) -> bool:
-    """Whether nothing in a certificate rests on what cannot be checked."""
+    """Whether a certificate is there, and nothing in it rests on what cannot be checked."""
     if isinstance(certificate, OfParts):
         return all(map(_is_checkable, certificate.certificates.values()))
     if isinstance(certificate, Boxes):
         return not any("engine" in node for node in certificate.nodes)
-    return not isinstance(certificate, Uncheckable)
+    return not isinstance(certificate, Uncheckable | MadeAgain)
 
 
 @dataclass(frozen=True, eq=False)

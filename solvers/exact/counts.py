@@ -27,6 +27,7 @@ import numpy as np
 from formulation import Architecture, DesignProblem
 from formulation.table import value_range
 from solvers.base import ROUNDING, Answer, Run, Stopped, broken_budgets
+from solvers.certificate import MadeAgain
 from solvers.evaluation import require_structure
 from solvers.exact.count_cuts import APART, Cut, cut_of_parts, cut_of_whole
 from solvers.exact.counted_problem import CountedProblem
@@ -65,7 +66,9 @@ class Counts:
             EngineMissing: without highspy.
         """
         require_structure(problem, "counting blocks")
-        return _Search(problem, run).answer()
+        answer = _Search(problem, run).answer()
+        proved = answer.infeasible or answer.bound is not None
+        return replace(answer, certificate=MadeAgain(problem, answer.architecture, answer.bound)) if proved else answer
 
 
 @dataclass(frozen=True, eq=False)

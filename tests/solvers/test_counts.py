@@ -31,7 +31,7 @@ from formulation.declarations import FalseDeclaration
 from formulation.score_table import Column, OptionMenu, OptionSpace
 from formulation.values import Undefined
 from hardware_models import Flops, Memory, Params
-from solvers import Counts, DynamicProgramming, Highs, Limits, Solver, Status, solve
+from solvers import Counts, DynamicProgramming, Highs, Limits, Solver, Status, check, solve
 from solvers.base import Run
 from solvers.exact.alike_blocks import read_alike
 from solvers.exact.counted_problem import CountedProblem
@@ -364,3 +364,26 @@ def test_terms_too_small_to_be_scaled(solver: Solver, least: float) -> None:
     assert within.status is not Status.INFEASIBLE
     assert within.bound is None or within.bound >= 5.0
     assert within.objective is None or within.objective <= 5.0
+
+
+def test_a_proof_is_made_again_for_the_checker_when_it_is_asked_for() -> None:
+    space = SearchSpace.uniform(3, (256, 512), (1, 2), (1, 2))
+    problem = DesignProblem(space, EffectiveEntropy(), (Budget(Flops(), 2e10),))
+    solution = solve(problem, Counts())
+    assert solution.certificate is not None
+    assert solution.objective is not None
+    record = solution.certificate.to_dict()
+    assert record["kind"] == "boxes"
+    bound, worth = check.check(record)
+    assert worth is not None
+    assert bound is not None
+    assert float(worth) == pytest.approx(solution.objective, rel=1e-12)
+    assert worth <= bound <= 1.00001 * solution.objective
+
+
+def test_that_no_design_meets_the_budgets_is_proved_again_for_the_checker() -> None:
+    space = SearchSpace.uniform(3, (256, 512), (1, 2), (1, 2))
+    solution = solve(DesignProblem(space, EffectiveEntropy(), (Budget(Flops(), 1.0),)), Counts())
+    assert solution.status is Status.INFEASIBLE
+    assert solution.certificate is not None
+    assert check.check(solution.certificate.to_dict()) == (None, None)
