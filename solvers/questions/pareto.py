@@ -228,7 +228,9 @@ def exact_front(
         queue = _Queue([root, *(child for box in settled for child in _children(problem, box.limits, box))])
         while queue and not over():
             wanted = queue.pop()
-            if cover.find(wanted) is not None:
+            if (covering := cover.find(wanted)) is not None:
+                # Not those of the covering box alone: of two of one objective each may cover what is below the other.
+                queue.push(_children(problem, wanted, covering))
                 continue
             box = _solved(problem, wanted, solver, run) if whole is None else whole.box(wanted)
             if not box.settled:
@@ -432,8 +434,9 @@ class _Queue:
 class _Cover:
     """Settled boxes, to be found by limits for which they speak.
 
-    Each speaks for limits that differ from its own by rounding too: a proof has room for 1e-12, relative, in every budget. And it
-    speaks for limits just above `just_below` of its corner: what meets these and costs less counts as equal to its optimum.
+    Each speaks for limits that differ from its own by rounding too: a proof has room for 1e-12, relative, in every budget. With
+    more room, as much as `just_below` takes, two boxes of equal costs but for rounding could vouch for each other, and none for
+    what is below both.
     """
 
     def __init__(self, boxes: Iterable[Box], costs: int) -> None:
@@ -446,7 +449,7 @@ class _Cover:
         count = len(self._boxes)
         if count == self._rows.shape[1]:
             self._rows = np.concatenate((self._rows, np.empty_like(self._rows)), axis=1)
-        corner = (math.nextafter(just_below(c), math.inf) for c in box.corner)
+        corner = (c - ROUNDING / 2 * abs(c) for c in box.corner)
         tops = (e + ROUNDING / 2 * abs(e) for e in box.limits)
         self._rows[:, count] = (*corner, *tops, math.inf if box.bound is None else box.bound)
         self._boxes.append(box)
