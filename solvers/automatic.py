@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from formulation import Combine, Composite, DesignProblem, NotSeparable, Quantity, Separable
-from solvers.base import ROUNDING, Answer, EngineMissing, Run, Solver, relative_gap, searched
-from solvers.certificate import Uncheckable
+from solvers.base import ROUNDING, Answer, EngineMissing, Run, Solver, recorded, relative_gap, searched
 from solvers.evaluation import is_tabular
 from solvers.exact.counts import Counts
 from solvers.exact.dynamic_programming import DynamicProgramming
@@ -87,14 +86,14 @@ class Automatic:
         races = choice.rival is not None and self.processes > 1 and run.limits.evaluations is None and spare_core()
         if not races:
             answer = choice.solver.search(problem, run)
-            return replace(_recorded(answer, choice.solver), message=f"{said}: {answer.message}", solvers=(choice.solver,))
+            return replace(recorded(answer, choice.solver), message=f"{said}: {answer.message}", solvers=(choice.solver,))
         assert choice.rival is not None
         own = Run(replace(run.limits, memory=max(run.limits.memory // 2, 1 << 20)), run.started, run.evaluations, cutoff=run.cutoff)
         own.trace = run.trace
         try:
             with own.listening(), rival(problem, choice.rival, own, _ALONE_S) as other:
                 # One that is stopped in the middle of long work has answered too, and the other one may have more to say.
-                answer = _recorded(searched(problem, choice.solver, own), choice.solver)
+                answer = recorded(searched(problem, choice.solver, own), choice.solver)
                 other.needed = not _settles(problem, answer, own)
         finally:
             run.started, run.evaluations, run.halted = own.started, own.evaluations, own.halted
@@ -104,7 +103,7 @@ class Automatic:
             return replace(answer, message=message, solvers=(choice.solver,))
         if other.answer is not None and other.needed:
             message += f"; beside it {choice.rival.name}: {other.answer.message}"
-            answer = _joint(problem, answer, _recorded(other.answer, choice.rival))
+            answer = _joint(problem, answer, recorded(other.answer, choice.rival))
             run.record(None if answer.architecture is None else problem.objective(answer.architecture), answer.bound)
         return replace(answer, message=message, solvers=(choice.solver, choice.rival))
 
@@ -145,13 +144,6 @@ def _adds_up(problem: DesignProblem) -> bool:
     goal, *rest = _searched_quantities(problem)
     sums = isinstance(goal, Separable) and goal.combine is Combine.SUM and all(isinstance(each, Separable) for each in rest)
     return sums and not problem.space.may_be_empty and all(bool(step.all()) for step in problem.space.steps)
-
-
-def _recorded(answer: Answer, solver: Solver) -> Answer:
-    """The answer with a certificate, if only one that names the solver which keeps none."""
-    if answer.certificate is not None:
-        return answer
-    return replace(answer, certificate=Uncheckable(f"{solver.name} keeps no record of its search"))
 
 
 def _settles(problem: DesignProblem, answer: Answer, run: Run) -> bool:

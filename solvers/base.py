@@ -535,8 +535,16 @@ def _searched(problem: DesignProblem, solver: Solver, run: Run) -> _Claim:
         else:
             bound = objective
     infeasible = answer.infeasible and answer.architecture is None and architecture is None
-    certificate = answer.certificate or Uncheckable(f"{solver.name} keeps no record of its search")
+    certificate = recorded(answer, solver).certificate
+    assert certificate is not None
     return _Claim(architecture, objective, bound, infeasible, tuple(notes), certificate, answer.solvers)
+
+
+def recorded(answer: Answer, solver: Solver) -> Answer:
+    """The answer of a solver with a certificate, if only one that names the solver as keeping none."""
+    if answer.certificate is not None:
+        return answer
+    return replace(answer, certificate=Uncheckable(f"{solver.name} keeps no record of its search"))
 
 
 def _searched_union(problem: DesignProblem, solver: Solver, run: Run) -> tuple[_Claim, tuple[Part, ...]]:

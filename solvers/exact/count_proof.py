@@ -24,13 +24,12 @@ from solvers.base import Limits, Run
 from solvers.certificate import SummedPart
 from solvers.exact.count_cuts import Cut, cut_of_parts, cut_of_whole
 from solvers.exact.counted_problem import CountedProblem
+from solvers.exact.counts import ROUNDS, WORTHWHILE
 from solvers.programs.highs_model import LinearBound
 
 if TYPE_CHECKING:
     from solvers.certify import ProblemData
 
-_SHARPENED, _ROUNDS, _WORTHWHILE = 4, 2, 0.1
-"""As in `solvers.exact.counts`."""
 _NARROWER = 0.02
 """Share of a range by which a new end of it has to narrow it."""
 _BOXES = 20_000
@@ -204,17 +203,8 @@ class CountProof:
 
     def _bounded(self, lower: np.ndarray, upper: np.ndarray) -> LinearBound:
         """Bound a box, with planes at the points where the program ends."""
-        counted, model = self.counted, self.model
         self._write(lower, upper)
-        model.bound_row(counted.objective_row, -math.inf, math.inf)
-        end = model.maximize(counted.cost)
-        for _ in range(_SHARPENED):
-            if end.point is None or counted.value(end) <= self.bound or not counted.sharpen(model, lower, upper, end.point):
-                break
-            before, end = end, model.maximize(counted.cost)
-            if not end.bound < before.bound:
-                return before
-        return end
+        return self.counted.bounded(self.model, lower, upper, self.bound)
 
     def _write(self, lower: np.ndarray, upper: np.ndarray) -> None:
         self.counted.write(self.model, lower, upper)
@@ -318,7 +308,7 @@ class CountProof:
             self.nodes[number] = {"close": nothing}
             return []
         step, before = nothing, math.inf
-        for turn in range(_ROUNDS + 1 if fresh else 1):
+        for turn in range(ROUNDS + 1 if fresh else 1):
             lower, upper = self._ranges(box)
             end = self._bounded(lower, upper)
             value = counted.value(end)
@@ -328,7 +318,7 @@ class CountProof:
                 return []
             if end.point is None:
                 break
-            if not before - value > _WORTHWHILE * (before - self.bound) and turn:
+            if not before - value > WORTHWHILE * (before - self.bound) and turn:
                 break
             before = value
             if claim.bound is not None:
@@ -338,7 +328,7 @@ class CountProof:
                     self.nodes[number] = {"drop": step, "then": then}
                     number, box = then, claim.worth.derive(left)
                     lower, upper = self._ranges(box)
-            if turn == _ROUNDS or not fresh:
+            if turn == ROUNDS or not fresh:
                 break
             found = self._narrowed(number, box, lower, upper)
             if found is None:

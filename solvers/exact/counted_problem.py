@@ -21,6 +21,8 @@ from solvers.exact.part_boxes import BoxedFormula
 from solvers.programs.highs_model import LinearBound, LinearModel
 from solvers.programs.linear_form import affine_form, power_of_two
 
+SHARPENED = 4
+"""Most times that planes are added at the point where a program ended."""
 _WHOLE = 1e-6
 """Distance from a whole number within which an engine's point is taken to be one."""
 _COUNTABLE = 1 << 12
@@ -236,6 +238,28 @@ class CountedProblem:
         """Add planes that cut a point of a box off; whether there were any."""
         added = [formula.sharpen(model, lower, upper, point) for formula in self.formulas]
         return any(added)
+
+    def bounded(
+        self, model: LinearModel, lower: np.ndarray, upper: np.ndarray, target: float, sharpened: int = SHARPENED
+    ) -> LinearBound:
+        """Bound the objective in a box that is written into a model, with planes at the points where the program ends.
+
+        Args:
+            model: see `write`.
+            lower: of the box.
+            upper: of the box.
+            target: a bound that is low enough.
+            sharpened: most times that planes are added.
+        """
+        model.bound_row(self.objective_row, -math.inf, math.inf)
+        end = model.maximize(self.cost)
+        for _ in range(sharpened):
+            if end.point is None or self.value(end) <= target or not self.sharpen(model, lower, upper, end.point):
+                break
+            before, end = end, model.maximize(self.cost)
+            if not end.bound < before.bound:
+                return before
+        return end
 
     def fractions(self, point: np.ndarray) -> np.ndarray:
         """How far each of the `whole` columns is from a whole number."""

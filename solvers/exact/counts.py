@@ -25,20 +25,17 @@ from itertools import count
 import numpy as np
 
 from formulation import Architecture, DesignProblem
-from formulation.table import value_range
 from solvers.base import ROUNDING, Answer, Run, Stopped, broken_budgets
 from solvers.certificate import MadeAgain
 from solvers.evaluation import require_structure
 from solvers.exact.count_cuts import APART, Cut, cut_of_parts, cut_of_whole
-from solvers.exact.counted_problem import CountedProblem
+from solvers.exact.counted_problem import SHARPENED, CountedProblem
 from solvers.incumbent import quick_incumbent
 from solvers.programs.highs_model import LinearBound, LinearModel
 
-_SHARPENED = 4
-"""Most times that planes are added at the point where a program ended."""
-_ROUNDS = 2
+ROUNDS = 2
 """Most rounds of narrowing that a box gets."""
-_WORTHWHILE = 0.1
+WORTHWHILE = 0.1
 """A further round is worth its time where the last one brought the bound this share of the way down to the incumbent."""
 _DIVE = 100
 """Most programs of a dive."""
@@ -110,10 +107,10 @@ class _Search:
         return self.best + self.gap * (1 - ROUNDING) * abs(self.best) if math.isfinite(self.best) else -math.inf
 
     def answer(self) -> Answer:
-        self.run.record(None, value_range(self.problem.goal, self.problem.space)[1])
+        ceiling = self.counted.ceiling
+        self.run.record(None, ceiling)
         if (first := quick_incumbent(self.problem, self.run)) is not None:
             self._offer(first)
-        ceiling = self.counted.ceiling
         if self.counted.memory > self.run.limits.memory:
             return Answer(
                 self.design, ceiling, message=f"a linear program takes {self.counted.memory:,} bytes, more than the limit"
@@ -218,21 +215,11 @@ class _Search:
         self.closed = max(self.closed, bound)
         return True
 
-    def _bounded(self, lower: np.ndarray, upper: np.ndarray, afresh: bool, sharpened: int = _SHARPENED) -> LinearBound:
+    def _bounded(self, lower: np.ndarray, upper: np.ndarray, afresh: bool, sharpened: int = SHARPENED) -> LinearBound:
         """Bound a box, with planes at the points where the program ends; `afresh` as in `CountedProblem.write`."""
         counted, model = self.counted, self.model
         counted.write(model, lower, upper, afresh)
-        model.bound_row(counted.objective_row, -math.inf, math.inf)
-        end = model.maximize(counted.cost)
-        for _ in range(sharpened):
-            if end.point is None or counted.value(end) <= self.threshold:
-                break
-            if not counted.sharpen(model, lower, upper, end.point):
-                break
-            before, end = end, model.maximize(counted.cost)
-            if not end.bound < before.bound:
-                return before
-        return end
+        return counted.bounded(model, lower, upper, self.threshold, sharpened)
 
     def _fix(self, end: LinearBound, lower: np.ndarray, upper: np.ndarray) -> None:
         """Close, in place, the values of whole columns that reduced costs show to be worth no more than the incumbent."""
@@ -297,7 +284,7 @@ class _Search:
         self._try(end.point)
         if box.cut or (self.design is None and self.explored & (self.explored - 1) == 0):
             self._dive(lower, upper, end)
-        for _ in range(_ROUNDS if box.cut and self.counted.formulas and math.isfinite(self.best) else 0):
+        for _ in range(ROUNDS if box.cut and self.counted.formulas and math.isfinite(self.best) else 0):
             self._fix(end, lower, upper)
             if not (self.counted.narrow(lower, upper) and self._narrowed(lower, upper)):
                 return []
@@ -306,7 +293,7 @@ class _Search:
             if self._closes(bound):
                 return []
             self._try(end.point)
-            if not before - bound > _WORTHWHILE * (before - self.best):
+            if not before - bound > WORTHWHILE * (before - self.best):
                 break
         if self._closes(bound):
             return []
