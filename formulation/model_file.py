@@ -113,16 +113,19 @@ _FULL = "full_attention"
 
 @dataclass(frozen=True)
 class _Merino:
-    """What is read of a network of ours, as `merino_net.network.configuration` writes it."""
+    """What is read of a network of ours, as `merino_net.network.configuration_merino` writes it."""
 
     blocks: tuple[Block, ...]
     shared: bool = True
     embedding_width: PositiveInt = 768
     vocab_size: PositiveInt = 50257
     max_position_embeddings: PositiveInt = 2048
+    family: str = "merino"
+    tie_word_embeddings: bool = True
 
     def architecture(self) -> Architecture:
-        return Architecture(self.blocks, self.shared, self.embedding_width, self.vocab_size, self.max_position_embeddings)
+        around = (self.shared, self.embedding_width, self.vocab_size, self.max_position_embeddings)
+        return Architecture(self.blocks, *around, self.family, self.tie_word_embeddings)
 
 
 def read_config(record: Any, where: str = "config") -> Architecture:

@@ -1,7 +1,7 @@
 """Cost models: bytes that a network takes when it runs: its weights, its key-value cache, its peak of activations, their sum.
 
-The formulas follow the tensors that `merino_net.network.modeling` holds at the same time under PyTorch; tests compare them with
-what PyTorch allocates. What a device's runtime takes for itself (libraries, CUDA context, workspaces) is not counted.
+The formulas follow the tensors that `merino_net.network.modeling_merino` holds at the same time under PyTorch; tests compare them
+with what PyTorch allocates. What a device's runtime takes for itself (libraries, CUDA context, workspaces) is not counted.
 """
 
 from __future__ import annotations
@@ -129,11 +129,11 @@ class ActivationMemory(Separable):
     the mask. c, t: what is copied into order, t = 1 where h > 1 and T > 1, c = 1 where B > 1 besides, else 0; q_R and c_R are q and
     c where R = 0, else 0: what was repeated is in order.
 
-    Source: the tensors that `merino_net.network.modeling` keeps alive at each step; what PyTorch 2.13 allocates on a CPU in 32
-    bits, to the byte. Left out: the input tokens, work space that attention and matrix products take inside (some 100 kB a thread
-    on a CPU), what an allocator rounds up. Two cases are estimates: where values have a head size of their own PyTorch has no fused
-    kernel, and fused attention counts as eager with 2q besides, from above; and other families count by the same rules, without
-    what rotary positions and norms of heads take for a moment.
+    Source: the tensors that `merino_net.network.modeling_merino` keeps alive at each step; what PyTorch 2.13 allocates on a CPU in
+    32 bits, to the byte. Left out: the input tokens, work space that attention and matrix products take inside (some 100 kB a
+    thread on a CPU), what an allocator rounds up. Two cases are estimates: where values have a head size of their own PyTorch has
+    no fused kernel, and fused attention counts as eager with 2q besides, from above; and other families count by the same rules,
+    without what rotary positions and norms of heads take for a moment.
 
     Attributes:
         seq_len: T, tokens of the query.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from merino_net.network.registration import register, require_network
 
 if TYPE_CHECKING:
-    from merino_net.network.configuration import MerinoConfig
-    from merino_net.network.modeling import MerinoForCausalLM, MerinoModel
+    from merino_net.network.configuration_merino import MerinoConfig
+    from merino_net.network.modeling_merino import MerinoForCausalLM, MerinoModel
 
 __all__ = ["MerinoConfig", "MerinoForCausalLM", "MerinoModel"]
 
@@ -24,5 +24,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     require_network()
     importlib.import_module("transformers.models.auto.modeling_auto")  # where the network is registered
-    home = "configuration" if name == "MerinoConfig" else "modeling"
+    home = "configuration_merino" if name == "MerinoConfig" else "modeling_merino"
     return getattr(importlib.import_module(f"merino_net.network.{home}"), name)

@@ -358,7 +358,7 @@ def load_float_model(found: Model) -> tuple[PreTrainedModel, PreTrainedTokenizer
     """A MeRino network that is not quantized, in float32 on the CPU, with its tokenizer; ValueError for any other."""
     from transformers import AutoConfig
 
-    from merino_net.network.configuration import MerinoConfig
+    from merino_net.network.configuration_merino import MerinoConfig
 
     config = AutoConfig.from_pretrained(found.source)
     if config.model_type != MerinoConfig.model_type:

@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     keep_memory()
     import torch
 
-    from merino_net.network.configuration import MerinoConfig
+    from merino_net.network.configuration_merino import MerinoConfig
     from merino_net.shipping.promises import Made, differences, exit_code, read_promises, table
     from merino_net.training.run import check_processes, train
 

@@ -79,7 +79,7 @@ LAYERED = "formulation/layered.py"
 SCORES, TABLES = "formulation/score_file.py", "tests/formulation/test_score_table.py"
 IDENTITY, FINGERPRINT = "formulation/fingerprint.py", "tests/formulation/test_fingerprint.py"
 ARRANGEMENTS = "solvers/arrangements.py"
-ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/network/modeling.py", "hardware_models/fit.py"
+ENTROPY, MODEL, FITTING = "formulation/entropy.py", "merino_net/network/modeling_merino.py", "hardware_models/fit.py"
 LAYER, UNIONS = "formulation/layer.py", "tests/solvers/test_unions.py"
 ROOFLINE, ROOF = "hardware_models/roofline.py", "tests/hardware_models/test_roofline.py"
 

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 WEIGHT_PARTS = ("embedding", "positions", "layers", "norm")
 """Of a network's weights: token embedding with the tied head, position embedding, blocks with their joints, final norm."""
 
-PACKED, SCALE = "_packed", "_scale"
-"""What the names of a quantized matrix end in: its integers, and their scales."""
-
 
 def parameter_count(model: nn.Module) -> int:
     """Number of parameters; tied ones count once."""
@@ -33,6 +30,8 @@ def stored_parameters(folder: Path, config: PreTrainedConfig) -> int:
     import torch
     from safetensors import safe_open
     from transformers import AutoModelForCausalLM
+
+    from merino_net.network.quantized_weights import PACKED
 
     with torch.device("meta"):
         known = dict(AutoModelForCausalLM.from_config(copy.deepcopy(config)).named_parameters())

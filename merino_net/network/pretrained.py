@@ -121,7 +121,7 @@ def load_weights(source: str | Path, name: str, dtype: torch.dtype) -> PreTraine
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    from merino_net.network.configuration import MerinoConfig
+    from merino_net.network.configuration_merino import MerinoConfig
 
     try:
         # With output_loading_info it returns a pair, which its annotation does not say.

@@ -22,7 +22,8 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from merino_net.network.counting import PACKED, SCALE
+PACKED, SCALE = "_packed", "_scale"
+"""What the names of a quantized matrix end in: its integers, and their scales."""
 
 METHOD = "merino"
 """Name of the format in config.json, where `quantization_config` says what was done; loading needs only that name."""

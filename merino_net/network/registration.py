@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 _AUTO = "transformers.models.auto."
+_MODELING = "merino_net.network.modeling_merino"
 
 
 def require_network() -> None:
@@ -36,31 +37,32 @@ def register() -> None:
 def _register_configuration() -> None:
     from transformers.models.auto.configuration_auto import AutoConfig
 
-    from merino_net.network.configuration import MerinoConfig
+    from merino_net.network.configuration_merino import MerinoConfig
 
     AutoConfig.register(MerinoConfig.model_type, MerinoConfig, exist_ok=True)
 
 
 def register_models() -> None:
-    """Make the models known, or leave it to the end of their own module, where this is called again.
+    """Make the models known, or leave it to the end of their own module, behind which this is called again.
 
     That module imports the Auto classes if nobody did before, and then has no classes yet.
     """
-    if not hasattr(importlib.import_module("merino_net.network.modeling"), "MerinoForCausalLM"):
+    modeling = importlib.import_module(_MODELING)
+    if not hasattr(modeling, "MerinoForTokenClassification"):
         return
-    from transformers.models.auto.modeling_auto import AutoModel, AutoModelForCausalLM
+    from transformers.models.auto import modeling_auto
 
-    from merino_net.network.configuration import MerinoConfig
-    from merino_net.network.modeling import MerinoForCausalLM, MerinoModel
+    from merino_net.network.configuration_merino import MerinoConfig
 
-    AutoModel.register(MerinoConfig, MerinoModel, exist_ok=True)
-    AutoModelForCausalLM.register(MerinoConfig, MerinoForCausalLM, exist_ok=True)
-    importlib.import_module("merino_net.network.quantized_weights")  # registers its format of weights
+    for kind in ("Model", "ModelForCausalLM", "ModelForSequenceClassification", "ModelForTokenClassification"):
+        own = getattr(modeling, f"Merino{kind.removeprefix('Model') or 'Model'}")
+        getattr(modeling_auto, f"Auto{kind}").register(MerinoConfig, own, exist_ok=True)
 
 
 _REGISTER: dict[str, Callable[[], None]] = {
     f"{_AUTO}configuration_auto": _register_configuration,
     f"{_AUTO}modeling_auto": register_models,
+    _MODELING: register_models,
 }
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from formulation.architecture import Architecture, positive_integer
-from merino_net.network.configuration import MerinoConfig
-from merino_net.network.modeling import MerinoAttention, MerinoFeedForward, MerinoForCausalLM
+from merino_net.network.configuration_merino import MerinoConfig
+from merino_net.network.modeling_merino import MerinoAttention, MerinoFeedForward, MerinoForCausalLM
 
 
 def random_tokens(architecture: Architecture, sequences: int = 16, seq_len: int = 128, seed: int = 0) -> np.ndarray:

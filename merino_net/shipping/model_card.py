@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from formulation.architecture import Architecture
 from formulation.command.words import counted, markdown_table
 from formulation.records.reading import read_json, shown
-from merino_net.network.configuration import MerinoConfig
+from merino_net.network.configuration_merino import MerinoConfig
 from merino_net.network.counting import forward_flops, parameter_count
 from merino_net.network.pretrained import first_line, positions_of
 from merino_net.shipping.forms import DEVICES

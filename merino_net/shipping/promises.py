@@ -67,7 +67,7 @@ class Made:
     @property
     def architecture(self) -> Architecture | None:
         """The architecture that it realizes; None for a network of another family."""
-        from merino_net.network.configuration import MerinoConfig
+        from merino_net.network.configuration_merino import MerinoConfig
 
         return self.config.to_architecture() if isinstance(self.config, MerinoConfig) else None
 

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 from formulation.command.words import markdown_table
 from formulation.records.rows import Row
 from merino_net.network.counting import parameter_count, part_bytes
-from merino_net.network.modeling import MerinoForCausalLM, MerinoJoint, MerinoLayer
+from merino_net.network.modeling_merino import MerinoForCausalLM, MerinoJoint, MerinoLayer
 from merino_net.network.quantized_weights import restored, round_to_nearest
 from merino_net.quantize import Plan, quantize, write_model
 from studies.palette import COLOURS, HATCHES

@@ -23,7 +23,7 @@ from formulation import FAMILIES, PUBLISHED, Architecture
 from formulation.model_file import EXPECTED, KEYS, read_config, read_model
 from formulation.presets import PRESETS, uniform_model
 from hardware_models import CacheMemory, Flops, Params, WeightMemory
-from merino_net.network.configuration import MerinoConfig
+from merino_net.network.configuration_merino import MerinoConfig
 from tests.slow import slow
 
 OTHERS = sorted(FAMILIES.keys() - {"merino"})

@@ -17,7 +17,7 @@ ORDERS = {
     "import merino_net": False,
     "import transformers.models.auto.modeling_auto, merino_net": True,
     "import merino_net; merino_net.MerinoForCausalLM": True,
-    "import merino_net.network.modeling": True,
+    "import merino_net.network.modeling_merino": True,
 }
 """What is imported first, and whether that loads transformers."""
 PROGRAM = """

@@ -1,8 +1,9 @@
 """The network: a block-wise decoder-only transformer as a Hugging Face model.
 
-From top to bottom: attention, feed-forward network, layer, block (one or several layers, applied `depth` times), the stack
-of blocks with what joins them, and the language model with its tied output head. Which maps and norms there are is
-`formulation.layer`'s say: its lists become the modules here, and the costs of `hardware_models` are read off the same lists.
+From top to bottom: attention, feed-forward network, layer, block (one or several layers, applied `depth` times), the stack of
+blocks with what joins them, and the language model with its output head. What a family leaves open is read from the configuration:
+LayerNorm or RMSNorm, learned or rotary positions, biases, gates, norms on queries and keys. Rotary positions, RMSNorm and the
+attention's kernels are transformers' own. Like `configuration_merino` this file imports torch and transformers alone.
 
 Shape suffixes: B sequences of a batch, T tokens, E width, F ffn_width, H query heads, K key/value heads, D head size, V vocabulary.
 """
@@ -15,34 +16,29 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import GenerationMixin, LlamaConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_layers import (
+    GenericForSequenceClassification,
+    GenericForTokenClassification,
+    GradientCheckpointingLayer,
+)
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding, apply_rotary_pos_emb
 from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from formulation.architecture import Architecture, Block
-from formulation.layer import (
-    Embedding,
-    Layer,
-    LinearMap,
-    Norm,
-    final_norm,
-    joint_map,
-    layer_of,
-    learned_positions,
-    stored_layers,
-    surroundings,
-)
-from merino_net.network.configuration import MerinoConfig
-from merino_net.network.registration import register_models
+from . import quantized_weights  # noqa: F401  (reads weights in 8 and 4 bits)
+from .configuration_merino import BlockShape, MerinoConfig
+
+Rotation = dict[int, tuple[Tensor, Tensor]]
+"""cos and sin (B, T, D) of the positions, by head size; empty where positions are learned."""
 
 
 def eager_attention(
@@ -68,53 +64,69 @@ def eager_attention(
     return (weights @ value_BHTD).transpose(1, 2), weights
 
 
-def linear(own: LinearMap) -> nn.Linear:
-    """A map as a module."""
-    return nn.Linear(own.inputs, own.outputs, own.bias)
-
-
-def layer_norm(own: Norm, config: MerinoConfig) -> nn.LayerNorm:
-    """A norm as a module."""
-    return nn.LayerNorm(own.width, config.layer_norm_eps, bias=own.bias)
-
-
-def embedding(own: Embedding) -> nn.Embedding:
-    """A table that is looked up as a module."""
-    return nn.Embedding(own.rows, own.width)
+def norm(width: int, config: MerinoConfig) -> nn.Module:
+    """A norm of the family's kind."""
+    return (nn.LayerNorm if config.norm_bias else LlamaRMSNorm)(width, config.layer_norm_eps)
 
 
 class MerinoOutput(nn.Linear):
-    """The map that ends a sub-layer: what it returns is added to the residual stream, hence initial its own weights."""
-
-    def __init__(self, own: LinearMap) -> None:
-        super().__init__(own.inputs, own.outputs, own.bias)
+    """The map that ends a sub-layer: what it returns is added to the residual stream, hence initial weights of its own."""
 
 
 class MerinoAttention(nn.Module):
-    """Causal self-attention of grouped queries; the maps of queries, keys and values are one matrix."""
+    """Causal self-attention of grouped queries: queries (E → h·d), keys and values (E → k·d), output (h·d → E)."""
 
     is_causal = True
 
-    def __init__(self, config: MerinoConfig, layer: Layer) -> None:
+    def __init__(self, config: MerinoConfig, block: BlockShape, layer_idx: int) -> None:
         super().__init__()
         self.config = config
-        self.head_sizes = [layer.head_size, layer.head_size, layer.value_head_size]
-        self.num_key_value_groups = layer.heads // layer.kv_heads
-        self.parts = [layer[name].outputs for name in ("query", "key", "value")]
-        self.query_key_value = linear(layer["query_key_value"])
-        self.output = MerinoOutput(layer["output"])
+        self.layer_idx = layer_idx
+        self.head_size = block.head_size
+        self.head_sizes = (block.head_size, block.head_size, block.value_head_size)
+        self.num_key_value_groups = block.heads // block.kv_heads
+        heads = (block.heads, block.kv_heads, block.kv_heads)
+        self.parts = [number * size for number, size in zip(heads, self.head_sizes, strict=True)]
+        if config.one_matrix:
+            self.query_key_value = nn.Linear(block.width, sum(self.parts), "query" in config.biases)
+        else:
+            self.query = nn.Linear(block.width, self.parts[0], "query" in config.biases)
+            self.key = nn.Linear(block.width, self.parts[1], "key" in config.biases)
+            self.value = nn.Linear(block.width, self.parts[2], "value" in config.biases)
+        if config.head_norms:
+            self.query_norm, self.key_norm = norm(block.head_size, config), norm(block.head_size, config)
+        self.output = MerinoOutput(block.heads * block.value_head_size, block.width, "output" in config.biases)
+
+    def projected(self, x_BTE: Tensor) -> list[Tensor]:
+        """Queries (B, T, H, D), keys and values (B, T, K, D)."""
+        if self.config.one_matrix:
+            parts = self.query_key_value(x_BTE).split(self.parts, -1)
+        else:
+            parts = (self.query(x_BTE), self.key(x_BTE), self.value(x_BTE))
+        return [part.unflatten(-1, (-1, size)) for part, size in zip(parts, self.head_sizes, strict=True)]
 
     def forward(
-        self, x_BTE: Tensor, attention_mask: Tensor | None, past_key_values: Cache | None, layer_idx: int, **kwargs: Any
+        self,
+        x_BTE: Tensor,
+        rotation: Rotation,
+        attention_mask: Tensor | None,
+        past_key_values: Cache | None,
+        layer_idx: int,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        parts = zip(self.query_key_value(x_BTE).split(self.parts, -1), self.head_sizes, strict=True)
-        query, key, value = (part_BTE.unflatten(-1, (-1, size)).transpose(1, 2) for part_BTE, size in parts)
+        self.layer_idx = layer_idx  # kernels that keep a cache of their own ask the module which application this is
+        query, key, value = self.projected(x_BTE)
+        if self.config.head_norms:
+            query, key = self.query_norm(query), self.key_norm(key)
+        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        if rotation:
+            query, key = apply_rotary_pos_emb(query, key, *rotation[self.head_size])
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, layer_idx)
         attend: Callable[..., Any] = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         dropout = self.config.attention_dropout if self.training else 0.0
         mixed_BTHD, weights = attend(
-            self, query, key, value, attention_mask, scaling=self.head_sizes[0] ** -0.5, dropout=dropout, **kwargs
+            self, query, key, value, attention_mask, scaling=self.head_size**-0.5, dropout=dropout, **kwargs
         )
         return self.output(mixed_BTHD.flatten(-2)), weights
 
@@ -122,12 +134,12 @@ class MerinoAttention(nn.Module):
 class MerinoFeedForward(nn.Module):
     """down(activation(up(x))), with maps E→F and F→E; gated: down(activation(gate(x)) · up(x)) (Shazeer 2020)."""
 
-    def __init__(self, config: MerinoConfig, layer: Layer) -> None:
+    def __init__(self, config: MerinoConfig, block: BlockShape) -> None:
         super().__init__()
-        self.up = linear(layer["up"])
-        self.gate = linear(layer["gate"]) if layer.gated else None
+        self.up = nn.Linear(block.width, block.ffn_width, "up" in config.biases)
+        self.gate = nn.Linear(block.width, block.ffn_width, "gate" in config.biases) if block.gated else None
         self.activation = ACT2FN[config.hidden_act]
-        self.down = MerinoOutput(layer["down"])
+        self.down = MerinoOutput(block.ffn_width, block.width, "down" in config.biases)
 
     def forward(self, x_BTE: Tensor) -> Tensor:
         if self.gate is None:
@@ -142,19 +154,24 @@ class MerinoLayer(GradientCheckpointingLayer):
     key-value cache, apart.
     """
 
-    def __init__(self, config: MerinoConfig, layer: Layer) -> None:
+    def __init__(self, config: MerinoConfig, block: BlockShape, layer_idx: int) -> None:
         super().__init__()
-        attention_norm, ffn_norm = layer.norms
-        self.attention_norm = layer_norm(attention_norm, config)
-        self.attention = MerinoAttention(config, layer)
-        self.ffn_norm = layer_norm(ffn_norm, config)
-        self.ffn = MerinoFeedForward(config, layer)
+        self.attention_norm = norm(block.width, config)
+        self.attention = MerinoAttention(config, block, layer_idx)
+        self.ffn_norm = norm(block.width, config)
+        self.ffn = MerinoFeedForward(config, block)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x_BTE: Tensor, attention_mask: Tensor | None, past_key_values: Cache | None = None, layer_idx: int = 0, **kwargs: Any
+        self,
+        x_BTE: Tensor,
+        rotation: Rotation,
+        attention_mask: Tensor | None,
+        past_key_values: Cache | None = None,
+        layer_idx: int = 0,
+        **kwargs: Any,
     ) -> Tensor:
-        attended, _ = self.attention(self.attention_norm(x_BTE), attention_mask, past_key_values, layer_idx, **kwargs)
+        attended, _ = self.attention(self.attention_norm(x_BTE), rotation, attention_mask, past_key_values, layer_idx, **kwargs)
         x_BTE = x_BTE + self.dropout(attended)
         return x_BTE + self.dropout(self.ffn(self.ffn_norm(x_BTE)))
 
@@ -165,29 +182,40 @@ class MerinoBlock(nn.Module):
     Of depth 0 it has no layer, and hands on what it is given.
     """
 
-    def __init__(self, config: MerinoConfig, block: Block, design: Architecture, first_layer: int) -> None:
+    def __init__(self, config: MerinoConfig, block: BlockShape, first_layer: int) -> None:
         super().__init__()
-        layer = layer_of(block, design)
-        self.layers = nn.ModuleList(MerinoLayer(config, layer) for _ in range(stored_layers(block, design)))
+        self.layers = nn.ModuleList(MerinoLayer(config, block, first_layer + number) for number in range(block.stored))
         self.applications = range(first_layer, first_layer + block.depth)
 
-    def forward(self, x_BTE: Tensor, attention_mask: Tensor | None, past_key_values: Cache | None, **kwargs: Any) -> Tensor:
+    def forward(
+        self, x_BTE: Tensor, rotation: Rotation, attention_mask: Tensor | None, past_key_values: Cache | None, **kwargs: Any
+    ) -> Tensor:
         for i, layer_idx in enumerate(self.applications):
             layer = self.layers[i % len(self.layers)]
-            x_BTE = layer(x_BTE, attention_mask, past_key_values=past_key_values, layer_idx=layer_idx, **kwargs)
+            x_BTE = layer(x_BTE, rotation, attention_mask, past_key_values=past_key_values, layer_idx=layer_idx, **kwargs)
         return x_BTE
 
 
 class MerinoJoint(nn.Linear):
     """The map between neighbours of unequal width."""
 
-    def __init__(self, own: LinearMap) -> None:
-        super().__init__(own.inputs, own.outputs, own.bias)
+
+class MerinoPad(nn.Module):
+    """Zeros behind a narrower stream, or nothing of what a wider one has more: unequal neighbours joined without parameters."""
+
+    def __init__(self, left: int, right: int) -> None:
+        super().__init__()
+        self.more = right - left
+
+    def forward(self, x_BTE: Tensor) -> Tensor:
+        return nn.functional.pad(x_BTE, (0, self.more))
 
 
-def joint(left: int, right: int) -> nn.Module:
-    """What joins neighbours of these widths: a map, or nothing where they are equal."""
-    return nn.Identity() if left == right else MerinoJoint(joint_map(left, right))
+def joint(left: int, right: int, config: MerinoConfig) -> nn.Module:
+    """What joins neighbours of these widths; nothing where they are equal."""
+    if left == right:
+        return nn.Identity()
+    return MerinoPad(left, right) if config.joints == "pad" else MerinoJoint(left, right, bias=False)
 
 
 class MerinoPreTrainedModel(PreTrainedModel):
@@ -227,28 +255,28 @@ class MerinoPreTrainedModel(PreTrainedModel):
 class MerinoModel(MerinoPreTrainedModel):
     """Everything but the output head: tokens (B, T) to hidden states (B, T, embedding_width).
 
-    Token embedding and what joins it to the first block; positions, as wide as that block; the blocks with their joints; the final
-    norm, as wide as the last block, and what joins that to the output head. Position p is row p + 2 of its table, as OPT has it.
+    Token embedding and what joins it to the first block; learned positions, as wide as that block; the blocks with their joints;
+    the final norm, as wide as the last block, and what joins that to the output head.
     """
 
     def __init__(self, config: MerinoConfig) -> None:
         super().__init__(config)
-        design = config.to_architecture()
-        around = surroundings(design)
-        positions, norm = learned_positions(design.widths[0], design), final_norm(design.widths[-1], design)
-        assert positions is not None  # this family has positions
-        assert norm is not None  # and a final norm
-        self.tokens = embedding(around.tokens)
-        self.positions = embedding(positions)
-        self.first_position = positions.rows - design.positions
+        shapes = config.shapes
+        widths = [shape.width for shape in shapes]
+        self.tokens = nn.Embedding(config.vocab_size, config.embedding_width)
+        self.first_position = config.extra_positions
+        if config.learned_positions:
+            self.positions = nn.Embedding(config.extra_positions + config.max_position_embeddings, widths[0])
+            self.rotary = nn.ModuleList()
+        else:
+            self.positions = None
+            self.rotary = nn.ModuleList(rotary(size, config) for size in sorted({each.head_size for each in shapes if each.depth}))
         self.dropout = nn.Dropout(config.dropout)
-        chain = (around.tokens.width, *design.widths, around.head.inputs)
-        self.joints = nn.ModuleList(joint(left, right) for left, right in pairwise(chain))
-        firsts = accumulate(design.depths, initial=0)
-        self.blocks = nn.ModuleList(
-            MerinoBlock(config, block, design, first) for block, first in zip(design.blocks, firsts, strict=False)
-        )
-        self.norm = layer_norm(norm, config)
+        chain = (config.embedding_width, *widths, config.embedding_width)
+        self.joints = nn.ModuleList(joint(left, right, config) for left, right in pairwise(chain))
+        firsts = accumulate((shape.depth for shape in shapes), initial=0)
+        self.blocks = nn.ModuleList(MerinoBlock(config, shape, first) for shape, first in zip(shapes, firsts, strict=False))
+        self.norm = norm(widths[-1], config)
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -282,18 +310,35 @@ class MerinoModel(MerinoPreTrainedModel):
             position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + seen).unsqueeze(0)
         x_BTE = self.joints[0](inputs_embeds)
         del inputs_embeds  # not to be kept while the blocks run
-        x_BTE = self.dropout(x_BTE + self.positions(position_ids + self.first_position))
+        if self.positions is not None:
+            x_BTE = x_BTE + self.positions(position_ids + self.first_position)
+        rotation = {each.config.head_dim: each(x_BTE, position_ids) for each in self.rotary}
+        x_BTE = self.dropout(x_BTE)
         for number, block in enumerate(self.blocks):
             if number:
                 x_BTE = self.joints[number](x_BTE)  # a statement of its own: what enters a joint is freed before the block runs
-            x_BTE = block(x_BTE, mask, past_key_values, **kwargs)
+            x_BTE = block(x_BTE, rotation, mask, past_key_values, **kwargs)
         x_BTE = self.norm(x_BTE)
         x_BTE = self.joints[-1](x_BTE)
         return BaseModelOutputWithPast(last_hidden_state=x_BTE, past_key_values=past_key_values if use_cache else None)
 
 
+def rotary(head_size: int, config: MerinoConfig) -> LlamaRotaryEmbedding:
+    """Rotary positions of heads of one size."""
+    parameters = {"rope_type": "default", "rope_theta": float(config.rope_theta)}
+    return LlamaRotaryEmbedding(
+        LlamaConfig(
+            hidden_size=head_size,
+            num_attention_heads=1,
+            head_dim=head_size,
+            max_position_embeddings=config.max_position_embeddings,
+            rope_parameters=parameters,
+        )
+    )
+
+
 class MerinoForCausalLM(MerinoPreTrainedModel, GenerationMixin):
-    """The language model: `MerinoModel` and an output head that is the token embedding.
+    """The language model: `MerinoModel` and an output head, which is the token embedding where the two are tied.
 
     forward takes what transformers' causal language models take. `labels` (B, T; −100 is ignored) are shifted inside, the
     loss is the mean cross-entropy in nat per token; `logits_to_keep=1` computes the last token's logits only, which saves
@@ -305,7 +350,7 @@ class MerinoForCausalLM(MerinoPreTrainedModel, GenerationMixin):
     def __init__(self, config: MerinoConfig) -> None:
         super().__init__(config)
         self.model = MerinoModel(config)
-        self.lm_head = linear(surroundings(config.to_architecture()).head)
+        self.lm_head = nn.Linear(config.embedding_width, config.vocab_size, bias=False)
         self.post_init()
 
     @can_return_tuple
@@ -344,4 +389,9 @@ class MerinoForCausalLM(MerinoPreTrainedModel, GenerationMixin):
         )
 
 
-register_models()
+class MerinoForSequenceClassification(GenericForSequenceClassification, MerinoPreTrainedModel):
+    """A text in one of `num_labels` classes, by the last token that is no padding."""
+
+
+class MerinoForTokenClassification(GenericForTokenClassification, MerinoPreTrainedModel):
+    """Each token in one of `num_labels` classes."""
