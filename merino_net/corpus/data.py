@@ -321,15 +321,33 @@ class Sequences(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
     An item is {"input_ids", "labels"}, the same int64 tensor (seq_len,) twice: the model itself predicts each token from those
     before it. Rows are read when asked for, so a memory-mapped array stays on disk.
+
+    Args:
+        rows: packed sequences.
+        indices: of those that count, in their order.
+        end: the end-of-text token, for an item that also has "position_ids": 0 at each such token, which so begins the document
+            behind it (as the token before a prompt does). transformers' networks read from them which tokens belong together.
     """
 
-    def __init__(self, rows: np.ndarray, indices: np.ndarray | None = None) -> None:
+    def __init__(self, rows: np.ndarray, indices: np.ndarray | None = None, end: int | None = None) -> None:
         self._rows = rows
         self._indices = np.arange(len(rows)) if indices is None else indices
+        self._end = end
+
+    def documents_apart(self, end: int | list[int] | None) -> Sequences:
+        """The same with the positions of documents that `end` divides; ValueError if that is not one token."""
+        if not isinstance(end, int):
+            raise ValueError(f"the end of text is {end}; expected one token, which tells the documents of a sequence apart")
+        return Sequences(self._rows, self._indices, end)
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        tokens = torch.from_numpy(self._rows[self._indices[index]].astype(np.int64))
-        return {"input_ids": tokens, "labels": tokens}
+        row = self._rows[self._indices[index]].astype(np.int64)
+        tokens = torch.from_numpy(row)
+        item = {"input_ids": tokens, "labels": tokens}
+        if self._end is not None:
+            places = np.arange(len(row))
+            item["position_ids"] = torch.from_numpy(places - np.maximum.accumulate(np.where(row == self._end, places, 0)))
+        return item

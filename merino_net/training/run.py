@@ -45,7 +45,7 @@ from merino_net.corpus.data import Sequences
 from merino_net.network.counting import forward_flops, matmul_flops_per_s, parameter_count
 from merino_net.network.pretrained import load_weights, positions_of, quieten
 from merino_net.training.bf16_products import multiplies_bf16, widened_products
-from merino_net.training.optimizer import MuonAdamW
+from merino_net.training.optimizer import OptimizerPlan, make_optimizer, scale_repeated
 from merino_net.training.run_folder import RESULT, check_room, mark_complete, newest_complete, owned, step_of
 
 PAPER_LEARNING_RATE = 6e-4
@@ -67,12 +67,20 @@ class TrainingPlan:
         steps: optimizer steps.
         batch: sequences per step, over all processes.
         seq_len: tokens per sequence.
-        learning_rate: reached after the warm-up, then decaying linearly to 0.
+        learning_rate: reached after the warm-up; its factor for each tensor is in `optimizer`.
         warm_up: steps of linear increase; None: the paper's 1,000, but at most a tenth of the steps.
         optimizer: "adamw", the paper's, or "muon": Muon for the matrices inside, AdamW for the rest (see `optimizer`).
         beta1: AdamW's decay rate of the mean gradient.
         beta2: AdamW's decay rate of the squared gradient.
-        weight_decay: AdamW's, decoupled.
+        weight_decay: decoupled; of matrices, not of embeddings, positions, norms and biases.
+        schedule: "linear": decaying to 0 from the end of the warm-up on; "wsd": stable, then decaying linearly to 0 in the last `decay`
+            steps (Hu et al. 2024, "MiniCPM"), so that a longer run can go on from the end of the stable part.
+        decay: steps of the decay of "wsd"; None: a fifth of them.
+        rate_width: the width for which the learning rate was found, see `optimizer.Trained.factor`; None: one rate for all widths.
+        repeat_exponent: α; what a layer adds that its block applies L times is scaled by L^−α.
+        decayed: "matrices", or "all" that is no bias or norm.
+        attention_parts: whether Muon takes query, key and value apart where they are stored as one matrix.
+        documents_apart: whether documents of a sequence do not see each other: positions begin again, attention is masked.
         clip: largest gradient norm.
         device_batch: sequences at a time in each process; None: all of the process's share. Less memory, same result.
         precision: "bf16" (autocast; weights and optimizer stay float32) or "float32".
@@ -97,6 +105,13 @@ class TrainingPlan:
     beta1: float = 0.9
     beta2: float = 0.95
     weight_decay: float = 0.1
+    schedule: str = "linear"
+    decay: int | None = None
+    rate_width: int | None = None
+    repeat_exponent: float = 0.0
+    decayed: str = "matrices"
+    attention_parts: bool = True
+    documents_apart: bool = False
     clip: float = 1.0
     device_batch: int | None = None
     precision: str = "bf16"
@@ -150,9 +165,35 @@ class TrainingPlan:
         return min(PAPER_WARM_UP, self.steps // 10) if self.warm_up is None else self.warm_up
 
     @property
+    def decay_steps(self) -> int:
+        """Steps of the decay of "wsd" that the plan comes to: the rows of the log before it are those of a longer run."""
+        if self.decay is not None:
+            return self.decay
+        return self.steps - (self.steps - self.steps // 5) // self.log_every * self.log_every
+
+    @property
+    def stable_steps(self) -> int:
+        """After how many steps the decay of "wsd" begins."""
+        return self.steps - self.decay_steps
+
+    @property
     def tokens_per_step(self) -> int:
         """batch · seq_len."""
         return self.batch * self.seq_len
+
+    @property
+    def optimizer_plan(self) -> OptimizerPlan:
+        """What concerns the optimizer alone."""
+        return OptimizerPlan(
+            self.optimizer,
+            self.learning_rate,
+            (self.beta1, self.beta2),
+            self.weight_decay,
+            self.rate_width,
+            self.repeat_exponent,
+            self.decayed,
+            self.attention_parts,
+        )
 
     def accumulation(self, processes: int) -> tuple[int, int]:
         """(sequences at a time, times) that give each of `processes` its share of a step; ValueError if none is left over."""
@@ -239,6 +280,8 @@ def train(
     config = copy.deepcopy(config)  # transformers writes into the configuration it is given
     device_batch, accumulation = plan.accumulation(processes.num_processes)
     _check_data(config, training, held_out, plan)
+    if plan.documents_apart:
+        training, held_out = (sequences.documents_apart(config.eos_token_id) for sequences in (training, held_out))
     evaluated, at_a_time = _evaluated(len(held_out), plan, processes.num_processes, device_batch)
     if peak_flops_per_s is not None and not 0 < peak_flops_per_s < math.inf:
         raise ValueError(f"the peak is {peak_flops_per_s:g} FLOP/s; expected a positive number")
@@ -261,6 +304,7 @@ def train(
         trained = newest is not None and step_of(newest) >= plan.steps  # stopped between the last step and the end
         if newest is None:
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            scale_repeated(model, plan.repeat_exponent)
         else:  # the Trainer would read it as well, but go on with random numbers where weights are missing, and with NaN
             model = load_weights(newest, f"the checkpoint {newest}", torch.float32)
             if config._attn_implementation is not None:  # no file says it, and another one rounds otherwise
@@ -372,7 +416,8 @@ def _arguments(plan: TrainingPlan, folder: Path, batches: tuple[int, int, int], 
         per_device_eval_batch_size=evaluation_batch,
         gradient_accumulation_steps=accumulation,
         learning_rate=plan.learning_rate,
-        lr_scheduler_type="linear",
+        lr_scheduler_type="warmup_stable_decay" if plan.schedule == "wsd" else "linear",
+        lr_scheduler_kwargs={"num_decay_steps": plan.decay_steps, "decay_type": "linear"} if plan.schedule == "wsd" else {},
         warmup_steps=plan.warm_up_steps,
         adam_beta1=plan.beta1,
         adam_beta2=plan.beta2,
@@ -411,12 +456,9 @@ class _Trainer(Trainer):
         self._plan = plan
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        plan = self._plan
-        if plan.optimizer == "adamw":
-            return super().create_optimizer(model)
         if self.optimizer is None:
             network: Any = self.model if model is None else model
-            self.optimizer = MuonAdamW(network, plan.learning_rate, (plan.beta1, plan.beta2), plan.weight_decay)
+            self.optimizer = make_optimizer(network, self._plan.optimizer_plan)
         return self.optimizer
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
