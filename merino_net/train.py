@@ -5,6 +5,8 @@
     python -m merino_net.train MeRino-52M --text hub:Salesforce/wikitext/wikitext-103-raw-v1 --tokenizer openai-community/gpt2
     torchrun --nproc-per-node 4 -m merino_net.train design.json --text books/ --processes 4
     python -m merino_net.train design.json --text pile.jsonl.xz --recipe paper --device-batch 16 --compile
+    python -m merino_net.train design.json --text books/ --schedule wsd --steps 2000 --output results/short
+    python -m merino_net.train design.json --text books/ --schedule wsd --steps 8000 --going-on-from results/short --output results/long
 
 A run that was stopped goes on with the same command. The network lands in the output folder, ready for from_pretrained,
 merino_net.generate, merino_net.evaluate and merino_net.export. What a run does is `merino_net.training.run`; here the command line
@@ -33,7 +35,7 @@ from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.run import command, run_command
 from formulation.command.words import counted
-from formulation.family import FAMILIES
+from formulation.family import family_of
 from formulation.published import read_architecture
 from formulation.records.files import cache_folder, hold_folder, replace_file, writable_folder, write_json
 from formulation.records.provenance import provenance
@@ -79,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
     processes = check_processes(options.processes, plan)
     network = {
-        "hidden_act": options.activation,
+        "hidden_act": options.activation or family_of(architecture.family).activation,
         "initializer_range": options.sigma,
         "dropout": options.dropout,
         "attention_dropout": options.dropout,
@@ -124,6 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
         identity=identity,
         tokenizer=tokenizer,
         fresh=options.fresh,
+        going_on_from=None if options.going_on_from is None else Path(options.going_on_from),
         peak_flops_per_s=None if options.peak_tflops is None else options.peak_tflops * 1e12,
     )
     if processes.is_main_process:
@@ -185,15 +188,18 @@ _PLANNED = (
     "steps",
     "batch",
     "learning_rate",
+    "schedule",
+    "decay",
     "optimizer",
     "warm_up",
+    "rate_width",
     "weight_decay",
     "clip",
     "device_batch",
+    "logits_at_a_time",
     "precision",
     "compile",
     "checkpointing",
-    "fsdp",
     "log_every",
     "evaluate_every",
     "save_every",
@@ -291,10 +297,35 @@ def command_line() -> argparse.ArgumentParser:
         "--device-batch", type=int, metavar="N", help="sequences at a time in a process; the rest accumulates (default: all)"
     )
     plan.add_argument(
+        "--logits-at-a-time",
+        type=int,
+        metavar="TOKENS",
+        help="whose logits are computed together: less memory where the vocabulary is large, more time (default: all)",
+    )
+    plan.add_argument(
         "--learning-rate",
         type=float,
         metavar="RATE",
-        help="at its highest, decaying linearly (default: 6e-4, the paper's for AdamW)",
+        help="at its highest (default: 6e-4, the paper's for AdamW)",
+    )
+    plan.add_argument(
+        "--rate-width",
+        type=int,
+        metavar="WIDTH",
+        help="of the design for which the learning rate was found: wider maps learn more slowly (default: one rate for all)",
+    )
+    plan.add_argument(
+        "--schedule",
+        choices=("linear", "wsd"),
+        help="of the learning rate after the warm-up: decaying all the time, or stable and then decaying (default: linear)",
+    )
+    plan.add_argument(
+        "--decay", type=int, metavar="STEPS", help="of a decaying learning rate at the end of wsd (default: a fifth of the steps)"
+    )
+    plan.add_argument(
+        "--going-on-from",
+        metavar="FOLDER",
+        help="of a shorter run with --schedule wsd: begin where its decay began, with the same losses as if it had never decayed",
     )
     plan.add_argument(
         "--optimizer", choices=("adamw", "muon"), help="muon: for the matrices inside, adamw for the rest (default: adamw)"
@@ -305,7 +336,7 @@ def command_line() -> argparse.ArgumentParser:
         metavar="STEPS",
         help="of a rising learning rate (default: the paper's 1,000, at most a tenth of the steps)",
     )
-    plan.add_argument("--weight-decay", type=float, metavar="RATE", help="decoupled from the gradient (default: 0.1)")
+    plan.add_argument("--weight-decay", type=float, metavar="RATE", help="of matrices, decoupled from the gradient (default: 0.1)")
     plan.add_argument("--clip", type=float, metavar="NORM", help="largest gradient norm (default: 1.0)")
     plan.add_argument("--seed", type=int, metavar="N", help="of weights, data order, dropout, held-out split (default: 0)")
     plan.add_argument("--log-every", type=int, metavar="STEPS", help="between lines of the log (default: 10; paper: 100)")
@@ -320,10 +351,7 @@ def command_line() -> argparse.ArgumentParser:
         "--sigma", type=float, default=0.02, metavar="S", help="standard deviation of the initial weights (default: %(default)s)"
     )
     network.add_argument(
-        "--activation",
-        default=FAMILIES["merino"].activation,
-        metavar="NAME",
-        help="of the feed-forward network: relu, gelu, silu, ... (default: %(default)s)",
+        "--activation", metavar="NAME", help="of the feed-forward network: relu, gelu, silu, ... (default: the family's own)"
     )
 
     machine = parser.add_argument_group("machine")
@@ -331,9 +359,6 @@ def command_line() -> argparse.ArgumentParser:
     machine.add_argument("--compile", action="store_true", help="torch.compile: worth its start-up in long runs")
     machine.add_argument("--checkpointing", action="store_true", help="recompute activations instead of keeping them")
     machine.add_argument("--processes", type=int, metavar="N", help="fail unless N processes take part; start them with torchrun")
-    machine.add_argument(
-        "--fsdp", action="store_true", help="shard over processes on GPUs (FSDP) instead of copying (DDP); not tried yet"
-    )
     machine.add_argument("--threads", type=int, metavar="N", help="of PyTorch on the CPU (default: its own choice)")
     machine.add_argument(
         "--peak-tflops",

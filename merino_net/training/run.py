@@ -8,6 +8,7 @@ never taken for a whole one, every figure of the log says what it counts. Where 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import os
@@ -42,11 +43,23 @@ from formulation.architecture import positive_integer
 from formulation.records.files import save_figure, write_json
 from formulation.records.rows import Row, RowFile
 from merino_net.corpus.data import Sequences
+from merino_net.network.configuration_merino import MerinoConfig
 from merino_net.network.counting import forward_flops, matmul_flops_per_s, parameter_count
 from merino_net.network.pretrained import load_weights, positions_of, quieten
 from merino_net.training.bf16_products import multiplies_bf16, widened_products
 from merino_net.training.optimizer import OptimizerPlan, make_optimizer, scale_repeated
-from merino_net.training.run_folder import RESULT, check_room, mark_complete, newest_complete, owned, step_of
+from merino_net.training.run_folder import (
+    RESULT,
+    begin_from,
+    check_room,
+    keep_stable,
+    mark_complete,
+    newest_complete,
+    owned,
+    run_in,
+    stable_checkpoint,
+    step_of,
+)
 
 PAPER_LEARNING_RATE = 6e-4
 PAPER_WARM_UP = 1000
@@ -83,11 +96,11 @@ class TrainingPlan:
         documents_apart: whether documents of a sequence do not see each other: positions begin again, attention is masked.
         clip: largest gradient norm.
         device_batch: sequences at a time in each process; None: all of the process's share. Less memory, same result.
+        logits_at_a_time: tokens whose logits are computed at a time, and again in the backward pass; None: all of `device_batch`. Less
+            memory where the vocabulary is large, more time.
         precision: "bf16" (autocast; weights and optimizer stay float32) or "float32".
         compile: whether to use torch.compile.
         checkpointing: whether to recompute activations in the backward pass.
-        fsdp: whether to shard over processes (FSDP) instead of copying (DDP). It needs GPUs (on CPUs accelerate would quietly copy)
-            and has not been tried yet.
         log_every: steps between rows of the log.
         evaluate_every: steps between held-out losses, a multiple of `log_every`, so that a resumed run logs the same rows.
         save_every: steps between checkpoints, also a multiple of `log_every`.
@@ -114,10 +127,10 @@ class TrainingPlan:
     documents_apart: bool = False
     clip: float = 1.0
     device_batch: int | None = None
+    logits_at_a_time: int | None = None
     precision: str = "bf16"
     compile: bool = False
     checkpointing: bool = False
-    fsdp: bool = False
     log_every: int = 10
     evaluate_every: int = 100
     save_every: int = 100
@@ -131,8 +144,9 @@ class TrainingPlan:
         for name in ("evaluate_every", "save_every"):
             if getattr(self, name) % self.log_every:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a multiple of log_every, which is {self.log_every}")
-        if self.device_batch is not None:
-            positive_integer("device_batch", self.device_batch)
+        for name in ("device_batch", "logits_at_a_time", "rate_width"):
+            if getattr(self, name) is not None:
+                positive_integer(name, getattr(self, name))
         if self.warm_up is not None and not 0 <= self.warm_up <= self.steps:
             raise ValueError(f"warm_up is {self.warm_up}; expected at least 0 and at most the {self.steps} steps")
         for name in ("learning_rate", "clip"):
@@ -143,8 +157,21 @@ class TrainingPlan:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 0 and less than 1")
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optimizer is {self.optimizer!r}; expected adamw or muon")
-        if self.optimizer == "muon" and self.fsdp:
-            raise ValueError("muon needs whole matrices, which FSDP shards; leave one of the two out")
+        if self.schedule not in ("linear", "wsd"):
+            raise ValueError(f"schedule is {self.schedule!r}; expected linear or wsd")
+        if self.decay is not None and self.schedule != "wsd":
+            raise ValueError(f"decay is {self.decay} and the schedule linear, which decays all the time; leave it out or choose wsd")
+        if self.schedule == "wsd" and not (
+            self.warm_up_steps <= self.stable_steps < self.steps and self.stable_steps % self.log_every == 0
+        ):
+            raise ValueError(
+                f"the decay begins at step {self.stable_steps}; expected a multiple of log_every, which is {self.log_every}, after "
+                f"the {self.warm_up_steps} steps of warm-up and before the {self.steps} steps end"
+            )
+        if not 0 <= self.repeat_exponent <= 1:
+            raise ValueError(f"repeat_exponent is {self.repeat_exponent}; expected at least 0 and at most 1")
+        if self.decayed not in ("matrices", "all"):
+            raise ValueError(f"decayed is {self.decayed!r}; expected matrices or all")
         if self.precision not in ("bf16", "float32"):
             raise ValueError(f"precision is {self.precision!r}; expected bf16 or float32")
         if self.keep < 2:
@@ -251,6 +278,7 @@ def train(
     identity: dict[str, Any] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     fresh: bool = False,
+    going_on_from: Path | None = None,
     peak_flops_per_s: float | None = None,
     progress: bool = True,
 ) -> TrainingResult:
@@ -268,14 +296,19 @@ def train(
         identity: what else tells this run from another (the data, say): kept in run.json and compared on resumption.
         tokenizer: saved beside the weights.
         fresh: start over where `folder` holds a run, once everything else has been found in order.
+        going_on_from: the folder of a shorter run of the schedule "wsd", alike but for its steps and decay: this one begins where
+            that one's decay did, and its losses are those of an undisturbed run.
         peak_flops_per_s: of one device; None: measured by a matrix product in the plan's precision.
         progress: whether a bar (on a terminal) and a line for each held-out loss are shown.
 
     Raises:
-        ValueError: if `folder` holds another run, the plan does not fit the data or the loss is no longer a number.
+        ValueError: if `folder` holds another run, the plan does not fit the data, the run to go on from is another or the loss is no
+            longer a number.
         OSError: if the disk is full.
     """
     quieten()
+    if going_on_from is not None:
+        plan = dataclasses.replace(plan, warm_up=_same_warm_up(going_on_from, plan))
     processes = check_processes(None, plan)
     config = copy.deepcopy(config)  # transformers writes into the configuration it is given
     device_batch, accumulation = plan.accumulation(processes.num_processes)
@@ -295,10 +328,14 @@ def train(
             }
         )
     )
+    start = None if going_on_from is None else stable_checkpoint(going_on_from, run, plan.stable_steps)
     with owned(folder, run, processes, fresh), widened_products(processes.device) if plan.precision == "bf16" else nullcontext():
         if (folder / RESULT).exists():
             return TrainingResult(**json.loads((folder / RESULT).read_text(encoding="utf-8"))["result"])
         checkpoints = folder / "checkpoints"
+        if start is not None and processes.is_main_process:
+            begin_from(start, folder)
+        processes.wait_for_everyone()
         newest, damaged = newest_complete(checkpoints)
         torch.manual_seed(plan.seed)
         trained = newest is not None and step_of(newest) >= plan.steps  # stopped between the last step and the end
@@ -310,6 +347,8 @@ def train(
             if config._attn_implementation is not None:  # no file says it, and another one rounds otherwise
                 model.set_attn_implementation(config._attn_implementation)
         if processes.is_main_process:
+            if newest is not None and plan.schedule == "wsd" and step_of(newest) == plan.stable_steps:
+                keep_stable(newest)
             for checkpoint in damaged:
                 _say(progress, f"{checkpoint.name} was cut short and is removed")
                 shutil.rmtree(checkpoint)
@@ -345,6 +384,14 @@ def train(
         return result
 
 
+def _same_warm_up(before: Path, plan: TrainingPlan) -> int:
+    """Steps of warm-up of the run in the folder `before`; ValueError if the plan states others."""
+    steps = TrainingPlan(**{**run_in(before)["plan"], "keep": 2}).warm_up_steps
+    if plan.warm_up not in (None, steps):
+        raise ValueError(f"warm_up is {plan.warm_up} and in the run in {before} it was {steps}; leave it out")
+    return steps
+
+
 def _check_data(config: PreTrainedConfig, training: Sequences, held_out: Sequences, plan: TrainingPlan) -> None:
     """ValueError if the sequences are not the plan's, or are too few or too long."""
     if len(training) < plan.batch:
@@ -353,6 +400,8 @@ def _check_data(config: PreTrainedConfig, training: Sequences, held_out: Sequenc
         length = len(sequences[0]["input_ids"])
         if length != plan.seq_len:
             raise ValueError(f"the sequences to {name} have {length} tokens and the plan {plan.seq_len}; pack them to that length")
+    if plan.logits_at_a_time is not None and config.model_type != MerinoConfig.model_type:
+        raise ValueError(f"logits_at_a_time is for merino's networks, and this one is of type {config.model_type}; leave it out")
     positions = positions_of(config)
     if positions is not None and plan.seq_len > positions:
         raise ValueError(f"a sequence of {plan.seq_len} is longer than the network's {positions} positions; shorten it")
@@ -380,8 +429,6 @@ def check_processes(expected: int | None, plan: TrainingPlan) -> PartialState:
             f"this machine has {torch.cuda.device_count()} GPUs and one process would train on all of them with a larger "
             "batch than planned; start one process for each with torchrun, or show it one with CUDA_VISIBLE_DEVICES=0"
         )
-    if plan.fsdp and not (gpu and state.num_processes > 1):
-        raise ValueError("FSDP shards a network over the GPUs of several processes, which are not there; leave --fsdp out (DDP)")
     if plan.compile and plan.precision == "bf16" and not multiplies_bf16(state.device):
         raise ValueError(
             "this processor has no products of bfloat16 matrices, and what stands in for them cannot be compiled; "
@@ -406,9 +453,6 @@ def _evaluated(available: int, plan: TrainingPlan, processes: int, device_batch:
 
 def _arguments(plan: TrainingPlan, folder: Path, batches: tuple[int, int, int], cpu: bool) -> TrainingArguments:
     device_batch, accumulation, evaluation_batch = batches
-    sharding: dict[str, Any] = {}
-    if plan.fsdp:
-        sharding = {"fsdp": True, "fsdp_config": {"version": 2}}
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=plan.steps,
@@ -444,7 +488,6 @@ def _arguments(plan: TrainingPlan, folder: Path, batches: tuple[int, int, int], 
         report_to="none",
         seed=plan.seed,
         data_seed=plan.seed,
-        **sharding,
     )
 
 
@@ -462,7 +505,8 @@ class _Trainer(Trainer):
         return self.optimizer
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *arguments: Any, **options: Any) -> Any:
-        return super().compute_loss(model, {**inputs, "use_cache": False}, *arguments, **options)
+        parts = {} if self._plan.logits_at_a_time is None else {"logits_at_a_time": self._plan.logits_at_a_time}
+        return super().compute_loss(model, {**inputs, "use_cache": False, **parts}, *arguments, **options)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(str(self.args.output_dir))
@@ -600,9 +644,15 @@ class _Keeper(TrainerCallback):
     def __init__(self, log: _Log) -> None:
         self._log = log
 
+    def _ends_stable(self, state: TrainerState) -> bool:
+        """Whether a longer run could go on from this step."""
+        return self._log.plan.schedule == "wsd" and state.global_step == self._log.plan.stable_steps
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step == state.max_steps:  # the last step counts, whatever the schedule says
             control.should_log = control.should_evaluate = control.should_save = True
+        if self._ends_stable(state):
+            control.should_save = True
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
         if logs and "loss" in logs:
@@ -617,7 +667,10 @@ class _Keeper(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._log.processes.wait_for_everyone()  # each of them writes its own file
         if self._log.processes.is_main_process:
-            mark_complete(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
+            checkpoint = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+            mark_complete(checkpoint)
+            if self._ends_stable(state):
+                keep_stable(checkpoint)
         self._log.draw()
         self._log.restart(state.global_step)
 

@@ -16,15 +16,22 @@ from accelerate import PartialState
 
 from formulation.records.files import locked, replace_file, write_json
 from formulation.records.reading import read_json
+from formulation.records.rows import RowFile
 
 RESULT = "training.json"
 """Says that a run is finished, and what came of it."""
 
+_LOG = "log.jsonl"
+_STABLE = "stable"
+"""Folder of the checkpoint at the end of a stable learning rate, which stays when others go."""
+
 _LIST = "complete.json"
 _PREFIX = "checkpoint-"
 _RUN = "run.json"
+_LENGTH = ("steps", "decay", "warm_up")
+"""What of a plan may differ between a run and one that goes on from it, if only in how it is stated (the warm-up)."""
 _NETWORK = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
-_OTHERS = (RESULT, "log.jsonl", "loss.png", _RUN)
+_OTHERS = (RESULT, _LOG, "loss.png", _RUN)
 
 
 def mark_complete(checkpoint: Path) -> None:
@@ -57,6 +64,58 @@ def newest_complete(folder: Path) -> tuple[Path | None, list[Path]]:
             return checkpoint, damaged
         damaged.append(checkpoint)
     return None, damaged
+
+
+def run_in(folder: Path) -> Any:
+    """What the run in `folder` was asked for; ValueError if there isn't one."""
+    if not (folder / _RUN).is_file():
+        raise ValueError(f"{folder} holds no run to go on from; expected the output folder of a training run")
+    return read_json("run", folder / _RUN)
+
+
+def keep_stable(checkpoint: Path) -> None:
+    """Keep a copy of the whole `checkpoint`, of its run's last step with a stable learning rate, beside the checkpoints."""
+    kept = checkpoint.parent.parent / _STABLE / checkpoint.name
+    if is_complete(kept):
+        return
+    check_room(checkpoint, sum(path.stat().st_size for path in checkpoint.iterdir()))
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(checkpoint, kept)
+
+
+def stable_checkpoint(before: Path, run: dict[str, Any], decay_begins: int) -> Path:
+    """The checkpoint where the decay of the run in `before` began, for `run` to go on from.
+
+    Raises:
+        ValueError: if it is another run by more than its steps, if it has no such checkpoint, or if that lies behind the step at
+            which the new decay begins.
+    """
+    there, here = ({**one, "plan": {**one["plan"], **dict.fromkeys(_LENGTH)}} for one in (run_in(before), run))
+    if differences := list(_differences(there, here)):
+        raise ValueError(f"{before} holds another run: {'; '.join(differences[:3])}; only steps and decay may differ")
+    checkpoint, _ = newest_complete(before / _STABLE)
+    if checkpoint is None:
+        raise ValueError(
+            f"the run in {before} has no checkpoint at the end of a stable learning rate; expected a run with --schedule wsd that came "
+            "to its decay"
+        )
+    if step_of(checkpoint) > decay_begins:
+        raise ValueError(
+            f"the decay would begin at step {decay_begins}, and the run in {before} was stable until step {step_of(checkpoint)}; "
+            "give more steps, or fewer of decay"
+        )
+    return checkpoint
+
+
+def begin_from(checkpoint: Path, folder: Path) -> None:
+    """Give the run in `folder`, if it has none yet, the stable `checkpoint` of another run, and that run's log until then."""
+    if newest_complete(folder / "checkpoints")[0] is not None:
+        return
+    check_room(folder, sum(path.stat().st_size for path in checkpoint.iterdir()))
+    rows = RowFile(checkpoint.parent.parent / _LOG).rows
+    with replace_file(folder / _LOG) as file:
+        file.writelines(f"{json.dumps(row)}\n".encode() for row in rows if row["step"] <= step_of(checkpoint))
+    shutil.copytree(checkpoint, folder / "checkpoints" / checkpoint.name, dirs_exist_ok=True)
 
 
 def check_room(folder: Path, needed: int) -> None:
@@ -116,6 +175,7 @@ def start_over(folder: Path) -> None:
     if not (folder / _RUN).exists():
         return
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(folder / _STABLE, ignore_errors=True)
     shutil.rmtree(folder / ".unfinished", ignore_errors=True)
     for name in (*_NETWORK, *_OTHERS):
         (folder / name).unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""Speed of designed networks: are they as fast as their FLOPs say, beside transformers' own GPT-2 and OPT on the same machine?
+"""Speed of designed networks: are they as fast as their FLOPs say, beside transformers' own GPT-2, Llama and OPT on one machine?
 
     python -m studies.net_speed
     python -m studies.net_speed --parts train --dtype float32 --compile
 
-Three parts: training against a GPT-2 of equal FLOPs, and prefill of one query and cached decoding against OPT-125M and OPT-350M.
+Three parts: training against a GPT-2 and a Llama of equal FLOPs, and prefill of one query and cached decoding against OPT-125M and OPT-350M.
 All weights are random, as speed does not depend on them. The models take turns in one process, with the same allocator, threads and
 precision, and what is reported is the ratio of two times of one turn, so that a machine that is slow for a while slows both.
 Writes rows.jsonl (a finished turn is never run twice; other settings or versions are distinguished), summary.json over all its
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from formulation import PUBLISHED
-from formulation.architecture import HEAD_SIZE
+from formulation.architecture import HEAD_SIZE, Architecture, Block
 from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.processes import temporary_folder
@@ -49,7 +50,7 @@ from merino_net.training.allocator import keep_memory
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-    from transformers import GPT2Config, PreTrainedConfig, PreTrainedModel
+    from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
     from merino_net import MerinoConfig
     from merino_net.shipping.onnx_model import OnnxModel
@@ -103,6 +104,53 @@ def equal_gpt2(config: MerinoConfig, seq_len: int, activation: str = "gelu_new")
         eos_token_id=config.eos_token_id,
         # The loss that both have. Transformers does not tell it from the name of GPT-2's class, and would say so at every start.
         loss_type="ForCausalLM",  # type: ignore[call-arg]
+    )
+
+
+def _llama_layer(ffn_width: int, heads: int) -> Block:
+    return Block(576, ffn_width, 1, heads=heads, kv_heads=3)
+
+
+PER_LAYER = Architecture(
+    tuple(_llama_layer(*shape) for _ in range(4) for shape in ((1152, 12), (1920, 6), (1536, 9))),
+    family="llama",
+    tied=True,
+    vocabulary=16_384,
+    positions=1024,
+)
+"""Twelve layers at SmolLM2-135M's width in three shapes, whose mean is that model's layer (F = 1,536, 9 heads, 3 of them k/v)."""
+
+
+def mean_layer(design: Architecture) -> Architecture:
+    """As many layers of the mean FFN width and heads: as many FLOPs and parameters, as both are linear in them at one width.
+
+    Raises:
+        ValueError: if a mean is not a whole number, or the layers differ in anything else.
+    """
+    blocks = design.blocks
+    ffn_width, heads = (sum(getattr(block, name) for block in blocks) / len(blocks) for name in ("ffn_width", "heads"))
+    alike = {dataclasses.replace(block, ffn_width=int(ffn_width), heads=int(heads)) for block in blocks}
+    if len(alike) > 1 or {block.depth for block in blocks} != {1} or not (ffn_width.is_integer() and heads.is_integer()):
+        raise ValueError(f"the layers {design} have no mean layer; expected single layers that differ in FFN width and heads alone")
+    (block,) = alike
+    return dataclasses.replace(design, blocks=(block,) * len(blocks))
+
+
+def plain_llama(design: Architecture) -> LlamaConfig:
+    """transformers' own configuration of a llama design whose layers are all alike."""
+    from transformers import LlamaConfig
+
+    block = design.blocks[0]
+    return LlamaConfig(
+        vocab_size=design.vocabulary,
+        hidden_size=block.width,
+        intermediate_size=block.ffn_width,
+        num_hidden_layers=sum(each.depth for each in design.blocks),
+        num_attention_heads=block.heads,
+        num_key_value_heads=block.kv_heads,
+        head_dim=block.head_size,
+        max_position_embeddings=design.positions,
+        tie_word_embeddings=design.tied,
     )
 
 
@@ -216,11 +264,38 @@ def train_bench(config: MerinoConfig, shapes: Shapes, dtype: str, compiled: bool
     name = next((name for name, design in PUBLISHED.items() if design == config.to_architecture()), str(config.to_architecture()))
     gpt2 = {"GPT-2": "gelu_new", "GPT-2, one-kernel GELU": "gelu"}
     models = {name: config} | {title: equal_gpt2(config, shapes.seq_len, activation) for title, activation in gpt2.items()}
+    return _training(models, tuple(gpt2), "", shapes, dtype, compiled, threads, turns)
+
+
+def llama_bench(design: Architecture, shapes: Shapes, dtype: str, compiled: bool, threads: int, turns: int) -> Bench:
+    """Training a llama design of unequal layers, and its mean layer, beside transformers' Llama of that layer: all of equal FLOPs."""
+    from merino_net import MerinoConfig
+
+    uniform = mean_layer(design)
+    models: dict[str, PreTrainedConfig] = {
+        "unequal layers": MerinoConfig.from_architecture(design),
+        "their mean layer": MerinoConfig.from_architecture(uniform),
+        "Llama": plain_llama(uniform),
+    }
+    return _training(models, ("Llama",), "llama family", shapes, dtype, compiled, threads, turns)
+
+
+def _training(
+    models: Mapping[str, PreTrainedConfig],
+    references: Sequence[str],
+    work: str,
+    shapes: Shapes,
+    dtype: str,
+    compiled: bool,
+    threads: int,
+    turns: int,
+) -> Bench:
+    """Training steps of all models, those of `references` being compared with."""
     # For every product of the forward pass the backward pass computes two, by its input and by its weight.
     per_sequence = {title: 3 * forward_flops(own, shapes.seq_len) for title, own in models.items()}
     task = TimedTask(
         part="train",
-        work="",
+        work=work,
         runtime=f"PyTorch {dtype}{', compiled' if compiled else ''}",
         setting=_setting(threads, ("torch", "transformers"), batch=shapes.batch, seq_len=shapes.seq_len),
         tokens=shapes.steps * shapes.batch * shapes.seq_len,
@@ -228,7 +303,7 @@ def train_bench(config: MerinoConfig, shapes: Shapes, dtype: str, compiled: bool
         warm_up=math.ceil(3 / shapes.steps),
         timer=lambda model: _training_timer(model, shapes, dtype == "bfloat16", compiled),
     )
-    return Bench(models, tuple(gpt2), turns, lambda own, stack: random_model(own).train(), (task,))
+    return Bench(models, references, turns, lambda own, stack: random_model(own).train(), (task,))
 
 
 def _training_timer(model: PreTrainedModel, shapes: Shapes, autocast: bool, compiled: bool) -> Timer:
@@ -709,6 +784,7 @@ def benches_of(options: NetSpeedOptions) -> list[Bench]:
     benches = []
     if "train" in parts:
         benches.append(train_bench(MerinoConfig(), shapes, dtype, options.compile, options.threads, turns))
+        benches.append(llama_bench(PER_LAYER, shapes, dtype, options.compile, options.threads, turns))
     if {"prefill", "decode"} & set(parts):
         designs = list(PUBLISHED)[: 1 if quick else None]
         references = ["OPT-125M"] if quick else ["OPT-125M", "OPT-350M"]

@@ -114,7 +114,7 @@ CHANGES: dict[str, Change] = {
 }
 
 CARRY_WIDTHS = (64, 128, 256)
-CARRY_RATES = (2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
+CARRY_RATES = {"muon": (8e-3, 1.6e-2, 3.2e-2, 6.4e-2), "adamw": (4e-3, 8e-3, 1.6e-2, 3.2e-2)}
 CARRY_RULES: dict[str, dict[str, Any]] = {
     "Muon": {"optimizer": "muon"},
     "Muon, √(w/n)": {"optimizer": "muon", "rate_width": 64},
@@ -204,7 +204,7 @@ def carry_runs(options: RecipesOptions) -> list[tuple[str, int, float, Recipe]]:
         (name, width, rate, Recipe(carry_design(width), _plan(options.carry_steps, 0, learning_rate=rate, **rule)))
         for width in CARRY_WIDTHS
         for name, rule in CARRY_RULES.items()
-        for rate in CARRY_RATES
+        for rate in CARRY_RATES[rule["optimizer"]]
     ]
 
 
@@ -402,11 +402,11 @@ def carry_text(records: Sequence[Mapping[str, Any]]) -> str:
             str(record["width"]),
             "-" if record["best_rate"] is None else f"{record['best_rate']:.2g}" + ("" if record["bracketed"] else " (edge)"),
             "-" if record["best_loss"] is None else f"{record['best_loss']:.4f}",
-            *("-" if record["losses"].get(f"{rate:g}") is None else f"{record['losses'][f'{rate:g}']:.3f}" for rate in CARRY_RATES),
+            ", ".join(f"{loss:.3f} at {rate}" for rate, loss in record["losses"].items() if loss is not None),
         )
         for record in records
     ]
-    return text_table(("rule", "width", "best rate", "loss there", *(f"{rate:g}" for rate in CARRY_RATES)), lines, {0})
+    return text_table(("rule", "width", "best rate", "loss there", "losses"), lines, {0, 4})
 
 
 @command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from formulation import PUBLISHED, Architecture, Block
 from formulation.command.run import run_command
@@ -25,7 +26,8 @@ from merino_net.corpus.data import Sequences
 from merino_net.train import main
 from merino_net.training import run as training
 from merino_net.training import run_folder
-from merino_net.training.optimizer import MuonAdamW
+from merino_net.network.modeling_merino import MerinoAttention
+from merino_net.training.optimizer import make_optimizer
 from merino_net.training.run import TrainingPlan, check_processes, train
 from merino_net.training.run_folder import is_complete, mark_complete, newest_complete, start_over
 from tests.stopping import stopped
@@ -162,31 +164,169 @@ def test_muon_moves_matrices_and_goes_on_with_the_same_losses(tmp_path: Path) ->
     assert short_run(tmp_path / "stopped", plan).held_out_loss == whole.held_out_loss
 
 
-def test_muon_takes_the_inner_matrices_and_adamw_the_rest() -> None:
-    model = AutoModelForCausalLM.from_config(MerinoConfig.from_architecture(DESIGN))
-    optimizer = MuonAdamW(model, 1e-2, (0.9, 0.95), 0.1)
-    inner, embeddings, vectors = optimizer.param_groups
-    matrices = [module.weight for module in model.model.modules() if isinstance(module, torch.nn.Linear)]
-    assert {id(parameter) for parameter in inner["params"]} == {id(weight) for weight in matrices}
-    assert {id(parameter) for parameter in embeddings["params"]} == {
-        id(model.model.tokens.weight),
-        id(model.model.positions.weight),
-    }
-    assert vectors["weight_decay"] == 0
-    assert all(parameter.ndim == 1 for parameter in vectors["params"])
-    # Where the momentum is not rank-deficient, a step's singular values are near 0.2 √max(m, n) times the learning rate.
-    before = matrices[0].detach().clone()
-    model(input_ids=torch.arange(16)[None], labels=torch.arange(16)[None]).loss.backward()
-    inner["weight_decay"] = 0.0
+GROUPED = Architecture(
+    (Block(64, 96, 1, heads=4, kv_heads=2, head_size=16), Block(64, 128, 1, heads=2, kv_heads=1, head_size=16)),
+    family="llama",
+    vocabulary=300,
+    positions=32,
+)
+GROUPED_IN_ONE = dataclasses.replace(
+    DESIGN, blocks=(Block(64, 96, 3, heads=4, kv_heads=2, head_size=16), Block(128, 64, 1, heads=2, kv_heads=1, head_size=16))
+)
+
+
+def optimizer_of(design: Architecture, **changes: Any) -> tuple[Any, torch.optim.Optimizer]:
+    """A random network and its optimizer, without weight decay unless the plan states it."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(MerinoConfig.from_architecture(design), dtype=torch.float32)
+    return model, make_optimizer(model, TrainingPlan(**{"learning_rate": 1e-2, "weight_decay": 0.0, **changes}).optimizer_plan)
+
+
+def stepped(model: Any, optimizer: torch.optim.Optimizer, seed: int = 0) -> dict[str, torch.Tensor]:
+    """By how much one step on random tokens moves each parameter."""
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    tokens = torch.randint(0, 300, (4, 32), generator=torch.Generator().manual_seed(seed))
+    model(input_ids=tokens, labels=tokens).loss.backward()
     optimizer.step()
-    change = torch.linalg.svdvals(matrices[0].detach() - before) / (1e-2 * 0.2 * max(before.shape) ** 0.5)
-    assert 0.7 < change[0] < 1.3
-    assert change[8] > 0.5 * change[0]
-    gradient = torch.linalg.svdvals(matrices[0].grad)
-    assert gradient[8] < 0.5 * gradient[0]
+    return {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
+
+
+def named(model: Any, tensors: Any) -> set[str]:
+    """The names of the parameters whose memory `tensors` are in."""
+    places = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    return {name for name, parameter in model.named_parameters() if parameter.untyped_storage().data_ptr() in places}
+
+
+@pytest.mark.parametrize("design", [DESIGN, GROUPED, GROUPED_IN_ONE], ids=["merino", "llama", "merino grouped"])
+def test_muon_takes_the_inner_matrices_and_adamw_the_rest(design: Architecture) -> None:
+    model, optimizer = optimizer_of(design, optimizer="muon")
+    linears = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    muon = [tensor for group in optimizer.param_groups if "ns_steps" in group for tensor in group["params"]]
+    adamw = [tensor for group in optimizer.param_groups if "ns_steps" not in group for tensor in group["params"]]
+    assert named(model, muon) == linears - {"lm_head.weight"}
+    assert named(model, adamw) == {name for name, _ in model.named_parameters()} - named(model, muon)
+    assert sum(tensor.numel() for tensor in (*muon, *adamw)) == sum(parameter.numel() for parameter in model.parameters())
     scheduled = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
-    assert [group["lr"] for group in optimizer.param_groups] == [0.005] * 3
-    assert scheduled.get_last_lr() == [0.005] * 3
+    assert {group["lr"] for group in optimizer.param_groups} == {0.005}
+    assert scheduled.get_last_lr()[0] == 0.005
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("design", [DESIGN, GROUPED, GROUPED_IN_ONE], ids=["merino", "llama", "merino grouped"])
+def test_query_key_and_value_are_each_orthogonalized_for_themselves(design: Architecture) -> None:
+    model, optimizer = optimizer_of(design, optimizer="muon")
+    change = stepped(model, optimizer)
+    seen = 0
+    for name, module in model.named_modules():
+        if not isinstance(module, MerinoAttention):
+            continue
+        if module.config.one_matrix:
+            parts = change[f"{name}.query_key_value.weight"].split(module.parts)
+            gradients = module.query_key_value.weight.grad.split(module.parts)
+        else:
+            parts = [change[f"{name}.{part}.weight"] for part in ("query", "key", "value")]
+            gradients = [getattr(module, part).weight.grad for part in ("query", "key", "value")]
+        for part, gradient in zip(parts, gradients, strict=True):
+            # what PyTorch's own Muon does to this matrix alone; its first step is that of the gradient itself
+            alone = torch.nn.Parameter(torch.zeros_like(part))
+            alone.grad = gradient.clone()
+            torch.optim.Muon([alone], lr=1e-2, weight_decay=0.0, adjust_lr_fn="match_rms_adamw").step()
+            torch.testing.assert_close(part, alone.detach(), rtol=1e-3, atol=2e-6)
+            seen += 1
+    assert seen == 3 * sum(isinstance(module, MerinoAttention) for module in model.modules())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_weight_decay_is_for_matrices_that_multiply(optimizer: str, tied: bool) -> None:
+    design = dataclasses.replace(DESIGN, tied=tied)
+    still, moved = ({}, {})
+    for decay, kept in ((0.0, still), (0.5, moved)):
+        model, stepper = optimizer_of(design, optimizer=optimizer, weight_decay=decay)
+        start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        kept.update(stepped(model, stepper))
+    decayed = {name for name in still if not torch.equal(still[name], moved[name])}
+    linears = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert decayed == linears - ({"lm_head.weight"} if tied else set())
+    for name in decayed:
+        torch.testing.assert_close(moved[name] - still[name], -0.5e-2 * start[name], rtol=1e-2, atol=1e-7)
+
+
+def test_wider_maps_learn_more_slowly_where_a_width_is_stated() -> None:
+    for optimizer, power in (("adamw", 1.0), ("muon", 0.5)):
+        model, plain = optimizer_of(DESIGN, optimizer=optimizer)
+        even = stepped(model, plain)
+        model, carried = optimizer_of(DESIGN, optimizer=optimizer, rate_width=32)
+        assert carried.param_groups[0]["lr"] == 1e-2  # what the log shows
+        uneven = stepped(model, carried)
+        for name, module in model.named_modules():
+            if isinstance(module, torch.nn.Linear) and name != "lm_head":
+                wanted = even[f"{name}.weight"] * (32 / module.in_features) ** power
+                torch.testing.assert_close(uneven[f"{name}.weight"], wanted, rtol=1e-3, atol=1e-7)
+        assert torch.equal(even["model.tokens.weight"], uneven["model.tokens.weight"])
+
+
+def test_logits_of_some_tokens_at_a_time_change_nothing_but_rounding(tmp_path: Path) -> None:
+    whole, parts = (short(precision="float32", logits_at_a_time=count) for count in (None, 7))
+    for plan, name in ((whole, "whole"), (parts, "parts")):
+        short_run(tmp_path / name, plan)
+    ends = [losses(tmp_path / name) for name in ("whole", "parts")]
+    np.testing.assert_allclose([end[2] for end in ends[0]], [end[2] for end in ends[1]], rtol=1e-5)
+    with pytest.raises(ValueError, match="this one is of type gpt2"):
+        train(GPT2Config(n_positions=16), sequences(), sequences(6), parts, tmp_path / "gpt2")
+
+
+def test_the_stable_part_is_followed_by_a_linear_decay(tmp_path: Path) -> None:
+    plan = short(schedule="wsd", steps=20, warm_up=4, decay=8, learning_rate=1e-3, save_every=20, evaluate_every=20)
+    short_run(tmp_path, plan)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    rates = {row["step"]: row["learning_rate"] for row in rows if "learning_rate" in row}
+    stable = dict.fromkeys((6, 8, 10, 12), 1e-3)
+    # a row holds the rate of its step, which is the k-th of the schedule that begins with 0
+    assert rates == pytest.approx({2: 0.25e-3, 4: 0.75e-3, **stable, 14: 0.875e-3, 16: 0.625e-3, 18: 0.375e-3, 20: 0.125e-3})
+    assert TrainingPlan(schedule="wsd", steps=1000).stable_steps == 800
+    assert TrainingPlan(schedule="wsd", steps=555).stable_steps == 440  # a fifth, and a row of the log
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_longer_run_goes_on_from_the_stable_part_of_a_shorter_one(tmp_path: Path, optimizer: str) -> None:
+    def plan(steps: int) -> TrainingPlan:
+        return short(schedule="wsd", steps=steps, decay=4, save_every=12, evaluate_every=4, optimizer=optimizer, learning_rate=4e-3)
+
+    short_run(tmp_path / "short", plan(14))  # of which 10 are stable, where no checkpoint is due
+    whole = short_run(tmp_path / "whole", dataclasses.replace(plan(24), warm_up=plan(14).warm_up_steps))
+    went_on = short_run(tmp_path / "long", plan(24), going_on_from=tmp_path / "short")
+    assert losses(tmp_path / "long") == losses(tmp_path / "whole")
+    assert [row for row in losses(tmp_path / "short") if row[0] <= 10] == [row for row in losses(tmp_path / "long") if row[0] <= 10]
+    assert losses(tmp_path / "short") != losses(tmp_path / "long")[: len(losses(tmp_path / "short"))]
+    assert went_on.held_out_loss == whole.held_out_loss
+    assert (tmp_path / "long" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert [path.name for path in (tmp_path / "long" / "stable").iterdir()] == ["checkpoint-20"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"learning_rate": 1e-3}, "holds another run: plan.learning_rate is 0.0006 there and 0.001 here; only steps and decay may"),
+        ({"decay": 20}, "the decay would begin at step 4, and the run in .* was stable until step 8"),
+        ({"warm_up": 3}, "warm_up is 3 and in the run in .* it was 1"),
+    ],
+)
+def test_a_run_that_cannot_be_gone_on_from(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    plan = short(schedule="wsd", steps=12, decay=4)
+    short_run(tmp_path / "short", plan)
+    with pytest.raises(ValueError, match=said):
+        short_run(tmp_path / "long", dataclasses.replace(plan, **{"steps": 24, **changes}), going_on_from=tmp_path / "short")
+    assert not (tmp_path / "long").exists()
+
+
+def test_a_linear_decay_cannot_be_gone_on_from(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no run to go on from"):
+        short_run(tmp_path / "long", going_on_from=tmp_path)
+    short_run(tmp_path / "short")
+    with pytest.raises(ValueError, match="has no checkpoint at the end of a stable learning rate"):
+        short_run(tmp_path / "long", short(steps=16), going_on_from=tmp_path / "short")
 
 
 def test_checkpointing_changes_nothing(tmp_path: Path) -> None:
@@ -389,7 +529,11 @@ def test_too_few_sequences(tmp_path: Path) -> None:
         ({"evaluate_every": 15}, "multiple of log_every, which is 10"),
         ({"precision": "fp8"}, "'fp8'"),
         ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected adamw or muon"),
-        ({"optimizer": "muon", "fsdp": True}, "muon needs whole matrices"),
+        ({"schedule": "cosine"}, "schedule is 'cosine'; expected linear or wsd"),
+        ({"decay": 100}, "decay is 100 and the schedule linear"),
+        ({"schedule": "wsd", "decay": 105}, "begins at step 895; expected a multiple of log_every, which is 10"),
+        ({"schedule": "wsd", "decay": 950}, "begins at step 50; expected .* after the 100 steps of warm-up"),
+        ({"rate_width": 0}, "rate_width is 0"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"warm_up": 2000}, "at most the 1000 steps"),
         ({"weight_decay": -1}, "weight_decay is -1"),
@@ -423,8 +567,6 @@ def test_the_papers_plan_is_the_papers() -> None:
 def test_one_process_is_not_taken_for_two_and_does_not_take_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"2 processes .*\b1\b.*torchrun --nproc-per-node 2"):
         check_processes(2, TrainingPlan())
-    with pytest.raises(ValueError, match="FSDP shards a network over the GPUs"):
-        check_processes(None, TrainingPlan(fsdp=True))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     with pytest.raises(ValueError, match=r"8 GPUs and one process.*torchrun"):
         check_processes(None, TrainingPlan())

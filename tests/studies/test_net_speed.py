@@ -21,13 +21,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache, GPT2Config, OPTConfig, PreTrainedConfig
 
-from formulation import PUBLISHED
+from formulation import PUBLISHED, Architecture, Block
 from formulation.command.options import read_options
 from formulation.records.rows import Row, RowFile, StudyStopped
 from merino_net import MerinoConfig
 from merino_net.network.baselines import baseline_config
 from merino_net.network.counting import forward_flops
 from studies.net_speed.study import (
+    PER_LAYER,
     SPEED_PARTS,
     SPEED_RUNTIMES,
     Bench,
@@ -35,15 +36,19 @@ from studies.net_speed.study import (
     NetSpeedOptions,
     Shapes,
     TimedTask,
+    _size,
     benches_of,
     command_line,
     decode_flops,
     equal_gpt2,
     fixed_tokens,
     inference_benches,
+    llama_bench,
     main,
+    mean_layer,
     measure_and_write,
     onnx_engine,
+    plain_llama,
     prefill_flops,
     random_model,
     ratio_of,
@@ -98,6 +103,28 @@ def test_gpt2_of_equal_flops_is_one(name: str, seq_len: int) -> None:
 def test_a_small_design_has_its_gpt2_too() -> None:
     assert forward_flops(equal_gpt2(design(), 16), 16) == pytest.approx(forward_flops(design(), 16), rel=0.03)
     assert equal_gpt2(design(), 16, "gelu").activation_function == "gelu"
+
+
+def test_unequal_layers_their_mean_and_llama_are_of_equal_flops_and_parameters() -> None:
+    uniform = mean_layer(PER_LAYER)
+    assert len(set(PER_LAYER.blocks)) == 3
+    assert len(set(uniform.blocks)) == 1
+    models = [MerinoConfig.from_architecture(PER_LAYER), MerinoConfig.from_architecture(uniform), plain_llama(uniform)]
+    assert len({forward_flops(config, 256) for config in models}) == 1
+    assert len({_size(config)["parameters"] for config in models}) == 1
+    with pytest.raises(ValueError, match="have no mean layer"):
+        mean_layer(replace(PER_LAYER, blocks=PER_LAYER.blocks[:2]))
+
+
+def test_llama_is_timed_beside_designs_of_its_family() -> None:
+    blocks = tuple(Block(64, ffn_width, 1, heads=heads, kv_heads=1, head_size=16) for ffn_width, heads in ((64, 4), (128, 2)))
+    small = Architecture(blocks, family="llama", tied=True, vocabulary=300, positions=64)
+    bench = llama_bench(small, SMALL, "bfloat16", compiled=False, threads=1, turns=1)
+    assert bench.references == ("Llama",)
+    (task,) = bench.tasks
+    for config in bench.models.values():
+        with ExitStack() as stack:
+            assert task.timer(bench.build(config, stack))() > 0
 
 
 @pytest.mark.parametrize("config", [design(), reference(), GPT2Config(n_layer=2, n_embd=64, n_head=1, vocab_size=300)])
