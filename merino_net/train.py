@@ -193,6 +193,8 @@ _PLANNED = (
     "optimizer",
     "warm_up",
     "rate_width",
+    "repeat_exponent",
+    "documents_apart",
     "weight_decay",
     "clip",
     "device_batch",
@@ -285,6 +287,11 @@ def command_line() -> argparse.ArgumentParser:
         "--tokenizer", metavar="NAME", help="a folder, tokenizer.json or hub name (default: byte-level BPE of the text)"
     )
     data.add_argument("--sequence", type=int, metavar="TOKENS", help="length of a packed sequence (default: 256; paper: 1024)")
+    data.add_argument(
+        "--documents-apart",
+        action="store_true",
+        help="documents of a sequence do not see each other, and each begins at position 0",
+    )
     data.add_argument("--cache", default=str(cache_folder()), metavar="FOLDER", help="of the tokens (default: ~/.cache/merino)")
 
     plan = parser.add_argument_group("training")
@@ -337,6 +344,12 @@ def command_line() -> argparse.ArgumentParser:
         help="of a rising learning rate (default: the paper's 1,000, at most a tenth of the steps)",
     )
     plan.add_argument("--weight-decay", type=float, metavar="RATE", help="of matrices, decoupled from the gradient (default: 0.1)")
+    plan.add_argument(
+        "--repeat-exponent",
+        type=float,
+        metavar="A",
+        help="what a layer adds that is applied L times is scaled by 1/L^A, with A from 0 to 1 (default: 0)",
+    )
     plan.add_argument("--clip", type=float, metavar="NORM", help="largest gradient norm (default: 1.0)")
     plan.add_argument("--seed", type=int, metavar="N", help="of weights, data order, dropout, held-out split (default: 0)")
     plan.add_argument("--log-every", type=int, metavar="STEPS", help="between lines of the log (default: 10; paper: 100)")

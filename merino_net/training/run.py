@@ -160,7 +160,9 @@ class TrainingPlan:
         if self.schedule not in ("linear", "wsd"):
             raise ValueError(f"schedule is {self.schedule!r}; expected linear or wsd")
         if self.decay is not None and self.schedule != "wsd":
-            raise ValueError(f"decay is {self.decay} and the schedule linear, which decays all the time; leave it out or choose wsd")
+            raise ValueError(
+                f"decay is {self.decay} and the schedule linear, which decays all the time; leave it out or choose wsd"
+            )
         if self.schedule == "wsd" and not (
             self.warm_up_steps <= self.stable_steps < self.steps and self.stable_steps % self.log_every == 0
         ):

@@ -128,11 +128,11 @@ def mean_layer(design: Architecture) -> Architecture:
         ValueError: if a mean is not a whole number, or the layers differ in anything else.
     """
     blocks = design.blocks
-    ffn_width, heads = (sum(getattr(block, name) for block in blocks) / len(blocks) for name in ("ffn_width", "heads"))
-    alike = {dataclasses.replace(block, ffn_width=int(ffn_width), heads=int(heads)) for block in blocks}
-    if len(alike) > 1 or {block.depth for block in blocks} != {1} or not (ffn_width.is_integer() and heads.is_integer()):
+    means = {name: sum(getattr(block, name) for block in blocks) / len(blocks) for name in ("ffn_width", "heads")}
+    alike = {dataclasses.replace(block, ffn_width=blocks[0].ffn_width, heads=blocks[0].heads) for block in blocks}
+    if len(alike) > 1 or blocks[0].depth != 1 or not all(mean.is_integer() for mean in means.values()):
         raise ValueError(f"the layers {design} have no mean layer; expected single layers that differ in FFN width and heads alone")
-    (block,) = alike
+    block = dataclasses.replace(blocks[0], ffn_width=int(means["ffn_width"]), heads=int(means["heads"]))
     return dataclasses.replace(design, blocks=(block,) * len(blocks))
 
 

@@ -100,7 +100,6 @@ CHANGES: dict[str, Change] = {
     "embeddings do not decay, Muon": Change(
         _MUON, {"decayed": "matrices"}, _BOTH, "less than the seeds' spread: so short a run shrinks an embedding by 6 % at most"
     ),
-    "embeddings do not decay, AdamW": Change(_ADAMW, {"decayed": "matrices"}, _BOTH, "less than the seeds' spread, as above"),
     "stable, then decay": Change(_MUON, {"schedule": "wsd"}, _BOTH, "within 0.01 nat of the linear decay either way"),
     "documents apart": Change(
         _MUON,
@@ -111,6 +110,7 @@ CHANGES: dict[str, Change] = {
     ),
     "repeated layers add 1/√L": Change(_MUON, {"repeat_exponent": 0.5}, ("shared",), "lower by up to 0.01 nat"),
     "repeated layers add 1/L": Change(_MUON, {"repeat_exponent": 1.0}, ("shared",), "no lower than with 1/√L"),
+    "embeddings do not decay, AdamW": Change(_ADAMW, {"decayed": "matrices"}, _BOTH, "less than the seeds' spread, as with Muon"),
 }
 
 CARRY_WIDTHS = (64, 128, 256)
@@ -121,9 +121,7 @@ CARRY_RULES: dict[str, dict[str, Any]] = {
     "AdamW": {"optimizer": "adamw"},
     "AdamW, w/n": {"optimizer": "adamw", "rate_width": 64},
 }
-CARRY_EXPECTED = (
-    "The best rate falls by √2 (Muon) and by 2 (AdamW) with each doubling of the width; with the factor it stays within a factor of √2."
-)
+CARRY_EXPECTED = "The best rate falls by √2 (Muon) and by 2 (AdamW) with each doubling of the width; with the factor it stays within a factor of √2."
 
 
 def carry_design(width: int) -> Architecture:
@@ -181,7 +179,14 @@ def _plan(steps: int, seed: int, **fields: Any) -> dict[str, Any]:
     from merino_net.training.run import TrainingPlan
 
     plan = TrainingPlan(
-        steps=steps, batch=_BATCH, seq_len=_SEQUENCE, evaluate_every=steps, save_every=steps, evaluate_at_most=256, seed=seed, **fields
+        steps=steps,
+        batch=_BATCH,
+        seq_len=_SEQUENCE,
+        evaluate_every=steps,
+        save_every=steps,
+        evaluate_at_most=256,
+        seed=seed,
+        **fields,
     )
     return dataclasses.asdict(plan)
 
@@ -474,7 +479,9 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--document-start", metavar="REGEX", help="a document begins at each line that matches (default: as the files say)"
     )
-    parser.add_argument("--steps", type=int, default=250, metavar="N", help="of 2,048 tokens, of the changes (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=250, metavar="N", help="of 2,048 tokens, of the changes (default: %(default)s)"
+    )
     parser.add_argument("--carry-steps", type=int, default=100, metavar="N", help="of the sweep (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="of the changes (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of PyTorch (default: %(default)s)")

@@ -70,22 +70,30 @@ def test_attention_and_its_gradients_are_those_of_exact_numbers() -> None:
         assert (part.double() - wanted).norm() < 0.01 * wanted.norm()
 
 
-def trained(folder: Path, plan: TrainingPlan) -> TrainingResult:
+LLAMA = Architecture(
+    (Block(64, 96, 1, heads=4, kv_heads=2, head_size=16), Block(64, 128, 1, heads=2, kv_heads=1, head_size=16)),
+    family="llama",
+    vocabulary=300,
+    positions=32,
+)
+
+
+def trained(folder: Path, plan: TrainingPlan, design: Architecture = DESIGN) -> TrainingResult:
     tokens = torch.randint(0, 300, (64, 16), generator=torch.Generator().manual_seed(0))
     tokens[:, 1::2] = tokens[:, ::2]  # every second token repeats the one before
     rows = Sequences(tokens.numpy())
-    return train(MerinoConfig.from_architecture(DESIGN), rows, rows, plan, folder, peak_flops_per_s=1e12, progress=False)
+    return train(MerinoConfig.from_architecture(design), rows, rows, plan, folder, peak_flops_per_s=1e12, progress=False)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(("design", "optimizer"), [(DESIGN, "adamw"), (DESIGN, "muon"), (LLAMA, "muon")])
 @pytest.mark.usefixtures("without_instructions")
-def test_a_run_is_nearly_that_in_float32(tmp_path: Path, optimizer: str) -> None:
+def test_a_run_is_nearly_that_in_float32(tmp_path: Path, design: Architecture, optimizer: str) -> None:
     assert isinstance(widened_products(CPU), WidenedProducts)
     plan = TrainingPlan(
         steps=10, batch=8, seq_len=16, learning_rate=4e-3, optimizer=optimizer, log_every=5, evaluate_every=10, save_every=10
     )
-    widened = trained(tmp_path / "widened", plan)
-    full = trained(tmp_path / "full", dataclasses.replace(plan, precision="float32"))
+    widened = trained(tmp_path / "widened", plan, design)
+    full = trained(tmp_path / "full", dataclasses.replace(plan, precision="float32"), design)
     assert widened.held_out_loss == pytest.approx(full.held_out_loss, rel=2e-3)
     assert widened.held_out_loss != full.held_out_loss
     assert widened.held_out_loss < 5.6  # and it has learned: guessing has 5.70

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from formulation import PUBLISHED, Architecture, Block
 from formulation.command.run import run_command
+from formulation.family import FAMILIES
 from formulation.published import read_architecture
 from merino_net import MerinoConfig
 from merino_net.corpus.data import Sequences
@@ -27,7 +28,7 @@ from merino_net.train import main
 from merino_net.training import run as training
 from merino_net.training import run_folder
 from merino_net.network.modeling_merino import MerinoAttention
-from merino_net.training.optimizer import make_optimizer
+from merino_net.training.optimizer import make_optimizer, scale_repeated
 from merino_net.training.run import TrainingPlan, check_processes, train
 from merino_net.training.run_folder import is_complete, mark_complete, newest_complete, start_over
 from tests.stopping import stopped
@@ -265,6 +266,68 @@ def test_wider_maps_learn_more_slowly_where_a_width_is_stated() -> None:
                 wanted = even[f"{name}.weight"] * (32 / module.in_features) ** power
                 torch.testing.assert_close(uneven[f"{name}.weight"], wanted, rtol=1e-3, atol=1e-7)
         assert torch.equal(even["model.tokens.weight"], uneven["model.tokens.weight"])
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("gpt_neox", "opt_post_norm")])
+def test_every_family_trains_with_its_own_activation(tmp_path: Path, undisturbed: Path, family: str) -> None:
+    own = Architecture(
+        (Block(64, 96, 1, heads=4, kv_heads=2, head_size=16), Block(64, 128, 1, heads=2, kv_heads=1, head_size=16)),
+        shared=False,
+        family=family,
+        embedding_width=64,
+        vocabulary=300,
+        positions=32,
+    )
+    shutil.copy(undisturbed / "text.txt", tmp_path / "text.txt")
+    write_design(tmp_path, own)
+    flags = ("--steps", "6", "--optimizer", "muon", "--learning-rate", "4e-3", "--fresh")
+    assert main(command(tmp_path, "out", *flags)) == 0
+    config = AutoModelForCausalLM.from_pretrained(tmp_path / "out").config
+    assert config.to_architecture() == own
+    assert config.hidden_act == FAMILIES[family].activation
+    held_out = [value for _, name, value in losses(tmp_path / "out") if name == "held_out_loss"]
+    assert held_out[-1] < np.log(300) - 0.05
+
+
+def test_documents_of_a_sequence_do_not_see_each_other() -> None:
+    rows = np.array([[7, 8, 0, 5, 6, 0, 9, 4], [0, 3, 4, 5, 6, 7, 8, 9]])
+    apart = Sequences(rows).documents_apart(0)
+    assert apart[0]["position_ids"].tolist() == [0, 1, 0, 1, 2, 0, 1, 2]
+    assert apart[1]["position_ids"].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert apart[0]["labels"].tolist() == rows[0].tolist()  # each token has a target, also the last of a document: its end
+    with pytest.raises(ValueError, match=r"the end of text is \[0, 2\]; expected one token"):
+        Sequences(rows).documents_apart([0, 2])
+    for design in (DESIGN, GROUPED):
+        for attention in ("sdpa", "eager"):
+            config = MerinoConfig.from_architecture(design, attn_implementation=attention)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+            with torch.no_grad():
+                logits = model(apart[0]["input_ids"][None], position_ids=apart[0]["position_ids"][None], use_cache=False).logits[0]
+                alone = [model(apart[0]["input_ids"][None, part]).logits[0] for part in (slice(0, 2), slice(2, 5), slice(5, 8))]
+            torch.testing.assert_close(logits, torch.cat(alone))
+
+
+def test_a_plan_trains_on_documents_apart(tmp_path: Path) -> None:
+    apart, together = (short_run(tmp_path / str(apart), short(documents_apart=apart)) for apart in (True, False))
+    assert apart.held_out_loss != together.held_out_loss
+
+
+def test_what_a_repeated_layer_adds_is_scaled(tmp_path: Path) -> None:
+    model, _ = optimizer_of(DESIGN)
+    plain = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    scale_repeated(model, 0.5)
+    ends = {f"model.blocks.0.layers.0.{name}.weight" for name in ("attention.output", "ffn.down")}
+    for name, parameter in model.named_parameters():
+        factor = 2**-0.5 if name in ends else 1.0  # the first block applies its layer twice, the second once
+        torch.testing.assert_close(parameter.detach(), plain[name] * factor)
+    # a network that has the factor in its graph, and takes a step there, is the one that has it in its weights
+    model, optimizer = optimizer_of(DESIGN, optimizer="muon", repeat_exponent=0.5)
+    even = stepped(*optimizer_of(DESIGN, optimizer="muon"))
+    assert {group["lr"] for group in optimizer.param_groups} == {1e-2, 1e-2 * 2**-0.5}
+    scaled = stepped(model, optimizer)
+    for name in ends:
+        torch.testing.assert_close(scaled[name], even[name] * 2**-0.5, rtol=1e-3, atol=1e-7)
+    assert short_run(tmp_path / "a", short(repeat_exponent=1.0)).held_out_loss != short_run(tmp_path / "b").held_out_loss
 
 
 def test_logits_of_some_tokens_at_a_time_change_nothing_but_rounding(tmp_path: Path) -> None:

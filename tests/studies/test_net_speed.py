@@ -113,11 +113,11 @@ def test_unequal_layers_their_mean_and_llama_are_of_equal_flops_and_parameters()
     assert len({forward_flops(config, 256) for config in models}) == 1
     assert len({_size(config)["parameters"] for config in models}) == 1
     with pytest.raises(ValueError, match="have no mean layer"):
-        mean_layer(replace(PER_LAYER, blocks=PER_LAYER.blocks[:2]))
+        mean_layer(replace(PER_LAYER, blocks=PER_LAYER.blocks[0:3:2]))
 
 
 def test_llama_is_timed_beside_designs_of_its_family() -> None:
-    blocks = tuple(Block(64, ffn_width, 1, heads=heads, kv_heads=1, head_size=16) for ffn_width, heads in ((64, 4), (128, 2)))
+    blocks = tuple(Block(64, ffn_width, 1, heads=heads, kv_heads=1, head_size=16) for ffn_width, heads in ((64, 6), (128, 2)))
     small = Architecture(blocks, family="llama", tied=True, vocabulary=300, positions=64)
     bench = llama_bench(small, SMALL, "bfloat16", compiled=False, threads=1, turns=1)
     assert bench.references == ("Llama",)
