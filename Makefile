@@ -1,5 +1,6 @@
 # Every target runs in .venv, made here from pyproject.toml and constraints.txt. What is needed beforehand: make and Python >= 3.11.
-# GPTQ alone has an environment of its own, .venv-quantize, made from constraints-quantize.txt: its library wants an older transformers.
+# GPTQ has an environment of its own, .venv-quantize, made from constraints-quantize.txt: its library wants an older transformers.
+# So has ExecuTorch, .venv-executorch: with torchao, which it brings, every command that loads transformers prints warnings.
 #   make compare ARGS="--quick"    flags for the study; the same for make test
 #   make test PYTHON=python3.12    another Python for a new .venv
 
@@ -14,8 +15,10 @@ DEV := $(VENV)/.installed-dev
 INSTALL := $(IN_VENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 QUANTIZE_VENV := .venv-quantize
 QUANTIZE := $(QUANTIZE_VENV)/.installed
+EXECUTORCH_VENV := .venv-executorch
+EXECUTORCH := $(EXECUTORCH_VENV)/.installed
 
-.PHONY: help compare design test lint types notebooks docs docs-links quantize-environment test-quantize clean
+.PHONY: help compare design test lint types notebooks docs docs-links quantize-environment test-quantize executorch-environment test-executorch clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +31,7 @@ help:
 	@echo "make docs     build the documentation site into site/; open site/index.html"
 	@echo "make docs-links  ask every server that the documentation links to"
 	@echo "make quantize-environment  make .venv-quantize, the environment of GPTQ; make test-quantize runs its tests there"
+	@echo "make executorch-environment  make .venv-executorch, the environment of ExecuTorch; make test-executorch runs its tests there"
 	@echo "make clean    delete .venv and what the tools left behind"
 
 compare: $(MAIN)
@@ -62,8 +66,13 @@ quantize-environment: $(QUANTIZE)
 test-quantize: $(QUANTIZE)
 	$(QUANTIZE_VENV)/bin/python -m pytest tests/merino_net/test_net_quantize.py tests/studies/test_quantization_study.py $(ARGS)
 
+executorch-environment: $(EXECUTORCH)
+
+test-executorch: $(EXECUTORCH)
+	$(EXECUTORCH_VENV)/bin/python -m pytest tests/merino_net/test_executorch.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) $(QUANTIZE_VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(QUANTIZE_VENV) $(EXECUTORCH_VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(IN_VENV):
@@ -89,4 +98,11 @@ $(QUANTIZE): pyproject.toml constraints-quantize.txt | $(IN_VENV)
 	$(IN_VENV) -m venv --clear $(QUANTIZE_VENV)
 	$(QUANTIZE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-quantize.txt \
 	  -e '.[quantize]' pytest hypothesis packaging
+	@touch $@
+
+$(EXECUTORCH): pyproject.toml constraints.txt constraints-executorch.txt | $(IN_VENV)
+	@echo "installing merino with ExecuTorch into $(EXECUTORCH_VENV), which takes about a minute and 2 GB the first time"
+	$(IN_VENV) -m venv --clear $(EXECUTORCH_VENV)
+	$(EXECUTORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -c constraints-executorch.txt \
+	  -e '.[net,executorch]' pytest hypothesis packaging
 	@touch $@

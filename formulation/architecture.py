@@ -11,15 +11,16 @@ import math
 import operator
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
-from formulation.family import family_of
-from formulation.records.reading import VERSION, parse_json, read_record, versioned
+from formulation.family import FAMILIES, family_of
+from formulation.records.provenance import SAYS_NOTHING
+from formulation.records.reading import VERSION, chosen, parse_json, read_record, versioned
 
 HEAD_SIZE = 64
 """Width of one attention head unless stated; a block of width E then has E/64 heads (MeRino, section 3)."""
@@ -29,6 +30,9 @@ CHOICES = ("width", "ffn_width", "depth", "heads", "kv_heads", "head_size", "val
 
 EMPTY_CHOICES = ("width", "depth")
 """Names of the choices that mean something in a block without layers."""
+
+JOINTS = ("linear", "pad")
+"""What joins neighbours of unequal width: a bias-free map, or zeros behind the narrower and nothing of what the wider has more."""
 
 _LARGEST = 10**9
 _FORMAT = "merino-architecture"
@@ -49,10 +53,17 @@ class Setting(Protocol):
     def family(self) -> str: ...
     @property
     def tied(self) -> bool: ...
+    @property
+    def joints(self) -> str: ...
 
 
-SETTING = ("shared", "embedding_width", "vocabulary", "positions", "family", "tied")
+SETTING = ("shared", "embedding_width", "vocabulary", "positions", "family", "tied", "joints")
 """The facts of a `Setting` by name."""
+
+
+def said_of(setting: Setting) -> dict[str, Any]:
+    """The facts of a setting by name as JSON has them; joints are said where they are not maps."""
+    return {name: getattr(setting, name) for name in SETTING if name != "joints" or setting.joints != JOINTS[0]}
 
 
 def whole_number(name: str, value: Any, least: int = 0) -> int:
@@ -110,6 +121,12 @@ def check_setting(setting: Any, width: int | None) -> None:
     for name in ("embedding_width", "vocabulary", "positions"):
         object.__setattr__(setting, name, positive_integer(name, getattr(setting, name)))
     object.__setattr__(setting, "tied", family.tied if setting.tied is None else check_flag("tied", setting.tied))
+    chosen("joints", setting.joints, dict.fromkeys(JOINTS))
+    if setting.joints != JOINTS[0] and not family.joints:
+        raise ValueError(
+            f"joints is {setting.joints!r}; the family {family.name} has one width and nothing to join: leave the joints out, or "
+            f"take a family whose widths may differ ({', '.join(each.name for each in FAMILIES.values() if each.joints)})"
+        )
 
 
 def check_widths(setting: Setting, widths: Collection[int]) -> None:
@@ -284,8 +301,8 @@ def settled(block: Block, setting: Setting) -> Block:
 class Architecture:
     """A block-wise decoder-only transformer.
 
-    Tokens enter `embedding_width` wide, pass the blocks in order and leave through the output head. A bias-free linear map joins
-    neighbours of unequal width: embedding to first block, block to block, last block to head.
+    Tokens enter `embedding_width` wide, pass the blocks in order and leave through the output head. Neighbours of unequal width
+    are joined, by a bias-free linear map or by padding: embedding to first block, block to block, last block to head.
 
     Attributes:
         blocks: the blocks, input first; at least one has a layer.
@@ -297,9 +314,12 @@ class Architecture:
         positions: the longest sequence; learned positions are a table of so many rows, and the family's further ones.
         family: what the layers leave open, one of `formulation.family.FAMILIES`.
         tied: whether the output head is the token embedding; as the family has it unless stated.
+        joints: "linear": a map joins unequal neighbours; "pad": zeros behind the narrower, and nothing of what the wider has more,
+            without parameters.
 
     Raises:
-        ValueError: for blocks that are none, for no layer, for widths that the family cannot have, and for an unknown family.
+        ValueError: for blocks that are none, for no layer, for widths or joints that the family cannot have, and for an unknown
+            family.
     """
 
     blocks: tuple[Block, ...]
@@ -309,6 +329,7 @@ class Architecture:
     positions: int = 2048
     family: str = "merino"
     tied: bool = None  # type: ignore[assignment]  # replaced by True or False below
+    joints: str = field(default=JOINTS[0], metadata={SAYS_NOTHING: JOINTS[0]})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
@@ -341,8 +362,8 @@ class Architecture:
         return tuple(block.depth for block in self.blocks)
 
     @property
-    def joints(self) -> Iterator[tuple[int, int]]:
-        """(left, right) of every pair of unequal neighbours, embedding and head included: where a linear map joins them."""
+    def unequal_neighbours(self) -> Iterator[tuple[int, int]]:
+        """(left, right) of every pair of neighbours of unequal width, embedding and head included: what is joined."""
         chain = (self.embedding_width, *self.widths, self.embedding_width)
         return ((left, right) for left, right in pairwise(chain) if left != right)
 
@@ -368,7 +389,7 @@ class Architecture:
             "format": _FORMAT,
             "version": VERSION,
             "blocks": [block.to_dict() for block in self.blocks],
-            **{name: getattr(self, name) for name in SETTING},
+            **said_of(self),
         }
 
     def to_json(self) -> str:

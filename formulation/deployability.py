@@ -206,10 +206,10 @@ DEPLOYABILITIES: dict[str, Deployability] = {
     for each in (
         Deployability(
             "llama.cpp",
-            "it has one residual width and one head size, runs layers that differ as Llama blocks (deci), stores a layer each time "
-            "that it is applied, and quantizes what a map reads in blocks of 32 (Q8_0, Q4_0)",
+            "it has one residual width and one head size, runs layers that differ as Llama or Qwen2 blocks (deci), stores a layer "
+            "each time that it is applied, and quantizes what a map reads in blocks of 32 (Q8_0, Q4_0)",
             families=("llama", "gpt2", "gpt_neox", "qwen2", "qwen3"),
-            alike=("gpt2", "gpt_neox", "qwen2", "qwen3"),
+            alike=("gpt2", "gpt_neox", "qwen3"),
             whole_heads=("gpt2", "gpt_neox"),
             bytes_apart=True,
             one_head_size=True,

@@ -290,9 +290,13 @@ def stored_layers(block: Block, setting: Setting) -> int:
 
 
 @lru_cache(maxsize=1 << 16)
-def joint_map(left: int, right: int) -> LinearMap:
-    """The bias-free map that joins neighbours of unequal width."""
+def _joint_map(left: int, right: int) -> LinearMap:
     return LinearMap("joint", Group.JOINT, left, right, False, "joint")
+
+
+def joint_map(left: int, right: int, setting: Setting) -> LinearMap | None:
+    """The bias-free map that joins neighbours of unequal width; None where they are padded."""
+    return None if setting.joints == "pad" else _joint_map(left, right)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from formulation.architecture import Architecture, Block, read_blocks
+from formulation.architecture import JOINTS, Architecture, Block, read_blocks
+from formulation.family import family_of
 from formulation.presets import PRESETS, uniform_model
 from formulation.published import PUBLISHED, read_architecture
 from formulation.records.reading import PositiveInt, brief, chosen, read_json, read_record, read_value, shown
@@ -122,10 +123,11 @@ class _Merino:
     max_position_embeddings: PositiveInt = 2048
     family: str = "merino"
     tie_word_embeddings: bool = True
+    joints: str = JOINTS[0]
 
     def architecture(self) -> Architecture:
         around = (self.shared, self.embedding_width, self.vocab_size, self.max_position_embeddings)
-        return Architecture(self.blocks, *around, self.family, self.tie_word_embeddings)
+        return Architecture(self.blocks, *around, self.family, self.tie_word_embeddings, self.joints)
 
 
 def read_config(record: Any, where: str = "config") -> Architecture:
@@ -188,6 +190,50 @@ def _of_family(record: dict[str, Any], model_type: str, where: str) -> Architect
         width // heads if head_size is None else head_size,
         **made,
     )
+
+
+_MERINO_IN_OPT = "opt"
+"""The family that `merino` is where its layers are all alike: with biases, ReLU, LayerNorm and the same table of positions."""
+
+
+def plain_architecture(design: Architecture) -> Architecture | None:
+    """The design as a class of transformers builds it, which is what `read_config` reads of that class; None if none does.
+
+    The layers must be all alike and share no weights, at one width, with as many heads as fill it where the family is OPT's or
+    GPT-2's.
+    """
+    family = _MERINO_IN_OPT if design.family == "merino" else design.family
+    if family not in KEYS or family == "gpt_neox":
+        return None
+    try:
+        layers = design.by_layer.blocks
+    except ValueError:  # shared layers
+        return None
+    block = layers[0]
+    fills = block.heads * block.head_size == block.width and block.kv_heads == block.heads
+    kinds = KEYS[family]
+    alike = {*layers} == {block} and {*design.widths} == {block.width}
+    gated = bool(block.gated) == family_of(family).gated
+    grouped = "kv_heads" in kinds or fills
+    divided = family != "llama" or block.width % block.heads == 0  # LlamaConfig insists, whatever the head size
+    joined = "embedding_width" in kinds and design.joints == JOINTS[0]
+    embedded = joined or design.embedding_width == block.width
+    if not (alike and gated and grouped and divided and embedded) or block.value_head_size != block.head_size or block.bits:
+        return None
+    around = {"vocabulary": design.vocabulary, "positions": design.positions, "tied": design.tied}
+    if "embedding_width" in kinds:
+        around["embedding_width"] = design.embedding_width
+    sizes = (block.width, block.ffn_width, block.heads, block.kv_heads, block.head_size)
+    return uniform_model(family, len(layers), *sizes, **around)
+
+
+def in_terms_of(design: Architecture, network: Architecture) -> Architecture:
+    """A network in the family and blocks of a design where it is that design but for the vocabulary; else as it is.
+
+    A network that `plain_architecture` describes says neither which design it was made of nor that its family was `merino`.
+    """
+    told = replace(design, vocabulary=network.vocabulary)
+    return told if network == plain_architecture(told) else network
 
 
 def is_text(source: str) -> bool:

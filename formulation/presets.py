@@ -13,6 +13,7 @@ from typing import Any
 from formulation.architecture import HEAD_SIZE, SETTING, Architecture, Block
 from formulation.menu import Menu
 from formulation.space import SearchSpace
+from formulation.union import SpaceUnion
 
 
 def uniform_model(
@@ -97,3 +98,24 @@ LAYER_SPACES: dict[str, Callable[[], SearchSpace]] = {
     for suffix, depths in (("", (1,)), ("-depth", (0, 1)))
 }
 """Spaces around published models by name; in those called -depth a layer may be left out."""
+
+
+def edge_space(gated: tuple[bool, ...] = (True,)) -> SpaceUnion:
+    """Small decoders of Llama's layers, each with heads and an FFN width of its own: a space for each residual width.
+
+    Up to 16 layers, 128 to 512 wide in steps of 64; 2, 4 or 8 query heads of size 64; 1, 2 or 4 key/value heads; FFN widths
+    128 to 1,536; a vocabulary of 4,096, whose embedding is the output head too.
+
+    Args:
+        gated: (True,), or (False, True) where a layer may do without a gate.
+    """
+    menu = {
+        "ffn_widths": (128, 256, 384, 512, 768, 1024, 1536),
+        "heads": (2, 4, 8),
+        "kv_heads": (1, 2, 4),
+        "gated": None if gated == (True,) else gated,
+    }
+    around = {"shared": False, "vocabulary": 4096, "positions": 2048, "family": "llama", "tied": True}
+    return SpaceUnion(
+        tuple(SearchSpace.uniform(16, (width,), None, (0, 1), **menu, **around) for width in range(128, 513, 64))  # type: ignore[arg-type]
+    )

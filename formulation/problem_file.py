@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from formulation import Budget, DesignProblem, Quantity, SearchSpace, SpaceUnion, deep_space, fine_space, paper_space
-from formulation.presets import LAYER_SPACES
+from formulation.presets import LAYER_SPACES, edge_space
 from formulation.records.reading import (
     VERSION,
     Within,
@@ -47,7 +47,13 @@ from formulation.records.reading import (
 from formulation.score_file import ITEM, POSITION, ScoreTable, read_scores, table_from_json, table_to_dict
 from formulation.score_table import Column, OptionSpace
 
-SPACES: dict[str, Callable[[], SearchSpace]] = {"paper": paper_space, "fine": fine_space, "deep": deep_space, **LAYER_SPACES}
+SPACES: dict[str, Callable[[], SearchSpace | SpaceUnion]] = {
+    "paper": paper_space,
+    "fine": fine_space,
+    "deep": deep_space,
+    **LAYER_SPACES,
+    "edge-layers": edge_space,
+}
 """Spaces by name."""
 NAMED_SPACES = f"{', '.join(SPACES)}, or a JSON file"
 """What may be given for a space, for the help of a command."""
@@ -75,7 +81,8 @@ def read_one_space(name: str) -> SearchSpace:
     """As `read_space`, for what reads a single space; ValueError for a union."""
     space = read_space(name)
     if isinstance(space, SpaceUnion):
-        raise ValueError(f"the space file {name} holds a union of {len(space.parts)} spaces; expected a single one here")
+        what = f"the space file {name}" if name.endswith(".json") else f"the space {name}"
+        raise ValueError(f"{what} holds a union of {len(space.parts)} spaces; expected a single one here")
     return space
 
 

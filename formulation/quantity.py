@@ -63,6 +63,10 @@ class Quantity(ABC):
         """What a proof about it holds for, where that may not be what is really seen; empty unless its values are doubtful."""
         return ""
 
+    def extrapolates(self, architecture: Architecture) -> str:
+        """What of a design lies outside of what its values were validated on, in words; empty where nothing does."""
+        return ""
+
     @property
     def assumes(self) -> str:
         """What its values hold for, in words that stand in brackets behind its name; empty unless its options do not say it all."""
@@ -135,7 +139,7 @@ class Separable(Quantity):
         ends = self.entry(architecture.widths[0], architecture), self.exit(architecture.widths[-1], architecture)
         terms = [self.fixed(architecture), *ends]
         terms += [self.block_at(i, block, architecture) for i, block in enumerate(architecture.blocks)]
-        terms += [self.joint(left, right, architecture) for left, right in architecture.joints]
+        terms += [self.joint(left, right, architecture) for left, right in architecture.unequal_neighbours]
         return float(sum(map(as_float, terms)) if self.combine is Combine.SUM else max(map(as_float, terms)))
 
 

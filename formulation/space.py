@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from formulation.architecture import (
+    JOINTS,
     SETTING,
     Architecture,
     Block,
@@ -23,6 +24,7 @@ from formulation.architecture import (
     check_widths,
     choice_values,
     positive_integer,
+    said_of,
     settled,
 )
 from formulation.block_table import blocks_table
@@ -51,6 +53,7 @@ class SearchSpace(LayeredSpace):
         step: your own rule: step(left, right) is True if the block `right` may follow the block `left`. None: no further rule.
         family: as in `Architecture`, the same for every design.
         tied: as in `Architecture`, the same for every design.
+        joints: as in `Architecture`, the same for every design.
         alike: True: all layers of a design are alike, so that its blocks differ in depth alone; blocks without layers come last.
 
     Raises:
@@ -67,6 +70,7 @@ class SearchSpace(LayeredSpace):
     step: Callable[[Block, Block], bool] | None = None
     family: str = field(default="merino", metadata={SAYS_NOTHING: "merino"})
     tied: bool = field(default=None, metadata={SAYS_NOTHING: True})  # type: ignore[assignment]  # as embedding_width
+    joints: str = field(default=JOINTS[0], metadata={SAYS_NOTHING: JOINTS[0]})
     alike: bool = field(default=False, metadata={SAYS_NOTHING: False})
 
     design_head = "design: width/ffn x depth"
@@ -277,7 +281,7 @@ class SearchSpace(LayeredSpace):
         return {
             "menus": [menu.to_dict() for menu in self.menus],
             "non_decreasing": self.non_decreasing,
-            **{name: getattr(self, name) for name in SETTING},
+            **said_of(self),
             **({"alike": True} if self.alike else {}),
         }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from formulation.architecture import SETTING, Architecture
+from formulation.architecture import JOINTS, SETTING, Architecture
 from formulation.derived import Agreement
 from formulation.family import family_of
 from formulation.menu import Choices
@@ -173,8 +173,9 @@ def united(spaces: Iterable[SearchSpace]) -> SearchSpace | SpaceUnion:
 def decided(space: SearchSpace | SpaceUnion, **decisions: Sequence[Any]) -> SearchSpace | SpaceUnion:
     """The union of a space over decisions of the whole network: a space for each combination of their entries.
 
-    The embedding width of a new family is its own, unless decided; and so is whether the head is tied, unless the space says
-    otherwise than its family. Where a family has one residual width and the menus have several, there is a space for each width.
+    The embedding width of a new family is its own, unless decided; so is whether the head is tied, unless the space says otherwise
+    than its family; and a family that has no joints forgets them. Where a family has one residual width and the menus have several,
+    there is a space for each width.
 
     Args:
         space: what is decided already.
@@ -188,7 +189,8 @@ def decided(space: SearchSpace | SpaceUnion, **decisions: Sequence[Any]) -> Sear
         facts = dict(zip(decisions, entries, strict=True))
         if facts.get("family", part.family) != part.family:
             as_family = part.tied is family_of(part.family).tied
-            facts = {"embedding_width": None, "tied": None if as_family else part.tied} | facts
+            joints = part.joints if family_of(facts["family"]).joints else JOINTS[0]
+            facts = {"embedding_width": None, "tied": None if as_family else part.tied, "joints": joints} | facts
         spaces += _one_width_each(part, facts)
     return united(spaces)
 

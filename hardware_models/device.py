@@ -29,7 +29,8 @@ file. A row may also hold `visits`, from which the stand-alone script chose its 
 visits was clean, does not count. A table whose mean error exceeds `hardware_models.fit.LARGE_ERROR` is doubtful, and every latency
 by it is named so. May be left out: `description`, `source`, `ram_bytes`, `error`, `rows`, `conditional_prices`, with rows
 `validated`, and `quantity`, which says what is predicted where it is not latency (whose unit is ms). What may be left out of
-`validated`, and what it then says, is in `hardware_models.latency.Validated`; `surroundings` may name a `family`.
+`validated`, and what it then says, is in `hardware_models.latency.Validated`; `surroundings` may name a `family` and say whether
+the head is `tied` and what the `joints` are, and lacks an `embedding_width` where it is that of the blocks.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ from formulation.records.reading import (
     versioned,
 )
 from hardware_models.condition import ConditionalPrice, SignedPrice
+from hardware_models.drawn import setting_of
 from hardware_models.fit import FitError
 from hardware_models.latency import LatencyTable, MeasuredNetwork, Validated, fit_table
 from hardware_models.workload import FEATURES, Workload
@@ -153,10 +155,12 @@ def write_device(device: Device, path: Path) -> None:
 class _Surroundings:
     """What the measured networks of a table have around their blocks."""
 
-    embedding_width: PositiveInt
     vocabulary: PositiveInt
     positions: PositiveInt
+    embedding_width: PositiveInt | None = None
     family: str = "merino"
+    tied: bool | None = None
+    joints: str = "linear"
 
 
 @dataclass(frozen=True)
@@ -242,8 +246,7 @@ def _table_record(table: LatencyTable) -> dict[str, Any]:
     if table.error is not None:
         record["error"] = {**dataclasses.asdict(table.error), "quantiles": [list(pair) for pair in table.error.quantiles]}
     if table.rows:
-        first = table.rows[0].design
-        record["surroundings"] = {key: getattr(first, key) for key in ("embedding_width", "vocabulary", "positions", "family")}
+        record["surroundings"] = setting_of([row.design for row in table.rows])
         record["rows"] = [
             {
                 "blocks": [block.to_dict() for block in row.design.blocks],

@@ -1,7 +1,8 @@
 """Networks ready to be timed: a design in a runtime and a precision, with random weights, as a pass to call.
 
-The one place of this package that runs networks: PyTorch (eager or compiled) runs `merino_net`'s model, ONNX Runtime the plain
-network of `hardware_models.profile_standalone`, which computes the same and is exported in a second instead of fifteen.
+Runtimes that run in this process; those that networks are shipped to are `hardware_models.artefacts`. PyTorch (eager or compiled)
+runs `merino_net`'s model, ONNX Runtime the plain network of `hardware_models.profile_standalone`, which computes the same and is
+exported in a second instead of fifteen.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import importlib.metadata
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -32,8 +34,12 @@ from hardware_models.profile_standalone import (
 )
 from hardware_models.workload import Workload
 from merino_net import MerinoConfig, MerinoForCausalLM
+from merino_net.network.modeling_merino import rotary
 
-RUNTIMES: dict[str, tuple[str, ...]] = {
+if TYPE_CHECKING:
+    from hardware_models.artefacts import ArtefactEngine
+
+INSIDE: dict[str, tuple[str, ...]] = {
     "torch": ("float32", "bfloat16", "float16", "int8"),
     "compiled": ("float32", "bfloat16", "float16"),
     "onnx": ("float32", "int8"),
@@ -53,12 +59,14 @@ class Measurement:
         std_ms: standard deviation of all [ms].
         passes: how many.
         pace_ms: of the machine, before and after (`profile_standalone.Pace`).
+        artefact_bytes: what was written for the runtime; 0 where it runs in this process.
     """
 
     trimmed_ms: float
     std_ms: float
     passes: int
     pace_ms: float
+    artefact_bytes: int = 0
 
 
 @dataclass
@@ -66,8 +74,8 @@ class Engine:
     """One runtime in one precision for one workload. It keeps what designs have in common: their embedding, compiled passes.
 
     Attributes:
-        runtime: of `RUNTIMES`.
-        precision: of `RUNTIMES`.
+        runtime: of `INSIDE`.
+        precision: of `INSIDE`.
         device: "cpu" or "cuda".
         threads: of the processor.
 
@@ -85,11 +93,11 @@ class Engine:
     _pace: Pace | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.runtime not in RUNTIMES:
-            raise ValueError(f"the runtime is {self.runtime!r}; expected one of {', '.join(RUNTIMES)}")
-        if self.precision not in RUNTIMES[self.runtime]:
+        if self.runtime not in INSIDE:
+            raise ValueError(f"the runtime is {self.runtime!r}; expected one of {', '.join(INSIDE)}")
+        if self.precision not in INSIDE[self.runtime]:
             raise ValueError(
-                f"{self.runtime} has no precision {self.precision!r}; expected one of {', '.join(RUNTIMES[self.runtime])}"
+                f"{self.runtime} has no precision {self.precision!r}; expected one of {', '.join(INSIDE[self.runtime])}"
             )
         if self.device != "cpu" and (self.precision == "int8" or self.runtime == "onnx"):
             raise ValueError(f"{self.runtime} in {self.precision} is measured on the CPU only; leave it out or use device cpu")
@@ -120,7 +128,7 @@ class Engine:
         Raises:
             ValueError: for a design that the network of the runtime cannot be.
         """
-        MerinoConfig.from_architecture(design)  # refuses other families, which the plain network is not either
+        MerinoConfig.from_architecture(design)  # refuses families that nothing here can be
         torch.set_num_threads(self.threads)
         if self.runtime == "onnx":
             return self._onnx_pass(design)
@@ -148,14 +156,13 @@ class Engine:
         dtype: torch.dtype = getattr(torch, "float32" if self.precision == "int8" else self.precision)
         return dtype
 
-    def _around(self, design: Architecture) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embedding of a design, which all designs of one setting share, and its positions."""
-        tokens, positions = surroundings(design).tokens, learned_positions(design.widths[0], design)
-        assert positions is not None  # the family of the networks here has them
+    def _embedding(self, design: Architecture) -> torch.Tensor:
+        """Embedding of a design, which all designs of one setting share."""
+        tokens = surroundings(design).tokens
         key = (tokens.rows, tokens.width)
         if key not in self._embeddings:
             self._embeddings[key] = table_on(self.device, self._dtype, *key)
-        return self._embeddings[key], table_on(self.device, self._dtype, positions.rows, positions.width)
+        return self._embeddings[key]
 
     def _tokens(self, design: Architecture) -> torch.Tensor:
         count = self.workload.seq_len if self.workload.phase == "prefill" else 1
@@ -211,27 +218,20 @@ class Engine:
             )
 
     def _merino(self, design: Architecture) -> nn.Module:
-        """merino_net's model with small random weights; nothing is drawn for the embedding twice."""
-        with torch.device("meta"):
-            model = MerinoForCausalLM(MerinoConfig.from_architecture(design)).eval()
-        model = model.to(self._dtype)
-        embedding, positions = self._around(design)
-        model.model.tokens.weight = model.lm_head.weight = nn.Parameter(embedding, requires_grad=False)
-        model.model.positions.weight = nn.Parameter(positions, requires_grad=False)
-        for module in model.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                if parameter.is_meta:
-                    drawn = torch.rand(parameter.shape) * 0.04 - 0.02
-                    setattr(module, name, nn.Parameter(drawn.to(self.device, self._dtype), requires_grad=False))
+        model = random_network(design, self._embedding(design), self._dtype, self.device)
         return in_8_bits(_with_plain_maps(model)) if self.precision == "int8" else model
 
     def _onnx_pass(self, design: Architecture) -> Pass:
         import onnxruntime
 
-        from hardware_models.plain_graph import onnx_graph
+        from hardware_models.plain_graph import check_plain, onnx_graph
 
         inputs = (self._tokens(design), *self._past(design))
-        graph = onnx_graph(design, *self._around(design), self.workload.logits, inputs, self.precision)
+        check_plain(design)
+        positions = learned_positions(design.widths[0], design)
+        assert positions is not None  # as the family of the plain network has them
+        tables = self._embedding(design), table_on(self.device, self._dtype, positions.rows, positions.width)
+        graph = onnx_graph(design, *tables, self.workload.logits, inputs, self.precision)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3
@@ -246,6 +246,32 @@ class Engine:
             ran = onnx_maps(Path(session.end_profiling()))
         check_maps(self.name, design, self.precision, ran)
         return lambda: session.run(None, feed)
+
+
+def random_network(
+    design: Architecture, embedding: torch.Tensor, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> MerinoForCausalLM:
+    """merino_net's model with small random weights; nothing is drawn for the embedding, which designs may share.
+
+    Args:
+        design: of any family that `MerinoConfig` takes.
+        embedding: token embedding, (vocabulary, embedding width).
+        dtype: of the weights.
+        device: where they lie.
+    """
+    with torch.device("meta"):
+        model = MerinoForCausalLM(MerinoConfig.from_architecture(design)).eval()
+    model = model.to(dtype)
+    model.model.rotary = nn.ModuleList(rotary(each.config.head_dim, model.config) for each in model.model.rotary).to(device)
+    model.model.tokens.weight = nn.Parameter(embedding, requires_grad=False)
+    if design.tied:
+        model.lm_head.weight = model.model.tokens.weight
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.is_meta:
+                drawn = torch.rand(parameter.shape) * 0.04 - 0.02
+                setattr(module, name, nn.Parameter(drawn.to(device, dtype), requires_grad=False))
+    return model
 
 
 def compile_whole(model: nn.Module) -> Callable[..., Any]:
@@ -274,12 +300,22 @@ def _with_plain_maps(model: nn.Module) -> nn.Module:
     return model
 
 
-def engine_of(table: LatencyTable) -> Engine:
+def engine_of(table: LatencyTable) -> Engine | ArtefactEngine:
     """The engine that a table of `hardware_models.profile` was measured with; ValueError for a table from elsewhere."""
-    runtime, _, rest = table.name.partition("-")
-    precision, threads = rest.removesuffix(f"-{table.workload.phase}"), table.how.get("threads")
-    if runtime not in RUNTIMES or precision not in RUNTIMES[runtime] or not isinstance(threads, int):
-        raise ValueError(
-            f"the table {table.name} of {table.device} is none that python -m hardware_models.profile wrote; expected one of those"
-        )
-    return Engine(runtime, precision, table.workload, table.how.get("device", "cpu"), threads)
+    threads, device = table.how.get("threads"), table.how.get("device", "cpu")
+    for (runtime, precision), make in makers().items():
+        if table.name == f"{runtime}-{precision}-{table.workload.phase}" and isinstance(threads, int):
+            return make(runtime, precision, table.workload, device, threads)
+    raise ValueError(
+        f"the table {table.name} of {table.device} is none that python -m hardware_models.profile wrote; expected one of those"
+    )
+
+
+def makers() -> dict[tuple[str, str], Callable[[str, str, Workload, str, int], Engine | ArtefactEngine]]:
+    """What makes the engine of each runtime and precision; those of artefacts have the artefacts of a design in common."""
+    from hardware_models.artefacts import SHIPPED, ArtefactEngine, Workshop
+
+    shop = Workshop()
+    ours = {(runtime, precision): Engine for runtime, precisions in INSIDE.items() for precision in precisions}
+    theirs = {(each.profiled, weights): partial(ArtefactEngine, shop) for each in SHIPPED.values() for weights in each.weights}
+    return {**ours, **theirs}

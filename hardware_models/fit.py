@@ -25,6 +25,9 @@ The FLOPs of the layers alone come as near to the nine latencies that are publis
 a larger error tells no more than such a count does.
 """
 
+_WORTH, _SAME = 0.05, 1e-6
+"""Share of the error by which a kind of work must lower it to be priced, and what is too little to be a difference."""
+
 _HUBER, _STEPS = 0.02, 30
 """Relative error beyond which `robust_fit` counts it linearly, and its steps of reweighting."""
 
@@ -128,6 +131,46 @@ def nonnegative_fit(features: Any, values: Any) -> np.ndarray:
     """
     x, y = _checked(features, values)
     return _weighted_fit(x / y[:, None], np.ones(len(y)))
+
+
+def selecting_fit(always: int, folds: int = 5) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A `nonnegative_fit` of the first `always` kinds of work, and of those others without which networks are predicted worse.
+
+    Others join one by one: each time the one that most lowers the mean relative error of networks that the fit has not seen
+    (`cross_validated`), as long as it lowers it by `_WORTH`. A kind that is a sum of multiples of those before it tells nothing and
+    never joins. The price of what was not chosen is 0.
+
+    Args:
+        always: how many kinds are not chosen.
+        folds: of the cross-validation.
+    """
+
+    def fit(features: np.ndarray, values: np.ndarray) -> np.ndarray:
+        chosen = list(range(always))
+
+        def error(kinds: list[int]) -> float:
+            return float(np.mean(np.abs(cross_validated(features[:, kinds], values, folds) / values - 1)))
+
+        least = math.inf
+        while others := [kind for kind in _telling(features, chosen) if len(chosen) < len(values) * (folds - 1) // folds]:
+            least = error(chosen) if least == math.inf else least
+            best = min(others, key=lambda kind: error([*chosen, kind]))
+            if least - (reached := error([*chosen, best])) < max(_WORTH * least, _SAME):
+                break
+            chosen, least = [*chosen, best], reached
+        prices = np.zeros(features.shape[1])
+        prices[chosen] = nonnegative_fit(features[:, chosen], values)
+        return prices
+
+    return fit
+
+
+def _telling(features: np.ndarray, known: list[int]) -> list[int]:
+    """The kinds of work that are no sum of multiples of those known."""
+    lengths = np.linalg.norm(features, axis=0)
+    scaled = features / np.where(lengths, lengths, 1)
+    rest = scaled - scaled[:, known] @ np.linalg.lstsq(scaled[:, known], scaled, rcond=None)[0]
+    return [kind for kind in range(features.shape[1]) if kind not in known and np.linalg.norm(rest[:, kind]) > _SAME]
 
 
 def robust_fit(features: Any, values: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ class Flops(Separable):
     """FLOPs of one forward pass over a sequence of T tokens, 2 per multiply-add (our reconstruction of the paper's counts):
 
         Σ_i L_i [ 2T·Σ in·out + 2T²·h·(d + d') ]    maps of a layer; attention scores and mixing, no causal halving
-        + Σ 2T·left·right                           maps between unequal neighbours
+        + Σ 2T·left·right                           maps between unequal neighbours that are not padded
         + 2T·E₀·vocabulary                          output head, where `head` asks for it
 
     with h query heads of size d, d' in values.
@@ -40,7 +40,8 @@ class Flops(Separable):
         return block.depth * layer_of(block, setting).flops(self.seq_len, self.seq_len)
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
-        return 2 * self.seq_len * joint_map(left, right).weights
+        own = joint_map(left, right, setting)
+        return 0 if own is None else 2 * self.seq_len * own.weights
 
     def fixed(self, setting: Setting) -> float:
         return 2 * self.seq_len * surroundings(setting).head.weights if self.head else 0

@@ -16,6 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from formulation import Architecture, layer_of
+from formulation.layer import joint_map
 
 _ONNX_8_BITS = {"DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat"}
 _ONNX_FLOAT = {"MatMul", "Gemm", "FusedMatMul", "FusedGemm"}
@@ -24,7 +25,7 @@ _ONNX_FLOAT = {"MatMul", "Gemm", "FusedMatMul", "FusedGemm"}
 def maps_of(design: Architecture) -> int:
     """Linear maps that one pass applies: each stored matrix of a layer, those between unequal neighbours, and the output head."""
     layers = sum(block.depth * len(layer_of(block, design).matrices) for block in design.blocks)
-    return layers + sum(1 for _ in design.joints) + 1
+    return layers + sum(joint_map(*pair, design) is not None for pair in design.unequal_neighbours) + 1
 
 
 def check_maps(name: str, design: Architecture, precision: str, ran: Mapping[str, int]) -> None:

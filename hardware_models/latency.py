@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from formulation import Architecture, Block, SearchSpace, Separable
-from formulation.architecture import HEAD_SIZE, Setting
+from formulation.architecture import HEAD_SIZE, JOINTS, Setting
 from formulation.family import family_of
 from formulation.layer import layer_of
 from formulation.records.provenance import SAYS_NOTHING
+from formulation.records.reading import chosen
 from hardware_models.condition import ConditionalPrice
-from hardware_models.fit import LARGE_ERROR, FitError, fit_error, nonnegative_fit
-from hardware_models.workload import BODY_FEATURES, FEATURES, Feature, Workload, feature_matrix
+from hardware_models.fit import LARGE_ERROR, FitError, fit_error, nonnegative_fit, selecting_fit
+from hardware_models.workload import BODY_FEATURES, FEATURES, LAYER_FEATURES, Feature, Workload, feature_matrix
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Validated:
         value_head_sizes: each head size of values seen; empty: that of queries and keys.
         gated: True for feed-forward networks with a gate, False for those without, or both.
         bits: each number of bits that blocks were given as their own; empty: their weights are as the table says.
+        joints: what joined unequal widths, each of "linear" and "pad" that was seen.
 
     Raises:
         ValueError: for a range whose ends are not in order, and where nothing was seen.
@@ -63,6 +65,7 @@ class Validated:
     value_head_sizes: tuple[int, ...] = field(default=(), metadata={SAYS_NOTHING: ()})
     gated: tuple[bool, ...] = field(default=(False,), metadata={SAYS_NOTHING: (False,)})
     bits: tuple[float, ...] = field(default=(), metadata={SAYS_NOTHING: ()})
+    joints: tuple[str, ...] = field(default=JOINTS[:1], metadata={SAYS_NOTHING: JOINTS[:1]})
 
     def __post_init__(self) -> None:
         for name, least in (("widths", 1), ("ffn_widths", 1), ("layers", 0), ("heads", 1), ("kv_heads", 1)):
@@ -80,6 +83,8 @@ class Validated:
             raise ValueError("families is empty; expected the name of one or more")
         for family in self.families:
             family_of(family)
+        for joints in self.joints:
+            chosen("joints", joints, dict.fromkeys(JOINTS))
 
     @classmethod
     def of(cls, designs: Iterable[Architecture]) -> Validated:
@@ -114,6 +119,7 @@ class Validated:
             () if all(map(_as_keys, blocks)) else tuple(sorted({block.value_head_size for block in blocks})),
             tuple(sorted({layer_of(block, setting).gated for block, setting in full})),
             tuple(sorted({block.bits for block in blocks if block.bits is not None})),
+            tuple(sorted({setting.joints for setting in settings})),
         )
 
     def leaves_out(self, setting: Setting, blocks: Iterable[Block], layers: Iterable[int]) -> str:
@@ -144,6 +150,7 @@ class Validated:
             ("embedding width", (setting.embedding_width,), self.embedding_widths or (setting.embedding_width,)),
             ("vocabulary", (setting.vocabulary,), self.vocabularies),
             ("family", (setting.family,), self.families),
+            ("joints", (setting.joints,), self.joints),
             ("head size", (block.head_size for block in full), self.head_sizes),
             ("value head size", (block.value_head_size for block in full if self.value_head_sizes), self.value_head_sizes),
             ("bits", (block.bits for block in full if block.bits is not None), self.bits),
@@ -305,6 +312,10 @@ class Latency(Separable):
         """Why its table is not to be relied on; empty unless its error is large."""
         return f"the latencies of a table: {self.table.doubt}" if self.table.doubt else ""
 
+    def extrapolates(self, architecture: Architecture) -> str:
+        """See `Quantity.extrapolates`."""
+        return self.table.leaves_out(architecture)
+
     @property
     def assumes(self) -> str:
         """The pass that was measured, and its precision."""
@@ -342,7 +353,7 @@ class Latency(Separable):
         return value
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
-        return self._price(lambda feature: feature.joint(left, right, self.table.workload))
+        return self._price(lambda feature: feature.joint(left, right, setting, self.table.workload))
 
     def fixed(self, setting: Setting) -> float:
         return self._price(lambda feature: feature.fixed(setting, self.table.workload))
@@ -389,8 +400,11 @@ def fit_table(
     features: Sequence[str] = BODY_FEATURES,
     how: dict[str, Any] | None = None,
     folds: int = 10,
+    choices: Sequence[str] = LAYER_FEATURES,
 ) -> LatencyTable:
     """The table whose prices come nearest to measured networks: least squares of the relative error, no price below 0.
+
+    The work in `features` is priced, and of that in `choices` what predictions of unseen networks are worse without.
 
     Its error is that of networks and rounds that the fit has not seen: every round of a network is predicted by prices fitted to
     other networks (in `folds` groups) and, where there are several, to other rounds, so that it holds for a run on another
@@ -404,16 +418,18 @@ def fit_table(
         raise ValueError(
             f"there are {len(designs)} measured networks; expected at least {2 * folds} to fit a table and know its error"
         )
-    work = feature_matrix(designs, workload, features)
-    used = [number for number in range(len(features)) if work[:, number].any()]
-    work, features = work[:, used], [features[number] for number in used]
-    prices = nonnegative_fit(work, np.array([row.mean_ms for row in rows]))
-    predicted, measured = unseen_rounds(work, rows, folds)
+    names = (*features, *(name for name in choices if name not in features))
+    work = feature_matrix(designs, workload, names)
+    used = [number for number in range(len(names)) if work[:, number].any()]
+    fit = selecting_fit(sum(number < len(features) for number in used))
+    work, names = work[:, used], tuple(names[number] for number in used)
+    prices = fit(work, np.array([row.mean_ms for row in rows]))
+    predicted, measured = unseen_rounds(work, rows, folds, fit=fit)
     return LatencyTable(
         device,
         name,
         workload,
-        tuple((feature, float(price)) for feature, price in zip(features, prices, strict=True) if price > 0),
+        tuple((feature, float(price)) for feature, price in zip(names, prices, strict=True) if price > 0),
         Validated.of(designs),
         replace(fit_error(predicted, measured), networks=len(rows)),
         tuple(rows),
@@ -421,8 +437,14 @@ def fit_table(
     )
 
 
-def unseen_rounds(work: np.ndarray, rows: Sequence[MeasuredNetwork], folds: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted and measured latency of every round of every network, each by a fit to other networks and other rounds.
+def unseen_rounds(
+    work: np.ndarray,
+    rows: Sequence[MeasuredNetwork],
+    folds: int,
+    seed: int = 0,
+    fit: Callable[[np.ndarray, np.ndarray], np.ndarray] = nonnegative_fit,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and measured latency of every round of every network, each by a `fit` to other networks and other rounds.
 
     Networks need not have as many rounds; of one that has a single round, or lacks this one, all rounds count as others.
     """
@@ -432,7 +454,7 @@ def unseen_rounds(work: np.ndarray, rows: Sequence[MeasuredNetwork], folds: int,
         has = np.array([len(row.rounds_ms) > k for row in rows])
         others = np.array([fmean(row.rounds_ms[:k] + row.rounds_ms[k + 1 :] or row.rounds_ms) for row in rows])
         for held_out in range(folds):
-            prices = nonnegative_fit(work[fold != held_out], others[fold != held_out])
+            prices = fit(work[fold != held_out], others[fold != held_out])
             predicted.append(work[(fold == held_out) & has] @ prices)
             measured.append(
                 np.array([row.rounds_ms[k] for row, own in zip(rows, fold, strict=True) if own == held_out and row.rounds_ms[k:]])

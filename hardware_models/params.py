@@ -16,7 +16,7 @@ class Params(Separable):
         vocabulary·E₀ + rows·E_1 + norm(E_N)      token embedding, learned positions, final norm
         + vocabulary·E₀                           output head, where it is not the token embedding
         + Σ_i c_i Σ (in·out + out + norms)        maps of a layer with the biases they have, its norms' weights and biases
-        + Σ left·right                            bias-free maps between unequal neighbours
+        + Σ left·right                            bias-free maps between unequal neighbours, where they are not padded
 
     with E₀ the embedding width and c_i = min(1, L_i) where the layers of a block share their weights, else L_i; the maps and norms
     of a layer are those of `formulation.layer`. For `merino` rows = positions + 2 and norm(E) = 2E: with these all six counts that
@@ -32,7 +32,8 @@ class Params(Separable):
         return stored_layers(block, setting) * layer_of(block, setting).parameters
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
-        return joint_map(left, right).parameters
+        own = joint_map(left, right, setting)
+        return 0 if own is None else own.parameters
 
     def fixed(self, setting: Setting) -> float:
         return surroundings(setting).parameters
@@ -50,7 +51,7 @@ class Params(Separable):
 class DecoderParams(Separable):
     """Number of parameters between embedding and head: the proxy of LTS (Javaheripi et al. 2022), where more means better.
 
-        Σ_i c_i Σ (in·out + out + norms) + Σ left·right        layers and maps, as in `Params`; no embedding, no final norm
+        Σ_i c_i Σ (in·out + out + norms) + Σ left·right        layers and joints, as in `Params`; no embedding, no final norm
 
     Attributes:
         unrolled: whether a shared layer counts as often as it is applied (c_i = L_i); LTS itself knows no sharing.
@@ -70,4 +71,5 @@ class DecoderParams(Separable):
         return (block.depth if self.unrolled else stored_layers(block, setting)) * layer_of(block, setting).parameters
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
-        return joint_map(left, right).parameters
+        own = joint_map(left, right, setting)
+        return 0 if own is None else own.parameters

@@ -55,6 +55,17 @@ def onnx_graph(
     return text
 
 
+def check_plain(design: Architecture) -> None:
+    """ValueError for a design that the plain network cannot be: of another family, or with widths that are padded."""
+    if design.family != "merino":
+        raise ValueError(
+            f"the design {design} is of the family {design.family}, which has no plain network for ONNX Runtime; measure it in the "
+            "runtime torch, or as an artefact in onnxruntime-genai"
+        )
+    if design.joints != "linear":
+        raise ValueError("the design pads unequal widths, which the plain network does not; measure it in the runtime torch")
+
+
 def plain_shape(block: Block) -> tuple[int, int, int]:
     """A block as the plain network takes it: width, FFN width and depth; ValueError for one of which more is decided."""
     if block.depth and (further := [name for name in block.to_dict() if name not in ("width", "ffn_width", "depth")]):

@@ -2,12 +2,19 @@
 
     python -m hardware_models.profile --name my-laptop
     python -m hardware_models.profile --name my-laptop --runtimes torch,onnx --precisions float32,int8 --phases prefill,decode
+    python -m hardware_models.profile --name my-pi --runtimes llama.cpp
+    python -m hardware_models.profile --name my-pi --runtimes onnxruntime-genai --space my_space.json
 
-Times the networks of `profile_standalone.plan`, single blocks and whole networks, in every runtime, precision and phase asked for:
-warm-up, repeated passes of which the middle half counts, all networks once a round and in another order each round. A fixed piece
-of work timed before and after tells whether the machine ran at its usual pace; where not, the network is measured again, and what
-was never measured at that pace is left out. Other work only ever slows a machine, so its usual pace is that of the fast visits
-(`profile_standalone.usual_pace`). Before a network is timed, its runtime tells what it really ran (`hardware_models.kernels`).
+Times networks in every runtime, precision and phase asked for. In llama.cpp, onnxruntime-genai, openvino-genai and executorch they
+are what is shipped: each network is exported, timed by the runtime's own client and deleted. They are designs of --space: of the
+space edge-layers, where such a runtime is named, else of the paper's kind, single blocks and whole networks
+(`profile_standalone.plan`).
+
+Each is timed after a warm-up, in repeated passes of which the middle half counts; all networks once a round, and in another order
+each round. A fixed piece of work timed before and after tells whether the machine ran at its usual pace; where not, the network is
+measured again, and what was never measured at that pace is left out. Other work only ever slows a machine, so its usual pace is
+that of the fast visits (`profile_standalone.usual_pace`). Before a network is timed in this process, its runtime tells what it
+really ran (`hardware_models.kernels`).
 
 Fits the prices of `hardware_models.latency` and writes NAME.json with the error that the fit has on networks and rounds it has not
 seen. Every network is on disk as soon as it is measured (NAME.rows.jsonl): the same command goes on where it was stopped, and with
@@ -21,6 +28,7 @@ whatever uses it says so; one with fewer than 20 networks measured at the usual 
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib.util
 import math
 import os
@@ -34,23 +42,42 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from formulation import Architecture, Block
-from formulation.architecture import read_blocks
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.run import command, run_command
 from formulation.command.words import text_table
+from formulation.presets import edge_space
+from formulation.problem_file import NAMED_SPACES, read_space
 from formulation.records.files import output_folder
+from formulation.records.reading import shown
 from formulation.records.rows import Resume, Row, RowFile
 from hardware_models.device import Device, check_device_name, write_device
+from hardware_models.drawn import drawn_design, networks_of, setting_of
 from hardware_models.latency import LatencyTable, MeasuredNetwork, fit_table
 from hardware_models.workload import PHASES, Workload
+from merino_net.shipping.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
+    from hardware_models.artefacts import ArtefactEngine
     from hardware_models.engines import Engine
 
-_RUNTIMES = ("torch", "compiled", "onnx")
-_PRECISIONS = ("float32", "bfloat16", "float16", "int8")
-_UNSHARED = " unshared"
+_PRECISIONS: dict[str, tuple[str, ...]] = {
+    "torch": ("float32", "bfloat16", "float16", "int8"),
+    "compiled": ("float32", "bfloat16", "float16"),
+    "onnx": ("float32", "int8"),
+    **{runtime.profiled: runtime.weights for runtime in RUNTIMES.values()},
+}
+"""Runtime -> precisions that it has."""
+
+_SHIPPED_NAMES = tuple(runtime.profiled for runtime in RUNTIMES.values())
+_OURS = tuple(name for name in _PRECISIONS if name not in _SHIPPED_NAMES)
+_SHORT = {"ort": "onnxruntime-genai", "openvino": "openvino-genai", "llamacpp": "llama.cpp"} | {
+    name: runtime.profiled for name, runtime in RUNTIMES.items() if name != runtime.profiled
+}
+"""Other names of runtimes -> what they are called here."""
+
+_SMALL = {"q8_0": "q4_0", "int8": "int4"}
+"""Weights in 8 bits, and in 4: what is measured of a runtime that networks are shipped to, unless asked otherwise."""
 _LEAST = 20
 """Networks: fewer than twice the folds of a cross-validation say little about its error."""
 
@@ -59,9 +86,16 @@ def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
     parser = command_parser(__spec__, __doc__)
     parser.add_argument("--name", required=True, metavar="NAME", help="of the device: lower-case letters, digits, dots, hyphens")
-    parser.add_argument("--runtimes", default="torch,onnx", metavar="NAMES", help=f"of {', '.join(_RUNTIMES)} (default torch,onnx)")
-    parser.add_argument("--precisions", default="float32", metavar="NAMES", help=f"of {', '.join(_PRECISIONS)} (default float32)")
-    parser.add_argument("--phases", default="prefill", metavar="NAMES", help="prefill, decode or both (default prefill)")
+    parser.add_argument(
+        "--runtimes", default="torch,onnx", metavar="NAMES", help=f"of {', '.join(_PRECISIONS)} (default torch,onnx)"
+    )
+    parser.add_argument(
+        "--precisions",
+        metavar="NAMES",
+        help=f"of {', '.join(_all_precisions())} (default float32; of artefacts, weights in 8 and 4 bits)",
+    )
+    parser.add_argument("--phases", metavar="NAMES", help="prefill, decode or both (default prefill; of artefacts, both)")
+    parser.add_argument("--space", metavar="NAME|FILE", help=f"networks to measure are designs of it: {NAMED_SPACES}")
     parser.add_argument("--seq-len", type=int, default=128, metavar="T", help="tokens of a query, or in the cache (default 128)")
     parser.add_argument("--batch", type=int, default=1, metavar="B", help="sequences (queries) at a time (default 1)")
     parser.add_argument(
@@ -87,6 +121,10 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
+def _all_precisions() -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for names in _PRECISIONS.values() for name in names))
+
+
 @dataclass(frozen=True)
 class Campaign:
     """What is to be measured, and how long: a command line, checked.
@@ -100,6 +138,8 @@ class Campaign:
         networks: how many to measure.
         rounds: how often to measure all of them.
         seconds: to time each network for in a round.
+        space: whose designs are measured, by name or file; None: the space edge-layers where artefacts are timed, else networks of
+            the paper's kind.
 
     Raises:
         ValueError: a name that is unknown or a number out of range, with its flag; a runtime that is not installed.
@@ -116,19 +156,29 @@ class Campaign:
     networks: int
     rounds: int
     seconds: float
+    space: str | None = None
 
     @classmethod
     def of(cls, flags: Mapping[str, Any]) -> Campaign:
         """What the flags of the command line ask for."""
-        names: dict[str, Any] = {flag: tuple(flags[flag].split(",")) for flag in ("runtimes", "precisions", "phases")}
-        others = ("seq_len", "batch", "logits", "threads", "device", "networks", "rounds", "seconds")
-        return cls(**names, **{flag: flags[flag] for flag in others})
+        runtimes = tuple(flags["runtimes"].split(","))
+        own = [name for name in runtimes if name in _OURS or name not in _PRECISIONS]
+        shipped = [name for name in runtimes if name in _SHIPPED_NAMES]
+        usual = {
+            "precisions": [*(["float32"] * bool(own)), *(each for name in shipped for each in _small(_PRECISIONS[name]))],
+            "phases": PHASES if shipped else PHASES[:1],
+        }
+        names = {flag: tuple(usual[flag] if flags[flag] is None else flags[flag].split(",")) for flag in usual}
+        others = ("seq_len", "batch", "logits", "threads", "device", "networks", "rounds", "seconds", "space")
+        return cls(runtimes, **names, **{flag: flags[flag] for flag in others})
 
     def __post_init__(self) -> None:
-        for flag, known in (("runtimes", _RUNTIMES), ("precisions", _PRECISIONS), ("phases", PHASES)):
-            if not set(getattr(self, flag)) <= set(known):
-                given = ",".join(getattr(self, flag))
-                raise ValueError(f"--{flag} is {given!r}; expected some of {', '.join(known)}, with commas")
+        for flag, known in (("runtimes", tuple(_PRECISIONS)), ("precisions", _all_precisions()), ("phases", PHASES)):
+            for name in getattr(self, flag):
+                if name not in known:
+                    near = _SHORT.get(name) or next(iter(difflib.get_close_matches(name, known, n=1)), "")
+                    hint = f"; did you mean {near}?" if near else ""
+                    raise ValueError(f"--{flag} names {shown(name)}{hint} (expected some of {', '.join(known)}, with commas)")
         for flag, least in (("networks", _LEAST), ("rounds", 1), ("threads", 1), ("seq_len", 1), ("batch", 1)):
             if getattr(self, flag) < least:
                 raise ValueError(f"--{flag.replace('_', '-')} is {getattr(self, flag)}; expected at least {least}")
@@ -137,29 +187,50 @@ class Campaign:
         needed = ("torch", "transformers", *(("onnx", "onnxruntime") if "onnx" in self.runtimes else ()))
         if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
             raise ValueError(f"{missing[0]} is not installed; run pip install -e '.[net,export]', or name other --runtimes")
+        if not self.tables:
+            raise ValueError(f"{','.join(self.runtimes)} has no precision {','.join(self.precisions)}; choose another of each")
+
+    @property
+    def tables(self) -> tuple[tuple[str, str, str], ...]:
+        """(runtime, precision, phase) of each."""
+        return tuple(
+            (runtime, precision, phase)
+            for runtime in self.runtimes
+            for precision in self.precisions
+            for phase in self.phases
+            if precision in _PRECISIONS[runtime]
+        )
+
+    def designs(self) -> list[Architecture]:
+        """The networks to measure; ValueError for a space that has too few, or none of one surrounding."""
+        shipped = [name for name in self.runtimes if name in _SHIPPED_NAMES]
+        if self.space is not None:
+            return networks_of(read_space(self.space), self.networks)
+        if shipped:
+            return networks_of(edge_space((True,) if "llama.cpp" in shipped else (False, True)), self.networks)
+        return networks_to_measure(self.networks)
 
     @property
     def conditions(self) -> dict[str, Any]:
         """What all measurements of one file have in common."""
         return {key: getattr(self, key) for key in ("seq_len", "batch", "logits", "threads", "device")}
 
-    def engines(self) -> list[Engine]:
-        """One engine for each table; ValueError if no runtime has a precision asked for. Loads PyTorch."""
-        from hardware_models.engines import RUNTIMES, Engine
+    def engines(self) -> list[Engine | ArtefactEngine]:
+        """One engine for each table; ImportError where a package of its runtime is missing. Loads PyTorch."""
+        from hardware_models.engines import makers
 
-        wanted = [
-            (runtime, precision, phase)
-            for runtime in self.runtimes
-            for precision in self.precisions
-            for phase in self.phases
-            if precision in RUNTIMES[runtime]
-        ]
-        if not wanted:
-            raise ValueError(f"{','.join(self.runtimes)} has no precision {','.join(self.precisions)}; choose another of each")
+        make = makers()
         return [
-            Engine(runtime, precision, Workload(phase, self.seq_len, self.batch, self.logits), self.device, self.threads)
-            for runtime, precision, phase in wanted
+            make[runtime, precision](
+                runtime, precision, Workload(phase, self.seq_len, self.batch, self.logits), self.device, self.threads
+            )
+            for runtime, precision, phase in self.tables
         ]
+
+
+def _small(precisions: Sequence[str]) -> list[str]:
+    """The forms of weights in 8 and 4 bits."""
+    return [name for name in precisions if name in (*_SMALL, *_SMALL.values())]
 
 
 def networks_to_measure(count: int) -> list[Architecture]:
@@ -169,7 +240,9 @@ def networks_to_measure(count: int) -> list[Architecture]:
     return [Architecture(tuple(Block(*block) for block in blocks), shared) for blocks, shared in plan(count)]
 
 
-def measure_rounds(engines: Sequence[Engine], designs: Sequence[Architecture], rounds: int, seconds: float, file: RowFile) -> None:
+def measure_rounds(
+    engines: Sequence[Engine | ArtefactEngine], designs: Sequence[Architecture], rounds: int, seconds: float, file: RowFile
+) -> None:
     """Measure every design in every engine, round by round, and append a row for each; those that exist are not measured again.
 
     Unless the machine was not steady: then a network is measured again, a few times at most, once all others are done.
@@ -177,10 +250,16 @@ def measure_rounds(engines: Sequence[Engine], designs: Sequence[Architecture], r
     from merino_net.training.allocator import keep_memory
 
     keep_memory()
+    setting = setting_of(designs)
     for engine in engines:
         head = next((row for row in file.rows if row["table"] == engine.name and "how" in row), None)
         if head is None:
-            file.append({"table": engine.name, "workload": asdict(engine.workload), "how": engine.how})
+            file.append({"table": engine.name, "workload": asdict(engine.workload), "setting": setting, "how": engine.how})
+        elif head["setting"] != setting:
+            raise ValueError(
+                f"the rows of {engine.name} are of networks in {head['setting']}, these are in {setting}; choose the same "
+                "--space, or another --output or --name"
+            )
         elif head["how"].get("linear_maps") != engine.how["linear_maps"]:
             raise ValueError(
                 f"the rows of {engine.name} were measured without a look at what really ran; choose another --output or --name, or "
@@ -190,8 +269,8 @@ def measure_rounds(engines: Sequence[Engine], designs: Sequence[Architecture], r
     jobs = {
         (engine.name, number, str(designs[k])): designs[k]
         for number in range(rounds)
-        for engine in engines
         for k in np.random.default_rng(number).permutation(len(designs))
+        for engine in engines
     }
 
     def measure(key: Key, design: Architecture) -> Row:
@@ -271,8 +350,16 @@ def visits_by_network(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return visits
 
 
-def measured_networks(visits: Mapping[str, Sequence[Row]], usual_ms: float) -> tuple[MeasuredNetwork, ...]:
-    """What the visits say of each network: of each of its rounds the cleanest, and nothing of a network that has no clean one."""
+def measured_networks(
+    visits: Mapping[str, Sequence[Row]], usual_ms: float, setting: Mapping[str, Any]
+) -> tuple[MeasuredNetwork, ...]:
+    """What the visits say of each network: of each of its rounds the cleanest, and nothing of a network that has no clean one.
+
+    Args:
+        visits: by the text of the network.
+        usual_ms: pace of the machine.
+        setting: what stands around the blocks of all networks, by name.
+    """
     from hardware_models.profile_standalone import clean_rounds
 
     networks = []
@@ -280,9 +367,10 @@ def measured_networks(visits: Mapping[str, Sequence[Row]], usual_ms: float) -> t
         if own := clean_rounds(seen, usual_ms):
             freedom = max(sum(row["passes"] - 1 for row in own), 1)
             variance = sum(row["std_ms"] ** 2 * (row["passes"] - 1) for row in own) / freedom
-            design = Architecture(read_blocks(text.removesuffix(_UNSHARED)), not text.endswith(_UNSHARED))
             times = tuple(row["trimmed_ms"] for row in own)
-            networks.append(MeasuredNetwork(design, times, math.sqrt(variance), sum(row["passes"] for row in own)))
+            networks.append(
+                MeasuredNetwork(drawn_design(text, setting), times, math.sqrt(variance), sum(row["passes"] for row in own))
+            )
     return tuple(networks)
 
 
@@ -299,9 +387,11 @@ def fitted_device(rows: Sequence[Row], name: str, description: str, source: str)
     for head in (row for row in rows if "how" in row):
         visits = visits_by_network([row for row in rows if row["table"] == head["table"]])
         pace = usual.get(head["table"], math.nan)
-        networks = measured_networks(visits, pace)
+        networks = measured_networks(visits, pace, head["setting"])
         if len(networks) >= _LEAST:
             how = head["how"] | {"pace_ms": round(pace, 4), "not_steady": left_out(list(visits.values()), pace)}
+            if largest := max(row["artefact_bytes"] for own in visits.values() for row in own):
+                how["largest_artefact_bytes"] = largest
             tables.append(fit_table(name, head["table"], Workload(**head["workload"]), networks, how=how))
     if not tables:
         raise ValueError(
@@ -338,12 +428,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = command_line().parse_args(arguments)
     check_device_name(options.name)
     campaign = Campaign.of(vars(options))
+    designs = campaign.designs()
     engines = campaign.engines()
     folder = output_folder(options.output)
     path = folder / f"{options.name}.rows.jsonl"
     file = RowFile(path)
     file.begin({"table": "", "conditions": campaign.conditions})
-    measure_rounds(engines, networks_to_measure(campaign.networks), campaign.rounds, campaign.seconds, file)
+    measure_rounds(engines, designs, campaign.rounds, campaign.seconds, file)
     device = fitted_device(file.rows, options.name, options.description, options.source)
     write_device(device, folder / f"{options.name}.json")
     print(f"{error_text(device.tables)}\n\nOf networks and rounds that the fit had not seen; the margin is measured / predicted.")

@@ -163,15 +163,21 @@ class _Roofline(Separable):
         return float(total)
 
     def joint(self, left: int, right: int, setting: Setting) -> float:
-        own = joint_map(left, right)
-        return float(sum(len(stage.attended) * self._once(own, stage.tokens) for stage in self.stages))
+        own = joint_map(left, right, setting)
+        return float(
+            sum(
+                len(stage.attended)
+                * self._once(Product(0, 0, stage.tokens * (left + right)) if own is None else map_product(own, stage.tokens))
+                for stage in self.stages
+            )
+        )
 
     def fixed(self, setting: Setting) -> float:
         head = surroundings(setting).head
-        return float(sum(len(stage.attended) * self._once(head, stage.kept) for stage in self.stages))
+        return float(sum(len(stage.attended) * self._once(map_product(head, stage.kept)) for stage in self.stages))
 
-    def _once(self, own: LinearMap, tokens: int) -> float:
-        return float(self._cost(map_product(own, tokens))) + self._overhead(1)
+    def _once(self, product: Product) -> float:
+        return float(self._cost(product)) + self._overhead(1)
 
 
 class _Latency(_Roofline):
@@ -345,7 +351,7 @@ class PrefillLatency(_Prefill, _Latency):
     """Latency of a query of T tokens [ms], a roofline (Williams, Waterman & Patterson 2009) of every matrix product:
 
         Σ_i L_i [ Σ_p max(FLOPs_p / (peak · efficiency), bytes_p / bandwidth) + kernels · overhead ]
-        + Σ joints + output head, each by the same maximum and one overhead
+        + Σ joints + output head, each by the same maximum and one overhead; padding moves its values and multiplies none
 
     A product reads its weights and its input and writes its output once, in the given precision, its weights in the block's own
     bits where it has some. Every layer application counts and reads its weights again, unless the device states a cache that holds

@@ -76,13 +76,13 @@ def _nothing(*_: Any) -> float:
 class Feature:
     """A kind of work: its unit, what it counts, and its terms over the parts of a network.
 
-    block(block, setting, workload), joint(left, right, workload) and fixed(setting, workload) are in the unit.
+    block(block, setting, workload), joint(left, right, setting, workload) and fixed(setting, workload) are in the unit.
     """
 
     unit: str
     meaning: str
     block: Callable[[Block, Setting, Workload], float] = _nothing
-    joint: Callable[[int, int, Workload], float] = _nothing
+    joint: Callable[[int, int, Setting, Workload], float] = _nothing
     fixed: Callable[[Setting, Workload], float] = _nothing
 
     @property
@@ -99,6 +99,12 @@ class Feature:
 def _values(block: Block, setting: Setting, work: Workload, width: Callable[[Layer], int]) -> float:
     """Million values of some width that the layers of a block pass through, L·Bn·width."""
     return block.depth * work.tokens * width(layer_of(block, setting)) / 1e6
+
+
+def _joint_flops(left: int, right: int, setting: Setting, work: Workload) -> float:
+    """GFLOP of what joins unequal neighbours; padding has none."""
+    own = joint_map(left, right, setting)
+    return 0.0 if own is None else 2 * work.tokens * own.weights / 1e9
 
 
 def _key_value_weights(layer: Layer) -> int:
@@ -138,7 +144,7 @@ FEATURES: dict[str, Feature] = {
         "GFLOP",
         "all maps of layers and between unequal neighbours, L·2Bn·Σ in·out + 2Bn·left·right",
         block=lambda block, setting, work: block.depth * 2 * work.tokens * layer_of(block, setting).weights / 1e9,
-        joint=lambda left, right, work: 2 * work.tokens * joint_map(left, right).weights / 1e9,
+        joint=_joint_flops,
     ),
     "query_key_width": Feature(
         "million values",
@@ -172,11 +178,15 @@ FEATURES: dict[str, Feature] = {
         "weights of the layers as often as they are applied: L times, also where they are shared",
         block=lambda block, setting, work: block.depth * layer_of(block, setting).weights / 1e6,
     ),
-    "joint": Feature("", "a map between unequal neighbours", joint=lambda left, right, work: 1),
+    "joint": Feature(
+        "",
+        "a map between unequal neighbours",
+        joint=lambda left, right, setting, work: joint_map(left, right, setting) is not None,
+    ),
     "joint_maps": Feature(
         "GFLOP",
         "maps between unequal neighbours, 2Bn·left·right",
-        joint=lambda left, right, work: 2 * work.tokens * joint_map(left, right).weights / 1e9,
+        joint=_joint_flops,
     ),
     "head": Feature(
         "GFLOP",
@@ -214,6 +224,13 @@ without grouped heads.
 """
 
 
+LAYER_FEATURES = ("key_value_maps", "query_key_width", "value_width", "cache", "head")
+"""Further kinds of work, which tell layers and networks apart where heads, key/value heads or the embedding's width differ.
+
+A fit prices those of them that it predicts unseen networks worse without (`hardware_models.fit.selecting_fit`).
+"""
+
+
 def feature_matrix(architectures: Sequence[Architecture], workload: Workload, names: Sequence[str]) -> np.ndarray:
     """Work of each kind in each network, (networks, kinds), in the units of `FEATURES`."""
     return np.array([[_amount(FEATURES[name], design, workload) for name in names] for design in architectures], dtype=float)
@@ -223,5 +240,5 @@ def _amount(feature: Feature, design: Architecture, workload: Workload) -> float
     return (
         feature.fixed(design, workload)
         + sum(feature.block(block, design, workload) for block in design.blocks)
-        + sum(feature.joint(left, right, workload) for left, right in design.joints)
+        + sum(feature.joint(left, right, design, workload) for left, right in design.unequal_neighbours)
     )

@@ -1,11 +1,13 @@
-"""A model made ready to pass on: a folder for the Hugging Face hub, with ONNX and OpenVINO beside it, each checked against PyTorch.
+"""A model made ready to pass on: in the forms that its readers run, each checked against PyTorch before it is kept.
 
     python -m merino_net.export results/train --output results/export
-    python -m merino_net.export results/train --output results/export --openvino int8 --evaluation results/evaluate/evaluate.json
-    python -m merino_net.export facebook/opt-125m --output results/opt --no-onnx
+    python -m merino_net.export results/train --output results/export --to hf --to gguf:q8_0,gguf:q4_0
+    python -m merino_net.export results/train --output results/export --to hf,openvino:int8 --evaluation evaluate.json
+    python -m merino_net.export facebook/opt-125m --output results/opt --to hf
 
-Writes config.json, generation_config.json, model.safetensors, the tokenizer, README.md (the model card), what is known of design,
-training and evaluation, export.json (what was compared, and the differences), onnx/ and openvino/. All of it or nothing.
+Form hf is config.json, generation_config.json, model.safetensors and the tokenizer; each other form has a folder of its name below.
+Beside them lie README.md (the model card), what is known of design, training and evaluation, and export.json: what was compared,
+and the differences. The folder is written atomically.
 
 Exit code: 0 exported; 2 a mistake in the command or a file that cannot be read; 3 exported, but the network exceeds a budget of the
 design.json beside it, which the model card says too.
@@ -15,49 +17,45 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from formulation.command.help import command_parser
 from formulation.command.run import run_command
 from formulation.command.words import counted, text_table
-from formulation.records.files import locked, replace_file, writable_folder, write_json
+from formulation.records.files import replace_file, write_json
 from formulation.records.provenance import provenance
 from merino_net.network.counting import parameter_count
-from merino_net.network.pretrained import Model, embedding_rows, find_models, first_line, load_model, quieten
+from merino_net.network.pretrained import Model, embedding_rows, find_models, load_model, quieten
 from merino_net.network.registration import require_network
-from merino_net.shipping.forms import DEVICES
+from merino_net.shipping.forms import DEVICES, FORMS, HF, USUAL, ExportChoice, differences_text, forms_text, read_choices
+from merino_net.shipping.hub_folder import check_replaceable, files_in, replace_folder
 from merino_net.shipping.promises import Made, Outcome, Promise, exit_code, read_promises, table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_FORMAT, _VERSION = "merino export", 1
+_FORMAT, _VERSION = "merino export", 2
 _RECORD, _CARD = "export.json", "README.md"
-_PACKAGES = ("torch", "transformers", "safetensors", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
-_PRECISIONS = ("float32", "int8")
+_PACKAGES = ("torch", "transformers", "safetensors")
 
 
 def command_line() -> argparse.ArgumentParser:
     """The command line; see --help."""
-    devices = "\n".join(f"    {device}: {runtime}; {remark}" for device, runtime, remark in DEVICES).replace("`", "")
-    parser = command_parser(__spec__, __doc__, f"which form for which device:\n{devices}")
+    devices = text_table(("device", "form", "remark"), [tuple(word.replace("`", "") for word in row) for row in DEVICES], {0, 1, 2})
+    tables = (text.replace("\n", "\n    ") for text in (forms_text(FORMS), devices))
+    parser = command_parser(__spec__, __doc__, "forms:\n    {}\n\nwhich form for which device:\n    {}".format(*tables))
     parser.add_argument("model", metavar="MODEL", help="a folder that save_pretrained wrote, or a name on the Hugging Face hub")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="new, or an earlier export, which is replaced")
     parser.add_argument(
-        "--onnx", action=argparse.BooleanOptionalAction, default=True, help="for ONNX Runtime, float32 (default: yes)"
-    )
-    parser.add_argument(
-        "--openvino",
-        nargs="?",
-        const="float32",
-        choices=_PRECISIONS,
-        help="for OpenVINO, in float32 or with INT8 weights (default: no; without a word behind it: float32)",
+        "--to",
+        action="append",
+        metavar="FORM[:WEIGHTS]",
+        help=f"a form to write, several with commas or by further --to; forms are below (default: {USUAL})",
     )
     parser.add_argument("--name", metavar="NAME", help="of the model in its card (default: the output folder's name)")
     parser.add_argument(
@@ -66,141 +64,54 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def require(what: str, flag: str, packages: Sequence[str]) -> None:
-    """ImportError, with the command that installs them, where one of the packages is missing."""
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise ImportError(f"{what} needs {' and '.join(missing)}: pip install {' '.join(packages)}, or {flag}")
+@dataclass(frozen=True)
+class ExportedForm:
+    """A form in an exported folder.
 
-
-def _check_output(output: Path, source: str) -> None:
-    """ValueError if `output` is neither new, nor empty, nor an earlier export with nothing else in it."""
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is a file; name a folder with --output")
-    if Path(source).resolve() == output:
-        raise ValueError(f"{output} is the model's own folder; name another with --output")
-    if not output.is_dir() or not any(output.iterdir()):
-        return
-    try:
-        record = json.loads((output / _RECORD).read_text(encoding="utf-8"))
-        ours = set(record["files"]) if record["format"] == _FORMAT else set()
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = set()
-    if not ours:
-        raise ValueError(f"{output} holds something else than an earlier export; name another folder with --output")
-    others = [name for name in _files(output) if name not in ours]
-    if others:
-        raise ValueError(f"{output} holds {others[0]}, which no export wrote; take it away or name another folder with --output")
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
-@contextmanager
-def replace_folder(output: Path) -> Iterator[Path]:
-    """An empty folder to fill that takes the place of `output` once it is complete; on an error `output` stays as it was.
-
-    ValueError if another process is about to replace it. What a killed process left of the same folder is removed.
+    Attributes:
+        form: its name.
+        weights: number format of the weights.
+        folder: where it lies in the export.
+        bytes: of all its files.
+        weight_bytes: of those that hold weights.
+        differences: from PyTorch, by what was compared.
     """
-    temporary = writable_folder(output.parent) / f".{output.name}.unfinished"
-    new, old = temporary / "new", temporary / "old"
-    with locked(output, beside=True):
-        if old.exists() and not output.exists():  # killed between the two renames below
-            old.rename(output)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        try:
-            new.mkdir()
-            yield new
-            if output.exists():
-                output.rename(old)
-            try:
-                new.rename(output)
-            except BaseException:
-                if old.exists():
-                    old.rename(output)
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+
+    form: str
+    weights: str
+    folder: str
+    bytes: int
+    weight_bytes: int
+    differences: dict[str, float]
 
 
-def export_model(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    *,
-    onnx: bool = True,
-    openvino: str | None = None,
-) -> dict[str, Any]:
-    """Write a float32 model on the CPU to an empty folder in every form asked for; gives sizes and differences from PyTorch.
-
-    Args:
-        openvino: "float32" or "int8" (weights); None leaves it out.
+def write_form(choice: ExportChoice, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, output: Path) -> ExportedForm:
+    """Write a float32 model on the CPU in one form to its folder in `output`, where nothing of it is yet, and check it.
 
     Raises:
-        ValueError: if a form differs from the model by more than rounding, or cannot be made of this model.
+        ValueError: if the form differs from the model by more than its weights account for, or cannot be made of this model.
     """
-    from safetensors import SafetensorError
-
-    try:
-        model.save_pretrained(folder)
-    except SafetensorError as error:
-        raise OSError(f"the weights cannot be written ({first_line(error)}); make room on the disk") from None
-    tokenizer.save_pretrained(folder)
-    record: dict[str, Any] = {
-        "huggingface": {"bytes": _bytes(folder), "differences": {"weights": _compare_weights(model, folder)}},
-        "onnx": None,
-        "openvino": None,
-    }
-    if onnx:
-        from merino_net.shipping.onnx_model import compare_onnx, export_onnx
-
-        export_onnx(model, folder / "onnx")
-        record["onnx"] = {"differences": compare_onnx(model, folder / "onnx"), "bytes": _bytes(folder / "onnx")}
-    if openvino is not None:
-        from merino_net.shipping.openvino_model import compare_openvino, export_openvino
-
-        export_openvino(model, folder / "openvino", openvino)
-        record["openvino"] = {
-            "weights": openvino,
-            "differences": compare_openvino(model, folder / "openvino", openvino),
-            "bytes": _bytes(folder / "openvino"),
-        }
-    return record
+    folder = output / choice.folder
+    folder.mkdir(exist_ok=True)
+    before = set(files_in(folder))
+    differences = choice.form.write(model, tokenizer, folder, choice.weights)
+    size = sum((folder / name).stat().st_size for name in files_in(folder) if name not in before)
+    weights = choice.weight_bytes(folder) if choice.form.patterns else sum(parameter.nbytes for parameter in model.parameters())
+    return ExportedForm(choice.form.name, choice.weights, choice.folder, size, weights, differences)
 
 
-def _bytes(folder: Path) -> int:
-    return sum((folder / name).stat().st_size for name in _files(folder))
-
-
-def _compare_weights(model: PreTrainedModel, folder: Path) -> float:
-    """Largest difference between the weights of the model and those read back, which must be none: 0."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
-    for name, weight in model.state_dict().items():
-        if not torch.equal(weight, again[name]):
-            raise ValueError(f"the weight {name} is not the same when read back from the folder; is the disk sound?")
-    return 0.0
-
-
-def outcomes_of(promises: Sequence[Promise], folder: Path, forms: dict[str, Any]) -> list[Outcome]:
-    """What became of a design's budgets in an exported folder; those about bytes of weights once more for each further form."""
-    made = Made.stored(folder)
-    outcomes = [promise.outcome(made) for promise in promises]
-    for form, files in {"onnx": "*.data", "openvino": "*.bin"}.items():
-        if forms[form] is not None:
-            quantized = forms[form].get("weights", "float32") != "float32"
-            weights = sum(path.stat().st_size for path in (folder / form).glob(files))
-            other = dataclasses.replace(made, weight_bytes=weights or forms[form]["bytes"], quantized=quantized)
-            own = [
-                dataclasses.replace(promise, name=f"{promise.name}, {form}").outcome(other)
-                for promise in promises
-                if promise.of_bytes
-            ]
-            outcomes += own
+def outcomes_of(promises: Sequence[Promise], model: PreTrainedModel, forms: Sequence[ExportedForm]) -> list[Outcome]:
+    """What became of a design's budgets in a model; those about bytes of weights once for each form it was written in."""
+    count = parameter_count(model)
+    outcomes = []
+    for promise in promises:
+        if not promise.of_bytes:
+            outcomes.append(promise.outcome(Made(model.config, count, 0)))
+            continue
+        for form in forms:
+            made = Made(model.config, count, form.weight_bytes, form.weights not in ("float32", "f32"))
+            name = promise.name if form.form == HF else f"{promise.name}, {form.folder}"
+            outcomes.append(dataclasses.replace(promise, name=name).outcome(made))
     return outcomes
 
 
@@ -236,14 +147,12 @@ def copy_records(found: Model, evaluation: str | None, folder: Path) -> list[str
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = command_line().parse_args(arguments)
+    choices = sorted(read_choices(options.to or [USUAL]), key=lambda choice: choice.form.name != HF)
     output = Path(options.output).resolve()
-    _check_output(output, options.model)
+    check_replaceable(output, Path(options.model), _RECORD, _FORMAT, "an earlier export")
     require_network()
-    if options.onnx:
-        require("the ONNX export", "leave it out with --no-onnx", ("onnx", "onnxscript", "onnxruntime"))
-    if options.openvino is not None:
-        extra = ("nncf",) if options.openvino == "int8" else ()
-        require("the OpenVINO export", "leave --openvino out", ("openvino", *extra))
+    for choice in choices:
+        choice.require()
     quieten(options.model)
     [found] = find_models([options.model])
     promises = read_promises(Path(options.model) / "design.json")
@@ -253,24 +162,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ValueError(f"the tokenizer has {len(tokenizer):,} tokens and the network {rows:,}; save the network's own beside it")
     model.eval()
     with replace_folder(output) as folder:
+        forms = [write_form(choice, model, tokenizer, folder) for choice in choices]
         remarks = copy_records(found, options.evaluation, folder)
-        forms = export_model(model, tokenizer, folder, onnx=options.onnx, openvino=options.openvino)
-        outcomes = outcomes_of(promises, folder, forms) if promises else []
+        outcomes = outcomes_of(promises, model, forms) if promises else []
+        packages = (*_PACKAGES, *(package for choice in choices for package in choice.packages))
         record = {
             "format": _FORMAT,
             "version": _VERSION,
             "source": found.name,
             "fingerprint": found.fingerprint,
             "parameters": parameter_count(model),
-            **forms,
+            "forms": [asdict(form) for form in forms],
             "budgets": [outcome.to_dict() for outcome in outcomes],
-            "files": sorted({*_files(folder), _RECORD, _CARD}),
-            "provenance": provenance(0, _PACKAGES),
+            "files": sorted({*files_in(folder), _RECORD, _CARD}),
+            "provenance": provenance(0, packages),
         }
         write_json(folder / _RECORD, record)
         from merino_net.shipping.model_card import model_card
 
-        card = model_card(folder, options.name or output.name)
+        card = model_card(folder, options.name or output.name, model.config)
         with replace_file(folder / _CARD) as file:
             file.write(card.encode())
     for remark in remarks:
@@ -282,16 +192,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(outcomes)
 
 
-def _report(forms: dict[str, Any]) -> str:
+def _report(forms: Sequence[ExportedForm]) -> str:
     """A table for people: each form with its size and its differences from PyTorch."""
-    names = {"huggingface": "Hugging Face folder", "onnx": "ONNX, float32", "openvino": "OpenVINO"}
-    lines = []
-    for form, name in names.items():
-        made = forms[form]
-        if made is not None:
-            shown = ", ".join(f"{what.replace('_', ' ')} {value:.2g}" for what, value in made["differences"].items())
-            lines.append([f"{name}, {made['weights']}" if "weights" in made else name, f"{made['bytes'] / 1e6:,.1f}", shown])
-    return text_table(("form", "MB", "difference from PyTorch"), lines, {0, 2})
+    lines = [
+        (form.form, form.weights, f"{form.bytes / 1e6:,.1f}", differences_text(form.differences), form.folder) for form in forms
+    ]
+    return text_table(("form", "weights", "MB", "difference from PyTorch", "folder"), lines, {0, 1, 3, 4})
 
 
 if __name__ == "__main__":

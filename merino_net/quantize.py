@@ -30,16 +30,17 @@ from formulation.architecture import positive_integer
 from formulation.command.help import command_parser
 from formulation.command.run import run_command
 from formulation.command.words import counted, text_table
-from formulation.layer import layer_of
+from formulation.layer import joint_map, layer_of
 from formulation.records.files import cache_folder, write_json
 from formulation.records.provenance import provenance
 from merino_net.corpus.text import Reading, Text, add_reading_arguments
-from merino_net.export import replace_folder, require
 from merino_net.network.counting import parameter_count, part_bytes
 from merino_net.network.pretrained import Model, find_models, first_line, load_model, quieten
 from merino_net.network.registration import require_network
 from merino_net.shipping.forms import BITS
+from merino_net.shipping.hub_folder import replace_folder
 from merino_net.shipping.promises import Made, exit_code, read_promises, table
+from merino_net.shipping.runtimes import require
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,7 +57,7 @@ _FORMAT, _VERSION = "merino quantization", 1
 _GROUP = 64
 """Neighbouring columns with a separate scale where nothing else is asked for, with 4 bits: widths are multiples of it, though
 feed-forward widths need not be."""
-_EMBEDDINGS = ("model.tokens", "model.positions")
+_TOKENS, _POSITIONS, _HEAD = "model.tokens", "model.positions", "lm_head"
 _PACKAGES = ("torch", "transformers", "llmcompressor", "compressed-tensors", "openvino", "nncf")
 
 
@@ -101,7 +102,7 @@ class Plan:
         """ValueError if a group does not divide what it must: each map's inputs, or the embedding's width."""
         design = config.to_architecture()
         read = {matrix.inputs for block in design.blocks if block.depth for matrix in layer_of(block, design).matrices}
-        read |= {left for left, _ in design.joints}
+        read |= {left for left, right in design.unequal_neighbours if joint_map(left, right, design) is not None}
         for group, columns in ((self.group_size, read), (self.embedding_group, {config.embedding_width})):
             off = sorted(width for width in columns if width % (group or 1))
             if off:
@@ -142,11 +143,16 @@ def calibration_sequences(
     return rows[drawn].astype(np.int64), CalibrationText(text.fingerprint(), sequences, seq_len, seed)
 
 
+def _tied(model: PreTrainedModel) -> bool:
+    """Whether the output head is the token embedding."""
+    return bool(model.config.tie_word_embeddings)
+
+
 def linear_maps(model: PreTrainedModel) -> list[str]:
     """Names of the linear maps in blocks and joints, each once however often it is applied; the head is the embedding's matter."""
     from torch import nn
 
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head"]
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != _HEAD]
 
 
 def quantize(
@@ -169,7 +175,10 @@ def quantize(
         weights = ((name, model.get_submodule(name).get_parameter("weight").detach()) for name in names)
         found = {f"{name}.weight": round_to_nearest(weight, plan.bits, plan.group_size) for name, weight in weights}
     if plan.embedding_bits is not None:
-        for name, own, group in zip(_EMBEDDINGS, (plan.embedding_bits, 8), (plan.embedding_group, None), strict=True):
+        tables = dict.fromkeys((_TOKENS, *([] if _tied(model) else [_HEAD])), (plan.embedding_bits, plan.embedding_group))
+        if model.get_submodule("model").positions is not None:
+            tables[_POSITIONS] = (8, None)
+        for name, (own, group) in tables.items():
             weight = model.get_submodule(name).get_parameter("weight").detach()
             found[f"{name}.weight"], bits[f"{name}.weight"] = round_to_nearest(weight, own, group), own
     return found, bits
@@ -189,10 +198,11 @@ def write_model(
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM
 
+    from merino_net.corpus.data import save_tokenizer
     from merino_net.network.quantized_weights import METHOD, restored, stored_tensors
 
-    # The head is the token embedding: it is stored as such, or not at all.
-    state = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    # A head that is the token embedding is stored as such.
+    state = {name: tensor for name, tensor in model.state_dict().items() if name != f"{_HEAD}.weight" or not _tied(model)}
     try:
         save_file(stored_tensors(state, quantized, bits), folder / "model.safetensors", metadata={"format": "pt"})
     except SafetensorError as error:
@@ -202,10 +212,10 @@ def write_model(
     config.save_pretrained(folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, config.max_position_embeddings)
     again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     for name, tensor in again.state_dict().items():
-        stored = "model.tokens.weight" if name == "lm_head.weight" else name
+        stored = f"{_TOKENS}.weight" if name == f"{_HEAD}.weight" and _tied(model) else name
         if not torch.equal(tensor, restored(quantized[stored]) if stored in quantized else state[stored]):
             raise ValueError(f"the weight {name} is not the same when read back from the folder; is the disk sound?")
 
@@ -309,11 +319,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     with replace_folder(output) as folder:
         if plan.method == "nncf":
+            from merino_net.corpus.data import save_tokenizer
             from merino_net.shipping.openvino_model import OPENVINO_FILE
             from merino_net.shipping.quantize_openvino import quantize_openvino
 
             quantize_openvino(model, folder, plan.bits, plan.group_size, plan.embedding_bits or 8)
-            tokenizer.save_pretrained(folder)
+            save_tokenizer(tokenizer, folder, model.config.max_position_embeddings)
             after = graph_bytes(folder)
             weights = (folder / OPENVINO_FILE).with_suffix(".bin").stat().st_size
             made = Made(model.config, parameter_count(model), weights, quantized=True)
@@ -355,18 +366,22 @@ def _require(plan: Plan) -> None:
 
 
 def load_float_model(found: Model) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A MeRino network that is not quantized, in float32 on the CPU, with its tokenizer; ValueError for any other."""
+    """A network that is not quantized, in float32 on the CPU and in our class, with its tokenizer; ValueError for any other."""
     from transformers import AutoConfig
 
     from merino_net.network.configuration_merino import MerinoConfig
+    from merino_net.network.plain import MODULES, own_form
 
     config = AutoConfig.from_pretrained(found.source)
-    if config.model_type != MerinoConfig.model_type:
-        raise ValueError(f"{found.source} is a {config.model_type} model; only the weights of MeRino networks are known here")
+    if config.model_type not in (known := (MerinoConfig.model_type, *MODULES)):
+        raise ValueError(f"{found.source} is a {config.model_type} model; expected one of {', '.join(known)}")
     if getattr(config, "quantization_config", None) is not None:
         raise ValueError(f"{found.source} is quantized already; name the folder of the network that it was made from")
     model, tokenizer = load_model(found, "float32", "cpu")
-    return model.eval(), tokenizer
+    try:
+        return own_form(model).eval(), tokenizer
+    except ValueError as error:
+        raise ValueError(f"{found.source} cannot be quantized: {error}") from None
 
 
 def _report(sizes: Mapping[str, Mapping[str, int]]) -> str:

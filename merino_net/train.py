@@ -6,7 +6,7 @@
     torchrun --nproc-per-node 4 -m merino_net.train design.json --text books/ --processes 4
     python -m merino_net.train design.json --text pile.jsonl.xz --recipe paper --device-batch 16 --compile
     python -m merino_net.train design.json --text books/ --schedule wsd --steps 2000 --output results/short
-    python -m merino_net.train design.json --text books/ --schedule wsd --steps 8000 --going-on-from results/short --output results/long
+    python -m merino_net.train design.json --text books/ --schedule wsd --steps 8000 --going-on-from results/short
 
 A run that was stopped goes on with the same command. The network lands in the output folder, ready for from_pretrained,
 merino_net.generate, merino_net.evaluate and merino_net.export. What a run does is `merino_net.training.run`; here the command line

@@ -215,7 +215,7 @@ class Recalled:
             if item not in known:
                 known[item] = as_float(quantity.block_at(position, architecture.blocks[position], architecture))
             terms.append(known[item])
-        for joint in architecture.joints:
+        for joint in architecture.unequal_neighbours:
             terms.append(self._other(joint, partial(quantity.joint, *joint, architecture)))
         return float(sum(terms) if quantity.combine is Combine.SUM else max(terms))
 

@@ -35,7 +35,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "evaluate": ("merino_net.evaluate", "perplexity and zero-shot accuracy of networks"),
         "generate": ("merino_net.generate", "text that a network writes"),
         "quantize": ("merino_net.quantize", "a network in 8 or 4 bits: rounding, GPTQ or OpenVINO"),
-        "export": ("merino_net.export", "a hub folder: weights, model card, ONNX, OpenVINO"),
+        "export": ("merino_net.export", "a hub folder, and forms for llama.cpp, ONNX, OpenVINO, ExecuTorch"),
+        "ship": ("studies.ship", "an artefact in its runtime, measured against the design's budgets"),
     },
     "measure": {
         "profile": ("hardware_models.profile", "the latency table of this machine"),
@@ -56,6 +57,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "quantization": ("studies.quantization", "what 8 and 4 bits save and cost"),
         "recipes": ("studies.recipes", "what each part of the training recipe does to the loss"),
         "net_speed": ("studies.net_speed", "speed of designs beside GPT-2, Llama and OPT"),
+        "llama_cpp": ("studies.llama_cpp", "designs in llama.cpp: agreement with PyTorch, and speed"),
         "report": ("studies.report", "each claim of the paper, and what the results say"),
         "pack_results": ("studies.pack_results", "rows and pictures of kept results, made smaller"),
     },

@@ -241,8 +241,8 @@ MUTANTS = (
     ),
     # The network.
     Mutant(MODEL, "self.layers[i % len(self.layers)]", "self.layers[0]", FORWARD),
-    Mutant(MODEL, "scaling=self.head_sizes[0] ** -0.5", "scaling=x_BTE.shape[-1] ** -0.5", FORWARD),
-    Mutant(MODEL, "scaling=self.head_sizes[0] ** -0.5", "scaling=self.head_sizes[-1] ** -0.5", FORWARD),
+    Mutant(MODEL, "scaling=self.head_size**-0.5", "scaling=x_BTE.shape[-1] ** -0.5", FORWARD),
+    Mutant(MODEL, "scaling=self.head_size**-0.5", "scaling=self.head_sizes[-1] ** -0.5", FORWARD),
     Mutant(MODEL, "x_BTE + self.dropout(attended)", "x_BTE + attended", FORWARD),
     Mutant(MODEL, "x_BTE + self.dropout(self.ffn(self.ffn_norm(x_BTE)))", "x_BTE + self.ffn(self.ffn_norm(x_BTE))", FORWARD),
     Mutant(MODEL, "self.positions(position_ids + self.first_position)", "self.positions(position_ids)", FORWARD),
@@ -251,14 +251,14 @@ MUTANTS = (
     ),
     Mutant(
         MODEL,
-        "x_BTE = self.dropout(x_BTE + self.positions(position_ids + self.first_position))",
-        "x_BTE = x_BTE + self.positions(position_ids + self.first_position)",
+        "        x_BTE = self.dropout(x_BTE)\n",
+        "",
         FORWARD,
     ),
     Mutant(MODEL, "self.config.attention_dropout if self.training else 0.0", "0.0", FORWARD),
     Mutant(MODEL, "self.config.attention_dropout if self.training else 0.0", "self.config.attention_dropout", FORWARD),
     Mutant(MODEL, "weights = nn.functional.dropout(weights, dropout, module.training)", "", FORWARD),
-    Mutant(MODEL, "nn.LayerNorm(own.width, config.layer_norm_eps, bias=own.bias)", "nn.LayerNorm(own.width)", FORWARD),
+    Mutant(MODEL, "(width, config.layer_norm_eps)", "(width)", FORWARD),
     Mutant(MODEL, "ACT2FN[config.hidden_act]", "ACT2FN['relu']", FORWARD),
     Mutant(MODEL, "x_BTE = x_BTE + self.dropout(attended)", "x_BTE = self.attention_norm(x_BTE) + self.dropout(attended)", FORWARD),
     # Prices fitted to measurements, and costs.

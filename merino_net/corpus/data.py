@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from formulation.architecture import positive_integer
 from formulation.command.processes import temporary_folder
 from formulation.command.words import counted
-from formulation.records.files import replace_file
+from formulation.records.files import replace_file, write_json
 from merino_net.corpus.text import END_OF_TEXT, Text
 
 __all__ = [
@@ -31,13 +31,17 @@ __all__ = [
     "kept_tokenizer",
     "load_tokenizer",
     "packed",
+    "save_tokenizer",
     "split",
     "token_array",
     "train_tokenizer",
 ]
 
-_LEAST_VOCABULARY = 257
-"""The 256 bytes and the end of text."""
+PADDING = "<|pad|>"
+"""What fills up a batch: a token of its own, so that whoever leaves padding out of a loss does not leave out the ends of texts."""
+
+_LEAST_VOCABULARY = 258
+"""The 256 bytes, the end of text and the padding."""
 
 _PIECE = 1 << 16
 """Characters after which a long document is cut: enough for a cut to cost nothing, small enough for all cores to have some."""
@@ -53,27 +57,27 @@ _CUT = re.compile(r"(?<=\S) (?=[^\W\d_])")
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
-_ENCODING = 2
-"""Raised whenever the same text and tokenizer give other tokens, so that no cache of an earlier release is taken."""
+_ENCODING = 3
+"""Raised whenever the same text gives another tokenizer or, by the same one, other tokens: no earlier cache is taken then."""
 
 
 def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of exactly `vocabulary` tokens, learned from `documents`; any text survives a round trip.
 
-    Token 0 is END_OF_TEXT (begin, end and padding alike), then come the 256 bytes, then the merges, most frequent first; text is
-    split into words as GPT-2 does, without a space put in front (Radford et al. 2019, section 2.2). A pair of tokens seen only
-    once is not merged. The same documents give the same tokenizer. ValueError if `vocabulary` is below 257 or more than the
+    Token 0 is END_OF_TEXT (begin and end alike), token 1 PADDING, then come the 256 bytes, then the merges, most frequent first;
+    text is split into words as GPT-2 does, without a space put in front (Radford et al. 2019, section 2.2). A pair of tokens seen
+    only once is not merged. The same documents give the same tokenizer. ValueError if `vocabulary` is below 258 or more than the
     documents support.
     """
     if positive_integer("vocabulary", vocabulary) < _LEAST_VOCABULARY:
-        raise ValueError(f"vocabulary is {vocabulary}; expected at least {_LEAST_VOCABULARY} (256 bytes and the end of text)")
+        raise ValueError(f"vocabulary is {vocabulary}; expected at least {_LEAST_VOCABULARY} (256 bytes, end of text, padding)")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         min_frequency=2,
-        special_tokens=[END_OF_TEXT],
+        special_tokens=[END_OF_TEXT, PADDING],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -84,24 +88,42 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedToke
             f"the text supports a vocabulary of {size:,} tokens at most, fewer than the {vocabulary:,} asked for; "
             f"give more text or ask for fewer with --vocabulary {size}"
         )
-    return _wrapped(tokenizer)
+    model = json.loads(tokenizer.to_str())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    return GPT2Tokenizer(
+        model["vocab"], merges, pad_token=PADDING, clean_up_tokenization_spaces=False
+    )  # the last for transformers 4
 
 
-def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
-    # Said for those who load it: transformers 4 would else take away spaces in front of punctuation.
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special)
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, positions: int | None) -> None:
+    """Save a tokenizer beside a network, for whoever loads it: of a class that every release of transformers knows.
+
+    Args:
+        tokenizer: left as it is.
+        folder: there already.
+        positions: of the network, the most tokens that it takes; None if it sets no such limit.
+    """
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("local_files_only", "is_local", "backend"):  # of the machine it was read on
+        settings.pop(name, None)
+    if settings.get("tokenizer_class") == "TokenizersBackend":  # transformers 4 knows the other name alone, and 5 knows both
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if positions is not None:
+        settings["model_max_length"] = positions
+    write_json(path, settings)
 
 
 def kept_tokenizer(text: Text, vocabulary: int, folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer that `train_tokenizer` makes of `text`, kept in `folder` under the text's fingerprint and made only once."""
-    kept = folder / text.fingerprint()[:16] / str(vocabulary)
+    kept = folder / text.fingerprint()[:16] / f"{vocabulary}-{_ENCODING}"
     if not (kept / "tokenizer.json").exists():
         tokenizer = train_tokenizer(text.documents(), vocabulary)
         kept.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(kept.parent) as folder:
             unfinished = folder / "tokenizer"  # made by itself it has the permissions that every folder has
-            tokenizer.save_pretrained(unfinished)
+            save_tokenizer(tokenizer, unfinished, None)
             os.replace(unfinished, kept)
     return load_tokenizer(str(kept))
 
@@ -135,14 +157,17 @@ def _tokenizer_in_file(path: Path) -> PreTrainedTokenizerFast:
     tokenizer = _read_tokenizer(path)
     if tokenizer.token_to_id(END_OF_TEXT) is None:
         raise ValueError(f"{path} has no token {END_OF_TEXT} to end a text with; give its folder, whose settings may name another")
-    return _wrapped(tokenizer)
+    special = dict.fromkeys(("bos_token", "eos_token"), END_OF_TEXT)
+    padding = END_OF_TEXT if tokenizer.token_to_id(PADDING) is None else PADDING
+    # Said for those who load it: transformers 4 would else take away spaces in front of punctuation.
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=padding, clean_up_tokenization_spaces=False, **special)
 
 
 def _tokenizer_in_folder(path: Path) -> PreTrainedTokenizerBase:
     if (path / "tokenizer.json").is_file():
         _read_tokenizer(path / "tokenizer.json")
     try:
-        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+        return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # the last three of settings of the wrong kind
         raise ValueError(f"the folder {path} holds no tokenizer that can be read; expected a tokenizer.json in it") from None
 

@@ -6,7 +6,10 @@ family leaves open is said here key by key; where the package is installed, `for
 
 from __future__ import annotations
 
+import copy
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -31,7 +34,19 @@ NOT_BUILT = {
 }
 """Families that are costed and not built here, and what they do that the network does not."""
 
-JOINTS = ("linear", "pad")
+AUTO_MAP = {
+    "AutoConfig": "configuration_merino.MerinoConfig",
+    "AutoModel": "modeling_merino.MerinoModel",
+    "AutoModelForCausalLM": "modeling_merino.MerinoForCausalLM",
+    "AutoModelForSequenceClassification": "modeling_merino.MerinoForSequenceClassification",
+    "AutoModelForTokenClassification": "modeling_merino.MerinoForTokenClassification",
+}
+"""Which class of a folder's own code each Auto class of transformers takes."""
+
+CODE = ("configuration_merino.py", "modeling_merino.py", "quantized_weights.py")
+"""The files that a folder carries, so that it loads where the package is not installed."""
+
+_JOINTS = ("linear", "pad")
 """What joins unequal widths: a map, or zeros behind a narrower stream and nothing of what a wider one has more."""
 
 
@@ -77,6 +92,16 @@ class BlockShape:
             bool(block.get("gated")),
             shared if block.get("shared") is None else block["shared"],
         )
+
+    @property
+    def names(self) -> dict[str, int]:
+        """The sizes of a layer under the names that transformers has for them."""
+        return {
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.head_size,
+            "intermediate_size": self.ffn_width,
+        }
 
     @property
     def stored(self) -> int:
@@ -177,6 +202,8 @@ class MerinoConfig(PreTrainedConfig):
                 f"{before[0]} is of a network from before positions became as wide as the first block and the final norm as the "
                 "last; its weights do not fit the network of today: train the design again"
             )
+        if kwargs.get("per_layer_config") is not None:
+            raise ValueError("per_layer_config is given, and it follows from the blocks; leave it out, or change the blocks")
         self.blocks = [dict(block) for block in self.blocks]
         self.biases = list(self.biases)
         self._check()
@@ -193,8 +220,8 @@ class MerinoConfig(PreTrainedConfig):
                 )
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"hidden_act is {self.hidden_act!r}; expected a name that transformers knows, such as relu or gelu")
-        if self.joints not in JOINTS:
-            raise ValueError(f"joints is {self.joints!r}; expected {' or '.join(JOINTS)}")
+        if self.joints not in _JOINTS:
+            raise ValueError(f"joints is {self.joints!r}; expected {' or '.join(_JOINTS)}")
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a probability of at least 0 and less than 1")
@@ -202,30 +229,55 @@ class MerinoConfig(PreTrainedConfig):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number")
         if PACKAGE:
-            self.to_architecture()
+            self.blocks = [block.to_dict() for block in self.to_architecture().blocks]  # with the gate that the family has
+        odd = [shape.head_size for shape in self.shapes if shape.depth and shape.head_size % 2]
+        if odd and not self.learned_positions:
+            raise ValueError(f"a block has heads of size {odd[0]}; rotary positions turn pairs of values: choose an even head_size")
 
     def _follow(self) -> None:
         """Set what follows from the blocks; ValueError where something else was stated."""
         layers = [shape for shape in self.shapes if shape.depth]
         most = max(layers, key=lambda shape: shape.heads)
-        following = {
-            "num_hidden_layers": sum(shape.depth for shape in layers),
-            "hidden_size": self.embedding_width,
-            "num_attention_heads": most.heads,
-            "num_key_value_heads": most.kv_heads,
-            "head_dim": most.head_size,
-            "intermediate_size": most.ffn_width,
-        }
+        depth = sum(shape.depth for shape in layers)
+        following = {"num_hidden_layers": depth, "hidden_size": self.embedding_width, **most.names}
         for name, value in following.items():
             stated = getattr(self, name)
             if stated is not None and stated != value:
                 raise ValueError(f"{name} is {stated}, and by the blocks it is {value}; leave it out, or change the blocks")
             setattr(self, name, value)
 
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **options: Any) -> None:
+        """Write config.json and, beside it, the code that builds the network: `from_pretrained(..., trust_remote_code=True)`.
+
+        Models are saved by way of this, and so are the checkpoints of transformers' Trainer.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.auto_map = dict(AUTO_MAP)
+        for path in (Path(__file__).with_name(name) for name in CODE):
+            if path.is_file() and path.parent.resolve() != folder.resolve():  # a configuration loaded alone came without models
+                shutil.copyfile(path, folder / path.name)
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **options)
+
     @property
     def shapes(self) -> tuple[BlockShape, ...]:
         """The blocks as numbers."""
         return tuple(BlockShape.read(block, self.shared) for block in self.blocks)
+
+    @property
+    def per_layer_config(self) -> tuple[MerinoConfig, ...]:
+        """The configuration of each application of a layer, under transformers' names: what its caches are made by.
+
+        Where values have a head size of their own, they are `v_head_dim` wide and queries and keys `qk_head_dim`.
+        """
+        return tuple(own for shape in self.shapes for own in [self._of_layer(shape)] * shape.depth)
+
+    def _of_layer(self, shape: BlockShape) -> MerinoConfig:
+        own = copy.copy(self)
+        own.__dict__ |= shape.names | {"hidden_size": shape.width}
+        if shape.value_head_size != shape.head_size:
+            own.__dict__ |= {"qk_head_dim": shape.head_size, "v_head_dim": shape.value_head_size}
+        return own
 
     @classmethod
     def from_architecture(cls, architecture: Architecture, **options: Any) -> MerinoConfig:
@@ -252,6 +304,7 @@ class MerinoConfig(PreTrainedConfig):
             max_position_embeddings=architecture.positions,
             family=family.name,
             tie_word_embeddings=architecture.tied,
+            joints=architecture.joints,
             **{**rules_of(family), **options},
         )
 
@@ -276,4 +329,5 @@ class MerinoConfig(PreTrainedConfig):
             positions=self.max_position_embeddings,
             family=self.family,
             tied=self.tie_word_embeddings,
+            joints=self.joints,
         )

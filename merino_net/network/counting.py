@@ -61,10 +61,16 @@ def part_bytes(folder: Path) -> dict[str, int]:
     return sizes
 
 
+_BEGINS = {
+    "embedding": ("model.tokens", "lm_head", "model.embed_tokens", "model.decoder.embed_tokens", "transformer.wte"),
+    "positions": ("model.positions", "model.decoder.embed_positions", "transformer.wpe"),
+    "norm": ("model.norm", "model.decoder.final_layer_norm", "transformer.ln_f"),
+}
+"""Part -> how the names of its tensors begin, in our class and in transformers' own."""
+
+
 def _part(name: str) -> str:
-    if name.startswith(("model.tokens", "lm_head")):
-        return "embedding"
-    return "positions" if name.startswith("model.positions") else "norm" if name.startswith("model.norm") else "layers"
+    return next((part for part, begins in _BEGINS.items() if name.startswith(begins)), "layers")
 
 
 def _weight_files(folder: Path) -> list[Path]:

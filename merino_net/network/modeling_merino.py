@@ -35,8 +35,8 @@ from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from . import quantized_weights  # noqa: F401  (reads weights in 8 and 4 bits)
 from .configuration_merino import BlockShape, MerinoConfig
+from .quantized_weights import METHOD  # noqa: F401  (reads weights in 8 and 4 bits; transformers copies files named like this)
 
 Rotation = dict[int, tuple[Tensor, Tensor]]
 """cos and sin (B, T, D) of the positions, by head size; empty where positions are learned."""
@@ -115,7 +115,8 @@ class MerinoAttention(nn.Module):
         layer_idx: int,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        self.layer_idx = layer_idx  # kernels that keep a cache of their own ask the module which application this is
+        if not self.training:  # kernels that keep a cache themselves, as continuous batching does, ask which application this is
+            self.layer_idx = layer_idx
         query, key, value = self.projected(x_BTE)
         if self.config.head_norms:
             query, key = self.query_norm(query), self.key_norm(key)
@@ -343,9 +344,9 @@ def loss_in_parts(
 ) -> Tensor:
     """The mean cross-entropy that the logits of all tokens give, computed from those of `at_a_time` tokens.
 
-    No part's logits outlive it: the backward pass computes them again. torch's own `linear_cross_entropy` computes the gradient with
-    the loss instead, but in the number format of its inputs: of bfloat16 it returns a loss of three digits, and on a CPU it takes
-    many times as long (PyTorch 2.13).
+    No part's logits outlive it: the backward pass computes them again. torch's own `linear_cross_entropy` computes the gradient
+    with the loss instead, but in the number format of its inputs: of bfloat16 it returns a loss of three digits, and on a CPU it
+    takes several times as long (PyTorch 2.13).
     """
     hidden = hidden_BTE[:, :-1].flatten(0, 1)
     labels = labels_BT[:, 1:].flatten()
@@ -415,10 +416,43 @@ class MerinoForCausalLM(MerinoPreTrainedModel, GenerationMixin):
             attentions=outputs.attentions,
         )
 
+    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, for `generate_batch` and serving.
+
+        Raises:
+            ValueError: for layers with keys and values of several shapes: the pages of that cache have a single one.
+        """
+        shapes = {(one.kv_heads, size) for one in self.config.shapes if one.depth for size in (one.head_size, one.value_head_size)}
+        if len(shapes) > 1:
+            said = " and ".join(f"{heads} heads of {size}" for heads, size in sorted(shapes))
+            raise ValueError(
+                f"the layers have keys and values of {said}; continuous batching has one cache for layers that are alike in these: "
+                "use generate, which takes any"
+            )
+        return super().init_continuous_batching(*args, **kwargs)
+
 
 class MerinoForSequenceClassification(GenericForSequenceClassification, MerinoPreTrainedModel):
-    """A text in one of `num_labels` classes, by the last token that is no padding."""
+    """A text in one of `num_labels` classes, by the last token that is no padding.
+
+    It and its neighbour make their body themselves: transformers' ask AutoModel for it, which asks again whether to trust a folder.
+    """
+
+    def __init__(self, config: MerinoConfig) -> None:
+        MerinoPreTrainedModel.__init__(self, config)
+        self.num_labels = config.num_labels
+        self.model = MerinoModel(config)
+        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.post_init()
 
 
 class MerinoForTokenClassification(GenericForTokenClassification, MerinoPreTrainedModel):
     """Each token in one of `num_labels` classes."""
+
+    def __init__(self, config: MerinoConfig) -> None:
+        MerinoPreTrainedModel.__init__(self, config)
+        self.num_labels = config.num_labels
+        self.model = MerinoModel(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers.core_model_loading import ConversionOps, WeightConverter
-from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
@@ -113,7 +113,6 @@ class _Restore(ConversionOps):
             raise ValueError(f"the quantized weight {name} is incomplete or damaged ({error})") from None
 
 
-@register_quantization_config(METHOD)
 class MerinoQuantizationConfig(QuantizationConfigMixin):
     """What config.json says of the quantization: a record for people, kept as it is.
 
@@ -128,7 +127,6 @@ class MerinoQuantizationConfig(QuantizationConfigMixin):
             setattr(self, key, value)
 
 
-@register_quantizer(METHOD)
 class MerinoQuantizer(HfQuantizer):
     """Loads the format of this file into float weights."""
 
@@ -150,3 +148,8 @@ class MerinoQuantizer(HfQuantizer):
     @property
     def is_trainable(self) -> bool:
         return True
+
+
+if METHOD not in AUTO_QUANTIZER_MAPPING:  # else another copy of this file, out of a folder that carries its code, was there first
+    register_quantization_config(METHOD)(MerinoQuantizationConfig)
+    register_quantizer(METHOD)(MerinoQuantizer)

@@ -15,12 +15,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from formulation.architecture import Architecture
 from formulation.command.words import counted, markdown_table
+from formulation.family import family_of
 from formulation.records.reading import read_json, shown
 from merino_net.network.configuration_merino import MerinoConfig
 from merino_net.network.counting import forward_flops, parameter_count
+from merino_net.network.plain import architecture_of
 from merino_net.network.pretrained import first_line, positions_of
-from merino_net.shipping.forms import DEVICES
+from merino_net.shipping.forms import DEVICES, FORMS, HF, differences_text
 from merino_net.shipping.promises import differences
+from merino_net.shipping.runtimes import RUNTIMES
 
 Record = dict[str, Any]
 
@@ -34,27 +37,30 @@ _CITATION = """\
 }"""
 
 
-def model_card(folder: Path, name: str | None = None) -> str:
+def model_card(folder: Path, name: str | None = None, config: PreTrainedConfig | None = None) -> str:
     """The model card of a folder that `from_pretrained` reads, Markdown with the hub's front matter.
 
     Args:
         name: of the model; None: the folder's.
+        config: of the model; None: what config.json says.
 
-    Only config.json must be there. Of design.json, training.json, evaluate.json and export.json, each that is there has its
-    section. Raises ValueError if config.json is missing or a file is damaged.
+    Of design.json, training.json, evaluate.json, export.json and ship.json, each that is there has its section. Raises ValueError
+    if a file is damaged, and if config.json is asked for and missing.
     """
-    config = _configuration(folder)
-    design, training, evaluation, export = (
-        _record(folder / file) for file in ("design.json", "training.json", "evaluate.json", "export.json")
+    config = _configuration(folder) if config is None else config
+    design, training, evaluation, export, shipped = (
+        _record(folder / file) for file in ("design.json", "training.json", "evaluate.json", "export.json", "ship.json")
     )
+    forms = [_of(form) for form in (*(export.get("forms") or ()), *([shipped["form"]] if "form" in shipped else ()))]
     title = name or folder.resolve().name
     sections = (
         front_matter(config),
         f"# {title}\n\n{summary(config, design)}",
-        use_section(title, config, export),
+        use_section(title, config, forms if export or shipped else None),
         design_section(config),
         proof_section(design, config, export),
-        size_section(config, export),
+        shipping_section(shipped),
+        size_section(config, forms),
         training_section(training),
         evaluation_section(evaluation),
         limitations_section(training, evaluation),
@@ -127,79 +133,104 @@ def parameters_of(config: PreTrainedConfig) -> int:
         return parameter_count(AutoModelForCausalLM.from_config(config))
 
 
-def use_section(title: str, config: PreTrainedConfig, export: Record) -> str:
-    """How to load the model and generate with it: transformers, then the runtimes it was exported to."""
-    ours = isinstance(config, MerinoConfig)
-    needs = (
-        "It needs Merino's package `merino_net` (`pip install -e '.[net]'` in a copy of the Merino repository), whose import makes "
-        "this family of networks known to transformers:"
-        if ours
-        else "With transformers:"
-    )
-    python = [
-        *(["import merino_net  # makes the network known to transformers"] if ours else []),
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        "",
-        f'folder = "{title}"  # this folder, or its name on the hub',
-        "model = AutoModelForCausalLM.from_pretrained(folder)",
-        "tokenizer = AutoTokenizer.from_pretrained(folder)",
-        'prompt = tokenizer("The network", return_tensors="pt")',
-        "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=50)[0]))",
-    ]
-    parts = [
-        f"## How to use it\n\n{needs}",
-        "```python\n" + "\n".join(python) + "\n```",
-        f'On the command line: `python -m merino_net.generate {title} --prompt "The network"`.',
-    ]
-    if export.get("onnx"):
-        parts.append(
-            "In ONNX Runtime one graph with a key-value cache, `onnx/model.onnx`, does prefill and cached decoding. Its inputs are "
-            "`input_ids` and `position_ids` (batch, tokens), `attention_mask` (batch, past + tokens), `logits_to_keep` (which of "
-            "the tokens get logits) and the cache; its outputs are the logits and the cache for the next step:"
-        )
-        lines = [
-            "import numpy as np",
-            "from pathlib import Path",
-            "from merino_net.shipping.onnx_model import load_onnx",
-            "",
-            f'model = load_onnx(Path("{title}/onnx"), threads=2)',
-            'tokens = model.generate(np.array([tokenizer("The network")["input_ids"]]), 50)',
-        ]
-        parts.append("```python\n" + "\n".join(lines) + "\n```")
-    if export.get("openvino"):
-        lines = [
-            "import numpy as np",
-            "from pathlib import Path",
-            "from merino_net.shipping.openvino_model import OpenVinoModel",
-            "",
-            f'model = OpenVinoModel(Path("{title}/openvino"), precision="bf16", threads=2)',
-            'tokens = np.array([tokenizer("The network")["input_ids"]])',
-            "model.begin()",
-            "logits = model.logits(tokens, np.ones_like(tokens))  # the next call goes on from the cache",
-        ]
-        parts.append("In OpenVINO, which keeps the cache inside:\n\n```python\n" + "\n".join(lines) + "\n```")
-    parts.append("Which form for which device:\n\n" + markdown_table(("device", "runtime", "remark"), DEVICES, left=3))
-    missing = [f"`{form}`" for form in ("onnx", "openvino") if not export.get(form)]
+def use_section(title: str, config: PreTrainedConfig, forms: Sequence[Record] | None) -> str:
+    """How to run the model in each form of the folder; None for a folder of the Hugging Face kind that nobody exported."""
+    written = [HF] if forms is None else [str(form.get("form")) for form in forms]
+    parts = ["## How to use it"]
+    if HF in written:
+        parts += _use_in_transformers(title, isinstance(config, MerinoConfig))
+    for form in forms or ():
+        name, place = str(form.get("form")), f"{title}/{form.get('folder')}"
+        if name == "onnx":
+            parts += _use_in_onnx(title, place)
+        elif name == "openvino":
+            parts += _use_in_openvino(title, place)
+        elif name in RUNTIMES:
+            language, *lines = RUNTIMES[name].use
+            typed = "\n".join(lines).replace("FOLDER", place)
+            parts.append(f"In {RUNTIMES[name].title}, with {form.get('weights')} weights:\n\n```{language}\n{typed}\n```")
+    parts.append("Which form for which device:\n\n" + markdown_table(("device", "form", "remark"), DEVICES, left=3))
+    missing = [name for name in FORMS if name not in written]
     if missing:
-        flags = "--onnx --openvino"
         parts.append(
-            f"Not in this folder: {', '.join(missing)}; `python -m merino_net.export {title} --output OTHER {flags}` makes it."
+            f"Not in this folder: {', '.join(f'`{name}`' for name in missing)}; "
+            f"`python -m merino_net.export MODEL --output OTHER --to {missing[0]}` makes one of the trained model."
         )
     return "\n\n".join(parts)
 
 
+def _use_in_transformers(title: str, carried: bool) -> list[str]:
+    needs = (
+        "With transformers, which takes the network's code from this folder once you say that you trust it "
+        "(where `merino_net` is imported, the package's own is taken):"
+        if carried
+        else "With transformers:"
+    )
+    trust = ", trust_remote_code=True" if carried else ""
+    python = [
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f'folder = "{title}"  # this folder, or its name on the hub',
+        f"model = AutoModelForCausalLM.from_pretrained(folder{trust})",
+        f"tokenizer = AutoTokenizer.from_pretrained(folder{trust})",
+        'prompt = tokenizer("The network", return_tensors="pt")',
+        "print(tokenizer.decode(model.generate(**prompt, max_new_tokens=50)[0]))",
+    ]
+    return [
+        needs,
+        "```python\n" + "\n".join(python) + "\n```",
+        f'On the command line: `python -m merino_net.generate {title} --prompt "The network"`.',
+    ]
+
+
+def _use_in_onnx(title: str, place: str) -> list[str]:
+    lines = [
+        "import numpy as np",
+        "from pathlib import Path",
+        "from transformers import AutoTokenizer",
+        "from merino_net.shipping.onnx_model import load_onnx",
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{title}")',
+        f'model = load_onnx(Path("{place}"), threads=2)',
+        'tokens = model.generate(np.array([tokenizer("The network")["input_ids"]]), 50)',
+    ]
+    return [
+        f"In ONNX Runtime one graph with a key-value cache, `{place}/model.onnx`, does prefill and cached decoding. Its inputs are "
+        "`input_ids` and `position_ids` (batch, tokens), `attention_mask` (batch, past + tokens), `logits_to_keep` (which of "
+        "the tokens get logits) and the cache; its outputs are the logits and the cache for the next step:",
+        "```python\n" + "\n".join(lines) + "\n```",
+    ]
+
+
+def _use_in_openvino(title: str, place: str) -> list[str]:
+    lines = [
+        "import numpy as np",
+        "from pathlib import Path",
+        "from transformers import AutoTokenizer",
+        "from merino_net.shipping.openvino_model import OpenVinoModel",
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{title}")',
+        f'model = OpenVinoModel(Path("{place}"), precision="bf16", threads=2)',
+        'tokens = np.array([tokenizer("The network")["input_ids"]])',
+        "model.begin()",
+        "logits = model.logits(tokens, np.ones_like(tokens))  # the next call goes on from the cache",
+    ]
+    return ["In OpenVINO, which keeps the cache inside:\n\n```python\n" + "\n".join(lines) + "\n```"]
+
+
 def design_section(config: PreTrainedConfig) -> str:
-    """The blocks and what surrounds them; for other families what their configuration tells."""
-    if not isinstance(config, MerinoConfig):
-        facts = {
+    """The blocks and what surrounds them; of a network that is no `formulation.Architecture`, what its configuration tells."""
+    design = architecture_of(config)
+    if design is None:
+        told = {
             "layers": getattr(config, "num_hidden_layers", None),
             "width": getattr(config, "hidden_size", None),
             "attention heads": getattr(config, "num_attention_heads", None),
             "vocabulary": getattr(config, "vocab_size", None),
             "positions": positions_of(config),
         }
-        return "## Architecture\n\n" + markdown_table(("", ""), [(name, number(value)) for name, value in facts.items()])
-    design = config.to_architecture()
+        return "## Architecture\n\n" + markdown_table(("", ""), [(name, number(value)) for name, value in told.items()])
+    family = family_of(design.family)
     shapes = (
         (i, block.width, block.ffn_width, block.depth, block.heads, block.kv_heads, block.head_size)
         for i, block in enumerate(design.blocks, start=1)
@@ -211,19 +242,28 @@ def design_section(config: PreTrainedConfig) -> str:
         if design.shared
         else "every layer has its own weights"
     ) + (", unless the line above says otherwise of a block" if any(block.shared is not None for block in design.blocks) else "")
-    joints = ", ".join(f"{left} to {right}" for left, right in design.joints) or "none: all widths are equal"
+    head = "tied to the output head" if design.tied else "beside an output head of its own"
+    positions = "learned, added where the first block begins" if family.learned_positions else "rotary"
+    norm = "LayerNorm" if family.norm_bias else "RMSNorm"
+    norms = "one behind the last block" if family.final_norm else "none at the end"
+    facts = [
+        f"in one line: `{design}`",
+        f"family: {design.family}",
+        f"weights: {sharing}",
+        f"embedding, {head}: {design.vocabulary:,} tokens, {design.embedding_width} wide",
+        f"positions, {positions}: {design.positions:,}, the longest text in tokens",
+        f"norms: {norm}, two in a layer, {norms}",
+        f"activation: {getattr(config, 'hidden_act', None) or getattr(config, 'activation_function', family.activation)}",
+    ]
+    if family.joints:
+        joints = ", ".join(f"{left} to {right}" for left, right in design.unequal_neighbours) or "none: all widths are equal"
+        facts.append(f"{'linear maps' if design.joints == 'linear' else 'padding'} between unequal widths: {joints}")
     return "\n\n".join(
         (
             "## Architecture",
-            "Pre-norm decoder blocks in order, input first:",
+            "Decoder blocks in order, input first:",
             markdown_table(columns, blocks),
-            f"- in one line: `{design}`\n"
-            f"- weights: {sharing}\n"
-            f"- embedding, tied to the output head: {design.vocabulary:,} tokens, {design.embedding_width} wide\n"
-            f"- learned positions, added where the first block begins: {design.positions:,}, the longest text in tokens\n"
-            f"- final LayerNorm: behind the last block\n"
-            f"- linear maps between unequal widths: {joints}\n"
-            f"- activation: {config.hidden_act}",
+            "\n".join(f"- {fact}" for fact in facts),
         )
     )
 
@@ -300,16 +340,45 @@ def _share(usage: Record) -> str:
 
 def _differences(design: Record, config: PreTrainedConfig) -> list[str]:
     """A sentence where the network is not the design that is proved: a smaller vocabulary, say."""
-    if not isinstance(config, MerinoConfig) or not design.get("architecture"):
+    architecture = architecture_of(config)
+    if architecture is None or not design.get("architecture"):
         return []
-    differing = differences(Architecture.from_dict(design["architecture"]), config.to_architecture())
+    differing = differences(Architecture.from_dict(design["architecture"]), architecture)
     if not differing:
         return []
     return [f"**The network is not quite the design that is proved:** {'; '.join(differing)}. The numbers above are the design's."]
 
 
-def size_section(config: PreTrainedConfig, export: Record) -> str:
-    """Parameters, FLOPs and files, and how far the exported forms are from PyTorch."""
+def shipping_section(shipped: Record) -> str:
+    """Promised, predicted and measured: what ship.json says of the artefact in its runtime; empty if there isn't one."""
+    if not shipped:
+        return ""
+    facts = [(str(fact.get("name")), str(fact.get("value"))) for fact in map(_of, shipped.get("facts") or ())]
+    parts = ["## What was shipped", markdown_table(("", ""), facts, left=2)]
+    kept = [_of(line) for line in shipped.get("budgets") or ()]
+    if kept:
+        rows = [
+            (
+                str(k.get("name")),
+                str(k.get("unit")),
+                _bound(k.get("limit"), k.get("at_least") is True),
+                number(k.get("predicted")),
+                number(k.get("measured")),
+                f"**{k.get('verdict')}**",
+                str(k.get("remark") or ""),
+            )
+            for k in kept
+        ]
+        header = ("budget", "unit", "promised", "predicted", "measured", "verdict", "remark")
+        parts.append(
+            "Promised is the design's limit, predicted what its cost model says of this network, measured what the artefact showed:"
+            "\n\n" + markdown_table(header, rows, left=2)
+        )
+    return "\n\n".join(parts)
+
+
+def size_section(config: PreTrainedConfig, forms: Sequence[Record]) -> str:
+    """Parameters, FLOPs and files, and how far the forms in the folder are from PyTorch."""
     parameters = parameters_of(config)
     longest = positions_of(config) or 1024
     lengths = sorted({min(length, longest) for length in (128, 1024)})
@@ -323,18 +392,22 @@ def size_section(config: PreTrainedConfig, export: Record) -> str:
         markdown_table(("", ""), rows),
         "2 FLOPs per multiply-add, matrix products only, attention without causal halving.",
     ]
-    forms = []
-    for form, what in (("onnx", "ONNX, float32"), ("openvino", "OpenVINO")):
-        record = _object(export, form)
-        if record:
-            weights = record.get("weights")
-            differences = _object(record, "differences")
-            shown = ", ".join(f"{key.replace('_', ' ')} {value:.2g}" for key, value in differences.items())
-            forms.append((what if weights is None else f"{what}, {weights}", f"{record.get('bytes', 0) / 1e6:,.1f} MB", shown))
-    if forms:
+    rows = [
+        (
+            str(form.get("form")),
+            str(form.get("weights")),
+            f"`{form.get('folder')}`",
+            differences_text(_object(form, "differences")),
+            f"{form.get('bytes', 0) / 1e6:,.1f} MB",
+        )
+        for form in forms
+    ]
+    if rows:
         parts.append(
-            "Exported forms, and by how much their logits differ from PyTorch's in float32 (largest absolute difference; "
-            "`relative` is a root mean square):\n\n" + markdown_table(("form", "size", "difference"), forms, left=3)
+            "Forms in this folder, and by how much they differ from PyTorch in float32. Graphs (onnx, openvino): largest absolute "
+            "difference of a logit. Runtimes: largest difference of a log-probability (`score`, nat), its mean (`loss`, nat per "
+            "token), and by how much the most probable token exceeds the one that was written (`greedy`, nat). `relative` is a "
+            "root mean square:\n\n" + markdown_table(("form", "weights", "folder", "difference", "size"), rows, left=4)
         )
     return "\n\n".join(parts)
 

@@ -23,7 +23,8 @@ import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
 from merino_net.network.pretrained import first_line
-from merino_net.shipping.tracing import decoding_steps, quiet, reference_logits, sample, texts_to_compare, tolerance
+from merino_net.shipping.onnx_weights import quantize_weights
+from merino_net.shipping.tracing import Differences, decoding_steps, quiet, reference_logits, sample, texts_to_compare
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,20 +32,36 @@ if TYPE_CHECKING:
 ONNX_FILE = "model.onnx"
 """Name of the graph; its weights lie beside it in model.onnx.data."""
 
+ONNX_WEIGHTS = {"float32": None, "int8": 8, "int4": 4}
+"""Number formats of the weights, and the bits of those that are quantized."""
+
 Cache = list[onnxruntime.OrtValue]
 """Keys and values of every layer application, on the device that computes."""
 
 
-def export_onnx(model: PreTrainedModel, folder: Path) -> None:
+def export_onnx(model: PreTrainedModel, folder: Path, weights: str = "float32") -> None:
     """Write the graph of a float32 model on the CPU to `folder` (model.onnx, model.onnx.data, and what transformers reads it by).
 
-    Weights that are shared or tied are stored once. Raises ValueError for a model that cannot be exported,
-    see `merino_net.shipping.tracing.sample`.
+    Weights that are shared or tied are stored once. `weights` is one of `ONNX_WEIGHTS`; what is quantized,
+    `merino_net.shipping.onnx_weights` says. Raises ValueError for a model that cannot be exported, see
+    `merino_net.shipping.tracing.sample`.
+    """
+    traced_onnx(model, weights).save_pretrained(folder)
+
+
+def traced_onnx(model: PreTrainedModel, weights: str = "float32", only_last: bool = False) -> Any:
+    """The graph of a float32 model on the CPU as transformers' exporter gives it, each weight in it once.
+
+    Args:
+        weights: one of `ONNX_WEIGHTS`.
+        only_last: the graph has logits of the last token alone, (B, 1, vocabulary), and no input `logits_to_keep`.
     """
     from transformers.exporters import OnnxConfig, OnnxExporter
 
+    if weights not in ONNX_WEIGHTS:
+        raise ValueError(f"the weights of an ONNX graph cannot be {weights}; expected {' or '.join(ONNX_WEIGHTS)}")
     inputs, shapes = sample(model)
-    inputs["logits_to_keep"], shapes["logits_to_keep"] = torch.arange(2), {0: torch.export.Dim.AUTO}
+    inputs["logits_to_keep"], shapes["logits_to_keep"] = (1, None) if only_last else (torch.arange(2), {0: torch.export.Dim.AUTO})
     # No fusions into ONNX Runtime's own operators (`ort_fusions`): of a tied head that keeps some logits they make a broken graph.
     with quiet():
         try:
@@ -52,7 +69,9 @@ def export_onnx(model: PreTrainedModel, folder: Path) -> None:
         except torch.onnx.OnnxExporterError as error:
             raise ValueError(f"{type(model).__name__} cannot be exported to ONNX ({first_line(error)})") from None
         _tidy(exported.program)
-        exported.save_pretrained(folder)
+        if (bits := ONNX_WEIGHTS[weights]) is not None:
+            quantize_weights(exported.program, bits)
+    return exported
 
 
 def _tidy(program: Any) -> None:
@@ -72,7 +91,7 @@ def _tidy(program: Any) -> None:
         **_symbols(inputs.get("position_ids"), {0: "batch", 1: "tokens"}),
         **_symbols(inputs["input_ids"], {0: "batch", 1: "tokens"}),
         **_symbols(past, {2: "past"}),
-        **_symbols(inputs["logits_to_keep"], {0: "kept"}),
+        **_symbols(inputs.get("logits_to_keep"), {0: "kept"}),
     }
     made = (value for node in program.graph.all_nodes() for value in node.outputs)
     for value in (*program.graph.inputs, *program.graph.initializers.values(), *made):
@@ -199,38 +218,23 @@ def load_onnx(folder: Path, threads: int = 0, providers: Sequence[str] = ("CPUEx
     return OnnxModel(session)
 
 
-def compare_onnx(model: PreTrainedModel, folder: Path) -> dict[str, float]:
-    """Largest absolute differences of the logits of the graph in `folder` from PyTorch's, by what was computed.
+def compare_onnx(model: PreTrainedModel, folder: Path, weights: str = "float32") -> dict[str, float]:
+    """Differences of the logits of the graph in `folder` from PyTorch's, by what was computed: largest and relative ones.
 
     "prefill" and "last_logit" begin texts of several lengths, of one sequence and of three that are padded on the left;
     "decode" goes on with them in several steps, from the cache. PyTorch computes each whole text at once, without a cache.
-    Raises ValueError if a difference exceeds the tolerance or a logit is not finite.
+    Raises ValueError if the graph is off, see `merino_net.shipping.tracing.Differences`.
     """
     graph = load_onnx(folder)
-    differences = {"prefill": 0.0, "last_logit": 0.0, "decode": 0.0}
-    largest = 0.0
+    found = Differences("prefill", "last_logit", "decode")
     for tokens, mask, length in texts_to_compare(model):
         truth = reference_logits(model, tokens, mask)
-        largest = max(largest, float(abs(truth[mask == 1]).max()))
-
-        def note(what: str, logits: np.ndarray, start: int, mask: np.ndarray = mask, truth: np.ndarray = truth) -> None:
-            span = slice(start, start + logits.shape[1])
-            found = float(abs(logits - truth[:, span])[mask[:, span] == 1].max())
-            differences[what] = found if found != found else max(differences[what], found)
-
-        note("prefill", graph.prefill(tokens[:, :length], mask[:, :length], 0)[0], 0)
+        found.note("prefill", graph.prefill(tokens[:, :length], mask[:, :length], 0)[0], truth, mask)
         logits, cache = graph.prefill(tokens[:, :length], mask[:, :length])
-        note("last_logit", logits, length - 1)
+        found.note("last_logit", logits, truth, mask, length - 1)
         done = length
         for step in decoding_steps(tokens.shape[1] - length):
             logits, cache = graph.logits(tokens[:, done : done + step], mask[:, : done + step], cache)
-            note("decode", logits, done)
+            found.note("decode", logits, truth, mask, done)
             done += step
-    most = tolerance(largest)
-    for what, difference in differences.items():
-        if not difference <= most:
-            raise ValueError(
-                f"the logits of the ONNX graph differ from PyTorch's by {difference:.2g} ({what.replace('_', ' ')}), "
-                f"more than {most:.2g}; it is not to be used"
-            )
-    return differences
+    return found.checked("ONNX", weights)

@@ -1,4 +1,4 @@
-"""A causal language model in OpenVINO, in float32 or with INT8 weights; on Intel processors the fastest way to run one.
+"""A causal language model in OpenVINO, in float32 or with INT8 or INT4 weights; on Intel processors the fastest way to run one.
 
 The graph is traced and written by transformers' own exporter and compressed by NNCF; what is ours is the check against PyTorch.
 Its inputs are input_ids, attention_mask, position_ids and beam_idx; keys and values stay inside, until `reset_state`.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino
 
-from merino_net.shipping.tracing import decoding_steps, quiet, reference_logits, sample, texts_to_compare, tolerance
+from merino_net.shipping.tracing import Differences, decoding_steps, quiet, reference_logits, sample, texts_to_compare
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,23 +22,20 @@ if TYPE_CHECKING:
 OPENVINO_FILE = "openvino_model.xml"
 """Name of the graph; its weights lie beside it in openvino_model.bin."""
 
-WEIGHTS = ("float32", "int8")
+OPENVINO_WEIGHTS = ("float32", "int8", "int4")
 """Number formats of the weights."""
+
+GROUP_SIZE = 32
+"""Weights that share a scale with 4 bits; a matrix whose rows it does not divide gets 8 bits."""
 
 _QUANTIZED = ("i8", "u8", "i4", "u4")
 
-INT8_TOLERANCE = 0.1
-"""Largest root mean square difference of logits that passes with INT8 weights, relative to that of the logits themselves.
-
-8 bits cost half a percent to three percent; several times as much means that something broke.
-"""
-
 
 def export_openvino(model: PreTrainedModel, folder: Path, weights: str = "float32") -> None:
-    """Write the graph of a float32 model on the CPU to `folder` (openvino_model.xml and .bin); `weights` is one of `WEIGHTS`.
+    """Write the graph of a float32 model on the CPU to `folder` (openvino_model.xml and .bin), `weights` of `OPENVINO_WEIGHTS`.
 
-    INT8 compresses every weight matrix, the embedding among them, symmetrically and without calibration. Raises ValueError as
-    `merino_net.shipping.tracing.sample` does.
+    INT8 compresses every weight matrix, the embedding among them, symmetrically and without calibration; INT4 leaves embeddings and
+    output head in 8 bits. Raises ValueError as `merino_net.shipping.tracing.sample` does.
     """
     from transformers.exporters import OpenVINOConfig
     from transformers.exporters.exporter_openvino import OpenVINOExporter
@@ -57,7 +54,10 @@ def _quantizer(weights: str) -> Any:
     import nncf
     from transformers.exporters import NNCFOpenVINOQuantizer, NNCFWeightCompressionConfig
 
-    return NNCFOpenVINOQuantizer(NNCFWeightCompressionConfig(mode=nncf.CompressWeightsMode.INT8_SYM))
+    if weights == "int8":
+        return NNCFOpenVINOQuantizer(NNCFWeightCompressionConfig(mode=nncf.CompressWeightsMode.INT8_SYM))
+    mode = nncf.CompressWeightsMode.INT4_SYM
+    return NNCFOpenVINOQuantizer(NNCFWeightCompressionConfig(mode=mode, group_size=GROUP_SIZE, ratio=1.0))
 
 
 class OpenVinoModel:
@@ -110,38 +110,17 @@ def check_products(products: Mapping[str, int], precision: str) -> None:
 def compare_openvino(model: PreTrainedModel, folder: Path, weights: str = "float32") -> dict[str, float]:
     """Differences of the logits of the graph in `folder`, computed in float32, from PyTorch's: largest and relative ones.
 
-    "prefill" and "decode" are the largest absolute differences, as in `merino_net.shipping.onnx_model.compare_onnx`; "relative" is
-    the root mean square of all differences over that of the logits. Raises ValueError if the former (float32) exceed the
-    tolerance, or the latter (INT8) exceeds `INT8_TOLERANCE`.
+    "prefill" and "decode" are those of `merino_net.shipping.onnx_model.compare_onnx`. Raises ValueError if the graph is off, see
+    `merino_net.shipping.tracing.Differences`.
     """
     graph = OpenVinoModel(folder)
-    differences = {"prefill": 0.0, "decode": 0.0}
-    largest = squares = squared_differences = 0.0
+    found = Differences("prefill", "decode")
     for tokens, mask, length in texts_to_compare(model):
         truth = reference_logits(model, tokens, mask)
         graph.begin()
-        parts = [graph.logits(tokens[:, :length], mask[:, :length])]
+        found.note("prefill", graph.logits(tokens[:, :length], mask[:, :length]), truth, mask)
+        done = length
         for step in decoding_steps(tokens.shape[1] - length):
-            done = sum(part.shape[1] for part in parts)
-            parts.append(graph.logits(tokens[:, done : done + step], mask[:, : done + step]))
-        counted = mask == 1
-        difference = abs(np.concatenate(parts, 1) - truth)
-        difference[~counted] = 0
-        # np.maximum keeps what is not a number.
-        differences["prefill"] = float(np.maximum(differences["prefill"], difference[:, :length].max()))
-        differences["decode"] = float(np.maximum(differences["decode"], difference[:, length:].max()))
-        largest = max(largest, float(abs(truth[counted]).max()))
-        squares += float(np.square(truth[counted], dtype=np.float64).sum())
-        squared_differences += float(np.square(difference, dtype=np.float64).sum())
-    differences["relative"] = (squared_differences / squares) ** 0.5
-    most = tolerance(largest)
-    if weights == "float32":
-        off = next((value for name, value in differences.items() if name != "relative" and not value <= most), None)
-        if off is not None:
-            raise ValueError(f"the logits of the OpenVINO graph differ from PyTorch's by {off:.2g}, more than {most:.2g}")
-    elif not differences["relative"] <= INT8_TOLERANCE:
-        raise ValueError(
-            f"INT8 weights change the logits by {differences['relative']:.1%} of their size, more than {INT8_TOLERANCE:.0%}; "
-            "export OpenVINO in float32 instead"
-        )
-    return differences
+            found.note("decode", graph.logits(tokens[:, done : done + step], mask[:, : done + step]), truth, mask, done)
+            done += step
+    return found.checked("OpenVINO", weights)

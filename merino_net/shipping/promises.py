@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from formulation.architecture import Architecture, positive_integer
 from formulation.command.exit_code import ExitCode
 from formulation.command.words import text_table
+from formulation.model_file import in_terms_of
 from formulation.records.reading import read_json, versioned
 from merino_net.network.counting import forward_flops, parameter_count, part_bytes, stored_parameters
 
@@ -35,7 +36,7 @@ class Made:
         config: its configuration.
         parameters: how many it has, tied and shared ones once.
         weight_bytes: bytes of its weights, as they are stored.
-        quantized: whether they are stored in 8 or 4 bits.
+        quantized: whether they are stored in fewer than 32 bits.
     """
 
     config: PreTrainedConfig
@@ -66,10 +67,14 @@ class Made:
 
     @property
     def architecture(self) -> Architecture | None:
-        """The architecture that it realizes; None for a network of another family."""
-        from merino_net.network.configuration_merino import MerinoConfig
+        """The architecture that it realizes, in a class of ours or of transformers; None for a network of another family."""
+        from merino_net.network.plain import architecture_of
 
-        return self.config.to_architecture() if isinstance(self.config, MerinoConfig) else None
+        return architecture_of(self.config)
+
+    def in_terms_of(self, design: Architecture) -> Architecture | None:
+        """`architecture`, in the family and blocks of a design that it is."""
+        return None if self.architecture is None else in_terms_of(design, self.architecture)
 
 
 @dataclass(frozen=True)
@@ -114,10 +119,11 @@ class Outcome:
 
     def __str__(self) -> str:
         """params is 345,600 parameters, which exceeds the design's budget of 200,000."""
+        said = "is" if self.measured or self.value is None else "is predicted to be"
         value = "not known" if self.value is None else f"{_number(self.value)} {self.unit}"
         misses = "falls short of" if self.at_least else "exceeds"
         does = misses if self.exceeds else "is within"
-        return f"{self.name} is {value}" + (
+        return f"{self.name} {said} {value}" + (
             "" if self.value is None else f", which {does} the design's budget of {_number(self.limit)}"
         )
 
@@ -207,7 +213,7 @@ def _promise(design: Architecture, budget: dict[str, Any], used: dict[str, Any])
         raise ValueError(f"{used['name']} has the value {predicted} and the limit {limit}")
 
     def predict(made: Made) -> float | None:
-        return predicted if made.architecture == design else None
+        return predicted if made.in_terms_of(design) == design else None
 
     name = name_of(budget, used["name"])
     return Promise(name, str(used["unit"]), limit, measure_of(budget), predict, of_bytes(budget), at_least)
@@ -215,6 +221,7 @@ def _promise(design: Architecture, budget: dict[str, Any], used: dict[str, Any])
 
 def differences(design: Architecture, network: Architecture) -> list[str]:
     """In what a network is not the design, a phrase each: vocabulary is 300 and not 50,257."""
+    network = in_terms_of(design, network)
     what = {"vocabulary": "vocabulary", "positions": "positions", "embedding_width": "embedding width", "shared": "weight sharing"}
     differing = [
         f"{text} is {_shown(getattr(network, name))} and not {_shown(getattr(design, name))}"

@@ -16,12 +16,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _CLIENTS = Path(__file__).with_name("clients")
+
+
+def require(what: str, instead: str, packages: Sequence[str]) -> None:
+    """ImportError, with the command that installs them, where packages are missing; `instead` says how to do without."""
+    if missing := [one for one in packages if importlib.util.find_spec(one.replace("-", "_")) is None]:
+        otherwise = f", or {instead}" if instead else ""
+        raise ImportError(f"{what} needs {' and '.join(missing)}: pip install {' '.join(packages)}{otherwise}")
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,14 @@ class Job:
         write: (tokens of a prompt, how many more): continued with the most probable token each time.
         score: token sequences, whose tokens but the first are scored.
         timing: what to time; None: nothing.
+        exact: compute in float32 where the runtime, left alone, takes less (activations, cache): to compare with PyTorch.
     """
 
     threads: int
     write: tuple[tuple[tuple[int, ...], int], ...] = ()
     score: tuple[tuple[int, ...], ...] = ()
     timing: Timing | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,29 +99,32 @@ class Runtime:
     Attributes:
         name: as it is typed.
         title: as it calls itself.
+        profiled: as `hardware_models.profile` calls it, in the names of its tables: profiled-weights-phase.
         packages: what has to be installed, by the names that `pip install` knows.
-        modules: the same as `import` knows them.
         weights: number formats of the weights, the first unless another is asked for.
         exporter: module and function that write the artefact: (float32 model on the CPU, its tokenizer, an empty folder, weights).
         client: file name of its script in `clients/`.
         patterns: which files of the artefact hold weights.
+        use: what a user types to run the artefact in a folder, which stands there as FOLDER: the language, then the lines.
     """
 
     name: str
     title: str
+    profiled: str
     packages: tuple[str, ...]
-    modules: tuple[str, ...]
     weights: tuple[str, ...]
     exporter: tuple[str, str]
     client: str
     patterns: tuple[str, ...]
+    use: tuple[str, ...]
 
-    def require(self) -> None:
+    def require(self, instead: str = "") -> None:
         """ImportError, with the command that installs it, where a package is missing."""
-        if missing := [
-            one for one, module in zip(self.packages, self.modules, strict=True) if not importlib.util.find_spec(module)
-        ]:
-            raise ImportError(f"{self.title} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+        require(self.title, instead, self.packages)
+
+    def table(self, weights: str, phase: str) -> str:
+        """Name of the latency table of this runtime in a device file."""
+        return f"{self.profiled}-{weights}-{phase}"
 
     def export(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: str) -> None:
         """Write the artefact of a float32 model on the CPU to an empty folder; ValueError where the runtime cannot have it."""
@@ -129,12 +141,16 @@ class Runtime:
         told = json.dumps({"folder": str(folder.resolve()), **asdict(job)})
         command = [sys.executable, "-I", str(_CLIENTS / self.client)]
         ended = subprocess.run(command, input=told, capture_output=True, text=True, check=False)
-        if ended.returncode:
-            said = [line for line in ended.stderr.strip().splitlines() if line.strip()]
-            reason = said[-1] if said else f"exit code {ended.returncode}"
-            raise ValueError(f"{self.title} cannot run {folder} ({reason[:300]}); export it again, or choose another runtime")
-        found: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
-        return Report(**found)
+        try:
+            if ended.returncode:
+                said = [line for line in ended.stderr.strip().splitlines() if line.strip()]
+                raise ValueError(said[-1] if said else f"exit code {ended.returncode}")
+            if not ended.stdout.strip():
+                raise ValueError("no report")
+            return Report(**json.loads(ended.stdout.strip().splitlines()[-1]))
+        except (ValueError, TypeError) as error:
+            reason = str(error)[:300]
+            raise ValueError(f"{self.title} cannot run {folder} ({reason}); export it again, or choose another runtime") from None
 
 
 def _shipping(module: str) -> str:
@@ -147,42 +163,74 @@ RUNTIMES: Mapping[str, Runtime] = {
         Runtime(
             "gguf",
             "llama.cpp",
-            ("gguf", "xllamacpp"),
+            "llama.cpp",
             ("gguf", "xllamacpp"),
             ("f32", "f16", "q8_0", "q4_0"),
             (_shipping("gguf_model"), "export_gguf"),
             "llama_cpp.py",
             ("*.gguf",),
+            ("sh", 'llama-cli -m FOLDER/*.gguf -no-cnv -p "The network"'),
         ),
         Runtime(
             "ort-genai",
             "ONNX Runtime GenAI",
+            "onnxruntime-genai",
             ("onnxruntime-genai", "onnxscript"),
-            ("onnxruntime_genai", "onnxscript"),
             ("float32", "int8", "int4"),
             (_shipping("ort_genai"), "export_ort_genai"),
             "ort_genai.py",
             ("*.onnx", "*.data"),
+            (
+                "python",
+                "import onnxruntime_genai",
+                "",
+                'model = onnxruntime_genai.Model("FOLDER")',
+                "tokenizer = onnxruntime_genai.Tokenizer(model)",
+                "settings = onnxruntime_genai.GeneratorParams(model)",
+                "settings.set_search_options(max_length=50)",
+                "generator = onnxruntime_genai.Generator(model, settings)",
+                'generator.append_tokens(tokenizer.encode("The network"))',
+                "while not generator.is_done():",
+                "    generator.generate_next_token()",
+                "print(tokenizer.decode(generator.get_sequence(0)))",
+            ),
         ),
         Runtime(
             "openvino-genai",
             "OpenVINO GenAI",
+            "openvino-genai",
             ("openvino-genai", "openvino-tokenizers", "nncf"),
-            ("openvino_genai", "openvino_tokenizers", "nncf"),
             ("float32", "int8", "int4"),
             (_shipping("openvino_genai"), "export_openvino_genai"),
             "openvino_genai.py",
             ("openvino_model.bin",),
+            (
+                "python",
+                "import openvino_genai",
+                "",
+                'pipeline = openvino_genai.LLMPipeline("FOLDER", "CPU")',
+                'print(pipeline.generate("The network", max_new_tokens=50))',
+            ),
         ),
         Runtime(
             "executorch",
             "ExecuTorch",
-            ("executorch",),
+            "executorch",
             ("executorch",),
             ("float32", "int8"),
             (_shipping("executorch_model"), "export_executorch"),
             "executorch.py",
-            ("*.pte",),
+            ("*.pte", "*.ptd"),
+            (
+                "python",
+                "import torch",
+                "from executorch.runtime import Runtime",
+                "",
+                'program = Runtime.get().load_program("FOLDER/model.pte", data_path="FOLDER/model.ptd")',
+                'forward = program.load_method("forward")',
+                "tokens = torch.tensor([[1, 2, 3]])",
+                "[logits] = forward.execute([tokens, torch.arange(3)])  # of the next token; go on with it at position 3",
+            ),
         ),
     )
 }

@@ -23,9 +23,59 @@ _PAST, _NEW = 4, 3
 """Tokens of the sample that is traced: unequal, and none of them 1, so that no axis of the graph gets fixed or tied to another."""
 
 
-def tolerance(largest: float) -> float:
-    """Largest difference of float32 logits that passes where the largest logit is `largest`: 1e-4, or 1e-5 of it if more."""
-    return max(1e-4, 1e-5 * largest)
+RELATIVE = {"int8": 0.1, "int4": 0.5}
+"""Largest root mean square difference of logits that passes with such weights, relative to that of the logits themselves.
+
+8 bits cost half a percent to four percent, and 4 bits of random weights, the worst there are, up to 40 %; a graph that computes
+something else is off by 100 % or more.
+"""
+
+
+class Differences:
+    """How far the logits of a graph are from PyTorch's: the largest absolute difference of each kind of pass, and the relative one.
+
+    "relative" is the root mean square of all differences over that of PyTorch's logits.
+    """
+
+    def __init__(self, *kinds: str) -> None:
+        self._largest = dict.fromkeys(kinds, 0.0)
+        self._logit = 0.0
+        self._squares = np.zeros(2)
+
+    def note(self, kind: str, logits: np.ndarray, truth: np.ndarray, mask: np.ndarray, start: int = 0) -> None:
+        """Compare logits (B, T, vocabulary) with those of whole texts from `start` on, where `mask` (B, whole text) is not zero."""
+        span = slice(start, start + logits.shape[1])
+        counted = mask[:, span] == 1
+        true = truth[:, span][counted]
+        off = abs(logits[counted] - true)
+        largest = float(off.max())
+        self._largest[kind] = largest if largest != largest else max(self._largest[kind], largest)
+        self._logit = max(self._logit, float(abs(true).max()))
+        self._squares += [np.square(each, dtype=np.float64).sum() for each in (off, true)]
+
+    def checked(self, title: str, weights: str) -> dict[str, float]:
+        """What was found, by kind.
+
+        Raises:
+            ValueError: if a difference exceeds rounding (float32: 1e-4, or 1e-5 of the largest logit if that is more; quantized
+                weights: `RELATIVE`), or a logit is not finite.
+        """
+        found = {**self._largest, "relative": float(np.sqrt(self._squares[0] / self._squares[1]))}
+        if weights in RELATIVE:
+            if not found["relative"] <= RELATIVE[weights]:
+                raise ValueError(
+                    f"{weights.upper()} weights change the logits of the {title} graph by {found['relative']:.1%} of their size, "
+                    f"more than {RELATIVE[weights]:.0%}; export it in float32 instead"
+                )
+            return found
+        most = max(1e-4, 1e-5 * self._logit)
+        for kind, difference in self._largest.items():
+            if not difference <= most:
+                raise ValueError(
+                    f"the logits of the {title} graph differ from PyTorch's by {difference:.2g} ({kind.replace('_', ' ')}), "
+                    f"more than {most:.2g}; it is not to be used"
+                )
+        return found
 
 
 def sample(model: PreTrainedModel) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -67,6 +117,17 @@ def sample(model: PreTrainedModel) -> tuple[dict[str, Any], dict[str, Any]]:
         "past_key_values": [{0: auto, 2: auto}] * len(states),
     }
     return inputs, shapes
+
+
+def check_value_sizes(model: PreTrainedModel, title: str) -> None:
+    """ValueError for a model with values that are not as wide as their keys, for a runtime that takes both for alike."""
+    for number, layer in enumerate(sample(model)[0]["past_key_values"].layers):
+        keys, values = layer.keys.shape[-1], layer.values.shape[-1]
+        if keys != values:
+            raise ValueError(
+                f"layer application {number} has keys of size {keys} and values of size {values}, and {title} takes one size for "
+                "both; take a design where the two are equal, or another runtime"
+            )
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ class OptimizerPlan:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedTensor:
     """A parameter as the optimizer sees it.
 
     Attributes:
@@ -67,9 +67,9 @@ class Trained:
     def factor(self, plan: OptimizerPlan) -> float:
         """What the plan's learning rate is multiplied by.
 
-        - a map with n inputs, where the plan says for which width w its learning rate was found: w / n with AdamW (Yang et al. 2022,
-          table 8), √(w / n) with Muon, whose step of 0.2·√max(m, n) then has the spectral norm 0.2·√w·√max(1, m / n) (Yang et al.
-          2023, condition 1)
+        - a map with n inputs, where the plan says for which width w its learning rate was found: w / n with AdamW (Yang et al.
+          2022, table 8), √(w / n) with Muon, whose step of 0.2·√max(m, n) then has the spectral norm 0.2·√w·√max(1, m / n) (Yang
+          et al. 2023, condition 1)
         - what ends a layer that is applied L times: L^−α, as its initial weights are
         """
         width = 1.0
@@ -80,7 +80,7 @@ class Trained:
         return width * self.repeated**-plan.repeat_exponent
 
 
-def trained_tensors(model: PreTrainedModel, plan: OptimizerPlan) -> list[Trained]:
+def trained_tensors(model: PreTrainedModel, plan: OptimizerPlan) -> list[TrainedTensor]:
     """The parameters that are trained, each once, in the order of the network."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     head = model.get_output_embeddings()
@@ -99,7 +99,7 @@ def trained_tensors(model: PreTrainedModel, plan: OptimizerPlan) -> list[Trained
         key = id(parameter)
         inner = key in maps and key not in outer
         found.append(
-            Trained(
+            TrainedTensor(
                 parameter,
                 fused.get(key, (len(parameter),)) if plan.attention_parts else (len(parameter),),
                 inner,
@@ -124,9 +124,9 @@ def repeated_outputs(model: nn.Module) -> Iterator[tuple[MerinoOutput, int]]:
 def scale_repeated(model: nn.Module, exponent: float) -> None:
     """Multiply the initial weights of what ends a layer that is applied L times by L^−exponent.
 
-    With the learning rate of `Trained.factor` this is training a network that scales what such a layer adds by that factor, since
-    neither optimizer's step depends on the size of the gradient: the factor lies in the weights from the start, and whatever
-    reads them needs to know nothing of it.
+    With the learning rate of `TrainedTensor.factor` this is training a network that scales what such a layer adds by that
+    factor, since neither optimizer's step depends on the size of the gradient: the factor lies in the weights from the start,
+    and whatever reads them needs to know nothing of it.
     """
     for output, times in repeated_outputs(model):
         output.weight.mul_(times**-exponent)
@@ -140,9 +140,9 @@ def make_optimizer(model: PreTrainedModel, plan: OptimizerPlan) -> torch.optim.O
     return MuonAdamW(tensors, plan)
 
 
-def _grouped(tensors: list[Trained], plan: OptimizerPlan) -> list[dict[str, Any]]:
+def _grouped(tensors: list[TrainedTensor], plan: OptimizerPlan) -> list[dict[str, Any]]:
     """Parameter groups of one factor and one weight decay each; those with the plan's own learning rate come first."""
-    groups: dict[tuple[float, bool], list[Trained]] = {}
+    groups: dict[tuple[float, bool], list[TrainedTensor]] = {}
     for one in sorted(tensors, key=lambda one: one.factor(plan) != 1):  # the log shows the rate of the first group
         groups.setdefault((one.factor(plan), one.decays), []).append(one)
     return [
@@ -155,7 +155,7 @@ def _grouped(tensors: list[Trained], plan: OptimizerPlan) -> list[dict[str, Any]
     ]
 
 
-def _adamw(tensors: list[Trained], plan: OptimizerPlan) -> torch.optim.AdamW:
+def _adamw(tensors: list[TrainedTensor], plan: OptimizerPlan) -> torch.optim.AdamW:
     return torch.optim.AdamW(_grouped(tensors, plan), lr=plan.learning_rate, betas=plan.betas, fused=True)
 
 
@@ -168,7 +168,7 @@ class MuonAdamW(torch.optim.Optimizer):
     its rows.
     """
 
-    def __init__(self, tensors: list[Trained], plan: OptimizerPlan) -> None:
+    def __init__(self, tensors: list[TrainedTensor], plan: OptimizerPlan) -> None:
         matrices = [one for one in tensors if one.inner]
         others = [one for one in tensors if not one.inner]
         self._views: list[tuple[nn.Parameter, tuple[Tensor, ...]]] = []
@@ -198,6 +198,9 @@ class MuonAdamW(torch.optim.Optimizer):
         with widened_products(self.param_groups[0]["params"][0].device):
             for part in self._parts:
                 part.step()
+        for _, views in self._views:
+            for view in views:
+                view.grad = None  # or the gradients would outlive the network's own
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -42,9 +42,10 @@ from transformers import (
 from formulation.architecture import positive_integer
 from formulation.records.files import save_figure, write_json
 from formulation.records.rows import Row, RowFile
-from merino_net.corpus.data import Sequences
+from merino_net.corpus.data import Sequences, save_tokenizer
 from merino_net.network.configuration_merino import MerinoConfig
 from merino_net.network.counting import forward_flops, matmul_flops_per_s, parameter_count
+from merino_net.network.plain import plain_form
 from merino_net.network.pretrained import load_weights, positions_of, quieten
 from merino_net.training.bf16_products import multiplies_bf16, widened_products
 from merino_net.training.optimizer import OptimizerPlan, make_optimizer, scale_repeated
@@ -86,18 +87,18 @@ class TrainingPlan:
         beta1: AdamW's decay rate of the mean gradient.
         beta2: AdamW's decay rate of the squared gradient.
         weight_decay: decoupled; of matrices, not of embeddings, positions, norms and biases.
-        schedule: "linear": decaying to 0 from the end of the warm-up on; "wsd": stable, then decaying linearly to 0 in the last `decay`
-            steps (Hu et al. 2024, "MiniCPM"), so that a longer run can go on from the end of the stable part.
+        schedule: "linear": decaying to 0 from the end of the warm-up on; "wsd": stable, then decaying linearly to 0 in the last
+            `decay` steps (Hu et al. 2024, "MiniCPM"), so that a longer run can go on from the end of the stable part.
         decay: steps of the decay of "wsd"; None: a fifth of them.
-        rate_width: the width for which the learning rate was found, see `optimizer.Trained.factor`; None: one rate for all widths.
+        rate_width: the width for which the learning rate was found, see `optimizer.TrainedTensor.factor`; None: one rate for all.
         repeat_exponent: α; what a layer adds that its block applies L times is scaled by L^−α.
         decayed: "matrices", or "all" that is no bias or norm.
         attention_parts: whether Muon takes query, key and value apart where they are stored as one matrix.
         documents_apart: whether documents of a sequence do not see each other: positions begin again, attention is masked.
         clip: largest gradient norm.
         device_batch: sequences at a time in each process; None: all of the process's share. Less memory, same result.
-        logits_at_a_time: tokens whose logits are computed at a time, and again in the backward pass; None: all of `device_batch`. Less
-            memory where the vocabulary is large, more time.
+        logits_at_a_time: tokens whose logits are computed at a time, and again in the backward pass; None: all of `device_batch`.
+            Less memory where the vocabulary is large, more time.
         precision: "bf16" (autocast; weights and optimizer stay float32) or "float32".
         compile: whether to use torch.compile.
         checkpointing: whether to recompute activations in the backward pass.
@@ -291,7 +292,8 @@ def train(
     calls this function; the losses equal those of one process up to rounding.
 
     It writes `log.jsonl` (a row per `log_every` steps and per held-out loss), `checkpoints/`, and at the end the network for
-    `from_pretrained` (config.json, model.safetensors, tokenizer) and `training.json`.
+    `from_pretrained` (config.json, model.safetensors, tokenizer) and `training.json`. The network is saved in transformers' own
+    class where that builds it (`merino_net.network.plain`), else with its code beside it.
 
     Args:
         config: of any causal language model of transformers, ours or a baseline.
@@ -304,8 +306,8 @@ def train(
         progress: whether a bar (on a terminal) and a line for each held-out loss are shown.
 
     Raises:
-        ValueError: if `folder` holds another run, the plan does not fit the data, the run to go on from is another or the loss is no
-            longer a number.
+        ValueError: if `folder` holds another run, the plan does not fit the data, the run to go on from is another or the loss is
+            no longer a number.
         OSError: if the disk is full.
     """
     quieten()
@@ -687,8 +689,13 @@ def _publish(
     if not trainer.args.should_save:
         return
     (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle, and run.json says as much
+    plain = plain_form(AutoModelForCausalLM.from_pretrained(unfinished))
+    if plain is not None:  # checkpoints stay ours
+        shutil.rmtree(unfinished)
+        with _disk_errors(folder):
+            plain.save_pretrained(unfinished)
     if tokenizer is not None:
-        tokenizer.save_pretrained(unfinished)
+        save_tokenizer(tokenizer, unfinished, positions_of(trainer.model.config))
     for path in sorted(unfinished.iterdir()):
         os.replace(path, folder / path.name)
     unfinished.rmdir()

@@ -17,6 +17,7 @@ from accelerate import PartialState
 from formulation.records.files import locked, replace_file, write_json
 from formulation.records.reading import read_json
 from formulation.records.rows import RowFile
+from merino_net.network.configuration_merino import CODE
 
 RESULT = "training.json"
 """Says that a run is finished, and what came of it."""
@@ -96,8 +97,8 @@ def stable_checkpoint(before: Path, run: dict[str, Any], decay_begins: int) -> P
     checkpoint, _ = newest_complete(before / _STABLE)
     if checkpoint is None:
         raise ValueError(
-            f"the run in {before} has no checkpoint at the end of a stable learning rate; expected a run with --schedule wsd that came "
-            "to its decay"
+            f"the run in {before} has no checkpoint at the end of a stable learning rate; expected a run with --schedule wsd that "
+            "came to its decay"
         )
     if step_of(checkpoint) > decay_begins:
         raise ValueError(
@@ -177,5 +178,5 @@ def start_over(folder: Path) -> None:
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     shutil.rmtree(folder / _STABLE, ignore_errors=True)
     shutil.rmtree(folder / ".unfinished", ignore_errors=True)
-    for name in (*_NETWORK, *_OTHERS):
+    for name in (*_NETWORK, *CODE, *_OTHERS):
         (folder / name).unlink(missing_ok=True)

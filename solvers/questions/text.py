@@ -46,7 +46,10 @@ def proof_text(problem: DesignProblem, solution: Solution, solver: Solver) -> st
     """The status of a solution in words, with its bound, gap and time, and what its budgets rest on where that is doubtful."""
     known = dict.fromkeys(budget.quantity.doubt for budget in problem.subject_to)
     doubts = [f"What is proved holds for {doubt}." for doubt in known if doubt]
-    return "\n".join([_status_text(problem, solution, solver), *doubts])
+    design = solution.architecture
+    outside = {quantity.name: quantity.extrapolates(design) for quantity in problem.quantities if design is not None}
+    beyond = [f"Extrapolated: {name} was not validated on {what}." for name, what in outside.items() if what]
+    return "\n".join([_status_text(problem, solution, solver), *doubts, *beyond])
 
 
 def _status_text(problem: DesignProblem, solution: Solution, solver: Solver) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from formulation import FAMILIES, PUBLISHED, Architecture, Quantity
+from formulation.architecture import JOINTS
 from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.run import command
@@ -61,6 +62,7 @@ class CostOptions:
     positions: int | None
     embedding_width: int | None
     tied: str | None
+    joints: str | None
 
     def __post_init__(self) -> None:
         if self.tokens is not None and self.tokens < 1:
@@ -72,7 +74,7 @@ class CostOptions:
     @property
     def around(self) -> dict[str, Any]:
         """What was said of models that are text."""
-        given = {name: getattr(self, name) for name in ("family", "vocabulary", "positions", "embedding_width")}
+        given = {name: getattr(self, name) for name in ("family", "vocabulary", "positions", "embedding_width", "joints")}
         tied = None if self.tied is None else self.tied == "yes"
         return {name: value for name, value in (given | {"tied": tied}).items() if value is not None}
 
@@ -84,7 +86,7 @@ def parts_of(model: Architecture) -> dict[str, float]:
         "token embedding": embedding,
         "positions": params.entry(model.blocks[0].width, model),
         "layers": math.fsum(params.block(block, model) for block in model.blocks),
-        "joining maps": math.fsum(params.joint(*pair, model) for pair in model.joints),
+        "joining maps": math.fsum(params.joint(*pair, model) for pair in model.unequal_neighbours),
         "final norm": params.exit(model.blocks[-1].width, model),
         "output head of its own": params.fixed(model) - embedding,
     }
@@ -240,6 +242,7 @@ def command_line() -> argparse.ArgumentParser:
     text.add_argument(
         "--tied", choices=("yes", "no"), help="whether the head is the token embedding (default: as the family has it)"
     )
+    text.add_argument("--joints", choices=JOINTS, help=f"what joins unequal widths (default {JOINTS[0]})")
     return parser
 
 

@@ -28,6 +28,7 @@ from functools import partial
 from pathlib import Path
 
 from formulation import FAMILIES, Composite, DesignProblem, EffectiveEntropy, Quantity, SearchSpace, Separable, SpaceUnion
+from formulation.architecture import JOINTS
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.options import read_options
@@ -51,7 +52,7 @@ from solvers.questions.design_file import design_in, read_design
 from solvers.questions.findings import gap_of
 from studies.budget_flags import BudgetOptions, add_budget_arguments, add_trust_argument, read_budgets
 from studies.design.tabulator import Tabulator
-from studies.ship import check_network
+from studies.ship.promised import check_network
 
 EXACT: dict[str, Solver] = {name: entrant.solver for name, entrant in SOLVERS.items() if not entrant.seeded}
 """Solvers that prove and leave nothing to chance."""
@@ -146,12 +147,18 @@ def _name(flag: str, word: str) -> str:
     return chosen(flag, word, FAMILIES).name
 
 
+def _joints(flag: str, word: str) -> str:
+    """One of what may join unequal widths."""
+    return chosen(flag, word, {name: name for name in JOINTS})
+
+
 _NETWORK: dict[str, tuple[Callable[[str, str], int | bool | str], str, str]] = {
     "vocabulary": (_whole, "N,N,…", "tokens, such as 8192; several with commas between them are searched together, with one proof"),
     "embedding-width": (_whole, "E,E,…", "width of the token embedding, one or several"),
     "family": (_name, "NAME,NAME,…", f"what the layers are, one or several of {', '.join(FAMILIES)}"),
     "shared": (_yes, "yes,no", "whether the layers of a block share their weights, or both"),
     "tied": (_yes, "yes,no", "whether the output head is the token embedding, or both"),
+    "joints": (_joints, "NAME,NAME,…", "what joins unequal widths: linear (a map), pad (zeros, without parameters), or both"),
 }
 """Decisions of the whole network: how an entry is read, and what --help says."""
 
@@ -167,6 +174,7 @@ class DesignOptions:
     family: str | None
     shared: str | None
     tied: str | None
+    joints: str | None
     deployable: str | None
     budgets: BudgetOptions
     maximize: str | None

@@ -6,7 +6,7 @@
 Three parts, of which every network is measured with the engine and the clockwork of the file's table, in this fresh run, at the
 pace that the file was measured at as far as the machine comes to it; what the first visit gave, whatever the pace, stands beside:
 
-    networks  random networks of the space: predicted against measured latency
+    networks  random networks of the space, or of the parts of a union in turn: predicted against measured latency
     budgets   designs of greatest entropy for limits spread over the space's range, once as predicted and once with a confidence:
               how often the limit is really kept, how near to it the designs come, and what entropy the confidence costs
     flops     for five FLOPs budgets the design of greatest entropy, and the fastest by the table with at least that entropy,
@@ -29,22 +29,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace, fingerprint
+from formulation import Architecture, Budget, DesignProblem, EffectiveEntropy, SearchSpace, SpaceUnion, fingerprint
+from formulation.architecture import SETTING
 from formulation.command.exit_code import ExitCode
 from formulation.command.help import command_parser
 from formulation.command.options import read_options
 from formulation.command.run import command
 from formulation.command.words import counted, text_table
 from formulation.problem import just_below
-from formulation.problem_file import NAMED_SPACES, SPACES, read_one_space
+from formulation.problem_file import NAMED_SPACES, SPACES, read_space
 from formulation.records.files import output_folder, save_figure, write_json
 from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile
 from hardware_models import Flops, Latency, LatencyTable, fit_error, read_device
+from hardware_models.drawn import drawn_design, networks_of, setting_of
 from hardware_models.profile import Key, measure_steadily, steadiest, usual_paces
 from solvers import DynamicProgramming, Limits, Solution, Status, solve
 
 if TYPE_CHECKING:
+    from hardware_models.artefacts import ArtefactEngine
     from hardware_models.engines import Engine
 
 _PARTS = ("networks", "budgets", "flops")
@@ -68,7 +71,7 @@ class Check:
         seconds: that each network is timed for.
     """
 
-    space: SearchSpace
+    space: SearchSpace | SpaceUnion
     latency: Latency
     networks: int
     limits: int
@@ -124,24 +127,35 @@ def fastest_with(check: Check, entropy: float) -> Architecture:
 
 def limits_of(check: Check) -> np.ndarray:
     """Limits [ms] spread evenly on a logarithmic scale from the fastest design to the one of greatest entropy."""
-    narrow = Architecture(
-        tuple(next(block for block in menu.items if block.depth) for menu in check.space.menus),
-        check.space.shared,
-        check.space.embedding_width,
-        check.space.vocabulary,
-        check.space.positions,
-    )
     confident = check.latency.at_confidence(check.confidence)
-    least = 1.1 * confident(narrow)
+    least = 1.1 * min(confident(_narrow(part)) for part in check.space.parts)
     return np.geomspace(least, check.latency(richest(check)), check.limits)
+
+
+def _narrow(space: SearchSpace) -> Architecture:
+    """The design of the first blocks that have layers."""
+    blocks = tuple(next(block for block in menu.items if block.depth) for menu in space.menus)
+    return Architecture(blocks, **{name: getattr(space, name) for name in SETTING})
+
+
+def random_designs(space: SearchSpace | SpaceUnion, count: int) -> list[Architecture]:
+    """Random designs: of a space drawn uniformly; of a union part by part, in turns uniformly and as `networks_of` draws them.
+
+    A design drawn uniformly has a shape of its own in each layer, and about as many layers as all others.
+    """
+    draw = np.random.default_rng(1)
+    if len(space.parts) == 1:
+        return [space.parts[0].decode(row) for row in space.parts[0].sample(draw, count)]
+    spread = networks_of(space, count, seed=1)
+    parts = [space.parts[number % len(space.parts)] for number in range(count)]
+    return [spread[number] if number % 2 else part.decode(part.sample(draw, 1)[0]) for number, part in enumerate(parts)]
 
 
 def planned_rows(check: Check, parts: Sequence[str]) -> list[Row]:
     """What is to be measured, a row each without its measurement; the designs of "budgets" and "flops" are solved for here."""
     rows: list[Row] = []
-    draw = np.random.default_rng(1)
     if "networks" in parts:
-        designs = [check.space.decode(row) for row in check.space.sample(draw, check.networks)]
+        designs = random_designs(check.space, check.networks)
         rows += [_row(check, "networks", number, "", design) for number, design in enumerate(designs)]
     if "budgets" in parts:
         for number, limit in enumerate(tqdm(limits_of(check), desc="solving", unit="limit", disable=not sys.stderr.isatty())):
@@ -176,7 +190,9 @@ def _measured_key(row: Row) -> Key | None:
     return _key(row) if "part" in row else None
 
 
-def measure_plan(plan: Sequence[Row], engine: Engine, check: Check, file: RowFile, designs: Callable[[str], Architecture]) -> None:
+def measure_plan(
+    plan: Sequence[Row], engine: Engine | ArtefactEngine, check: Check, file: RowFile, designs: Callable[[str], Architecture]
+) -> None:
     """Measure what the file does not hold yet: the single networks in random order, and again where the machine was not at the
     pace that the device file was measured at; then the turns of "flops", once each."""
     by_key = {_key(row): row for row in plan}
@@ -440,8 +456,9 @@ def check_of(options: LatencyCheckOptions) -> Check:
     """What a command line asks for; ValueError for a table, confidence or space that does not fit."""
     table: LatencyTable = read_device(options.device).table(options.table)
     table.margin(options.confidence)
-    space, latency = read_one_space(options.space), Latency(table)
-    latency.check(space)
+    space, latency = read_space(options.space), Latency(table)
+    for part in space.parts:
+        latency.check(part)
     return Check(space, latency, options.networks, options.limits, options.confidence, options.turns, options.seconds)
 
 
@@ -450,22 +467,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study; returns the exit code."""
     options = read_options(LatencyCheckOptions, command_line(), arguments)
     check = check_of(options)
-    from formulation.architecture import read_blocks
     from hardware_models.engines import engine_of
     from merino_net.training.allocator import keep_memory
 
     engine = engine_of(check.latency.table)
     folder = output_folder(options.output)
     file = RowFile(folder / "rows.jsonl")
-    space = check.space
-
-    def design_of(text: str) -> Architecture:
-        return Architecture(read_blocks(text), space.shared, space.embedding_width, space.vocabulary, space.positions)
-
-    begin(file, check, options.space if options.space in SPACES else fingerprint(space))
+    setting = setting_of(check.space.parts)
+    begin(file, check, options.space if options.space in SPACES else fingerprint(check.space))
     plan = planned_rows(check, options.parts.split(","))
     keep_memory()
-    measure_plan(plan, engine, check, file, design_of)
+    measure_plan(plan, engine, check, file, lambda text: drawn_design(text, setting))
     summary = check_summary(check, plan, file.rows) | {
         "provenance": provenance(1, ("numpy", "scipy", "torch", "transformers", "onnxruntime"))
     }

@@ -3,11 +3,11 @@
     python -m studies.net_speed
     python -m studies.net_speed --parts train --dtype float32 --compile
 
-Three parts: training against a GPT-2 and a Llama of equal FLOPs, and prefill of one query and cached decoding against OPT-125M and OPT-350M.
-All weights are random, as speed does not depend on them. The models take turns in one process, with the same allocator, threads and
-precision, and what is reported is the ratio of two times of one turn, so that a machine that is slow for a while slows both.
-Writes rows.jsonl (a finished turn is never run twice; other settings or versions are distinguished), summary.json over all its
-rows, and net_speed.png, which `studies.net_speed.figures` draws.
+Three parts: training against a GPT-2 and a Llama of equal FLOPs, and prefill of one query and cached decoding against OPT-125M and
+OPT-350M. All weights are random, as speed does not depend on them. The models take turns in one process, with the same allocator,
+threads and precision, and what is reported is the ratio of two times of one turn, so that a machine that is slow for a while slows
+both. Writes rows.jsonl (a finished turn is never run twice; other settings or versions are distinguished), summary.json over all
+its rows, and net_speed.png, which `studies.net_speed.figures` draws.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ def train_bench(config: MerinoConfig, shapes: Shapes, dtype: str, compiled: bool
 
 
 def llama_bench(design: Architecture, shapes: Shapes, dtype: str, compiled: bool, threads: int, turns: int) -> Bench:
-    """Training a llama design of unequal layers, and its mean layer, beside transformers' Llama of that layer: all of equal FLOPs."""
+    """Training a llama design of unequal layers, and its mean layer, beside transformers' Llama of that one: equal FLOPs all."""
     from merino_net import MerinoConfig
 
     uniform = mean_layer(design)

@@ -36,13 +36,13 @@ from formulation.records.provenance import provenance
 from formulation.records.rows import Resume, Row, RowFile
 from merino_net.corpus.text import add_reading_arguments
 from merino_net.evaluate import TaskData, find_tasks, find_texts
-from merino_net.export import require
 from merino_net.network.counting import part_bytes
 from merino_net.network.pretrained import Model, find_models, load_model, quieten, start_token
 from merino_net.network.registration import require_network
 from merino_net.quantize import graph_bytes, load_float_model
 from merino_net.scoring.perplexity import NamedText, score_text, window_of
 from merino_net.scoring.zero_shot import TASKS, ZeroShot, which_examples
+from merino_net.shipping.runtimes import require
 from studies.net_speed.study import Load
 from studies.quantization.variants import (
     NEW_TOKENS,

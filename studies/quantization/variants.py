@@ -23,9 +23,9 @@ from formulation.command.processes import run_child
 from formulation.records.rows import Row
 from merino_net import quantize
 from merino_net.corpus.text import Text
-from merino_net.export import replace_folder
 from merino_net.network.pretrained import Model
 from merino_net.quantize import Plan, load_float_model, read_quantize_record
+from merino_net.shipping.hub_folder import replace_folder
 from studies.trained.flags import ReadingOptions
 
 if TYPE_CHECKING:

@@ -70,8 +70,16 @@ DESIGNS: dict[str, Architecture] = {
 
 _MUON: dict[str, Any] = {"optimizer": "muon", "learning_rate": 4e-3}
 _ADAMW: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e-3}
-_BEFORE: dict[str, Any] = {"decayed": "all", "attention_parts": False, "documents_apart": False, "schedule": "linear"}
-"""The recipe before any change."""
+_BEFORE: dict[str, Any] = {
+    "decayed": "all",
+    "attention_parts": False,
+    "schedule": "linear",
+    "documents_apart": False,
+    "repeat_exponent": 0.0,
+}
+"""The recipe before any change, stated in full, so that no default of a plan moves it."""
+_CARRIED: dict[str, Any] = {**_BEFORE, "decayed": "matrices", "attention_parts": True}
+"""The recipe whose learning rate is carried."""
 
 
 @dataclass(frozen=True)
@@ -113,15 +121,18 @@ CHANGES: dict[str, Change] = {
     "embeddings do not decay, AdamW": Change(_ADAMW, {"decayed": "matrices"}, _BOTH, "less than the seeds' spread, as with Muon"),
 }
 
-CARRY_WIDTHS = (64, 128, 256)
-CARRY_RATES = {"muon": (8e-3, 1.6e-2, 3.2e-2, 6.4e-2), "adamw": (4e-3, 8e-3, 1.6e-2, 3.2e-2)}
+CARRY_WIDTHS = (32, 64, 128)
+CARRY_RATES = {"muon": (8e-3, 1.6e-2, 3.2e-2, 6.4e-2), "adamw": (1e-3, 2e-3, 4e-3, 8e-3)}
 CARRY_RULES: dict[str, dict[str, Any]] = {
     "Muon": {"optimizer": "muon"},
     "Muon, √(w/n)": {"optimizer": "muon", "rate_width": 64},
     "AdamW": {"optimizer": "adamw"},
     "AdamW, w/n": {"optimizer": "adamw", "rate_width": 64},
 }
-CARRY_EXPECTED = "The best rate falls by √2 (Muon) and by 2 (AdamW) with each doubling of the width; with the factor it stays within a factor of √2."
+CARRY_EXPECTED = (
+    "the best rate falls by √2 (Muon) and by 2 (AdamW) with each doubling of the width; with the factor it stays within a factor "
+    "of √2"
+)
 
 
 def carry_design(width: int) -> Architecture:
@@ -206,7 +217,7 @@ def change_runs(options: RecipesOptions) -> list[tuple[str, str, str, int, Recip
 def carry_runs(options: RecipesOptions) -> list[tuple[str, int, float, Recipe]]:
     """(rule, width, learning rate, run) of the sweep, with seed 0."""
     return [
-        (name, width, rate, Recipe(carry_design(width), _plan(options.carry_steps, 0, learning_rate=rate, **rule)))
+        (name, width, rate, Recipe(carry_design(width), _plan(options.carry_steps, 0, learning_rate=rate, **_CARRIED, **rule)))
         for width in CARRY_WIDTHS
         for name, rule in CARRY_RULES.items()
         for rate in CARRY_RATES[rule["optimizer"]]
@@ -274,7 +285,7 @@ def train_recipe(recipe: Recipe, data: TokenData, threads: int, folder: Path) ->
         row["cpu_seconds"] = time.process_time() - processor
     count = result.held_out_sequences
     losses = {
-        name: held_out_loss(network, sequences, count)
+        name: evaluated_loss(network, sequences, count)
         for name, sequences in (("packed", held_out), ("apart", held_out.documents_apart(end)))
     }
     shutil.rmtree(network)
@@ -288,7 +299,7 @@ def train_recipe(recipe: Recipe, data: TokenData, threads: int, folder: Path) ->
     }
 
 
-def held_out_loss(network: Path, sequences: Any, count: int) -> float:
+def evaluated_loss(network: Path, sequences: Any, count: int) -> float:
     """Mean loss in nat per token of a trained network in float32 over the first sequences."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -346,7 +357,7 @@ def change_records(options: RecipesOptions, rows: Mapping[str, Row], data: Token
 
 
 def carry_records(options: RecipesOptions, rows: Mapping[str, Row], data: TokenData) -> list[dict[str, Any]]:
-    """For each rule and width: the loss at each learning rate, the best rate (a parabola through the lowest three), bracketed or not."""
+    """For each rule and width: the loss at each learning rate, and the best one, by `best_rate`."""
     records: dict[tuple[str, int], dict[str, Any]] = {}
     for name, width, rate, recipe in carry_runs(options):
         record = records.setdefault(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,11 @@ from formulation import (
     layer_of,
 )
 from formulation.architecture import read_blocks, settled
+from formulation.fingerprint import fingerprint
 from formulation.layer import final_norm, learned_positions, surroundings
-from hardware_models import CacheMemory, Flops, Params
+from formulation.union import decided
+from hardware_models import CacheMemory, DecoderParams, Flops, Memory, Params
+from hardware_models.workload import Workload, feature_matrix
 from solvers import DynamicProgramming, EvolutionaryAlgorithm, Exhaustive, GeneticAlgorithm, Limits, Status, solve
 
 FFN = (768, 1152, 1536)
@@ -256,3 +260,41 @@ def test_a_space_survives_json() -> None:
     assert SearchSpace.from_dict(record).menus[0].shared == (False, True)
     assert SearchSpace.from_dict(record | {"shared": False}).shared is False
     assert SearchSpace.uniform(2, (576,), ffn_widths=(768,), depths=(2,), shared=(True, False), family="llama").size == 4
+
+
+PADDED = Architecture((Block(64, 96, 2), Block(128, 64, 1)), embedding_width=96, vocabulary=50, positions=16, joints="pad")
+
+
+def test_a_padded_joint_costs_neither_parameters_nor_work() -> None:
+    linear = replace(PADDED, joints="linear")
+    entries = 96 * 64 + 64 * 128 + 128 * 96
+    assert Params()(linear) - Params()(PADDED) == DecoderParams()(linear) - DecoderParams()(PADDED) == entries
+    assert Flops(7)(linear) - Flops(7)(PADDED) == 2 * 7 * entries
+    assert Memory(seq_len=16)(linear) - Memory(seq_len=16)(PADDED) == 4 * entries
+    [of_linear], [of_padded] = (
+        feature_matrix([one], Workload(seq_len=7), ("joint", "joint_maps", "maps")) for one in (linear, PADDED)
+    )
+    assert of_linear - of_padded == pytest.approx([3, 2 * 7 * entries / 1e9, 2 * 7 * entries / 1e9])
+    assert of_padded[0] == 0
+
+
+def test_joints_are_written_where_they_are_not_maps() -> None:
+    linear = replace(PADDED, joints="linear")
+    assert PADDED.to_dict()["joints"] == "pad"
+    assert "joints" not in linear.to_dict()
+    assert Architecture.from_json(PADDED.to_json()) == PADDED != linear == Architecture.from_json(linear.to_json())
+    space = SearchSpace((Menu((64,), (1,)), Menu((128,), (1,))), joints="pad")
+    assert SearchSpace.from_dict(space.to_dict()) == space != replace(space, joints="linear")
+    assert fingerprint(space) != fingerprint(replace(space, joints="linear"))
+    assert space.decode((0, 0)).joints == "pad"
+    with pytest.raises(ValueError, match="the design's joints is linear; this space has pad"):
+        space.encode(replace(space.decode((0, 0)), joints="linear"))
+    assert [part.joints for part in decided(space, joints=("linear", "pad")).parts] == ["linear", "pad"]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_family_of_one_width_has_no_joints(family: str) -> None:
+    with pytest.raises(ValueError, match=f"joints is 'pad'; the family {family} has one width and nothing to join"):
+        Architecture((Block(64, 96, 2),), family=family, joints="pad")
+    with pytest.raises(ValueError, match="unknown joints 'glue'"):
+        Architecture((Block(64, 96, 2),), joints="glue")

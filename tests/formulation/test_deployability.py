@@ -57,7 +57,7 @@ def obeys(rules: Deployability, design: Architecture) -> bool:
         return design.family == "llama" and len(shapes) == 1 and gates == {True} and stored
     assert rules.name == "llama.cpp"
     runs = gates == {design.family != "gpt2"} and (
-        design.family == "llama" or (design.family in ("gpt2", "qwen2") and len(shapes) == 1)
+        design.family in ("llama", "qwen2") or (design.family == "gpt2" and len(shapes) == 1)
     )
     if design.family == "gpt2":
         runs &= all((layer["query"].outputs, layer["value"].outputs) == (block.width, block.width) for block, layer in layers)

@@ -76,14 +76,14 @@ def test_what_stands_around_the_blocks() -> None:
     assert (positions.rows, positions.width, positions.parameters) == (52, 128, 52 * 128)
     assert (norm.width, norm.bias, norm.parameters) == (256, True, 2 * 256)
     assert (around.head.weights, around.head.bias, around.head.matrix) == (1000 * 192, False, around.tokens.name)
-    assert joint_map(128, 256).parameters == 128 * 256
+    assert joint_map(128, 256, DESIGN).parameters == 128 * 256
 
 
 @pytest.mark.parametrize("design", [DESIGN, Architecture(DESIGN.blocks, False, 192, 1000, 50), *PUBLISHED.values()], ids=str)
 def test_costs_and_entropies_are_sums_over_the_list(design: Architecture) -> None:
     layers = [(block, layer_of(block, design)) for block in design.blocks]
     maps = [(block, each) for block, layer in layers for each in layer.maps]
-    joints = [joint_map(left, right) for left, right in design.joints]
+    joints = [joint_map(left, right, design) for left, right in design.unequal_neighbours]
     stored = [stored_layers(block, design) * each.parameters for block, layer in layers for each in (*layer.maps, *layer.norms)]
     assert DecoderParams()(design) == sum(stored) + sum(each.parameters for each in joints)
     ends = learned_positions(design.widths[0], design), final_norm(design.widths[-1], design)

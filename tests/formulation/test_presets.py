@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from formulation.presets import LAYER_SPACES, PRESETS, layers_space
-from formulation.problem_file import SPACES, read_space
+from formulation.presets import LAYER_SPACES, PRESETS, edge_space, layers_space
+from formulation.problem_file import SPACES, read_one_space, read_space
 from hardware_models import CacheMemory, Flops, Params
 
 
@@ -49,6 +49,20 @@ def test_smollm2_360m_layer_by_layer() -> None:
     assert menu.axes["ffn_width"] == tuple(range(640, 3841, 320))
     shapes = {(block.head_size, block.heads, block.kv_heads) for block in menu.items}
     assert shapes == {(size, number * 64 // size, kv) for size in (64, 32) for number in (5, 10, 15, 20) for kv in (1, 5)}
+
+
+def test_edge_layers() -> None:
+    space = read_space("edge-layers")
+    assert [part.embedding_width for part in space.parts] == [128, 192, 256, 320, 384, 448, 512]
+    assert {(part.blocks, part.family, part.vocabulary, part.shared, part.tied) for part in space.parts} == {
+        (16, "llama", 4096, False, True)
+    }
+    shapes = {(block.heads, block.kv_heads, block.head_size) for block in space.parts[0].menus[0].items if block.depth}
+    assert shapes == {(heads, kv, 64) for heads in (2, 4, 8) for kv in (1, 2, 4) if kv <= heads}
+    gates = {block.gated for part in edge_space((False, True)).parts for menu in part.menus for block in part.blocks_of(menu)}
+    assert gates == {False, None, True}
+    with pytest.raises(ValueError, match="the space edge-layers holds a union of 7 spaces; expected a single one here"):
+        read_one_space("edge-layers")
 
 
 @pytest.mark.parametrize("name", LAYER_SPACES)

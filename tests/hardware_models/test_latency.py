@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from formulation import Architecture, Block, Budget, DesignProblem, EffectiveEntropy, SearchSpace, evaluator, tabulate
 from formulation.architecture import read_blocks
+from formulation.presets import edge_space
 from hardware_models import (
     FEATURES,
     Condition,
@@ -26,10 +27,12 @@ from hardware_models import (
     fit_table,
 )
 from hardware_models.device import read_device, shipped
-from hardware_models.fit import FitError
+from hardware_models.drawn import networks_of
+from hardware_models.fit import FitError, selecting_fit
 from hardware_models.latency import unseen_rounds
 from hardware_models.workload import BODY_FEATURES, feature_matrix
 from solvers import DynamicProgramming, Exhaustive, Status, solve
+from solvers.questions.text import proof_text
 
 SPACE = SearchSpace.uniform(2, (256, 512, 768), (1, 2), (1, 2, 4))
 PRICES = {"pass": 3.0, "block": 0.1, "layer": 0.2, "attention_maps": 9.0, "ffn_maps": 8.0, "scores": 12.0, "joint_maps": 10.0}
@@ -235,6 +238,40 @@ def test_a_fit_with_all_features_predicts_noisy_networks() -> None:
     assert error.spearman > 0.99
 
 
+LLAMA_PRICES = {"pass": 0.1, "layer": 0.05, "weights": 0.2, "cache": 3.0, "head": 20.0}
+
+
+def measured_llamas(prices: dict[str, float], noise: float = 0.02) -> list[MeasuredNetwork]:
+    """Networks of unequal layers and several widths, of which these are the prices of a decoding step."""
+    designs, draw = networks_of(edge_space(), 60), np.random.default_rng(0)
+    exact = feature_matrix(designs, Workload("decode"), tuple(prices)) @ np.array(list(prices.values()))
+    return [
+        MeasuredNetwork(design, tuple(value * np.exp(noise * draw.normal(size=3))))
+        for design, value in zip(designs, exact, strict=True)
+    ]
+
+
+def test_work_is_priced_where_unseen_networks_are_predicted_worse_without() -> None:
+    rows = measured_llamas(LLAMA_PRICES)
+    chosen = fit_table("toy", "decode", Workload("decode"), rows)
+    assert {"cache", "head"} <= {*dict(chosen.prices)}
+    assert dict(chosen.prices)["head"] == pytest.approx(20, rel=0.2)
+    assert chosen.error is not None
+    assert chosen.error.mape < 0.025
+    without = fit_table("toy", "decode", Workload("decode"), rows, choices=())
+    assert without.error is not None
+    assert without.error.mape > 0.05
+    plain = fit_table("toy", "decode", Workload("decode"), measured_llamas({"pass": 0.1, "layer": 0.05, "weights": 0.2}))
+    assert not {"cache", "head"} & {*dict(plain.prices)}
+
+
+def test_work_that_is_a_sum_of_other_work_is_never_chosen() -> None:
+    """Of the paper's layers, that have as many key/value heads as heads, grouped heads tell nothing."""
+    work = feature_matrix(random_designs(40), Workload("decode"), (*BODY_FEATURES, "key_value_maps", "query_key_width", "head"))
+    values = work @ np.random.default_rng(0).uniform(0.1, 1, work.shape[1]) + np.random.default_rng(1).uniform(0, 1, len(work))
+    assert not selecting_fit(len(BODY_FEATURES))(work, values)[len(BODY_FEATURES) :].any()
+
+
 def test_what_differs_between_rounds_is_part_of_the_error() -> None:
     steady = fit_table("toy", "prefill", Workload(), measured(random_designs(40), (1.0, 1.0)), tuple(PRICES))
     drifting = fit_table("toy", "prefill", Workload(), measured(random_designs(40), (1.0, 1.2)), tuple(PRICES))
@@ -310,6 +347,20 @@ def test_extrapolations_have_to_be_asked_for(design: Architecture, words: str) -
     assert Latency(TABLE, extrapolate=True)(design) > 0
     assert TABLE.leaves_out(design)
     assert "(extrapolating)" in Latency(TABLE, extrapolate=True).name
+
+
+def test_the_answer_says_what_is_extrapolated() -> None:
+    wide = SearchSpace.uniform(1, (768, 832), (1,), (1, 2), vocabulary=4096)
+    for extrapolate, space, words in (
+        (True, wide, ["Extrapolated: latency@toy:prefill (extrapolating) was not validated on width 832 (validated 256 to 768); "]),
+        (True, SPACE, []),
+        (False, SPACE, []),
+    ):
+        problem = DesignProblem(space, EffectiveEntropy(), (Budget(Latency(TABLE, extrapolate=extrapolate), 500),))
+        solver = DynamicProgramming()
+        said = [line for line in proof_text(problem, solve(problem, solver), solver).splitlines() if "xtrapolat" in line]
+        assert len(said) == len(words)
+        assert all(line.startswith(word) for line, word in zip(said, words, strict=True))
 
 
 def test_a_problem_on_a_space_beyond_the_table_is_refused_as_a_whole() -> None:

@@ -6,6 +6,7 @@ The networks here are tiny: what is tested is that the right thing is timed, and
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import json
 from collections import Counter
 from dataclasses import replace
@@ -17,13 +18,26 @@ import torch
 
 from formulation import Architecture, Block, layer_of
 from formulation.records.rows import Row, RowFile, StudyStopped
-from hardware_models import CacheMemory, Latency, Params, Workload, engines, plain_graph, profile, profile_standalone, read_device
+from hardware_models import (
+    CacheMemory,
+    Latency,
+    Params,
+    Validated,
+    Workload,
+    engines,
+    plain_graph,
+    profile,
+    profile_standalone,
+    read_device,
+)
+from hardware_models.artefacts import SHIPPED, ArtefactEngine, Workshop, tokenizer_of
 from hardware_models.device import device_from_text
-from hardware_models.engines import RUNTIMES, Engine, Measurement, engine_of
+from hardware_models.engines import INSIDE, Engine, Measurement, engine_of, random_network
 from hardware_models.kernels import maps_of
 from hardware_models.plain_graph import onnx_graph
 from hardware_models.profile_standalone import Network, clean_rounds, is_steady, left_out, plan, trimmed_mean, usual_pace
 from merino_net import MerinoConfig, MerinoForCausalLM
+from merino_net.shipping.runtimes import Job, Report, Runtime
 
 SOURCE = Path(profile_standalone.__file__).read_text(encoding="utf-8")
 TINY = Architecture((Block(64, 128, 2), Block(128, 128, 1)), embedding_width=64, vocabulary=50, positions=32)
@@ -113,7 +127,7 @@ def test_the_plain_network_computes_what_merino_net_does(shared: bool, fused: bo
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 @pytest.mark.parametrize(
     ("runtime", "precision"),
-    [(runtime, precision) for runtime, precisions in RUNTIMES.items() for precision in precisions if runtime != "compiled"],
+    [(runtime, precision) for runtime, precisions in INSIDE.items() for precision in precisions if runtime != "compiled"],
 )
 def test_every_engine_runs_all_linear_maps_in_its_precision(
     runtime: str, precision: str, phase: str, monkeypatch: pytest.MonkeyPatch
@@ -137,7 +151,7 @@ STATED = Architecture(
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
-@pytest.mark.parametrize("precision", RUNTIMES["torch"])
+@pytest.mark.parametrize("precision", INSIDE["torch"])
 def test_heads_and_gates_are_measured_in_pytorch_and_refused_elsewhere(precision: str, phase: str) -> None:
     assert Engine("torch", precision, Workload(phase, seq_len=8), threads=1).latency_ms(STATED, seconds=0.001) > 0
     with pytest.raises(
@@ -146,12 +160,49 @@ def test_heads_and_gates_are_measured_in_pytorch_and_refused_elsewhere(precision
         Engine("onnx", "float32", Workload(phase, seq_len=8), threads=1).prepare(STATED)
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+def unequal_layers(family: str, tied: bool = True) -> Architecture:
+    blocks = (Block(96, 128, 2, heads=4, kv_heads=2, head_size=32), Block(96, 64, 1, heads=2, head_size=16))
+    return Architecture(blocks, False, vocabulary=50, positions=32, family=family, tied=tied)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_families_are_measured_in_pytorch_as_they_are(family: str, tied: bool, phase: str) -> None:
+    design = unequal_layers(family, tied)
+    for precision in ("float32", "int8"):
+        assert Engine("torch", precision, Workload(phase, seq_len=8), threads=1).latency_ms(design, seconds=0.001) > 0
+    model = random_network(design, torch.zeros(50, 96))
+    assert sum(each.numel() for each in model.parameters()) == Params()(design)
+    assert (model.lm_head.weight is model.model.tokens.weight) is tied
+    assert not any(each.is_meta for each in (*model.parameters(), *model.buffers()))
+
+
+def test_a_random_network_turns_by_the_same_angles_as_a_trained_one() -> None:
+    design = unequal_layers("llama")
+    made = MerinoForCausalLM(MerinoConfig.from_architecture(design)).eval()
+    model = random_network(design, torch.zeros(50, 96))
+    model.load_state_dict(made.state_dict())
+    tokens = torch.randint(50, (1, 9))
+    with torch.no_grad():
+        assert torch.equal(model(tokens).logits, made(tokens).logits)
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_other_families_are_not_measured_as_ours(family: str, runtime: str) -> None:
+def test_the_plain_network_is_of_our_family_alone(family: str) -> None:
     design = Architecture((Block(64, 128, 1),), False, vocabulary=50, positions=32, family=family)
-    with pytest.raises(ValueError, match=f"of the family {family}, which has no network here"):
-        Engine(runtime, "float32", Workload(seq_len=8), threads=1).prepare(design)
+    with pytest.raises(ValueError, match=f"of the family {family}, which has no plain network .* onnxruntime-genai"):
+        Engine("onnx", "float32", Workload(seq_len=8), threads=1).prepare(design)
+
+
+PADDED = Architecture((Block(64, 128, 1), Block(128, 64, 1)), embedding_width=64, vocabulary=50, positions=32, joints="pad")
+
+
+def test_padding_is_measured_in_pytorch_and_refused_elsewhere() -> None:
+    assert maps_of(PADDED) == 2 * 4 + 1
+    assert Engine("torch", "float32", Workload(seq_len=8), threads=1).latency_ms(PADDED, seconds=0.001) > 0
+    with pytest.raises(ValueError, match="pads unequal widths, which the plain network does not"):
+        Engine("onnx", "float32", Workload(seq_len=8), threads=1).prepare(PADDED)
 
 
 def test_linear_maps_are_counted_as_they_are_applied() -> None:
@@ -197,7 +248,7 @@ def test_every_design_is_compiled_however_many_there_are(monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", RUNTIMES["compiled"])
+@pytest.mark.parametrize("precision", INSIDE["compiled"])
 def test_the_compiled_engine_compiles(precision: str) -> None:
     assert Engine("compiled", precision, Workload(seq_len=8), threads=1).latency_ms(TINY, seconds=0.001) > 0
 
@@ -487,6 +538,136 @@ def test_mistakes_on_the_stand_alone_command_line(arguments: list[str], capsys: 
     assert arguments[-1] in message
 
 
+class FakeRuntime:
+    """A runtime whose artefact is the network's parameters in words, and whose client is a formula of them."""
+
+    def __init__(self) -> None:
+        self.exported: list[tuple[str, str]] = []
+        self.ran: list[Path] = []
+
+    def export(self, runtime: Runtime, model: torch.nn.Module, tokenizer: object, folder: Path, weights: str) -> None:
+        design = model.config.to_architecture()
+        assert not any(folder.iterdir())
+        assert len(tokenizer) == design.vocabulary
+        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+        self.exported.append((str(design), weights))
+        layers = [(block, block.depth) for block in design.blocks]
+        work = sum(depth * (0.1 + block.width * block.ffn_width / 1e5 + 0.2 * block.kv_heads) for block, depth in layers)
+        (folder / "network.txt").write_text(json.dumps(work * (2 if weights in ("q8_0", "int8") else 1)))
+
+    def run(self, runtime: Runtime, folder: Path, job: Job) -> Report:
+        self.ran.append(folder)
+        assert job.threads == 1
+        assert job.timing is not None
+        (phase,) = job.timing.phases
+        step = json.loads((folder / "network.txt").read_text())
+        passes = [step * share * (job.timing.seq_len if phase == "prefill" else 1) for share in (1.0, 1.0, 1.0, 9.0)]
+        return Report("1", **{f"{phase}_ms": passes})
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRuntime:
+    own = FakeRuntime()
+    monkeypatch.setattr(Runtime, "export", lambda self, *given: own.export(self, *given))
+    monkeypatch.setattr(Runtime, "run", lambda self, *given: own.run(self, *given))
+    monkeypatch.setattr(Runtime, "require", lambda self, instead="": None)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1")
+    monkeypatch.setattr(profile_standalone.Pace, "__call__", lambda self: 6.0)
+    space = {
+        "blocks": 3,
+        "widths": [64, 128],
+        "ffn_widths": [64, 96, 128, 256],
+        "heads": [2, 4],
+        "kv_heads": [1, 2],
+        "depths": [0, 1],
+    }
+    around = {"head_sizes": [16], "shared": False, "vocabulary": 300, "positions": 64, "tied": True, "family": "llama"}
+    parts = [space | around | {"widths": [width]} for width in space["widths"]]
+    (tmp_path / "space.json").write_text(json.dumps({"union": parts}))
+    return own
+
+
+def ship(folder: Path, *more: str) -> int:
+    options = ["--name", "pi", "--networks", "24", "--rounds", "1", "--seq-len", "4", "--threads", "1", "--runtime", "llama.cpp"]
+    return profile.main([*options, "--space", str(folder / "space.json"), "--output", str(folder), *more])
+
+
+def test_artefacts_of_a_runtime_become_tables(fake: FakeRuntime, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ship(tmp_path) == 0
+    device = read_device(str(tmp_path / "pi.json"))
+    names = [f"llama.cpp-{weights}-{phase}" for weights in ("q8_0", "q4_0") for phase in ("prefill", "decode")]
+    assert [table.name for table in device.tables] == names
+    assert [len(fake.exported), len(fake.ran)] == [2 * 24, 4 * 24]  # both phases of one artefact
+    assert not any(folder.exists() for folder in fake.ran[:-4])  # each is deleted once all was timed
+    for table in device.tables:
+        assert len(table.rows) == 24
+        assert table.error is not None
+        assert table.error.mape < 0.01
+        assert table.workload == Workload(table.name.rpartition("-")[2], 4)
+        assert table.how["largest_artefact_bytes"] > 0
+        assert table.validated == Validated.of([row.design for row in table.rows])
+        assert (table.validated.families, table.validated.vocabularies) == (("llama",), (300,))
+        assert (table.validated.widths, table.validated.heads, table.validated.kv_heads) == ((64, 128), (2, 4), (1, 2))
+        engine = engine_of(table)
+        assert isinstance(engine, ArtefactEngine)
+        assert (engine.name, engine.threads) == (table.name, 1)
+    design = device.tables[0].rows[0].design
+    slow, quick = (device.table(f"llama.cpp-{weights}-decode") for weights in ("q8_0", "q4_0"))
+    assert Latency(slow)(design) == pytest.approx(2 * Latency(quick)(design), rel=0.01)
+    assert "llama.cpp-q4_0-decode" in capsys.readouterr().out
+
+
+def test_artefacts_are_not_made_again_for_rows_that_are_there(fake: FakeRuntime, tmp_path: Path) -> None:
+    assert ship(tmp_path, "--precisions", "q8_0", "--phases", "decode") == 0
+    assert ship(tmp_path, "--precisions", "q8_0", "--phases", "decode") == 0
+    assert len(fake.exported) == len(fake.ran) == 24
+    assert ship(tmp_path, "--precisions", "q8_0", "--phases", "decode", "--rounds", "2") == 0
+    assert len(fake.exported) == len(fake.ran) == 48
+    with pytest.raises(ValueError, match=r"the rows of llama.cpp-q8_0-decode are of networks in .*; choose the same --space"):
+        profile.main(["--name", "pi", "--runtimes", "llama.cpp", "--seq-len", "4", "--threads", "1", "--output", str(tmp_path)])
+
+
+def test_a_table_of_llamas_prices_no_merino_and_the_other_way_round(fake: FakeRuntime, tmp_path: Path) -> None:
+    assert ship(tmp_path, "--precisions", "q8_0", "--phases", "decode") == 0
+    latency = Latency(read_device(str(tmp_path / "pi.json")).table())
+    design = latency.table.rows[0].design
+    ours = replace(design, family="merino", embedding_width=design.widths[0])
+    with pytest.raises(ValueError, match=r"family merino \(validated llama\)"):
+        latency(ours)
+    with pytest.raises(ValueError, match=r"feed-forward networks without a gate \(none were measured\)"):
+        latency(replace(design, blocks=tuple(replace(block, gated=False) for block in design.blocks)))
+    with pytest.raises(ValueError, match=r"heads 8 \(validated 2 to 4\)"):
+        latency(replace(design, blocks=(replace(design.blocks[0], heads=8),)))
+    with pytest.raises(ValueError, match=r"kv_heads 4 \(validated 1 to 2\)"):
+        latency(replace(design, blocks=(replace(design.blocks[0], heads=4, kv_heads=4),)))
+    assert replace(latency, extrapolate=True).extrapolates(ours).startswith("family merino")
+
+
+def test_an_artefact_that_cannot_be_exported_leaves_none_behind(fake: FakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Workshop()
+
+    def refuse(*given: object) -> None:
+        raise ValueError("llama.cpp has no such layer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runtime, "export", refuse)
+        with pytest.raises(ValueError, match="no such layer"):
+            shop.artefact(unequal_llama(), SHIPPED["llama.cpp"], "q8_0")
+    assert [file.name for file in shop.artefact(unequal_llama(), SHIPPED["llama.cpp"], "q8_0").iterdir()] == ["network.txt"]
+
+
+def unequal_llama() -> Architecture:
+    return replace(unequal_layers("llama"), vocabulary=300)
+
+
+@pytest.mark.parametrize("vocabulary", [300, 4096])
+def test_a_tokenizer_without_a_text_has_as_many_tokens_as_asked_for(vocabulary: int) -> None:
+    tokenizer = tokenizer_of(vocabulary)
+    assert len(tokenizer) == vocabulary
+    text = "Ünequal layers, 3 of them"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
 def small_networks(count: int) -> list[Architecture]:
     return [Architecture(tuple(Block(*block) for block in blocks), shared) for blocks, shared in small_plan(count)]
 
@@ -560,11 +741,18 @@ def test_what_was_measured_while_the_machine_was_not_steady_is_measured_again(tm
     ("arguments", "words"),
     [
         (["--name", "My Box"], "expected lower-case letters"),
-        (["--name", "box", "--runtimes", "tvm"], "--runtimes is 'tvm'"),
+        (["--name", "box", "--runtimes", "tvm"], "--runtimes names 'tvm' .expected some of torch, compiled, onnx, llama.cpp"),
+        (["--name", "box", "--runtime", "llama.ccp"], "--runtimes names 'llama.ccp'; did you mean llama.cpp?"),
+        (["--name", "box", "--runtimes", "torch,gguf"], "--runtimes names 'gguf'; did you mean llama.cpp?"),
+        (["--name", "box", "--runtimes", "ort-genai"], "did you mean onnxruntime-genai?"),
+        (["--name", "box", "--runtimes", "llama.cpp", "--precisions", "q4"], "--precisions names 'q4'; did you mean q4_0?"),
+        (["--name", "box", "--runtimes", "llama.cpp", "--precisions", "int8"], "llama.cpp has no precision int8"),
+        (["--name", "box", "--runtimes", "llama.cpp", "--batch", "2"], "one sequence at a time, .* got batch 2"),
+        (["--name", "box", "--runtimes", "llama.cpp", "--space", "smal"], "space"),
         (["--name", "box", "--runtimes", "onnx", "--precisions", "bfloat16"], "onnx has no precision bfloat16"),
         (["--name", "box", "--networks", "3"], "--networks is 3; expected at least 20"),
         (["--name", "box", "--seconds", "0"], "--seconds is 0"),
-        (["--name", "box", "--phases", "training"], "--phases is 'training'"),
+        (["--name", "box", "--phases", "training"], "--phases names 'training'"),
     ],
 )
 def test_mistakes_on_the_command_line(arguments: list[str], words: str, tmp_path: Path) -> None:

@@ -25,7 +25,18 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from merino_net.corpus import data
-from merino_net.corpus.data import END_OF_TEXT, Sequences, Text, load_tokenizer, packed, split, token_array, train_tokenizer
+from merino_net.corpus.data import (
+    END_OF_TEXT,
+    PADDING,
+    Sequences,
+    Text,
+    load_tokenizer,
+    packed,
+    save_tokenizer,
+    split,
+    token_array,
+    train_tokenizer,
+)
 from merino_net.corpus.text import Reading, TextFormat
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -351,9 +362,10 @@ def test_fingerprints_know_bytes_and_not_names(tmp_path: Path) -> None:
 def test_vocabulary(tokenizer: PreTrainedTokenizerFast) -> None:
     assert len(tokenizer) == tokenizer.vocab_size == VOCABULARY
     assert sorted(tokenizer.get_vocab().values()) == list(range(VOCABULARY))
-    assert tokenizer.bos_token == tokenizer.eos_token == tokenizer.pad_token == END_OF_TEXT
-    assert tokenizer.eos_token_id == 0
-    assert len(train_tokenizer(TOPICS, 257)) == 257
+    assert tokenizer.bos_token == tokenizer.eos_token == END_OF_TEXT
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 1)
+    assert tokenizer.pad_token == PADDING
+    assert len(train_tokenizer(TOPICS, 258)) == 258
 
 
 @given(texts)
@@ -400,10 +412,10 @@ def test_long_documents_are_cut_for_training_without_a_trace(
 def test_too_large_a_vocabulary() -> None:
     documents = ["abc abc abd"]
     sentence = refusal(train_tokenizer, documents, 50_257)
-    most = 259  # two merges: of the pairs that then remain, each is seen once
+    most = 260  # two merges: of the pairs that then remain, each is seen once
     assert sentence == (
-        "the text supports a vocabulary of 259 tokens at most, fewer than the 50,257 asked for; "
-        "give more text or ask for fewer with --vocabulary 259"
+        "the text supports a vocabulary of 260 tokens at most, fewer than the 50,257 asked for; "
+        "give more text or ask for fewer with --vocabulary 260"
     )
     assert len(train_tokenizer(documents, most)) == most
     assert f"supports a vocabulary of {most} tokens" in refusal(train_tokenizer, documents, most + 1)
@@ -416,7 +428,7 @@ def test_the_largest_vocabulary_is_written_for_people() -> None:
     assert f"of {most:,} tokens at most, fewer than the 200,000" in sentence
 
 
-@pytest.mark.parametrize("vocabulary", [256, 1, 0, -1, 2.5, True])
+@pytest.mark.parametrize("vocabulary", [257, 256, 1, 0, -1, 2.5, True])
 def test_refused_vocabularies(vocabulary: Any) -> None:
     assert f"vocabulary is {vocabulary}; expected" in refusal(train_tokenizer, TOPICS, vocabulary)
 
@@ -429,10 +441,25 @@ def test_saved_and_loaded(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) ->
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["clean_up_tokenization_spaces"] is False
     for loaded in (load_tokenizer(str(tmp_path)), load_tokenizer(str(tmp_path / "tokenizer.json"))):
         assert serialized(loaded) == serialized(tokenizer)
-        assert loaded.bos_token_id == loaded.eos_token_id == loaded.pad_token_id == 0
+        assert (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id) == (0, 0, 1)
         text = f" do n't . {END_OF_TEXT} é"
         assert loaded(text).input_ids == tokenizer(text).input_ids
         assert loaded.decode(loaded(text).input_ids) == text
+
+
+def test_saved_for_others(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """The class is one that every release of transformers knows, and nothing of this machine is written down."""
+    tokenizer.save_pretrained(tmp_path)
+    for source, kind in ((tmp_path, "GPT2Tokenizer"), (tmp_path / "tokenizer.json", "PreTrainedTokenizerFast")):
+        folder = tmp_path / kind
+        folder.mkdir()
+        save_tokenizer(load_tokenizer(str(source)), folder, 64)
+        settings = json.loads((folder / "tokenizer_config.json").read_text())
+        assert settings["tokenizer_class"] == kind
+        assert not {"local_files_only", "is_local", "name_or_path"} & set(settings)
+        loaded = load_tokenizer(str(folder))
+        assert loaded.model_max_length == 64
+        assert serialized(loaded) == serialized(tokenizer)
 
 
 def word_tokenizer(end: str | None) -> PreTrainedTokenizerFast:

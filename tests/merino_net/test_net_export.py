@@ -6,7 +6,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GPT2Config,
+    GPTNeoConfig,
     GPTNeoXConfig,
     MambaConfig,
     OPTConfig,
@@ -30,6 +31,7 @@ from merino_net.corpus.data import train_tokenizer
 from merino_net.generate import continuation
 from merino_net.network.counting import forward_flops, parameter_count
 from merino_net.network.pretrained import find_models
+from merino_net.shipping.hub_folder import replace_folder
 from merino_net.shipping.model_card import model_card, number, proof_section
 from merino_net.training.run import TrainingPlan, TrainingResult
 
@@ -109,8 +111,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(source: Path) -> Path:
     """The export of `source`, made once for all tests that read it."""
     output = source.parent / "exported"
-    openvino = ["--openvino"] if HAS_OPENVINO else []
-    assert export.main([str(source), "--output", str(output), *openvino]) == 0
+    forms = "hf,onnx,openvino" if HAS_OPENVINO else "hf,onnx"
+    assert export.main([str(source), "--output", str(output), "--to", forms]) == 0
     return output
 
 
@@ -131,8 +133,14 @@ def test_the_folder_is_whole_and_reads_back_exactly(source: Path, exported: Path
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert sorted(path.name for path in exported.parent.iterdir()) == ["exported", "model"]
     assert record["parameters"] == parameter_count(before)
-    assert record["huggingface"]["differences"] == {"weights": 0.0}
-    assert 0 < max(record["onnx"]["differences"].values()) < 1e-4
+    forms = {form["form"]: form for form in record["forms"]}
+    assert (record["version"], list(forms)[:2]) == (2, ["hf", "onnx"])
+    assert (forms["hf"]["folder"], forms["hf"]["differences"]) == (".", {"weights": 0.0})
+    weights = (exported / "model.safetensors").stat().st_size
+    assert 0 < weights - forms["hf"]["weight_bytes"] < 0.1 * weights  # but for the names in the file
+    assert forms["hf"]["bytes"] > weights
+    assert forms["onnx"]["bytes"] == sum(path.stat().st_size for path in (exported / "onnx").iterdir())
+    assert 0 < max(forms["onnx"]["differences"].values()) < 1e-4
 
 
 def test_onnx_logits_are_pytorchs(exported: Path) -> None:
@@ -271,8 +279,8 @@ def test_opening_what_is_no_graph(exported: Path, tmp_path: Path) -> None:
 def test_openvino_logits_are_pytorchs(exported: Path) -> None:
     from merino_net.shipping.openvino_model import OpenVinoModel, check_products, compare_openvino
 
-    record = json.loads((exported / "export.json").read_text())["openvino"]
-    assert record["weights"] == "float32"
+    record = json.loads((exported / "export.json").read_text())["forms"][2]
+    assert (record["form"], record["weights"], record["folder"]) == ("openvino", "float32", "openvino")
     assert max(record["differences"].values()) < 1e-4
     model = MerinoForCausalLM.from_pretrained(exported).eval()
     graph = OpenVinoModel(exported / "openvino", threads=1)
@@ -315,12 +323,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """A stand-in for tracing, and for how far its result is off."""
 
     def set_difference(difference: float) -> None:
-        def compare(model: Any, folder: Path) -> dict[str, float]:
+        def compare(model: Any, folder: Path, weights: str) -> dict[str, float]:
             if difference > 1e-4:
                 raise ValueError("the logits differ")
             return {"prefill": difference}
 
-        monkeypatch.setattr(onnx_model, "export_onnx", lambda model, folder: (folder.mkdir(), (folder / "model.onnx").touch()))
+        monkeypatch.setattr(onnx_model, "export_onnx", lambda model, folder, weights: (folder / "model.onnx").touch())
         monkeypatch.setattr(onnx_model, "compare_onnx", compare)
 
     return set_difference
@@ -344,7 +352,7 @@ def test_a_failed_export_leaves_the_earlier_one(source: Path, tmp_path: Path, qu
         export.main([str(source), "--output", str(output)])
     assert snapshot(output) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert export.main([str(source), "--output", str(output), "--no-onnx", "--name", "Miller"]) == 0
+    assert export.main([str(source), "--output", str(output), "--to", "hf", "--name", "Miller"]) == 0
     assert not (output / "onnx").exists()
     assert "# Miller" in (output / "README.md").read_text()
 
@@ -354,14 +362,14 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "out" / "old").touch()
 
     def stopped() -> None:
-        with export.replace_folder(tmp_path / "out") as folder:
+        with replace_folder(tmp_path / "out") as folder:
             (folder / "new").touch()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
     assert snapshot(tmp_path) == {"out/old": b""}
-    with export.replace_folder(tmp_path / "out") as folder:
+    with replace_folder(tmp_path / "out") as folder:
         (folder / "new").touch()
     assert snapshot(tmp_path) == {"out/new": b""}
 
@@ -369,25 +377,26 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_folders_that_are_not_ours_stay(source: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds something else than an earlier export"):
-        export.main([str(source), "--output", str(tmp_path), "--no-onnx"])
+        export.main([str(source), "--output", str(tmp_path), "--to", "hf"])
     with pytest.raises(ValueError, match="is a file"):
-        export.main([str(source), "--output", str(tmp_path / "notes.txt"), "--no-onnx"])
+        export.main([str(source), "--output", str(tmp_path / "notes.txt"), "--to", "hf"])
     with pytest.raises(ValueError, match="model's own folder"):
-        export.main([str(source), "--output", str(source), "--no-onnx"])
+        export.main([str(source), "--output", str(source), "--to", "hf"])
     output = tmp_path / "out"
-    assert export.main([str(source), "--output", str(output), "--no-onnx"]) == 0
+    assert export.main([str(source), "--output", str(output), "--to", "hf"]) == 0
     (output / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds notes\.txt, which no export wrote"):
-        export.main([str(source), "--output", str(output), "--no-onnx"])
+    with pytest.raises(ValueError, match=r"holds notes\.txt, which is not of an earlier export"):
+        export.main([str(source), "--output", str(output), "--to", "hf"])
     assert (output / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
     ("missing", "arguments", "command"),
     [
-        ("onnxscript", [], "pip install onnx onnxscript onnxruntime, or leave it out with --no-onnx"),
-        ("openvino", ["--no-onnx", "--openvino"], "pip install openvino, or leave --openvino out"),
-        ("nncf", ["--no-onnx", "--openvino", "int8"], "pip install openvino nncf"),
+        ("onnxscript", [], "pip install onnx onnxscript onnxruntime, or leave onnx:float32 out of --to"),
+        ("openvino", ["--to", "openvino"], "pip install openvino, or leave openvino:float32 out of --to"),
+        ("nncf", ["--to", "hf,openvino:int8"], "pip install openvino nncf, or leave openvino:int8 out of --to"),
+        ("xllamacpp", ["--to", "hf", "--to", "gguf:q8_0"], "pip install gguf xllamacpp, or leave gguf:q8_0 out of --to"),
     ],
 )
 def test_a_missing_package_is_a_sentence(
@@ -403,23 +412,23 @@ def test_a_missing_package_is_a_sentence(
 
 def test_the_evaluation_is_of_these_weights(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = str(tmp_path / "out")
-    assert export.main([str(source), "--output", output, "--no-onnx"]) == 0
+    assert export.main([str(source), "--output", output, "--to", "hf"]) == 0
     assert [model["name"] for model in json.loads((tmp_path / "out" / "evaluate.json").read_text())["models"]] == ["model"]
     other = tmp_path / "evaluate.json"
     other.write_text(json.dumps(evaluation_record("0" * 64)))
     with pytest.raises(ValueError, match="no results of model with these very weights"):
-        export.main([str(source), "--output", output, "--no-onnx", "--evaluation", str(other)])
+        export.main([str(source), "--output", output, "--to", "hf", "--evaluation", str(other)])
     other.write_text("{")
     with pytest.raises(ValueError, match="is damaged"):
-        export.main([str(source), "--output", output, "--no-onnx", "--evaluation", str(other)])
+        export.main([str(source), "--output", output, "--to", "hf", "--evaluation", str(other)])
     with pytest.raises(ValueError, match="there is no file"):
-        export.main([str(source), "--output", output, "--no-onnx", "--evaluation", str(tmp_path / "none.json")])
+        export.main([str(source), "--output", output, "--to", "hf", "--evaluation", str(tmp_path / "none.json")])
     bare = tmp_path / "bare"
     MerinoForCausalLM.from_pretrained(source).save_pretrained(bare)
     AutoTokenizer.from_pretrained(source).save_pretrained(bare)
     (bare / "evaluate.json").write_text(json.dumps(evaluation_record("0" * 64)))
     capsys.readouterr()
-    assert export.main([str(bare), "--output", output, "--no-onnx"]) == 0
+    assert export.main([str(bare), "--output", output, "--to", "hf"]) == 0
     assert "left out" in capsys.readouterr().out
     assert not (tmp_path / "out" / "evaluate.json").exists()
 
@@ -444,7 +453,7 @@ def test_the_card_with_all_files(exported: Path) -> None:
         "WikiText-2 test, with <unk>",
         "71.5",
         "0.625",
-        "ONNX, float32",
+        "| onnx | float32 | `onnx` | prefill",
         "2403.07921",
         "## Limitations",
         "TensorrtExecutionProvider",
@@ -513,9 +522,38 @@ def test_the_card_says_what_a_feasible_design_is_worth(tmp_path: Path) -> None:
 def test_the_card_of_another_family(tmp_path: Path) -> None:
     GPT2Config(n_embd=64, n_layer=2, n_head=2, vocab_size=VOCABULARY, n_positions=POSITIONS).save_pretrained(tmp_path)
     card = model_card(tmp_path, "small-gpt2")
-    assert "import merino_net" not in card.split("```python")[1].split("```")[0]
-    assert "| layers | 2 |" in card
+    assert "trust_remote_code" not in card
+    assert "| 1 | 64 | 256 | 2 | 2 | 2 | 32 |" in card
+    assert "- activation: gelu_new\n" in card
     assert "- gpt2" in card
+
+
+def test_the_card_says_what_a_family_has(tmp_path: Path) -> None:
+    block = Block(32, 48, 1, heads=2, kv_heads=1, head_size=16)
+    design = Architecture(
+        (block, replace(block, ffn_width=96)), family="llama", tied=False, vocabulary=VOCABULARY, positions=POSITIONS
+    )
+    MerinoForCausalLM(MerinoConfig.from_architecture(design)).save_pretrained(tmp_path)
+    card = model_card(tmp_path)
+    python = card.split("```python")[1].split("```")[0]
+    assert "import merino_net" not in python
+    assert python.count("trust_remote_code=True") == 2
+    for expected in (
+        "- family: llama\n",
+        "beside an output head of its own: ",
+        "positions, rotary: 48,",
+        "- norms: RMSNorm",
+        "- activation: silu",
+    ):
+        assert expected in card, expected
+    assert "between unequal widths" not in card
+
+
+def test_the_card_of_what_is_no_design(tmp_path: Path) -> None:
+    GPTNeoConfig(
+        hidden_size=64, num_layers=2, num_heads=2, attention_types=[[["global"], 2]], vocab_size=VOCABULARY
+    ).save_pretrained(tmp_path)
+    assert "| layers | 2 |" in model_card(tmp_path)
 
 
 def test_numbers_and_tables() -> None:
@@ -528,7 +566,7 @@ def test_numbers_and_tables() -> None:
 def test_a_tokenizer_is_needed(tmp_path: Path) -> None:
     network(ours()).save_pretrained(tmp_path / "model")
     with pytest.raises(ValueError, match="tokenizer"):
-        export.main([str(tmp_path / "model"), "--output", str(tmp_path / "out"), "--no-onnx"])
+        export.main([str(tmp_path / "model"), "--output", str(tmp_path / "out"), "--to", "hf"])
     assert not (tmp_path / "out").exists()
 
 
@@ -537,14 +575,14 @@ def test_a_tokenizer_of_more_tokens_than_the_network(source: Path, tmp_path: Pat
     network(ours(short)).save_pretrained(tmp_path / "model")
     AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path / "model")
     with pytest.raises(ValueError, match="the tokenizer has 300 tokens and the network 299"):
-        export.main([str(tmp_path / "model"), "--output", str(tmp_path / "out"), "--no-onnx"])
+        export.main([str(tmp_path / "model"), "--output", str(tmp_path / "out"), "--to", "hf"])
 
 
 def test_help_names_the_devices(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         export.command_line().parse_args(["--help"])
     shown = capsys.readouterr().out
-    for word in ("Jetson", "TensorRT", "ARM CPU", "Intel CPU", "--openvino", "--no-onnx"):
+    for word in ("Jetson", "TensorRT", "ARM CPU", "Intel CPU", "--to FORM", "q4_0"):
         assert word in shown
 
 

@@ -125,7 +125,7 @@ def test_configuration_round_trip(architecture: Architecture) -> None:
 def test_saved_and_loaded_by_the_auto_classes(tmp_path: Path) -> None:
     model = small_model()
     model.save_pretrained(tmp_path)
-    assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".safetensors"}
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors", ".py"}
     assert isinstance(AutoConfig.from_pretrained(tmp_path), MerinoConfig)
     assert isinstance(AutoModel.from_pretrained(tmp_path), MerinoModel)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -254,12 +254,15 @@ def test_compiles_in_one_graph() -> None:
         ({"blocks": [{"width": 65, "ffn_width": 64, "depth": 1}]}, "65, which 64"),
         ({"blocks": [{"width": 64, "ffn_width": 64, "depth": -1}]}, "block depth is -1"),
         ({"blocks": [{"width": 64, "ffn_width": 64, "depth": 0}]}, "has no layer"),
-        ({"blocks": [{"width": 64, "ffn_width": 64, "depth": 1, "bits": 4}]}, "64/64x1 bits 4 states the bits of its weights"),
+        ({"blocks": [{"width": 64, "ffn_width": 64, "depth": 1, "bits": 4}]}, "the block .* states the bits of its weights"),
         ({"block_widths": [64], "block_ffn_widths": [64], "block_depths": [1]}, "block_widths is of a network from before"),
         ({"hidden_act": "gulu"}, "'gulu'"),
         ({"dropout": 1}, "dropout is 1"),
         ({"initializer_range": 0}, "initializer_range is 0"),
-        ({"tie_word_embeddings": False}, "leave it True"),
+        ({"joints": "glue"}, "joints is 'glue'; expected linear or pad"),
+        ({"norm_bias": False}, "norm_bias is False, and in the family merino it is True; make"),
+        ({"head_dim": 32}, "head_dim is 32, and by the blocks it is 64"),
+        ({"per_layer_config": {0: {"head_dim": 32}}}, "it follows from the blocks"),
         ({"vocab_size": 0}, "vocabulary is 0"),
     ],
 )
@@ -271,8 +274,9 @@ def test_a_configuration_of_no_network_is_refused(options: dict[str, object], sa
 @pytest.mark.parametrize(
     ("design", "said"),
     [
-        (Architecture((Block(64, 64, 1),), family="gpt2"), "of the family gpt2, which has no network here; expected merino"),
-        (Architecture((Block(64, 64, 1),), tied=False), "an output head of its own"),
+        (Architecture((Block(64, 64, 1),), family="gpt_neox"), "of the family gpt_neox, which adds attention and feed-forward"),
+        (Architecture((Block(64, 64, 1),), family="opt_post_norm"), "of the family opt_post_norm, which has its norms behind"),
+        (Architecture((Block(64, 64, 1, heads=4, head_size=15),), family="llama"), "heads of size 15; rotary positions turn pairs"),
         (Architecture((Block(64, 64, 1, bits=4.5),)), "states the bits of its weights"),
     ],
 )

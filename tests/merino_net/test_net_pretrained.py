@@ -108,7 +108,7 @@ def commands(folder: Path, here: Path) -> dict[str, Callable[[], object]]:
         "evaluate tasks": lambda: evaluate.main([model, *tasks, "--output", out]),
         "generate": lambda: generate.main([model, "--prompt", "The", "--tokens", "2", "--greedy"]),
         "quantize": lambda: quantize.main([model, "--method", "rtn", "--bits", "8", "--output", out]),
-        "export": lambda: export.main([model, "--output", out, "--no-onnx"]),
+        "export": lambda: export.main([model, "--output", out, "--to", "hf"]),
     }
 
 

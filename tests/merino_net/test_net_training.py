@@ -24,10 +24,10 @@ from formulation.family import FAMILIES
 from formulation.published import read_architecture
 from merino_net import MerinoConfig
 from merino_net.corpus.data import Sequences
+from merino_net.network.modeling_merino import MerinoAttention
 from merino_net.train import main
 from merino_net.training import run as training
 from merino_net.training import run_folder
-from merino_net.network.modeling_merino import MerinoAttention
 from merino_net.training.optimizer import make_optimizer, scale_repeated
 from merino_net.training.run import TrainingPlan, check_processes, train
 from merino_net.training.run_folder import is_complete, mark_complete, newest_complete, start_over
@@ -236,6 +236,8 @@ def test_query_key_and_value_are_each_orthogonalized_for_themselves(design: Arch
             torch.testing.assert_close(part, alone.detach(), rtol=1e-3, atol=2e-6)
             seen += 1
     assert seen == 3 * sum(isinstance(module, MerinoAttention) for module in model.modules())
+    muon = [tensor for group in optimizer.param_groups if "ns_steps" in group for tensor in group["params"]]
+    assert all(tensor.grad is None for tensor in muon)  # a view's gradient would keep that of the network in memory
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -691,7 +693,7 @@ def test_no_threads_or_processes_are_refused(tmp_path: Path, capsys: pytest.Capt
 def test_a_text_shorter_than_a_sequence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_design(tmp_path)
     (tmp_path / "text.txt").write_text("x")
-    assert "2 tokens, fewer than the 16 of one sequence" in refusal(capsys, command(tmp_path, "out", "--vocabulary", "257"))
+    assert "2 tokens, fewer than the 16 of one sequence" in refusal(capsys, command(tmp_path, "out", "--vocabulary", "258"))
 
 
 def test_a_vocabulary_larger_than_the_text_supports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

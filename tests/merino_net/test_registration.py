@@ -53,7 +53,7 @@ def test_without_the_extra_a_command_says_what_to_install(package: str, tmp_path
         evaluate.main: [folder, "--text", str(text), "--output", folder],
         generate.main: [folder],
         quantize.main: [folder, "--method", "rtn", "--bits", "8", "--output", str(tmp_path / "quantized")],
-        export.main: [folder, "--no-onnx", "--output", str(tmp_path / "exported")],
+        export.main: [folder, "--to", "hf", "--output", str(tmp_path / "exported")],
     }
     for main, arguments in commands.items():
         with pytest.raises(ImportError, match=f"merino_net needs {package}: install the extra net"):

@@ -224,7 +224,7 @@ def test_a_design_has_the_layers_and_their_sum(width: int, ffn_widths: list[int]
     assert sum(design.depths) == len(ffn_widths)
     assert sum(block.ffn_width * block.depth for block in design.blocks) == sum(ffn_widths)
     assert not design.shared
-    assert not list(design.joints)
+    assert not list(design.unequal_neighbours)
 
 
 def test_device_files_predict_a_step_and_an_encoder(folder: Path) -> None:

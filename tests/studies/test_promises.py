@@ -23,8 +23,8 @@ from merino_net.network.counting import parameter_count, part_bytes, stored_para
 from merino_net.shipping.model_card import model_card
 from merino_net.shipping.promises import Made, Outcome, Promise, differences, exit_code, read_promises, table
 from merino_net.train import main as train
-from studies import ship
 from studies.design.study import main as design
+from studies.ship import promised as ship
 
 VOCABULARY, POSITIONS = 300, 32
 SPACE = {
@@ -78,7 +78,7 @@ def placed(folder: Path, design_file: Path, architecture: Architecture) -> Path:
     """A run folder with the random network of an architecture beside a design."""
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(MerinoConfig.from_architecture(architecture)).save_pretrained(folder)
-    train_tokenizer([WORDS] * 30, 257).save_pretrained(folder)
+    train_tokenizer([WORDS] * 30, 258).save_pretrained(folder)
     if design_file.parent != folder:
         shutil.copyfile(design_file, folder / "design.json")
     return folder
@@ -302,13 +302,13 @@ def test_a_promise_of_8_bits_is_measured_once_the_network_has_them(tmp_path: Pat
 def test_the_card_says_within_or_exceeds_with_both_numbers(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     design_of = architecture_in(plain)
     source = placed(tmp_path / "source", plain, design_of)
-    assert export.main([str(source), "--output", str(tmp_path / "kept"), "--no-onnx"]) == 0
+    assert export.main([str(source), "--output", str(tmp_path / "kept"), "--to", "hf"]) == 0
     used = Params()(design_of)
     assert f"| params | parameters | {used:,.0f} | ≤ 120,000 | **within** |" in (tmp_path / "kept" / "README.md").read_text()
 
     larger = dataclasses.replace(design_of, vocabulary=4000)
     source = placed(tmp_path / "larger", plain, larger)
-    assert export.main([str(source), "--output", str(tmp_path / "broken"), "--no-onnx"]) == ExitCode.BROKEN_PROMISE
+    assert export.main([str(source), "--output", str(tmp_path / "broken"), "--to", "hf"]) == ExitCode.BROKEN_PROMISE
     card = (tmp_path / "broken" / "README.md").read_text()
     assert f"| params | parameters | {Params()(larger):,.0f} | ≤ 120,000 | **exceeds** |" in card
     assert "vocabulary is 4,000 and not 300" in card
@@ -319,7 +319,7 @@ def test_the_card_says_within_or_exceeds_with_both_numbers(plain: Path, tmp_path
 def test_the_card_lists_what_only_a_cost_model_knows_as_predicted(tmp_path: Path) -> None:
     path = designed(tmp_path / "design", {"quantity": "cache-memory", "upper": 1e9})
     source = placed(tmp_path / "source", path, architecture_in(path))
-    assert export.main([str(source), "--output", str(tmp_path / "out"), "--no-onnx"]) == 0
+    assert export.main([str(source), "--output", str(tmp_path / "out"), "--to", "hf"]) == 0
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| ≤ 1,000,000,000 | **within, predicted** |" in card
     assert "called predicted are a cost model's" in card
@@ -329,13 +329,12 @@ def test_the_card_lists_what_only_a_cost_model_knows_as_predicted(tmp_path: Path
 def test_each_exported_form_has_bytes_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     onnx_model = pytest.importorskip("merino_net.shipping.onnx_model")
 
-    def trace(model: Any, folder: Path) -> None:  # a stand-in: tracing takes seconds
-        folder.mkdir()
+    def trace(model: Any, folder: Path, weights: str) -> None:  # a stand-in: tracing takes seconds
         (folder / "model.onnx").touch()
         (folder / "model.onnx.data").write_bytes(bytes(600_001))
 
     monkeypatch.setattr(onnx_model, "export_onnx", trace)
-    monkeypatch.setattr(onnx_model, "compare_onnx", lambda model, folder: {"prefill": 0.0})
+    monkeypatch.setattr(onnx_model, "compare_onnx", lambda model, folder, weights: {"prefill": 0.0})
     path = designed(tmp_path / "design", {"quantity": "weight-memory", "upper": 600e3})
     source = placed(tmp_path / "source", path, architecture_in(path))
     assert export.main([str(source), "--output", str(tmp_path / "out")]) == ExitCode.BROKEN_PROMISE
@@ -423,9 +422,11 @@ def test_cost_models_predict_the_network_as_it_was_built() -> None:
     made = Made.planned(MerinoConfig.from_architecture(built))
 
     budgets = (Budget(Params(), 1e6), Budget(Flops(32), 1e9), Budget(WeightMemory(8), 1e6))
-    [params, flops, weights] = [promise.outcome(made) for promise in ship.promises_of(budgets)]
+    [params, flops, weights] = [promise.outcome(made) for promise in ship.promises_of(budgets, built)]
     assert (params.value, params.measured) == (Params()(built), True)
     assert (flops.value, flops.measured) == (Flops(32)(built), True)
     assert (weights.value, weights.measured) == (WeightMemory(8)(built), False)
-    [latency] = [promise.outcome(made) for promise in ship.promises_of((Budget(read_quantity("latency@amd-epyc-2cpu"), 50),))]
+    [latency] = [
+        promise.outcome(made) for promise in ship.promises_of((Budget(read_quantity("latency@amd-epyc-2cpu"), 50),), built)
+    ]
     assert latency.verdict == "not known"  # the table was validated on networks of another vocabulary

@@ -1,4 +1,4 @@
-"""Promised, predicted, measured: where designs, cost models and networks meet.
+"""The promises of a design, and a network of the Hugging Face kind compared with them.
 
 A design file names its budgets by quantities of `hardware_models`; here they become promises of `merino_net.shipping.promises`,
 which predict, of the network as it was built, what it cannot show of itself.
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from formulation import Budget
+from formulation import Architecture, Budget
 from formulation.command.exit_code import ExitCode
 from hardware_models.names import quantity_to_dict
 from solvers.questions.design_file import Stored
@@ -22,8 +22,8 @@ _NETWORK = "config.json"
 """The file that says that a folder holds a network."""
 
 
-def promises_of(budgets: tuple[Budget, ...]) -> list[Promise]:
-    """A promise for each budget; its cost model predicts the value of the network as it was built."""
+def promises_of(budgets: tuple[Budget, ...], design: Architecture) -> list[Promise]:
+    """A promise for each budget of a design; its cost model predicts the value of the network as it was built."""
     from merino_net.shipping.promises import Promise, measure_of, name_of, of_bytes
 
     found = []
@@ -32,7 +32,8 @@ def promises_of(budgets: tuple[Budget, ...]) -> list[Promise]:
 
         def predict(made: Made, budget: Budget = budget) -> float | None:
             try:
-                return None if made.architecture is None else budget.quantity(made.architecture)
+                network = made.in_terms_of(design)
+                return None if network is None else budget.quantity(network)
             except ValueError:  # a latency table that was not validated for this vocabulary
                 return None
 
@@ -62,7 +63,7 @@ def check_network(stored: Stored, folder: Path) -> int:
     if made.architecture is None:
         print(f"a promise is broken: {folder} holds a {made.config.model_type} model, not the design", file=sys.stderr)
         return ExitCode.BROKEN_PROMISE
-    outcomes = [promise.outcome(made) for promise in promises_of(stored.problem.subject_to)]
+    outcomes = [promise.outcome(made) for promise in promises_of(stored.problem.subject_to, stored.architecture)]
     print(f"The network in {folder}: {made.parameters:,} parameters, a vocabulary of {made.architecture.vocabulary:,}.")
     if outcomes:
         print(table(outcomes))
