@@ -39,7 +39,7 @@ from merino_net.network.modeling_merino import rotary
 if TYPE_CHECKING:
     from hardware_models.artefacts import ArtefactEngine
 
-INSIDE: dict[str, tuple[str, ...]] = {
+IN_PROCESS: dict[str, tuple[str, ...]] = {
     "torch": ("float32", "bfloat16", "float16", "int8"),
     "compiled": ("float32", "bfloat16", "float16"),
     "onnx": ("float32", "int8"),
@@ -74,8 +74,8 @@ class Engine:
     """One runtime in one precision for one workload. It keeps what designs have in common: their embedding, compiled passes.
 
     Attributes:
-        runtime: of `INSIDE`.
-        precision: of `INSIDE`.
+        runtime: of `IN_PROCESS`.
+        precision: of `IN_PROCESS`.
         device: "cpu" or "cuda".
         threads: of the processor.
 
@@ -93,11 +93,11 @@ class Engine:
     _pace: Pace | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.runtime not in INSIDE:
-            raise ValueError(f"the runtime is {self.runtime!r}; expected one of {', '.join(INSIDE)}")
-        if self.precision not in INSIDE[self.runtime]:
+        if self.runtime not in IN_PROCESS:
+            raise ValueError(f"the runtime is {self.runtime!r}; expected one of {', '.join(IN_PROCESS)}")
+        if self.precision not in IN_PROCESS[self.runtime]:
             raise ValueError(
-                f"{self.runtime} has no precision {self.precision!r}; expected one of {', '.join(INSIDE[self.runtime])}"
+                f"{self.runtime} has no precision {self.precision!r}; expected one of {', '.join(IN_PROCESS[self.runtime])}"
             )
         if self.device != "cpu" and (self.precision == "int8" or self.runtime == "onnx"):
             raise ValueError(f"{self.runtime} in {self.precision} is measured on the CPU only; leave it out or use device cpu")
@@ -316,6 +316,6 @@ def makers() -> dict[tuple[str, str], Callable[[str, str, Workload, str, int], E
     from hardware_models.artefacts import SHIPPED, ArtefactEngine, Workshop
 
     shop = Workshop()
-    ours = {(runtime, precision): Engine for runtime, precisions in INSIDE.items() for precision in precisions}
+    ours = {(runtime, precision): Engine for runtime, precisions in IN_PROCESS.items() for precision in precisions}
     theirs = {(each.profiled, weights): partial(ArtefactEngine, shop) for each in SHIPPED.values() for weights in each.weights}
     return {**ours, **theirs}

@@ -70,14 +70,14 @@ _PRECISIONS: dict[str, tuple[str, ...]] = {
 """Runtime -> precisions that it has."""
 
 _SHIPPED_NAMES = tuple(runtime.profiled for runtime in RUNTIMES.values())
-_OURS = tuple(name for name in _PRECISIONS if name not in _SHIPPED_NAMES)
 _SHORT = {"ort": "onnxruntime-genai", "openvino": "openvino-genai", "llamacpp": "llama.cpp"} | {
     name: runtime.profiled for name, runtime in RUNTIMES.items() if name != runtime.profiled
 }
 """Other names of runtimes -> what they are called here."""
 
-_SMALL = {"q8_0": "q4_0", "int8": "int4"}
-"""Weights in 8 bits, and in 4: what is measured of a runtime that networks are shipped to, unless asked otherwise."""
+_SMALL = ("q8_0", "q4_0", "int8", "int4")
+"""Weights in 8 and in 4 bits."""
+
 _LEAST = 20
 """Networks: fewer than twice the folds of a cross-validation say little about its error."""
 
@@ -130,7 +130,8 @@ class Campaign:
     """What is to be measured, and how long: a command line, checked.
 
     Attributes:
-        runtimes, precisions, phases: of each combination that there is, a table.
+        runtimes, precisions, phases: a table of each combination that there is; without precisions or phases, of those that are
+            usual for the runtime.
         seq_len: tokens of a query, or in the cache.
         batch: sequences at a time.
         logits: which tokens of a prefill the head sees, "last" or "all".
@@ -161,16 +162,10 @@ class Campaign:
     @classmethod
     def of(cls, flags: Mapping[str, Any]) -> Campaign:
         """What the flags of the command line ask for."""
-        runtimes = tuple(flags["runtimes"].split(","))
-        own = [name for name in runtimes if name in _OURS or name not in _PRECISIONS]
-        shipped = [name for name in runtimes if name in _SHIPPED_NAMES]
-        usual = {
-            "precisions": [*(["float32"] * bool(own)), *(each for name in shipped for each in _small(_PRECISIONS[name]))],
-            "phases": PHASES if shipped else PHASES[:1],
-        }
-        names = {flag: tuple(usual[flag] if flags[flag] is None else flags[flag].split(",")) for flag in usual}
+        names = {flag: tuple(dict.fromkeys((flags[flag] or "").split(","))) for flag in ("runtimes", "precisions", "phases")}
+        names |= {flag: () for flag in ("precisions", "phases") if flags[flag] is None}
         others = ("seq_len", "batch", "logits", "threads", "device", "networks", "rounds", "seconds", "space")
-        return cls(runtimes, **names, **{flag: flags[flag] for flag in others})
+        return cls(**names, **{flag: flags[flag] for flag in others})
 
     def __post_init__(self) -> None:
         for flag, known in (("runtimes", tuple(_PRECISIONS)), ("precisions", _all_precisions()), ("phases", PHASES)):
@@ -196,8 +191,8 @@ class Campaign:
         return tuple(
             (runtime, precision, phase)
             for runtime in self.runtimes
-            for precision in self.precisions
-            for phase in self.phases
+            for precision in self.precisions or _usual_precisions(runtime)
+            for phase in self.phases or (PHASES if runtime in _SHIPPED_NAMES else PHASES[:1])
             if precision in _PRECISIONS[runtime]
         )
 
@@ -228,9 +223,9 @@ class Campaign:
         ]
 
 
-def _small(precisions: Sequence[str]) -> list[str]:
-    """The forms of weights in 8 and 4 bits."""
-    return [name for name in precisions if name in (*_SMALL, *_SMALL.values())]
+def _usual_precisions(runtime: str) -> tuple[str, ...]:
+    """What is measured of a runtime unless asked otherwise: float32, and of artefacts, weights in 8 and 4 bits."""
+    return tuple(name for name in _PRECISIONS[runtime] if name in (_SMALL if runtime in _SHIPPED_NAMES else ("float32",)))
 
 
 def networks_to_measure(count: int) -> list[Architecture]:

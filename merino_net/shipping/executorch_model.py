@@ -1,11 +1,11 @@
 """A causal language model as an ExecuTorch program: one method for prefill and decoding alike, computed by XNNPACK.
 
 `forward(tokens (1, T), positions (T))` gives the logits (1, 1, vocabulary) behind the last token. Keys and values stay inside, in
-buffers as long as the network has positions, so a text begins with position 0 and needs no reset. ExecuTorch's own text runner (LlmModule
-on Android, TextRunner on iOS) calls it like this; what it asks of a program (get_max_seq_len, ...) are methods that return a constant.
+buffers as long as the network has positions, so a text begins with position 0 and needs no reset. ExecuTorch's own text runners
+call it like this; what they ask of a program (get_max_seq_len, ...) are methods that return a constant.
 
-Constants lie beside the program, in model.ptd: there the embedding and the output head it is tied to are the same bytes. Inside a
-program the head would be XNNPACK's and the embedding the program's own, which is twice the same.
+Constants lie beside the program, in model.ptd: there the embedding and the output head that it is tied to are the same bytes. In
+a program the head would be XNNPACK's and the embedding the program's own: the same twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, ExecutorchProgramManager, to_edge_transform_and_lower
 from executorch.exir.passes.external_constants_pass import delegate_external_constants_pass_unlifted
-from executorch.exir.passes.quant_fusion_pass import QuantFusionPass
 from torch import Tensor, nn
 from torch.export import Dim, export
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -101,8 +100,8 @@ def _check(config: MerinoConfig) -> None:
     for shape in config.shapes:
         if shape.depth and shape.value_head_size != shape.head_size:
             raise ValueError(
-                f"a block has heads of size {shape.head_size} with values of size {shape.value_head_size}; the cache of an ExecuTorch "
-                "program has one size for both: choose equal sizes, or another runtime"
+                f"a block has heads of size {shape.head_size} with values of size {shape.value_head_size}; the cache of an "
+                "ExecuTorch program has one size for both: choose equal sizes, or another runtime"
             )
 
 
@@ -127,7 +126,8 @@ def _lowered(model: MerinoForCausalLM, weights: str) -> ExecutorchProgramManager
     length = Dim("length", min=1, max=most)
     traced = (torch.arange(_TRACED)[None] % model.config.vocab_size, torch.arange(_TRACED))
     lengths = ({1: length}, {0: length})
-    graph = export(_Program(model), traced, dynamic_shapes=lengths, strict=False).module()
+    # Strictly, as a laxer trace takes the cache's tensors and the buffers of the same bytes for different ones.
+    graph = export(_Program(model), traced, dynamic_shapes=lengths, strict=True).module()
     delegate_external_constants_pass_unlifted(graph, _file_of)
     edge = to_edge_transform_and_lower(
         export(graph, traced, dynamic_shapes=lengths, strict=False),
@@ -135,8 +135,9 @@ def _lowered(model: MerinoForCausalLM, weights: str) -> ExecutorchProgramManager
         compile_config=EdgeCompileConfig(_check_ir_validity=False),
         constant_methods=_told(model.config, most),
     )
-    passes = [QuantFusionPass(_fix_node_meta_val=True)] if weights == "int8" else []
-    return edge.to_executorch(ExecutorchBackendConfig(passes=passes, external_constants=_file_of))
+    return edge.to_executorch(
+        ExecutorchBackendConfig(do_quant_fusion_and_const_prop=weights == "int8", external_constants=_file_of)
+    )
 
 
 def _file_of(_: torch.fx.Node) -> str:

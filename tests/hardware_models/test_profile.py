@@ -32,7 +32,7 @@ from hardware_models import (
 )
 from hardware_models.artefacts import SHIPPED, ArtefactEngine, Workshop, tokenizer_of
 from hardware_models.device import device_from_text
-from hardware_models.engines import INSIDE, Engine, Measurement, engine_of, random_network
+from hardware_models.engines import IN_PROCESS, Engine, Measurement, engine_of, random_network
 from hardware_models.kernels import maps_of
 from hardware_models.plain_graph import onnx_graph
 from hardware_models.profile_standalone import Network, clean_rounds, is_steady, left_out, plan, trimmed_mean, usual_pace
@@ -127,7 +127,7 @@ def test_the_plain_network_computes_what_merino_net_does(shared: bool, fused: bo
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 @pytest.mark.parametrize(
     ("runtime", "precision"),
-    [(runtime, precision) for runtime, precisions in INSIDE.items() for precision in precisions if runtime != "compiled"],
+    [(runtime, precision) for runtime, precisions in IN_PROCESS.items() for precision in precisions if runtime != "compiled"],
 )
 def test_every_engine_runs_all_linear_maps_in_its_precision(
     runtime: str, precision: str, phase: str, monkeypatch: pytest.MonkeyPatch
@@ -151,7 +151,7 @@ STATED = Architecture(
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
-@pytest.mark.parametrize("precision", INSIDE["torch"])
+@pytest.mark.parametrize("precision", IN_PROCESS["torch"])
 def test_heads_and_gates_are_measured_in_pytorch_and_refused_elsewhere(precision: str, phase: str) -> None:
     assert Engine("torch", precision, Workload(phase, seq_len=8), threads=1).latency_ms(STATED, seconds=0.001) > 0
     with pytest.raises(
@@ -248,7 +248,7 @@ def test_every_design_is_compiled_however_many_there_are(monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", INSIDE["compiled"])
+@pytest.mark.parametrize("precision", IN_PROCESS["compiled"])
 def test_the_compiled_engine_compiles(precision: str) -> None:
     assert Engine("compiled", precision, Workload(seq_len=8), threads=1).latency_ms(TINY, seconds=0.001) > 0
 
@@ -615,6 +615,29 @@ def test_artefacts_of_a_runtime_become_tables(fake: FakeRuntime, tmp_path: Path,
     slow, quick = (device.table(f"llama.cpp-{weights}-decode") for weights in ("q8_0", "q4_0"))
     assert Latency(slow)(design) == pytest.approx(2 * Latency(quick)(design), rel=0.01)
     assert "llama.cpp-q4_0-decode" in capsys.readouterr().out
+
+
+def test_each_runtime_has_precisions_and_phases_of_its_own_unless_they_are_named() -> None:
+    flags = vars(profile.command_line().parse_args(["--name", "pi", "--runtimes", "torch,onnxruntime-genai,openvino-genai,torch"]))
+    asked = profile.Campaign.of(flags)
+    artefacts = [
+        (runtime, precision, phase)
+        for runtime in ("onnxruntime-genai", "openvino-genai")
+        for precision in ("int8", "int4")
+        for phase in ("prefill", "decode")
+    ]
+    assert list(asked.tables) == [("torch", "float32", "prefill"), *artefacts]
+    flags |= {"precisions": "float32,int4", "phases": "decode"}
+    assert profile.Campaign.of(flags).tables == (
+        ("torch", "float32", "decode"),
+        *(
+            (runtime, precision, "decode")
+            for runtime in ("onnxruntime-genai", "openvino-genai")
+            for precision in ("float32", "int4")
+        ),
+    )
+    assert {design.family for design in asked.designs()} == {"llama"}
+    assert {block.gated for design in asked.designs() for block in design.blocks} == {True, False}
 
 
 def test_artefacts_are_not_made_again_for_rows_that_are_there(fake: FakeRuntime, tmp_path: Path) -> None:

@@ -348,7 +348,10 @@ def test_continuous_batching_where_keys_and_values_have_one_shape() -> None:
     model = fresh(Architecture(ALIKE_IN_KEYS, False, 32, 70, 64, "llama", True))
     prompts = [[5, 6, 7, 8, 9], [11, 12, 13]]
     settings = GenerationConfig(max_new_tokens=4, do_sample=False, eos_token_id=-1, pad_token_id=PAD)
-    alone = [greedy(model, torch.tensor([each]), max_new_tokens=4)[0, len(each) :].tolist() for each in prompts]
+    alone = [
+        greedy(model, torch.tensor([each]), max_new_tokens=4, min_new_tokens=0, eos_token_id=-1)[0, len(each) :].tolist()
+        for each in prompts
+    ]
     answers = model.generate_batch(prompts, generation_config=settings, progress_bar=False)
     assert [each.generated_tokens for each in answers.values()] == alone
 

@@ -1,4 +1,4 @@
-"""ExecuTorch as its users have it: does a job with a folder that `merino_net.shipping.executorch_model` wrote. Needs no package of ours.
+"""ExecuTorch as its users have it: does a job with a folder of `merino_net.shipping.executorch_model`. Needs no package of ours.
 
 Reads the job as JSON from the input (see `merino_net.shipping.runtimes.Job`) and prints the report as one line of JSON.
 """
