@@ -116,6 +116,4 @@ def edge_space(gated: tuple[bool, ...] = (True,)) -> SpaceUnion:
         "gated": None if gated == (True,) else gated,
     }
     around = {"shared": False, "vocabulary": 4096, "positions": 2048, "family": "llama", "tied": True}
-    return SpaceUnion(
-        tuple(SearchSpace.uniform(16, (width,), None, (0, 1), **menu, **around) for width in range(128, 513, 64))  # type: ignore[arg-type]
-    )
+    return SpaceUnion(tuple(SearchSpace.uniform(16, (width,), None, (0, 1), **menu, **around) for width in range(128, 513, 64)))

@@ -47,14 +47,14 @@ from formulation.records.reading import (
 from formulation.score_file import ITEM, POSITION, ScoreTable, read_scores, table_from_json, table_to_dict
 from formulation.score_table import Column, OptionSpace
 
-SPACES: dict[str, Callable[[], SearchSpace | SpaceUnion]] = {
+SPACES: dict[str, Callable[[], Any]] = {
     "paper": paper_space,
     "fine": fine_space,
     "deep": deep_space,
     **LAYER_SPACES,
     "edge-layers": edge_space,
 }
-"""Spaces by name."""
+"""Spaces by name: each a SearchSpace or a SpaceUnion."""
 NAMED_SPACES = f"{', '.join(SPACES)}, or a JSON file"
 """What may be given for a space, for the help of a command."""
 

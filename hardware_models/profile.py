@@ -162,7 +162,9 @@ class Campaign:
     @classmethod
     def of(cls, flags: Mapping[str, Any]) -> Campaign:
         """What the flags of the command line ask for."""
-        names = {flag: tuple(dict.fromkeys((flags[flag] or "").split(","))) for flag in ("runtimes", "precisions", "phases")}
+        names: dict[str, Any] = {
+            flag: tuple(dict.fromkeys((flags[flag] or "").split(","))) for flag in ("runtimes", "precisions", "phases")
+        }
         names |= {flag: () for flag in ("precisions", "phases") if flags[flag] is None}
         others = ("seq_len", "batch", "logits", "threads", "device", "networks", "rounds", "seconds", "space")
         return cls(**names, **{flag: flags[flag] for flag in others})

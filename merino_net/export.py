@@ -22,7 +22,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from formulation.command.help import command_parser
 from formulation.command.run import run_command
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         remarks = copy_records(found, options.evaluation, folder)
         outcomes = outcomes_of(promises, model, forms) if promises else []
         packages = (*_PACKAGES, *(package for choice in choices for package in choice.packages))
-        record = {
+        record: dict[str, Any] = {
             "format": _FORMAT,
             "version": _VERSION,
             "source": found.name,

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedToke
             f"give more text or ask for fewer with --vocabulary {size}"
         )
     model = json.loads(tokenizer.to_str())["model"]
-    merges = [tuple(pair) for pair in model["merges"]]
+    merges: Any = [tuple(pair) for pair in model["merges"]]
     return GPT2Tokenizer(
         model["vocab"], merges, pad_token=PADDING, clean_up_tokenization_spaces=False
     )  # the last for transformers 4

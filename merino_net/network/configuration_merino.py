@@ -264,8 +264,8 @@ class MerinoConfig(PreTrainedConfig):
         """The blocks as numbers."""
         return tuple(BlockShape.read(block, self.shared) for block in self.blocks)
 
-    @property
-    def per_layer_config(self) -> tuple[MerinoConfig, ...]:
+    @property  # type: ignore[misc]  # read alone: it follows from the blocks
+    def per_layer_config(self) -> tuple[MerinoConfig, ...]:  # type: ignore[override]
         """The configuration of each application of a layer, under transformers' names: what its caches are made by.
 
         Where values have a head size of their own, they are `v_head_dim` wide and queries and keys `qk_head_dim`.

@@ -268,7 +268,7 @@ class MerinoModel(MerinoPreTrainedModel):
         self.tokens = nn.Embedding(config.vocab_size, config.embedding_width)
         self.first_position = config.extra_positions
         if config.learned_positions:
-            self.positions = nn.Embedding(config.extra_positions + config.max_position_embeddings, widths[0])
+            self.positions: nn.Embedding | None = nn.Embedding(config.extra_positions + config.max_position_embeddings, widths[0])
             self.rotary = nn.ModuleList()
         else:
             self.positions = None
@@ -314,7 +314,7 @@ class MerinoModel(MerinoPreTrainedModel):
         del inputs_embeds  # not to be kept while the blocks run
         if self.positions is not None:
             x_BTE = x_BTE + self.positions(position_ids + self.first_position)
-        rotation = {each.config.head_dim: each(x_BTE, position_ids) for each in self.rotary}
+        rotation = {each.config.head_dim: each(x_BTE, position_ids) for each in self.rotary}  # type: ignore[union-attr]
         x_BTE = self.dropout(x_BTE)
         for number, block in enumerate(self.blocks):
             if number:
@@ -442,7 +442,7 @@ class MerinoForSequenceClassification(GenericForSequenceClassification, MerinoPr
         MerinoPreTrainedModel.__init__(self, config)
         self.num_labels = config.num_labels
         self.model = MerinoModel(config)
-        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.score = nn.Linear(config.embedding_width, int(config.num_labels or 2), bias=False)
         self.post_init()
 
 
@@ -454,5 +454,5 @@ class MerinoForTokenClassification(GenericForTokenClassification, MerinoPreTrain
         self.num_labels = config.num_labels
         self.model = MerinoModel(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.score = nn.Linear(config.embedding_width, int(config.num_labels or 2))
         self.post_init()

@@ -115,9 +115,9 @@ def _greedy(model: PreTrainedModel, prompt: Sequence[int], count: int, written: 
 
 def _check(runtime: Runtime, weights: str, differences: dict[str, float]) -> None:
     if weights in TOLERANCES:
-        most, names = TOLERANCES[weights], ("score", "greedy")
+        most, names = TOLERANCES[weights], ["score", "greedy"]
     else:
-        most, names = QUANTIZED_TOLERANCES[weights], ("relative",)
+        most, names = QUANTIZED_TOLERANCES[weights], ["relative"]
     for name in names:
         if not differences[name] <= most:
             raise ValueError(

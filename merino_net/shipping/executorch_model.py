@@ -52,13 +52,15 @@ class _Program(nn.Module):
         self.cache = StaticCache(config=model.config, max_cache_len=model.config.max_position_embeddings)
         heads, head_size = get_head_shapes(model.config)
         self.cache.early_initialization(1, heads, head_size, torch.float32, torch.device("cpu"))
-        for number, layer in enumerate(self.cache.layers):
+        layers: Any = self.cache.layers  # of tensors, once they are initialized
+        for number, layer in enumerate(layers):
             self.register_buffer(f"keys_{number}", layer.keys, persistent=False)
             self.register_buffer(f"values_{number}", layer.values, persistent=False)
             self.register_buffer(f"seen_{number}", layer.cumulative_length, persistent=False)
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        for layer in self.cache.layers:
+        layers: Any = self.cache.layers
+        for layer in layers:
             layer.cumulative_length.copy_(positions[0])
         logits: Tensor = self.model(input_ids=tokens, past_key_values=self.cache, use_cache=True, logits_to_keep=1).logits
         return logits
@@ -121,10 +123,11 @@ def _quantize(model: MerinoForCausalLM) -> None:
 
 def _lowered(model: MerinoForCausalLM, weights: str) -> ExecutorchProgramManager:
     """The program, its matrices handed to XNNPACK."""
-    positions = model.config.max_position_embeddings
+    config: Any = model.config
+    positions = config.max_position_embeddings
     most = min(positions, MOST_TOKENS)
     length = Dim("length", min=1, max=most)
-    traced = (torch.arange(_TRACED)[None] % model.config.vocab_size, torch.arange(_TRACED))
+    traced = (torch.arange(_TRACED)[None] % config.vocab_size, torch.arange(_TRACED))
     lengths = ({1: length}, {0: length})
     # Strictly, as a laxer trace takes the cache's tensors and the buffers of the same bytes for different ones.
     graph = export(_Program(model), traced, dynamic_shapes=lengths, strict=True).module()
@@ -133,7 +136,7 @@ def _lowered(model: MerinoForCausalLM, weights: str) -> ExecutorchProgramManager
         export(graph, traced, dynamic_shapes=lengths, strict=False),
         partitioner=[XnnpackPartitioner()],
         compile_config=EdgeCompileConfig(_check_ir_validity=False),
-        constant_methods=_told(model.config, most),
+        constant_methods=_told(config, most),
     )
     return edge.to_executorch(
         ExecutorchBackendConfig(do_quant_fusion_and_const_prop=weights == "int8", external_constants=_file_of)

@@ -133,7 +133,7 @@ def export_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     writer.add_file_type(file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     parameters = parameter_count(model)
-    writer.add_name(Path(model.config.name_or_path).name or model.config.model_type)
+    writer.add_name(Path(model.config.name_or_path or "").name or model.config.model_type)
     writer.add_size_label(gguf.size_label(parameters, 0, 0, 0))
     _write_tokenizer(writer, tokenizer, len(network.tokens))
     for tensor, values in _tensors(network, name):

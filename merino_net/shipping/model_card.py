@@ -392,7 +392,7 @@ def size_section(config: PreTrainedConfig, forms: Sequence[Record]) -> str:
         markdown_table(("", ""), rows),
         "2 FLOPs per multiply-add, matrix products only, attention without causal halving.",
     ]
-    rows = [
+    written = [
         (
             str(form.get("form")),
             str(form.get("weights")),
@@ -402,12 +402,12 @@ def size_section(config: PreTrainedConfig, forms: Sequence[Record]) -> str:
         )
         for form in forms
     ]
-    if rows:
+    if written:
         parts.append(
             "Forms in this folder, and by how much they differ from PyTorch in float32. Graphs (onnx, openvino): largest absolute "
             "difference of a logit. Runtimes: largest difference of a log-probability (`score`, nat), its mean (`loss`, nat per "
             "token), and by how much the most probable token exceeds the one that was written (`greedy`, nat). `relative` is a "
-            "root mean square:\n\n" + markdown_table(("form", "weights", "folder", "difference", "size"), rows, left=4)
+            "root mean square:\n\n" + markdown_table(("form", "weights", "folder", "difference", "size"), written, left=4)
         )
     return "\n\n".join(parts)
 

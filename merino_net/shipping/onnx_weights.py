@@ -65,12 +65,8 @@ class _Packed:
         quantizer = DefaultWeightOnlyQuantizer(DefaultWeightOnlyQuantConfig(self.block, is_symmetric=True, bits=bits))
         weights, scales, _ = quantizer.qbits_block_quant(np.ascontiguousarray(matrix.T))
         self.weights, self.scales = (
-            ir.Value(name=f"{name}.{what}", const_value=ir.tensor(array, name=f"{name}.{what}"))
-            for what, array in ((f"int{bits}", weights), ("scales", scales))
+            _stored(f"{name}.{what}", array, graph) for what, array in ((f"int{bits}", weights), ("scales", scales))
         )
-        for value in (self.weights, self.scales):
-            value.shape, value.dtype = value.const_value.shape, value.const_value.dtype
-            graph.register_initializer(value)
 
 
 class _Matrices:
@@ -83,6 +79,7 @@ class _Matrices:
     def packed(self, value: ir.Value, transposed: bool, bits: int) -> _Packed:
         key = (str(value.name), transposed, bits)
         if key not in self._packed:
+            assert value.const_value is not None  # it is an initializer
             array = value.const_value.numpy()
             self._packed[key] = _Packed(str(value.name), array if transposed else array.T, bits, self._graph)
         return self._packed[key]
@@ -113,9 +110,16 @@ def _lookup(node: ir.Node, packed: _Packed, graph: ir.Graph) -> Iterator[ir.Node
 
 def _constant(name: str, numbers: list[int], graph: ir.Graph) -> ir.Value:
     if name not in graph.initializers:
-        tensor = ir.tensor(np.array(numbers, np.int64), name=name)
-        graph.register_initializer(ir.Value(name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype)))
+        _stored(name, np.array(numbers, np.int64), graph)
     return graph.initializers[name]
+
+
+def _stored(name: str, array: np.ndarray, graph: ir.Graph) -> ir.Value:
+    """An initializer of the graph with these numbers."""
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
+    graph.register_initializer(value)
+    return value
 
 
 def _node(kind: str, inputs: list[Any], attributes: dict[str, int] | None = None, domain: str = "") -> ir.Node:

@@ -689,13 +689,14 @@ def _publish(
     if not trainer.args.should_save:
         return
     (unfinished / "training_args.bin").unlink(missing_ok=True)  # a pickle, and run.json says as much
-    plain = plain_form(AutoModelForCausalLM.from_pretrained(unfinished))
+    model = AutoModelForCausalLM.from_pretrained(unfinished)
+    plain = plain_form(model)
     if plain is not None:  # checkpoints stay ours
         shutil.rmtree(unfinished)
         with _disk_errors(folder):
             plain.save_pretrained(unfinished)
     if tokenizer is not None:
-        save_tokenizer(tokenizer, unfinished, positions_of(trainer.model.config))
+        save_tokenizer(tokenizer, unfinished, positions_of(model.config))
     for path in sorted(unfinished.iterdir()):
         os.replace(path, folder / path.name)
     unfinished.rmdir()

@@ -71,7 +71,7 @@ class Check:
         seconds: that each network is timed for.
     """
 
-    space: SearchSpace | SpaceUnion
+    space: Any  # a SearchSpace or a SpaceUnion
     latency: Latency
     networks: int
     limits: int

@@ -77,9 +77,10 @@ def equal_gpt2(config: MerinoConfig, seq_len: int, activation: str = "gelu_new")
     """
     from transformers import GPT2Config
 
-    widest = 2 * max(config.embedding_width, *config.to_architecture().widths)
+    design = config.to_architecture()
+    widest = 2 * max(config.embedding_width, *design.widths)
     grid = np.meshgrid(
-        np.arange(1, 2 * config.num_hidden_layers + 1),
+        np.arange(1, 2 * sum(design.depths) + 1),
         np.arange(HEAD_SIZE, widest + 1, HEAD_SIZE),
         np.arange(16, FFN_RATIO * widest + 1, 16),
         indexing="ij",

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from studies.palette import COLOURS
 
 _MARKERS = ("o", "s", "D")
+_TICKS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
 
 
 def draw_changes(records: Sequence[Mapping[str, Any]]) -> Figure:
@@ -42,18 +43,16 @@ def draw_carry(records: Sequence[Mapping[str, Any]]) -> Figure:
         for number, record in enumerate(own):
             points = sorted((float(rate), loss) for rate, loss in record["losses"].items() if loss is not None)
             colour, marker = COLOURS[number], _MARKERS[number % len(_MARKERS)]
-            axes.plot(
-                *zip(*points, strict=True), marker=marker, ms=4, color=colour, label=f"width {record['width']}"
-            ) if points else None
+            if points:
+                rates, losses = zip(*points, strict=True)
+                axes.plot(rates, losses, marker=marker, ms=4, color=colour, label=f"width {record['width']}")
             if record["bracketed"]:
                 axes.plot([record["best_rate"]], [record["best_loss"]], marker="|", ms=14, color=colour)
         axes.set_xscale("log", base=2)
-        axes.set_xticks(
-            [2.0**-10 * 2**k for k in range(0, 6)], [f"{1.024e-3 * 0.9765625 * 2**k:.0e}" for k in range(0, 6)], fontsize=6
-        )
+        axes.set_xticks(_TICKS, [f"{rate:g}" for rate in _TICKS], fontsize=6)
         axes.set_title(rule, fontsize=9)
         axes.set_xlabel("learning rate", fontsize=8)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("held-out loss [nat per token]", fontsize=8)
-    panels[-1].legend(fontsize=7)
+    panels[0].legend(fontsize=7)
     return figure

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from formulation import Architecture, Block, layer_of
+from formulation.architecture import read_blocks
 from formulation.records.rows import Row, RowFile, StudyStopped
 from hardware_models import (
     CacheMemory,
@@ -335,7 +336,7 @@ class BusyMachine:
         draw = np.random.default_rng([*network.encode(), self.visits[network]])
         self.visits[network] += 1
         slower = 1.0 if draw.random() < 0.45 else draw.uniform(1.1, 3)
-        blocks = profile.read_blocks(network.removesuffix(" unshared"))
+        blocks = read_blocks(network.removesuffix(" unshared"))
         true = 5 + sum(block.depth * (2 + block.width / 100 + block.ffn_width / 300) for block in blocks)
         return true * slower * draw.normal(1, 0.01), 5.6 * slower * draw.normal(1, 0.005)
 

@@ -115,7 +115,6 @@ def test_a_tokenizer_in_a_folder(name: str, folders: Any, found: Any) -> None:
     assert found[name]["labels"] == [2, 3, 4, 0, -100, -100]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(any(importlib.util.find_spec(name) is None for name in ("peft", "trl")), reason="needs peft and trl")
 def test_a_folder_is_tuned_without_our_packages(folders: Any, tmp_path: Path) -> None:
     """By adapters and supervised fine-tuning; PEFT knows prefixes of one number of key/value heads, which `merino` lacks here."""

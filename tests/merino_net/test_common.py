@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig, StaticCache
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, DynamicCache, GenerationConfig, StaticCache
 from transformers.configuration_utils import get_head_shapes
 
 from formulation import FAMILIES, Architecture, Block
@@ -352,7 +352,8 @@ def test_continuous_batching_where_keys_and_values_have_one_shape() -> None:
         greedy(model, torch.tensor([each]), max_new_tokens=4, min_new_tokens=0, eos_token_id=-1)[0, len(each) :].tolist()
         for each in prompts
     ]
-    answers = model.generate_batch(prompts, generation_config=settings, progress_bar=False)
+    pages = ContinuousBatchingConfig(num_blocks=4)  # left alone it takes what memory there is
+    answers = model.generate_batch(prompts, generation_config=settings, continuous_batching_config=pages, progress_bar=False)
     assert [each.generated_tokens for each in answers.values()] == alone
 
 

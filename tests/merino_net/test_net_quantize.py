@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, GPT2Config
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig
 
 from formulation.architecture import Architecture, Block
 from merino_net import MerinoConfig, quantize
@@ -221,11 +221,12 @@ def test_folders_that_are_none(source: Path, tmp_path: Path) -> None:
     folder = run(source, tmp_path / "out", "--method", "rtn", "--bits", "8")
     with pytest.raises(ValueError, match="is quantized already"):
         run(folder, tmp_path / "twice", "--method", "rtn", "--bits", "8")
-    AutoModelForCausalLM.from_config(GPT2Config(n_embd=64, n_layer=1, n_head=1, vocab_size=VOCABULARY)).save_pretrained(
-        tmp_path / "gpt2"
-    )
-    with pytest.raises(ValueError, match="is a gpt2 model"):
-        run(tmp_path / "gpt2", tmp_path / "other", "--method", "rtn", "--bits", "8")
+    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 64}
+    neox = AutoModelForCausalLM.from_config(GPTNeoXConfig(vocab_size=VOCABULARY, **sizes))
+    neox.save_pretrained(tmp_path / "neox")
+    AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path / "neox")
+    with pytest.raises(ValueError, match="is a gpt_neox model"):
+        run(tmp_path / "neox", tmp_path / "other", "--method", "rtn", "--bits", "8")
 
 
 def test_a_damaged_file_is_not_loaded(source: Path, tmp_path: Path) -> None:

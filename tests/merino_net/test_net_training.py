@@ -86,7 +86,7 @@ def test_a_run_leaves_a_network_that_loads_and_a_log_that_falls(undisturbed: Pat
     held_out = [value for _, name, value in losses(folder) if name == "held_out_loss"]
     assert held_out[-1] < held_out[0] - 0.2
     assert [step for step, name, _ in losses(folder) if name == "held_out_loss"] == [6, 12, 18, 24]
-    assert {path.suffix for path in folder.iterdir()} == {"", ".json", ".jsonl", ".png", ".safetensors"}
+    assert {path.suffix for path in folder.iterdir()} == {"", ".json", ".jsonl", ".png", ".py", ".safetensors"}
     assert Architecture.from_json((folder / "design.json").read_text()) == DESIGN
 
 
