@@ -250,7 +250,7 @@ def test_recomputed_activations_give_the_same_gradients(family: str, joints: str
     def gradients(reentrant: bool | None) -> list[torch.Tensor]:
         model = fresh(design_of(family, joints)).train()
         if reentrant is not None:
-            model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": reentrant})
         model(tokens, labels=tokens, use_cache=False).loss.backward()
         return [weight.grad for weight in model.parameters() if weight.grad is not None]
 
@@ -290,7 +290,7 @@ def test_one_graph_also_of_shared_layers_and_recomputed() -> None:
         torch.compiler.reset()
         compiled: Any = torch.compile(model, fullgraph=True, backend="aot_eager")
         near(compiled(tokens, use_cache=False).logits, model(tokens).logits)
-    model.train().gradient_checkpointing_enable({"use_reentrant": False})
+    model.train().activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     loss = compiled(tokens, labels=tokens, use_cache=False).loss
     loss.backward()
     near(loss.detach(), model.eval()(tokens, labels=tokens).loss.detach())
@@ -352,8 +352,8 @@ def test_continuous_batching_where_keys_and_values_have_one_shape() -> None:
         greedy(model, torch.tensor([each]), max_new_tokens=4, min_new_tokens=0, eos_token_id=-1)[0, len(each) :].tolist()
         for each in prompts
     ]
-    pages = ContinuousBatchingConfig(num_blocks=4)  # left alone it takes what memory there is
-    answers = model.generate_batch(prompts, generation_config=settings, continuous_batching_config=pages, progress_bar=False)
+    cache = ContinuousBatchingConfig(num_blocks=4, max_batch_tokens=64)  # left to itself it takes most of the memory there is
+    answers = model.generate_batch(prompts, generation_config=settings, continuous_batching_config=cache, progress_bar=False)
     assert [each.generated_tokens for each in answers.values()] == alone
 
 
