@@ -121,7 +121,7 @@ class Selection:
 
     blocks: tuple[Option, ...]
 
-    joints = ()
+    unequal_neighbours = ()
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -92,8 +92,9 @@ def install(patch: pytest.MonkeyPatch) -> Abacus:
     )
     _INSTALLED[0] = abacus
     known: Mapping[str, Runtime] = {**runtimes.RUNTIMES, NAME: runtime}
-    for module in list(sys.modules.values()):
-        if getattr(module, "RUNTIMES", None) is runtimes.RUNTIMES and module is not runtimes:
+    for name, module in list(sys.modules.items()):
+        ours = name.partition(".")[0] in ("hardware_models", "merino_net", "studies", "tests")
+        if ours and getattr(module, "RUNTIMES", None) is runtimes.RUNTIMES and module is not runtimes:
             patch.setattr(module, "RUNTIMES", known)
     patch.setattr(forms, "FORMS", {**forms.FORMS, NAME: forms.form_of(runtime)})
     patch.setattr(runtimes, "RUNTIMES", known)

@@ -116,7 +116,11 @@ class ExportChoice:
 def read_choice(text: str, known: Mapping[str, ExportForm] | None = None) -> ExportChoice:
     """The form that NAME or NAME:WEIGHTS asks for; ValueError that suggests the nearest one."""
     name, colon, weights = text.partition(":")
-    form: ExportForm = chosen("form", name, FORMS if known is None else known)
+    forms = FORMS if known is None else known
+    for each in () if name in forms else forms.values():
+        if each.runtime is not None and name.lower() in (each.runtime.profiled, each.runtime.title.lower()):
+            raise ValueError(f"the form for {name} is called {each.name!r}; say {each.name}{colon}{weights}")
+    form: ExportForm = chosen("form", name, forms)
     if not colon:
         return ExportChoice(form, form.weights[0])
     chosen(f"number format of {form.name}", weights, dict.fromkeys(form.weights))

@@ -29,7 +29,8 @@ class TimedPass:
     Attributes:
         median_ms: of the passes at the usual pace of the machine [ms]; of all, where there was none.
         passes: how many.
-        slower: how many times as long as usual the machine took for a fixed piece of work meanwhile; 1 where it was steady.
+        slower: how many times as long as usual the machine took for a fixed piece of work meanwhile, at most; 1 where it was
+            steady.
     """
 
     median_ms: float
@@ -130,7 +131,7 @@ def timed_pass(visits: Sequence[Visit], phase: str, usual_ms: float, is_steady: 
         return [value for one in chosen for value in (one.report.prefill_ms if phase == "prefill" else one.report.decode_ms)]
 
     clean = [one for one in visits if is_steady(one.pace_ms, usual_ms)] or [one for one in visits if one.pace_ms < usual_ms]
-    slower = 1.0 if clean else min(one.pace_ms for one in visits) / usual_ms
+    slower = 1.0 if clean else max(one.pace_ms for one in visits) / usual_ms
     values = times(clean or visits)
     return TimedPass(median(values), len(values), slower)
 

@@ -5,6 +5,7 @@ A latency is compared where it is the same thing: the same runtime, weights, thr
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,13 +74,14 @@ class MeasuredValue:
     Attributes:
         value: in the unit of the budget; None: not measured.
         judged: whether it can meet or exceed the budget: it is the same thing.
-        slowed: whether other work slowed it down, so that it can meet the budget, but not exceed it.
+        slowed: how many times other work slowed the machine down, at most: the value can meet the budget, and exceed it only where
+            a value so many times smaller does.
         remark: what has to be known of it.
     """
 
     value: float | None
     judged: bool = True
-    slowed: bool = False
+    slowed: float = 1.0
     remark: str = ""
 
 
@@ -100,7 +102,10 @@ class Kept:
     @property
     def outcome(self) -> Outcome:
         """What speaks: a value that exceeds the budget, measured before predicted; else the measured, else the predicted one."""
-        counts = self.measured.value is not None and self.finding.judged and not (self.finding.slowed and self.measured.exceeds)
+        value = self.measured.value
+        counts = value is not None and self.finding.judged
+        if value is not None and self.measured.exceeds:
+            counts = counts and dataclasses.replace(self.measured, value=value / self.finding.slowed).exceeds
         return self.measured if counts and (self.measured.exceeds or not self.predicted.exceeds) else self.predicted
 
     def to_dict(self) -> dict[str, Any]:
@@ -211,8 +216,8 @@ def _latency(quantity: Quantity, work: PassKind, shown: Shown, place: Place) -> 
         other = f"predicted from a datasheet of {sheet}; whether this machine is one is not known"
     if other:
         return MeasuredValue(taken.median_ms, judged=False, remark=f"measured in {place}; {other}")
-    busy = f"the machine was busy, {taken.slower:.2f} times as slow as usual: ship again when it has nothing else to do"
-    return MeasuredValue(taken.median_ms, slowed=taken.busy, remark=busy if taken.busy else "")
+    busy = f"the machine was busy, up to {taken.slower:.2f} times as slow as usual: ship again when it has nothing else to do"
+    return MeasuredValue(taken.median_ms, slowed=taken.slower, remark=busy if taken.busy else "")
 
 
 def _workload(quantity: Any) -> Workload:

@@ -309,7 +309,7 @@ def _facts(options: ShipOptions, network: ToShip, form: ExportedForm, found: InR
             facts.append((f"peak memory, {length:,} tokens", f"{taken.peak_bytes / 1e6:,.1f} MB of the process, {own}"))
     facts.append(("ready after", f"{found.load_ms:,.0f} ms"))
     for (phase, length), timed in found.passes.items():
-        busy = f"; the machine was busy, {timed.slower:.2f} times as slow as usual" if timed.busy else ""
+        busy = f"; the machine was busy, up to {timed.slower:.2f} times as slow as usual" if timed.busy else ""
         facts.append((_pass_text(phase, length), f"{timed.median_ms:.4g} ms, median of {timed.passes}{busy}"))
     assert place.device is not None or not found.elsewhere
     for workload, told in found.elsewhere.items():

@@ -67,6 +67,7 @@ def test_every_runtime_is_a_form() -> None:
     ("texts", "message"),
     [
         (["ggfu"], "unknown form 'ggfu'; did you mean 'gguf'"),
+        (["llama.cpp:q8_0"], "the form for llama.cpp is called 'gguf'; say gguf:q8_0"),
         (["gguf:q8"], "unknown number format of gguf 'q8'; did you mean 'q8_0'"),
         (["hf:int8"], "unknown number format of hf 'int8'"),
         (["hf,gguf", "gguf:f32"], "--to names gguf:f32 twice"),
